@@ -1,0 +1,1 @@
+"""The `channelbox` command: one file a verb."""

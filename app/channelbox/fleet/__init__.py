@@ -1,0 +1,1 @@
+"""What runs where, and how it is doing."""

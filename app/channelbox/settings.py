@@ -1,0 +1,243 @@
+"""Django's settings. Everything that an installation may differ in is a CHANNELBOX_* variable, read here only."""
+
+import os
+import socket
+from pathlib import Path
+
+import dj_database_url
+
+from channelbox.environment import Environment
+
+PACKAGE = Path(__file__).resolve().parent
+
+env = Environment("CHANNELBOX_")
+
+# --- What kind of installation this is
+
+CHANNELBOX_MODE = env.choice("MODE", "production", ("production", "development"))
+PRODUCTION = CHANNELBOX_MODE == "production"
+DEBUG = env.flag("DEBUG", False)
+
+DEFAULT_SECRET = "channelbox-insecure-secret-for-development-only"  # noqa: S105 - refused in production by a check
+SECRET_KEY = env.text("SECRET_KEY", DEFAULT_SECRET)
+SECRET_KEY_FALLBACKS = env.words("SECRET_KEY_FALLBACKS")
+
+CHANNELBOX_NODE = env.text("NODE", socket.gethostname())
+CHANNELBOX_INSTANCE = env.text("INSTANCE", f"shell@{os.getpid()}")
+CHANNELBOX_NODES = env.integer("NODES", 1, 1, 10_000)
+CHANNELBOX_OPERATOR = env.text("OPERATOR")
+
+ALLOWED_HOSTS = env.words("HOSTS", [] if PRODUCTION else ["localhost", "127.0.0.1", "[::1]"])
+CHANNELBOX_ORIGINS = env.words("ORIGINS", [f"https://{host}" for host in ALLOWED_HOSTS])
+CHANNELBOX_ORIGIN_REQUIRED = env.flag("ORIGIN_REQUIRED", True)
+CSRF_TRUSTED_ORIGINS = [origin for origin in CHANNELBOX_ORIGINS if "://" in origin]
+
+# --- Limits: each is told to whoever hits it
+
+CHANNELBOX_GUESTS = env.flag("GUESTS", False)
+CHANNELBOX_ROOM_CREATION = env.choice("ROOM_CREATION", "users", ("anyone", "users", "staff"))
+CHANNELBOX_ROOM_LIMIT = env.integer("ROOM_LIMIT", 5000, 1, 1_000_000)
+CHANNELBOX_HISTORY = env.integer("HISTORY", 50, 0, 500)
+CHANNELBOX_MESSAGE_MAX = env.integer("MESSAGE_MAX", 4000, 1, 20_000)
+CHANNELBOX_FRAME_MAX = env.integer("FRAME_MAX", 65_536, 1024, 16_777_216)
+CHANNELBOX_RATE = env.number("RATE", 20, 0.1, 100_000)
+CHANNELBOX_RATE_BURST = env.integer("RATE_BURST", 60, 1, 1_000_000)
+CHANNELBOX_OUTBOX_MAX = env.integer("OUTBOX_MAX", 10_000, 1, 10_000_000)
+CHANNELBOX_SLOW_READER_BYTES = env.integer("SLOW_READER_BYTES", 4 * 1024 * 1024, 65_536, 1024**3)
+CHANNELBOX_DRAIN_SECONDS = env.number("DRAIN_SECONDS", 3, 0, 60)
+
+# --- Parts
+
+INSTALLED_APPS = [
+    # Before channels: it brings its own runworker.
+    "channelbox.work",
+    "channels",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "channelbox.realtime",
+    "channelbox.accounts",
+    "channelbox.fleet",
+    "channelbox.chat",
+    "channelbox.dashboard",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "channelbox.security.ContentSecurityPolicyMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "channelbox.urls"
+ASGI_APPLICATION = "channelbox.asgi.application"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [PACKAGE / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "channelbox.security.installation",
+            ],
+        },
+    }
+]
+
+# --- Database: SQLite for one node, PostgreSQL for more
+
+CHANNELBOX_DATABASE_URL = env.text("DATABASE_URL", "sqlite:////var/lib/channelbox/db.sqlite3")
+CHANNELBOX_DATABASE_POOL = env.integer("DATABASE_POOL", 8, 1, 500)
+DATABASES = {"default": dict(dj_database_url.parse(CHANNELBOX_DATABASE_URL))}
+if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+    DATABASES["default"]["OPTIONS"] = {
+        # A transaction that reads and then writes fails at once unless it is IMMEDIATE.
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
+    }
+else:
+    # A pool, because a connection of one's own for each query costs 7 ms; timeouts, so that a lost server is noticed.
+    DATABASES["default"]["CONN_MAX_AGE"] = 0
+    DATABASES["default"].setdefault("OPTIONS", {}).update(
+        pool={"min_size": 1, "max_size": CHANNELBOX_DATABASE_POOL, "timeout": 10},
+        connect_timeout=5,
+        application_name=f"channelbox {CHANNELBOX_INSTANCE}",
+    )
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# --- Redis and the channel layers
+
+CHANNELBOX_REDIS_URL = env.words("REDIS_URL", ["unix:///run/redis/redis-server.sock?db=0"])
+CHANNELBOX_REDIS_SENTINELS = env.words("REDIS_SENTINELS")
+CHANNELBOX_REDIS_MASTER = env.text("REDIS_MASTER", "channelbox")
+CHANNELBOX_REDIS_PASSWORD = env.text("REDIS_PASSWORD")
+CHANNELBOX_REDIS_PREFIX = env.text("REDIS_PREFIX", "channelbox")
+CHANNELBOX_LAYER = env.choice("LAYER", "redis", ("redis", "memory"))
+CHANNELBOX_LAYER_CAPACITY = env.integer("LAYER_CAPACITY", 1500, 1, 1_000_000)
+CHANNELBOX_LAYER_EXPIRY = env.number("LAYER_EXPIRY", 10, 1, 3600)
+CHANNELBOX_WORK_CAPACITY = env.integer("WORK_CAPACITY", 1500, 1, 1_000_000)
+CHANNELBOX_WORK_EXPIRY = env.number("WORK_EXPIRY", 3, 1, 60)
+
+
+def _redis_hosts() -> list[dict[str, object]]:
+    # redis-py reads with a timeout of 5 s unless told otherwise, as long as channels_redis' own wait: idle receives
+    # would fail. None would hang on a half-open connection.
+    common: dict[str, object] = {"socket_timeout": 15, "socket_connect_timeout": 5, "max_connections": 1000}
+    if CHANNELBOX_REDIS_SENTINELS:
+        sentinels = []
+        for word in CHANNELBOX_REDIS_SENTINELS:
+            host, _, port = word.rpartition(":")
+            sentinels.append((host, int(port)))
+        password = {"password": CHANNELBOX_REDIS_PASSWORD} if CHANNELBOX_REDIS_PASSWORD else {}
+        quick = {"socket_timeout": 3, "socket_connect_timeout": 3, **password}
+        return [
+            {
+                "sentinels": sentinels,
+                "master_name": CHANNELBOX_REDIS_MASTER,
+                "sentinel_kwargs": quick,
+                **password,
+                **common,
+            }
+        ]
+    return [{"address": url, **common} for url in CHANNELBOX_REDIS_URL]
+
+
+CHANNELBOX_REDIS_HOSTS = _redis_hosts()
+CHANNEL_LAYERS = {
+    "default": {
+        "BACKEND": "channelbox.realtime.layer.ChannelLayer",
+        "CONFIG": {
+            "hosts": CHANNELBOX_REDIS_HOSTS,
+            "prefix": CHANNELBOX_REDIS_PREFIX,
+            "capacity": CHANNELBOX_LAYER_CAPACITY,
+            "expiry": CHANNELBOX_LAYER_EXPIRY,
+        },
+    },
+    "work": {
+        "BACKEND": "channelbox.work.queue.WorkLayer",
+        "CONFIG": {
+            "hosts": CHANNELBOX_REDIS_HOSTS,
+            "prefix": CHANNELBOX_REDIS_PREFIX,
+            "capacity": CHANNELBOX_WORK_CAPACITY,
+            "expiry": CHANNELBOX_WORK_EXPIRY,
+        },
+    },
+}
+if CHANNELBOX_LAYER == "memory":
+    # Only to show what goes wrong with it: groups end at the process. Production refuses it.
+    CHANNEL_LAYERS["default"] = {"BACKEND": "channels.layers.InMemoryChannelLayer", "CONFIG": {}}
+
+# --- People
+
+AUTH_USER_MODEL = "accounts.User"
+LOGIN_URL = "accounts:login"
+LOGIN_REDIRECT_URL = "chat:rooms"
+LOGOUT_REDIRECT_URL = "accounts:login"
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.Argon2PasswordHasher"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+
+# --- What the browser is told
+
+SESSION_COOKIE_NAME = "channelbox_session"
+CSRF_COOKIE_NAME = "channelbox_csrf"
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PRODUCTION
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_AGE = 60 * 60 * 24 * 30
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+# nginx redirects to https, with the ports that it alone knows. HSTS is left to the administrator: with a self-signed
+# certificate or a bare address it locks people out.
+SILENCED_SYSTEM_CHECKS = ["security.W004", "security.W008", "security.W021"]
+X_FRAME_OPTIONS = "DENY"
+
+# --- Files, words, times
+
+STATIC_URL = "/static/"
+STATIC_ROOT = env.text("STATIC_ROOT", "/usr/share/channelbox/static")
+CHANNELBOX_SERVE_STATIC = env.flag("SERVE_STATIC", False)
+STATICFILES_DIRS: list[tuple[str, Path] | Path] = [PACKAGE / "static"]
+_vendor = Path(env.text("VENDOR_DIR", str(PACKAGE.parent.parent / "build" / "vendor")))
+if _vendor.is_dir():
+    STATICFILES_DIRS.append(("vendor", _vendor))
+
+LANGUAGE_CODE = "en"
+USE_I18N = True
+USE_TZ = True
+TIME_ZONE = env.text("TIME_ZONE", "UTC")
+
+# --- Logs: to standard error, which is the journal
+
+CHANNELBOX_LOG_LEVEL = env.choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR"))
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"journal": {"format": "%(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "journal"}},
+    "root": {"handlers": ["stderr"], "level": CHANNELBOX_LOG_LEVEL},
+    "loggers": {
+        "django.server": {"handlers": ["stderr"], "propagate": False},
+        "uvicorn.access": {"level": "WARNING"},
+    },
+}
+
+CHANNELBOX_UNKNOWN = env.unknown()

@@ -1,0 +1,110 @@
+"""Clusters: containers with systemd on a network of their own, made and removed as a whole."""
+
+import contextlib
+import ipaddress
+import shutil
+import time
+from collections.abc import Iterator
+
+from . import access
+from .image import ensure_image
+from .paths import cluster_dir
+from .plan import Node, Plan
+from .podman import LABEL, containers_of, inspect_container, inspect_network, network_exists, podman
+from .run import NodeError, say
+
+_FIRST_ADDRESS = 10
+_BOOT_SECONDS = 60.0
+
+
+def container_name(cluster: str, node: str) -> str:
+    """The name of a node's container; clusters never collide because theirs is part of it."""
+    return f"cb-{cluster}-{node}"
+
+
+def network_name(cluster: str) -> str:
+    return f"cb-{cluster}"
+
+
+def up(plan: Plan, volumes: list[str]) -> None:
+    """Start the cluster's nodes and wait until each has booted and answers ssh; on any failure nothing is left."""
+    if containers_of(plan.cluster):
+        raise NodeError(f"The cluster {plan.cluster!r} is there already; remove it first with: down {plan.cluster}")
+    images = {release: ensure_image(release) for release in {node.release for node in plan.nodes}}
+    with _removed_on_failure(plan.cluster):
+        say(f"starting {len(plan.nodes)} node(s) of the cluster {plan.cluster!r}")
+        podman("network", "create", network_name(plan.cluster))
+        subnet = ipaddress.ip_network(inspect_network(network_name(plan.cluster))["subnets"][0]["subnet"])
+        for number, node in enumerate(plan.nodes):
+            _start(plan.cluster, node, images[node.release], str(subnet[_FIRST_ADDRESS + number]), volumes)
+        for node in plan.nodes:
+            wait_booted(plan.cluster, node.name)
+        access.open_ssh(plan)
+    say(f"the cluster {plan.cluster!r} is up; inventory: {cluster_dir(plan.cluster) / 'inventory.json'}")
+
+
+def down(cluster: str) -> None:
+    """Remove the cluster's containers, network and files; nothing to remove is no error."""
+    containers = containers_of(cluster)
+    if containers:
+        say(f"removing {len(containers)} node(s) of the cluster {cluster!r}")
+        podman("rm", "--force", "--time", "0", "--volumes", *containers)
+    if network_exists(network_name(cluster)):
+        podman("network", "rm", "--force", network_name(cluster))
+    shutil.rmtree(cluster_dir(cluster), ignore_errors=True)
+
+
+def restart(cluster: str, node: str, *, power_cut: bool = False) -> None:
+    """Reboot a node, in order or as when its power is cut, and wait until it has booted."""
+    name = container_name(cluster, node)
+    podman("restart", "--time", "0" if power_cut else "60", name)
+    wait_booted(cluster, node)
+
+
+def wait_booted(cluster: str, node: str) -> None:
+    """Wait until systemd says that the node runs; raises NodeError with the failed units if it does not."""
+    name = container_name(cluster, node)
+    deadline = time.monotonic() + _BOOT_SECONDS
+    state = "nothing"
+    while time.monotonic() < deadline:
+        with contextlib.suppress(NodeError):  # systemd does not answer yet
+            state = podman("exec", name, "sh", "-c", "systemctl is-system-running --wait || true").strip()
+        if state == "running":
+            return
+        if state == "degraded":
+            failed = podman("exec", name, "systemctl", "list-units", "--failed", "--no-legend", "--plain")
+            raise NodeError(f"{node} booted, but units failed:\n{failed}")
+        time.sleep(0.2)
+    raise NodeError(f"{node} did not boot within {_BOOT_SECONDS:.0f} s (systemd says {state!r}).")
+
+
+def ports(cluster: str, node: str) -> dict[int, int]:
+    """The published ports of a node: port of the node -> port of 127.0.0.1."""
+    found = inspect_container(container_name(cluster, node))["NetworkSettings"]["Ports"]
+    return {int(port.partition("/")[0]): int(hosts[0]["HostPort"]) for port, hosts in found.items() if hosts}
+
+
+def _start(cluster: str, node: Node, image: str, address: str, volumes: list[str]) -> None:
+    podman(
+        "run",
+        "--detach",
+        # privileged and systemd=always: as process 1 systemd mounts, and Debian's hardened units make namespaces
+        "--privileged",
+        "--systemd=always",
+        f"--name={container_name(cluster, node.name)}",
+        f"--hostname={node.name}",
+        f"--label={LABEL}={cluster}",
+        f"--network={network_name(cluster)}:ip={address},alias={node.name}",
+        *(f"--publish=127.0.0.1::{port}" for port in node.ports),
+        *(f"--volume={volume}" for volume in volumes),
+        image,
+    )
+
+
+@contextlib.contextmanager
+def _removed_on_failure(cluster: str) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        down(cluster)
+        raise

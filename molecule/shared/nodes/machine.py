@@ -1,0 +1,111 @@
+"""What this machine can do: whether it can make nodes at all, its limits, and the packages that it lacks."""
+
+import os
+import resource
+import shutil
+import subprocess
+
+from .paths import CONTAINERS_CONF, NODES
+from .run import NodeError, run, say, succeeds
+
+# command that must be there -> Debian package that brings it
+_NEEDED = {
+    "podman": "podman",
+    "runc": "runc",
+    "mmdebstrap": "mmdebstrap",
+    "iptables": "iptables",
+    "nft": "nftables",
+    "ssh-keygen": "openssh-client",
+    "/usr/lib/podman/netavark": "netavark",
+    "/usr/lib/podman/aardvark-dns": "aardvark-dns",
+}
+_CAP_NET_ADMIN, _CAP_SYS_ADMIN = 12, 21
+_INSTEAD = "`make run` starts channelbox on this machine alone, without nodes."
+
+# podman's own defaults for a container that root starts
+_NOFILE, _NPROC = 1048576, 4194304
+
+
+def why_not() -> str | None:
+    """Why this machine cannot make nodes, as a sentence with the remedy; None if it can. Changes nothing."""
+    if os.geteuid() != 0:
+        return "Nodes are containers that boot systemd; making them needs root: run this again with sudo."
+    if not (_has_capability(_CAP_SYS_ADMIN) and _has_capability(_CAP_NET_ADMIN)):
+        return (
+            "Root has no CAP_SYS_ADMIN or no CAP_NET_ADMIN here, so it cannot make containers: "
+            "this is probably itself an unprivileged container. Use a machine of its own, or a privileged container."
+        )
+    if not succeeds(["unshare", "--mount", "--net", "--pid", "--fork", "true"]):
+        return "The kernel refuses new namespaces (unshare failed): use a machine that allows containers."
+    if not os.access("/sys/fs/cgroup", os.W_OK) or not any(os.scandir("/sys/fs/cgroup")):
+        return "/sys/fs/cgroup is not mounted writable, and systemd in a node needs it: use a privileged machine."
+    if missing_packages() and not shutil.which("apt-get"):
+        return f"Please install {', '.join(missing_packages())}: this machine has no apt-get to do it with."
+    return None
+
+
+def prepare() -> None:
+    """Install what is missing and write podman's configuration; raises NodeError if nodes cannot be made."""
+    reason = why_not()
+    if reason:
+        raise NodeError(f"{reason}\n{_INSTEAD}")
+    _install()
+    NODES.mkdir(parents=True, exist_ok=True)
+    conf = _containers_conf()
+    if not CONTAINERS_CONF.exists() or CONTAINERS_CONF.read_text() != conf:
+        CONTAINERS_CONF.write_text(conf)
+
+
+def podman_environment() -> dict[str, str]:
+    """The environment in which every podman command of this tool runs."""
+    return {**os.environ, "CONTAINERS_CONF": str(CONTAINERS_CONF)}
+
+
+def missing_packages() -> list[str]:
+    """Debian packages whose commands are not on this machine."""
+    path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+    return [package for command, package in _NEEDED.items() if not shutil.which(command, path=path)]
+
+
+def _install() -> None:
+    packages = missing_packages()
+    if not packages:
+        return
+    say(f"installing {' '.join(packages)} with apt")
+    env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    wait = ["apt-get", "-q", "-o", "DPkg::Lock::Timeout=600"]
+    run([*wait, "update"], env=env)
+    run([*wait, "install", "-y", "--no-install-recommends", *packages], env=env)
+
+
+def _has_capability(number: int) -> bool:
+    with open("/proc/self/status") as status:
+        for line in status:
+            if line.startswith("CapEff:"):
+                return bool(int(line.split()[1], 16) >> number & 1)
+    return False
+
+
+def _containers_conf() -> str:
+    # crun refuses the mixed cgroup layout that some machines have; runc takes every layout.
+    lines = ["[engine]", 'runtime = "runc"', 'events_logger = "file"', "", "[network]", 'network_backend = "netavark"']
+    limits = _lowered_limits()
+    if limits:
+        lines += ["", "[containers]", f"default_ulimits = [{', '.join(limits)}]"]
+    return "\n".join(lines) + "\n"
+
+
+def _lowered_limits() -> list[str]:
+    """Limits that podman must be told because its own defaults are above what this machine lets root set."""
+    lowered = []
+    for name, kind, wanted in (("nofile", resource.RLIMIT_NOFILE, _NOFILE), ("nproc", resource.RLIMIT_NPROC, _NPROC)):
+        hard = resource.getrlimit(kind)[1]
+        if hard in (resource.RLIM_INFINITY,) or hard >= wanted or _may_raise(name, wanted):
+            continue
+        lowered.append(f'"{name}={hard}:{hard}"')
+    return lowered
+
+
+def _may_raise(name: str, wanted: int) -> bool:
+    option = {"nofile": "--nofile", "nproc": "--nproc"}[name]
+    return subprocess.run(["prlimit", f"{option}={wanted}:{wanted}", "true"], capture_output=True).returncode == 0
