@@ -3,7 +3,7 @@
 import os
 import resource
 import shutil
-import subprocess
+from pathlib import Path
 
 from .paths import CONTAINERS_CONF, NODES
 from .run import NodeError, run, say, succeeds
@@ -97,15 +97,11 @@ def _containers_conf() -> str:
 
 def _lowered_limits() -> list[str]:
     """Limits that podman must be told because its own defaults are above what this machine lets root set."""
+    pid_max = int(Path("/proc/sys/kernel/pid_max").read_text())  # podman lowers its own processes' limit to it
+    wanted = {"nofile": (resource.RLIMIT_NOFILE, _NOFILE, _NOFILE), "nproc": (resource.RLIMIT_NPROC, _NPROC, pid_max)}
     lowered = []
-    for name, kind, wanted in (("nofile", resource.RLIMIT_NOFILE, _NOFILE), ("nproc", resource.RLIMIT_NPROC, _NPROC)):
+    for name, (kind, default, most) in wanted.items():
         hard = resource.getrlimit(kind)[1]
-        if hard in (resource.RLIM_INFINITY,) or hard >= wanted or _may_raise(name, wanted):
-            continue
-        lowered.append(f'"{name}={hard}:{hard}"')
+        if not succeeds(["prlimit", f"--{name}={default}:{default}", "true"]):
+            lowered.append(f'"{name}={min(hard, most)}:{min(hard, most)}"')
     return lowered
-
-
-def _may_raise(name: str, wanted: int) -> bool:
-    option = {"nofile": "--nofile", "nproc": "--nproc"}[name]
-    return subprocess.run(["prlimit", f"{option}={wanted}:{wanted}", "true"], capture_output=True).returncode == 0
