@@ -1,0 +1,15 @@
+"""Addresses of the chat pages."""
+
+from django.urls import path, re_path
+
+from channelbox.chat import api, views
+from channelbox.chat.models import ROOM_NAME
+
+app_name = "chat"
+
+urlpatterns = [
+    path("", views.rooms, name="rooms"),
+    # The socket accepts the same names (routing.py).
+    re_path(rf"^room/(?P<room_name>{ROOM_NAME})/\Z", views.room, name="room"),
+    re_path(rf"^api/rooms/(?P<room_name>{ROOM_NAME})/messages\Z", api.history, name="history"),
+]
