@@ -89,6 +89,11 @@ def tick(second: int) -> str:
     return _key("tick", str(second))
 
 
+def dashboard_gate() -> str:
+    """Exists for a moment after the dashboard was asked for an update."""
+    return _key("dashboard", "asked")
+
+
 def attempts(what: str) -> str:
     """Failed sign-ins of an address or a name."""
     return _key("attempts", what)
