@@ -3,3 +3,10 @@ from django.apps import AppConfig
 
 class AccountsConfig(AppConfig):
     name = "channelbox.accounts"
+
+    def ready(self) -> None:
+        from django.contrib import admin
+
+        from channelbox.accounts.views import admin_sign_in
+
+        admin.site.login = admin_sign_in  # type: ignore[method-assign]

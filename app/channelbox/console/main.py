@@ -1,0 +1,81 @@
+"""The `channelbox` command. One verb, one file.
+
+A verb's file imports nothing heavy at its top: `channelbox --help` loads all of them and must answer at once. Django is
+there when a verb's function runs, with the settings of the appliance and as its user (privileges.py).
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated
+
+import typer
+
+from channelbox.console import check, first_password, manage, migrate, user
+from channelbox.console.privileges import become_service
+from channelbox.console.problem import explain
+
+app = typer.Typer(
+    name="channelbox",
+    help="Chat and live dashboards on your own servers.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        try:
+            typer.echo(f"channelbox {version('channelbox')}")
+        except PackageNotFoundError:
+            typer.echo("channelbox (a checkout)")
+        raise typer.Exit
+
+
+@app.callback()
+def prepare(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    """Chat and live dashboards on your own servers."""
+    if context.invoked_subcommand != "manage" and {"-h", "--help"} & set(sys.argv[1:]):
+        return  # Anybody may read what a verb does.
+    if context.invoked_subcommand not in WITHOUT_APPLIANCE:
+        become_service()
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "channelbox.settings")
+    if context.invoked_subcommand not in WITHOUT_DJANGO:
+        import django
+
+        django.setup()
+
+
+# `manage` sets Django up by itself: some of its commands want to do so in their own way.
+WITHOUT_DJANGO = {"manage", "run"}
+WITHOUT_APPLIANCE = {"run"}
+
+VERBS: list[Callable[..., None]] = [migrate.migrate, check.check, first_password.first_password]
+
+for verb in VERBS:
+    app.command()(verb)
+app.command(context_settings=manage.PASS_ON, add_help_option=False)(manage.manage)
+app.add_typer(user.app, name="user")
+
+
+def main() -> None:
+    """Entry point of the console script. What is foreseen ends with a sentence and exit status 1."""
+    try:
+        app(prog_name="channelbox")
+    except Exception as error:
+        problem = explain(error)
+        if problem is None:
+            raise
+        typer.echo(f"channelbox: {problem}", err=True)
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

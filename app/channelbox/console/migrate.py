@@ -1,0 +1,32 @@
+"""`channelbox migrate`: the database brought up to this version, by one process at a time in the whole cluster."""
+
+from typing import Annotated
+
+import typer
+
+
+def migrate(
+    wait: Annotated[float, typer.Option(help="Seconds to wait for the database to answer.", min=0)] = 60,
+) -> None:
+    """Bring the database up to this version. Safe to run anywhere and again: one process migrates, others wait."""
+    from django.core.management import call_command
+    from django.db import connection
+    from django.db.migrations.executor import MigrationExecutor
+
+    from channelbox.console.locks import database_lock, wait_for_database
+
+    with database_lock("migrate", wait, tell):
+        wait_for_database(wait, tell)
+        executor = MigrationExecutor(connection)
+        plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
+        newer = set(executor.loader.applied_migrations) - set(executor.loader.disk_migrations)
+        if newer:
+            tell("The database has been migrated by a newer version: " + ", ".join(sorted(map(".".join, newer))))
+        # Also with nothing to apply: permissions are made at its end, and the last run may have been killed before that.
+        call_command("migrate", interactive=False, verbosity=1 if plan else 0)
+        connection.close()
+    tell(f"The database is up to date: {len(plan)} migrations applied now." if plan else "The database is up to date.")
+
+
+def tell(sentence: str) -> None:
+    typer.echo(sentence)
