@@ -27,6 +27,41 @@ $(VENV)/.made-from: $(LOCK)
 	@printf '#!/bin/sh\nexec "$$(dirname "$$0")/python" -m channelbox.console.main "$$@"\n' > $(BIN)/channelbox && chmod +x $(BIN)/channelbox
 	@sha256sum $(LOCK) > $@
 
+# --- The package
+
+VENDORED := $(BUILD)/vendor/uplot/uPlot.esm.js
+
+.PHONY: locks
+locks: venv ## renew the lock files from pyproject.toml; pins stay where they can (UPGRADE=1: the newest)
+	@set -- deb12 3.11.2 deb13 3.13.5; while [ $$# -gt 0 ]; do \
+		for kind in "" -dev; do \
+			echo "== packaging/locks/$$1$$kind.txt"; \
+			$(BIN)/uv pip compile --quiet --no-header --generate-hashes --only-binary :all: $(if $(UPGRADE),--upgrade) \
+				--python-version "$$2" --python-platform x86_64-manylinux_2_28 --output-file packaging/locks/"$$1$$kind".txt \
+				$${kind:+--extra dev --constraint packaging/locks/"$$1".txt} pyproject.toml; \
+		done; \
+		shift 2; \
+	done
+
+.PHONY: vendor
+vendor: $(VENDORED) ## what the pages need from the npm registry, in build/vendor
+
+$(VENDORED): packaging/vendor/package.json packaging/vendor/package-lock.json packaging/vendor/.npmrc
+	@echo "== Scripts for the pages from packaging/vendor/package-lock.json"
+	@command -v npm >/dev/null || { echo "npm is missing: apt-get install npm" >&2; exit 1; }
+	@mkdir -p $(BUILD)/npm $(@D)
+	@cp $^ $(BUILD)/npm
+	@npm ci --prefix $(BUILD)/npm --ignore-scripts --no-audit --no-fund --loglevel=error
+	@cp $(addprefix $(BUILD)/npm/node_modules/uplot/,dist/uPlot.esm.js dist/uPlot.min.css LICENSE) $(@D)
+
+.PHONY: deb
+deb: venv vendor ## the Debian packages of both releases, in build/deb
+	$(BIN)/python packaging/make_deb.py
+
+.PHONY: deb-lint
+deb-lint: venv vendor ## lintian on both packages
+	$(BIN)/python packaging/make_deb.py --lintian
+
 .PHONY: clean
 clean: ## remove what was built
 	rm -rf $(BUILD)
