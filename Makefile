@@ -62,6 +62,12 @@ deb: venv vendor ## the Debian packages of both releases, in build/deb
 deb-lint: venv vendor ## lintian on both packages
 	$(BIN)/python packaging/make_deb.py --lintian
 
+# --- Tests
+
+.PHONY: lint
+lint: venv ## every linter; all run, each says what it looks at
+	@$(BIN)/python tests/lint.py
+
 .PHONY: clean
 clean: ## remove what was built
 	rm -rf $(BUILD)

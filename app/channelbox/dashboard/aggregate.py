@@ -46,3 +46,103 @@ A process without news for 15 s is left out: it is dead. The figures of a stale 
 
 The series (`dashboard/series.py`) has the same names: every figure of ``totals``, and for each node those of ``nodes``.
 """
+
+import datetime
+from collections.abc import Iterable
+from typing import Any
+
+from channelbox.fleet.durations import Buckets, percentile_ms
+from channelbox.fleet.health import STATES, state
+from channelbox.fleet.reports import Fleet, Report
+
+Data = dict[str, Any]
+
+_MARK = 8  # bytes
+
+
+def aggregate(fleet: Fleet) -> Data:
+    """The shape above."""
+    reports = fleet.reports
+    nodes = sorted({report.node for report in reports})
+    stored_in = _added(report.stored_in for report in reports)
+    return {
+        "at": _iso(fleet.at, "milliseconds"),
+        "totals": {
+            "connections": sum(report.connections for report in reports),
+            "rooms": _distinct_rooms(reports),
+            "messages_per_s": _rate(reports, "worker", "stored"),
+            "delivered_per_s": _rate(reports, "web", "delivered"),
+            "store_p50_ms": percentile_ms(stored_in, 0.5),
+            "store_p99_ms": percentile_ms(stored_in, 0.99),
+            "queue": _queue(reports),
+            "nodes": len(nodes),
+            "processes": len(reports),
+        },
+        "nodes": {name: _node([report for report in reports if report.node == name]) for name in nodes},
+        "processes": sorted((_process(report) for report in reports), key=_unwell_first),
+    }
+
+
+def _node(reports: list[Report]) -> Data:
+    kinds = {report.kind for report in reports}
+    return {
+        "connections": sum(report.connections for report in reports) if "web" in kinds else None,
+        "messages_per_s": _rate(reports, "worker", "stored") if "worker" in kinds else None,
+        "delivered_per_s": _rate(reports, "web", "delivered") if "web" in kinds else None,
+        "lag_ms": max(report.lag_ms for report in reports),
+    }
+
+
+def _process(report: Report) -> Data:
+    return {
+        "node": report.node,
+        "unit": report.unit,
+        "kind": report.kind,
+        "version": report.version,
+        "up_since": _iso(report.started, "seconds"),
+        "age_s": report.age_s,
+        "connections": report.connections,
+        "rooms": report.rooms,
+        "messages_per_s": report.rates.get("sent" if report.kind == "web" else "stored", 0.0),
+        "delivered_per_s": report.rates.get("delivered", 0.0),
+        "lag_ms": report.lag_ms,
+        "memory_mb": report.memory_mb,
+        "state": state(report),
+    }
+
+
+def _unwell_first(process: Data) -> tuple[int, str, list[Any]]:
+    # web@2 before web@10.
+    name, _, number = process["unit"].partition("@")
+    return STATES.index(process["state"]), process["node"], [name, number.rjust(9)]
+
+
+def _rate(reports: Iterable[Report], kind: str, counter: str) -> float:
+    return round(sum(report.rates.get(counter, 0.0) for report in reports if report.kind == kind), 2)
+
+
+def _added(counts: Iterable[Buckets]) -> Buckets:
+    total: dict[int, int] = {}
+    for buckets in counts:
+        for number, count in buckets.items():
+            total[number] = total.get(number, 0) + count
+    return total
+
+
+def _distinct_rooms(reports: Iterable[Report]) -> int:
+    marks: set[bytes] = set()
+    for report in reports:
+        packed = report.room_marks
+        marks.update(packed[at : at + _MARK] for at in range(0, len(packed), _MARK))
+    return len(marks)
+
+
+def _queue(reports: Iterable[Report]) -> int | None:
+    """Every process that can look does, within the same second: the freshest knows."""
+    lengths = [(report.age_s, sum(report.queues.values())) for report in reports if report.queues]
+    return min(lengths)[1] if lengths else None
+
+
+def _iso(seconds: float, precision: str) -> str:
+    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    return moment.isoformat(timespec=precision).replace("+00:00", "Z")

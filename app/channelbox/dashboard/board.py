@@ -1,0 +1,155 @@
+"""The dashboard of this process: one read, one aggregation and one encoding for all who look here."""
+
+import asyncio
+import logging
+import weakref
+from typing import Self
+
+from redis.exceptions import RedisError
+
+from channelbox.dashboard.aggregate import aggregate
+from channelbox.dashboard.series import read_series
+from channelbox.fleet.reports import read_fleet
+from channelbox.realtime import keys
+from channelbox.realtime.bus import Bus
+from channelbox.realtime.codes import Close, Code, Refused
+from channelbox.realtime.counters import counters
+from channelbox.realtime.frames import json_frame
+from channelbox.realtime.members import Member
+
+logger = logging.getLogger(__name__)
+
+EVERY = 1.0  # s between two pushes when nobody asks
+AT_MOST_EVERY = 0.1  # s between two pushes in the whole installation, whoever asks how often
+_WELCOME_FOR = 1.0  # s: those who come together get the same welcome
+
+_boards: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Board]" = weakref.WeakKeyDictionary()
+
+
+class Board:
+    """Who looks at the dashboard through this process, and what they are sent."""
+
+    def __init__(self) -> None:
+        self._members: set[Member] = set()
+        self._pushing: asyncio.Task[None] | None = None
+        self._asking: asyncio.Task[None] | None = None
+        self._wanted = asyncio.Event()
+        self._asked_at = 0.0
+        self._read_at = float("-inf")  # when the newest push began to read
+        self._pushed = asyncio.Event()
+        self._newest: bytes | None = None
+        self._welcome: tuple[float, asyncio.Future[bytes]] | None = None
+
+    @classmethod
+    def current(cls) -> Self:
+        """The board of the running event loop."""
+        loop = asyncio.get_running_loop()
+        if loop not in _boards:
+            _boards[loop] = cls()
+        return _boards[loop]  # type: ignore[return-value]
+
+    # --- Coming and going
+
+    async def join(self, member: Member) -> None:
+        """Writes the welcome and adds the member. Raises Refused when Redis does not answer."""
+        try:
+            welcome = await self._welcoming()
+        except (RedisError, OSError) as error:
+            raise Refused(
+                Code.TRY_LATER, "The dashboard cannot be read just now.", retry_after=2, close=Close.TRY_LATER
+            ) from error
+        fresh = self._newest if self._now() - self._read_at < EVERY else None
+        member.write_frames(welcome + (fresh or b""))
+        self._members.add(member)
+        if self._pushing is None:
+            self._pushing = asyncio.create_task(self._push_on(), name="dashboard")
+
+    def leave(self, member: Member) -> None:
+        """Removes the member; with the last one everything ends."""
+        self._members.discard(member)
+        if self._members:
+            return
+        for task in (self._pushing, self._asking):
+            if task is not None:
+                task.cancel()
+        self._pushing = self._asking = None
+
+    def ask(self) -> None:
+        """Wants every client of the dashboard in the installation to get an update soon. Returns at once."""
+        self._asked_at = self._now()
+        if self._asking is None and self._members:
+            self._asking = asyncio.create_task(self._ask(), name="dashboard asks")
+
+    # --- What is sent
+
+    async def _welcoming(self) -> bytes:
+        if self._welcome is None or self._now() - self._welcome[0] > _WELCOME_FOR:
+            self._welcome = self._now(), asyncio.ensure_future(self._read_welcome())
+        reading = self._welcome[1]
+        try:
+            return await asyncio.shield(reading)
+        except (RedisError, OSError):
+            if self._welcome is not None and self._welcome[1] is reading:
+                self._welcome = None
+            raise
+
+    async def _read_welcome(self) -> bytes:
+        return json_frame({"type": "welcome", "series": await read_series()})
+
+    async def _push_on(self) -> None:
+        bus = Bus.current()
+        subscribing = asyncio.ensure_future(bus.subscribe(keys.dashboard(), lambda _: self._wanted.set()))
+        try:
+            while True:
+                started = self._now()
+                self._wanted.clear()
+                await self._push(started)
+                try:
+                    await asyncio.wait_for(self._wanted.wait(), max(0.0, started + EVERY - self._now()))
+                except TimeoutError:
+                    continue
+                await asyncio.sleep(started + AT_MOST_EVERY - self._now())
+        finally:
+            subscribing.cancel()
+            await bus.unsubscribe(keys.dashboard())
+
+    async def _push(self, started: float) -> None:
+        try:
+            frame = json_frame({"data": aggregate(await read_fleet())})
+        except (RedisError, OSError) as error:
+            # The clients see the age of what they have; the reporter tells the log.
+            logger.debug("No update for the dashboard: %s", error)
+            return
+        except Exception:
+            logger.exception("No update for the dashboard")
+            return
+        self._newest = frame
+        for member in self._members:
+            member.write_frames(frame)
+        counters.delivered += len(self._members)
+        self._read_at = started
+        self._pushed.set()
+        self._pushed = asyncio.Event()
+
+    async def _ask(self) -> None:
+        """Publishes until a push has begun after the newest question, or Redis is away."""
+        try:
+            bus = Bus.current()
+            while self._read_at < self._asked_at:
+                pushed = self._pushed
+                gate = keys.dashboard_gate()
+                if await bus.client(gate).set(gate, b"", nx=True, px=int(AT_MOST_EVERY * 1000)):
+                    await bus.publish(keys.dashboard(), b"")
+                try:
+                    await asyncio.wait_for(pushed.wait(), AT_MOST_EVERY)
+                except TimeoutError:
+                    continue
+        except (RedisError, OSError) as error:
+            logger.debug("The dashboard's update could not be asked for: %s", error)
+        finally:
+            if self._asking is asyncio.current_task():
+                self._asking = None
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()

@@ -1,0 +1,37 @@
+"""The dashboard's socket."""
+
+from typing import Any
+
+from django.conf import settings
+
+from channelbox.dashboard.board import Board
+from channelbox.realtime.codes import Close, Code, Refused
+from channelbox.realtime.consumer import RealtimeConsumer
+
+
+class DashboardConsumer(RealtimeConsumer):
+    """Sends the series on connecting, then the newest figures every second; any frame asks for them at once, for all.
+
+    Open to who is signed in, and to guests where CHANNELBOX_GUESTS lets them in.
+    """
+
+    async def enter(self) -> None:
+        user = self.scope.get("user")
+        if not settings.CHANNELBOX_GUESTS and (user is None or not user.is_authenticated):
+            raise Refused(Code.SIGN_IN, "Sign in first.", close=Close.SIGN_IN)
+        await Board.current().join(self.member)
+        if self._gone:
+            # It left while the welcome was read.
+            Board.current().leave(self.member)
+
+    async def _receive(self, content: Any) -> None:
+        # Any frame asks; one that is not what the protocol speaks is told so besides.
+        if not self._gone:
+            Board.current().ask()
+        await super()._receive(content)
+
+    async def receive_json(self, content: dict[str, Any], **kwargs: Any) -> None:
+        """Nothing that a client can say means more than a question."""
+
+    def left(self) -> None:
+        Board.current().leave(self.member)

@@ -1,0 +1,120 @@
+"""The last 15 minutes of the whole installation, a sample for each second, in one list in Redis.
+
+Every process runs a `Recorder`; whoever takes a second writes its sample, so that the series goes on whatever stops.
+`read_series()` gives what the dashboard's socket sends on connecting::
+
+    {
+        "step_s": 1,
+        "at": [1764000000, ...],                        # Unix seconds by Redis' clock, without a gap
+        "totals": {"connections": [12, ...], ...},      # every figure of the totals in dashboard/aggregate.py
+        "nodes": {"web-1": {"connections": [12, ...], ...}},
+    }
+
+All lists are as long as `at`; null stands where a figure is not known: nobody ran in that second, or the node was not
+there.
+"""
+
+import asyncio
+import logging
+from typing import Any
+
+import msgpack
+from redis.exceptions import RedisError
+
+from channelbox.dashboard.aggregate import aggregate
+from channelbox.fleet.reports import read_fleet
+from channelbox.realtime import keys
+from channelbox.realtime.bus import Bus
+
+logger = logging.getLogger(__name__)
+
+LENGTH = 900  # samples
+STEP = 1  # s
+
+TOTALS = (
+    "connections",
+    "rooms",
+    "messages_per_s",
+    "delivered_per_s",
+    "store_p50_ms",
+    "store_p99_ms",
+    "queue",
+    "nodes",
+    "processes",
+)
+NODE = ("connections", "messages_per_s", "delivered_per_s", "lag_ms")
+
+_PATIENCE = 3.0  # s to wait for Redis
+
+
+class Recorder:
+    """Writes the sample of each second that this process is the first to take, from `start()` to `stop()`."""
+
+    def __init__(self) -> None:
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="recorder")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(_PATIENCE):
+                    rest = await self._record()
+            except (RedisError, OSError) as error:
+                # The reporter says it in the log; a second of nobody is null in the series.
+                logger.debug("No sample: %s", error)
+                rest = 1.0
+            await asyncio.sleep(rest)
+
+    async def _record(self) -> float:
+        """Takes this second if it is free; returns how long it still lasts."""
+        client = Bus.current().client(keys.series())
+        second, micros = await client.time()
+        if await Bus.current().client(keys.tick(second)).set(keys.tick(second), keys.process_name(), nx=True, ex=10):
+            data = aggregate(await read_fleet())
+            sample = {"at": second, "totals": data["totals"], "nodes": data["nodes"]}
+            pipe = client.pipeline(transaction=False)
+            pipe.rpush(keys.series(), msgpack.packb(sample))
+            pipe.ltrim(keys.series(), -LENGTH, -1)
+            pipe.expire(keys.series(), LENGTH * STEP)
+            await pipe.execute()
+        return 1.0 - micros / 1e6
+
+
+async def read_series() -> dict[str, Any]:
+    """The shape above. Raises redis' RedisError, OSError or TimeoutError when Redis does not answer within 3 s."""
+    client = Bus.current().client(keys.series())
+    async with asyncio.timeout(_PATIENCE):
+        pipe = client.pipeline(transaction=False)
+        pipe.time()
+        pipe.lrange(keys.series(), 0, -1)
+        (now, _), packed = await pipe.execute()
+    samples = [msgpack.unpackb(sample) for sample in packed]
+    # What is older than the window is from before a time when nobody ran.
+    return series_of([sample for sample in samples if now - LENGTH < sample["at"] <= now])
+
+
+def series_of(samples: list[dict[str, Any]]) -> dict[str, Any]:
+    """From samples to columns; seconds without a sample are filled with None."""
+    by_second = {sample["at"]: sample for sample in samples}
+    at = list(range(min(by_second), max(by_second) + 1)) if by_second else []
+    nodes = sorted({name for sample in samples for name in sample["nodes"]})
+    nothing: dict[str, Any] = {"totals": {}, "nodes": {}}
+    rows = [by_second.get(second, nothing) for second in at]
+
+    def of_node(name: str, figure: str) -> list[Any]:
+        return [row["nodes"].get(name, {}).get(figure) for row in rows]
+
+    return {
+        "step_s": STEP,
+        "at": at,
+        "totals": {figure: [row["totals"].get(figure) for row in rows] for figure in TOTALS},
+        "nodes": {name: {figure: of_node(name, figure) for figure in NODE} for name in nodes},
+    }

@@ -1,0 +1,17 @@
+"""When a process is well, and when its report is too old to be believed."""
+
+from channelbox.fleet.reports import Report
+
+STALE = 3.0  # s without news: three reports missed
+LAGGING_MS = 250.0  # an event loop that late is felt by those who wait for it
+
+STATES = ("stale", "draining", "lagging", "well")  # the unwell first
+
+
+def state(report: Report) -> str:
+    """One of STATES."""
+    if report.age_s > STALE:
+        return "stale"
+    if report.draining:
+        return "draining"
+    return "lagging" if report.lag_ms > LAGGING_MS else "well"
