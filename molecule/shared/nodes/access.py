@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from .image import USER
+from .names import container_name, network_name
 from .paths import KEY, cluster_dir
 from .plan import Plan
 from .podman import inspect_container, podman
@@ -12,8 +13,6 @@ from .run import run, say
 
 def open_ssh(plan: Plan) -> None:
     """Let the sudo user in with this checkout's key; write known hosts, ssh configuration and inventory."""
-    from .cluster import container_name, network_name
-
     folder = cluster_dir(plan.cluster)
     folder.mkdir(parents=True, exist_ok=True)
     public = _public_key()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from . import cluster, machine
 from .image import RELEASES, ensure_image
+from .names import container_name
 from .plan import from_arguments, from_file
 from .podman import execute
 from .run import NodeError
@@ -37,7 +38,7 @@ def _run(options: argparse.Namespace) -> int:
             for name in options.cluster:
                 cluster.down(name)
         case "exec":
-            name = cluster.container_name(options.cluster, options.node)
+            name = container_name(options.cluster, options.node)
             return execute(name, options.command, tty=sys.stdin.isatty())
         case "restart":
             cluster.restart(options.cluster, options.node, power_cut=options.power_cut)
@@ -45,7 +46,9 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="node", description="Debian nodes in containers, for tests, builds and the demo.")
+    parser = argparse.ArgumentParser(
+        prog="node", description="Debian nodes in containers, for tests, builds and the demo."
+    )
     verbs = parser.add_subparsers(dest="verb", required=True)
     image = verbs.add_parser("image", help="make the images of the given releases (all if none is given)")
     image.add_argument("release", nargs="*")

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from . import access
 from .image import ensure_image
+from .names import container_name, network_name
 from .paths import cluster_dir
 from .plan import Node, Plan
 from .podman import LABEL, containers_of, inspect_container, inspect_network, network_exists, podman
@@ -15,15 +16,6 @@ from .run import NodeError, say
 
 _FIRST_ADDRESS = 10
 _BOOT_SECONDS = 60.0
-
-
-def container_name(cluster: str, node: str) -> str:
-    """The name of a node's container; clusters never collide because theirs is part of it."""
-    return f"cb-{cluster}-{node}"
-
-
-def network_name(cluster: str) -> str:
-    return f"cb-{cluster}"
 
 
 def up(plan: Plan, volumes: list[str]) -> None:

@@ -16,10 +16,21 @@ RELEASES = ("bookworm", "trixie")
 USER = "deploy"
 
 # libkmod2: without it trixie boots degraded. nftables: tests cut nodes off with it.
-_PACKAGES = (
-    "systemd systemd-sysv dbus libpam-systemd libkmod2 python3 python3-apt ca-certificates iproute2 procps sudo"
-    " openssh-server nftables"
-).split()
+_PACKAGES = [
+    "systemd",
+    "systemd-sysv",
+    "dbus",
+    "libpam-systemd",
+    "libkmod2",
+    "python3",
+    "python3-apt",
+    "ca-certificates",
+    "iproute2",
+    "procps",
+    "sudo",
+    "openssh-server",
+    "nftables",
+]
 
 # As a server is handed over by a customer's IT: ssh with a key, a user with sudo, no root login.
 _FILES = {
@@ -53,7 +64,7 @@ def ensure_image(release: str) -> str:
     """Make the image of a release unless it is there, and give its name. Safe when called twice at once."""
     image = image_name(release)
     IMAGES.mkdir(parents=True, exist_ok=True)
-    with open(IMAGES / f"{release}.lock", "w") as lock:
+    with (IMAGES / f"{release}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if image_exists(image):
             return image

@@ -79,7 +79,7 @@ def _install() -> None:
 
 
 def _has_capability(number: int) -> bool:
-    with open("/proc/self/status") as status:
+    with Path("/proc/self/status").open() as status:
         for line in status:
             if line.startswith("CapEff:"):
                 return bool(int(line.split()[1], 16) >> number & 1)

@@ -1,0 +1,76 @@
+"""Workers come and go; what was accepted is stored, and nobody is told anything false."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+from probe.nodes import Nodes
+from probe.people import Browser, Door, Member
+from probe.waiting import until
+
+WORKERS = ("channelbox-worker@1", "channelbox-worker@2")
+QUEUE_EXPIRY = 3.0
+"""Seconds after which a queued batch is given up by Redis and sent again by the outbox (CHANNELBOX_WORK_EXPIRY)."""
+
+
+@pytest.fixture
+def workers(nodes: Nodes) -> Iterator[list[str]]:
+    """The worker nodes; whatever a test stopped runs again after it."""
+    yield nodes.groups["worker"]
+    for node in nodes.groups["worker"]:
+        nodes.root(node, f"systemctl start {' '.join(WORKERS)}")
+
+
+async def test_with_one_nodes_workers_stopped_the_others_carry_on(
+    nodes: Nodes, workers: list[str], room: str, ann: Browser, bob: Browser, web1: Door, web2: Door
+) -> None:
+    async with Member(ann, room, web1) as first, Member(bob, room, web2) as second:
+        for stopped in workers:
+            nodes.root(stopped, f"systemctl stop {' '.join(WORKERS)}")
+            for number in range(10):
+                await first.says(f"{number} without {stopped}")
+                await second.hears(f"{number} without {stopped}")
+            nodes.root(stopped, f"systemctl start {' '.join(WORKERS)}")
+        assert list(second.messages) == list(range(1, 21))
+
+
+async def test_with_all_workers_stopped_nothing_is_lost_and_nothing_false_is_told(
+    nodes: Nodes, workers: list[str], room: str, ann: Browser, bob: Browser, web1: Door, web2: Door
+) -> None:
+    async with Member(ann, room, web1) as first, Member(bob, room, web2) as second:
+        await first.says("before")
+        for node in workers:
+            nodes.root(node, f"systemctl stop {' '.join(WORKERS)}")
+        sent = [await first.say(f"waiting {number}") for number in range(30)]
+        await second.say("waiting too")
+        # longer than the queue keeps a batch: the outbox must have sent it again, and the client knows of nothing
+        await asyncio.sleep(2 * QUEUE_EXPIRY)
+        assert list(first.messages.values()) == list(second.messages.values()) == ["before"]
+        assert not first.errors and not second.errors
+
+        nodes.root(workers[0], f"systemctl start {WORKERS[0]}")
+        for id in sent:
+            await first.gets(lambda frame, id=id: frame.get("id") == id and "seq" in frame, within=15)
+        await second.gets(lambda frame: frame.get("seq") == 32, within=15)
+        said = [text for text in second.messages.values() if text != "waiting too"]
+        assert said == ["before", *(f"waiting {number}" for number in range(30))]
+        assert first.messages == second.messages
+        assert list(second.messages) == list(range(1, 33))
+
+
+async def test_a_worker_killed_in_the_middle_loses_nothing_and_comes_back(
+    nodes: Nodes, workers: list[str], room: str, ann: Browser, web1: Door
+) -> None:
+    async with Member(ann, room, web1) as member:
+        for round in range(3):
+            sent = [await member.say(f"{round} {number}") for number in range(15)]
+            for node in workers:
+                nodes.root(node, "systemctl kill --signal=KILL 'channelbox-worker@*'")
+            for id in sent:
+                await member.gets(lambda frame, id=id: frame.get("id") == id and "seq" in frame, within=20)
+            await asyncio.sleep(1)  # the sending rate is limited
+        assert list(member.messages) == list(range(1, 46))
+        assert list(member.messages.values()) == [f"{round} {n}" for round in range(3) for n in range(15)]
+    for node in workers:
+        for unit in WORKERS:
+            await until(lambda node=node, unit=unit: nodes.active(node, unit), 20, f"{unit} runs again on {node}")

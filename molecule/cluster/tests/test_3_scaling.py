@@ -1,0 +1,119 @@
+"""systemctl alone scales: instances join and leave, nobody else notices, and the fleet report shows them at once."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+
+import pytest
+from probe.nodes import Nodes
+from probe.people import Browser, Door, Member
+from probe.waiting import until
+
+SHOWN_WITHIN = 2.0
+
+
+@pytest.fixture
+def third_web(nodes: Nodes) -> Iterator[str]:
+    yield "channelbox-web@3"
+    nodes.root("web1", "systemctl disable --now channelbox-web@3")
+
+
+@pytest.fixture
+def third_worker(nodes: Nodes) -> Iterator[str]:
+    yield "channelbox-worker@3"
+    nodes.root("worker1", "systemctl disable --now channelbox-worker@3")
+    for node in nodes.groups["worker"]:
+        nodes.root(node, "systemctl start channelbox-worker@1 channelbox-worker@2")
+
+
+def connections(nodes: Nodes, node: str, instance: str) -> int | None:
+    """Connections that the fleet report gives for an instance; None if it is not in the report."""
+    for process in nodes.status("web2"):
+        if (process["node"], process["instance"]) == (node, instance):
+            count: int = process["connections"]
+            return count
+    return None
+
+
+def nginx_processes(nodes: Nodes, node: str) -> str:
+    return nodes.root(node, "pgrep --exact nginx")
+
+
+async def test_a_web_instance_joins_takes_connections_and_leaves_without_touching_the_others(
+    nodes: Nodes, third_web: str, room: str, ann: Browser, bob: Browser, web1: Door, balancer: Door
+) -> None:
+    nginx = {node: nginx_processes(nodes, node) for node in ("lb1", "web1")}
+    async with AsyncExitStack() as stack:
+        early = [await stack.enter_async_context(Member(ann, room, web1)) for _ in range(20)]
+
+        nodes.root("web1", f"systemctl enable --now {third_web}")
+        started = time.monotonic()
+        await until(lambda: connections(nodes, "web1", "web@3") is not None, SHOWN_WITHIN, "web@3 is in the report")
+        assert time.monotonic() - started <= SHOWN_WITHIN + 0.5
+
+        late = [await stack.enter_async_context(Member(bob, room, web1)) for _ in range(60)]
+        share = await until(lambda: connections(nodes, "web1", "web@3"), 5, "web@3 has connections")
+        assert share >= 1
+
+        await asyncio.to_thread(nodes.root, "web1", f"systemctl stop {third_web}")
+        sent_away = [member for member in late if member.closed]
+        await until(lambda: len([m for m in late if m.closed]) >= share, 5, "the clients of web@3 are sent away")
+        sent_away = [member for member in late if member.closed]
+        assert {member.closed[0] for member in sent_away if member.closed} == {1012}
+        assert len(sent_away) == share
+        assert not any(member.closed for member in early)
+
+        for member in sent_away:
+            await member.enter()
+        await early[0].says("all of us")
+        for member in early + late:
+            await member.hears("all of us")
+    assert {node: nginx_processes(nodes, node) for node in ("lb1", "web1")} == nginx
+
+
+async def test_a_worker_instance_joins_takes_work_and_leaves(
+    nodes: Nodes, third_worker: str, room: str, ann: Browser, web1: Door
+) -> None:
+    async with Member(ann, room, web1) as member:
+        await member.says("as it was")
+        nodes.root("worker1", f"systemctl enable --now {third_worker}")
+        await until(
+            lambda: any((p["node"], p["instance"]) == ("worker1", "worker@3") for p in nodes.status("web2")),
+            SHOWN_WITHIN,
+            "worker@3 is in the report",
+        )
+        for node in nodes.groups["worker"]:
+            nodes.root(node, "systemctl stop channelbox-worker@1 channelbox-worker@2")
+        await member.says("now worker@3 alone does the work")
+        for node in nodes.groups["worker"]:
+            nodes.root(node, "systemctl start channelbox-worker@1 channelbox-worker@2")
+        nodes.root("worker1", f"systemctl stop {third_worker}")
+        await member.says("and now the others again")
+        await until(
+            lambda: all((p["node"], p["instance"]) != ("worker1", "worker@3") for p in nodes.status("web2")),
+            20,
+            "worker@3 has left the report",
+        )
+
+
+async def test_a_rolling_restart_of_a_node_refuses_nobody(nodes: Nodes, ann: Browser, web1: Door) -> None:
+    done = asyncio.Event()
+    answers: list[int] = []
+
+    def visit() -> int:
+        return Browser(web1).request("GET", "/healthz")[0]
+
+    async def keep_visiting() -> None:
+        while not done.is_set():
+            answers.extend(await asyncio.gather(*(asyncio.to_thread(visit) for _ in range(4))))
+
+    visitor = asyncio.create_task(keep_visiting())
+    try:
+        for instance in (1, 2):
+            await asyncio.to_thread(nodes.root, "web1", f"systemctl restart channelbox-web@{instance}")
+    finally:
+        done.set()
+        await visitor
+    assert len(answers) > 20
+    assert set(answers) == {200}

@@ -1,0 +1,93 @@
+"""A room has as many places as it says, on all nodes together, and a crash gives them back."""
+
+import asyncio
+
+import pytest
+from probe.nodes import Nodes
+from probe.people import Browser, Door, Member
+from probe.waiting import until
+
+FULL = 4000
+LEASE = 15.0
+"""Seconds after which a process that is gone gives its places back."""
+
+LIMIT_OF_THREE = (
+    "from channelbox.chat.models import Room; Room.objects.update_or_create(name='{}', defaults={{'limit': 3}})"
+)
+
+
+@pytest.fixture
+def small_room(nodes: Nodes, room: str) -> str:
+    """A room with three places, made as an administrator makes it."""
+    nodes.root("web1", f'channelbox manage shell -c "{LIMIT_OF_THREE.format(room)}"')
+    return room
+
+
+async def is_full(browser: Browser, room: str, door: Door) -> bool:
+    """Whether one more is turned away; a place that was got is given back."""
+    one_more = Member(browser, room, door)
+    await one_more.enter(welcome=False)
+    try:
+        await one_more.gets(lambda frame: frame.get("type") == "welcome" or "error" in frame)
+        if one_more.errors:
+            assert (await one_more.ends())[0] == FULL
+            assert one_more.errors[0]["code"] == "room_full"
+            return True
+        return False
+    finally:
+        await one_more.leave()
+
+
+async def test_the_fourth_is_turned_away_on_another_node_until_one_leaves(
+    small_room: str, ann: Browser, bob: Browser, web1: Door, web2: Door
+) -> None:
+    first, second, third = (Member(ann, small_room, door) for door in (web1, web1, web2))
+    async with first, second, third:
+        assert await is_full(bob, small_room, web2)
+        assert await is_full(bob, small_room, web1)
+        await third.leave()
+        await until(lambda: _is_free(bob, small_room, web1), 5, "there is a place again")
+        async with Member(bob, small_room, web1) as fourth:
+            assert await is_full(bob, small_room, web2)
+            await first.says("the three of us")
+            await fourth.hears("the three of us")
+
+
+async def _is_free(browser: Browser, room: str, door: Door) -> bool:
+    return not await is_full(browser, room, door)
+
+
+async def test_a_killed_web_process_gives_its_places_back_within_the_lease_and_returns(
+    nodes: Nodes, small_room: str, ann: Browser, bob: Browser, web1: Door, web2: Door
+) -> None:
+    members = [Member(ann, small_room, web1) for _ in range(3)]
+    for member in members:
+        await member.enter()
+    units = ("channelbox-web@1", "channelbox-web@2")
+    before = {unit: nodes.main_pid("web1", unit) for unit in units}
+    victim = await _unit_with_members(nodes, units)
+    assert await is_full(bob, small_room, web2)
+    nodes.root("web1", f"systemctl kill --signal=KILL {victim}")
+    lost = await until(lambda: [m for m in members if m.closed], 5, "the clients of the killed process notice")
+
+    await until(lambda: _is_free(bob, small_room, web2), LEASE + 2, "the dead process' places are free")
+    newcomers = [Member(bob, small_room, web2) for _ in lost]
+    for member in newcomers:
+        await member.enter()
+    assert await is_full(bob, small_room, web2), "no more places than there are"
+
+    await until(lambda: nodes.active("web1", victim), 10, "systemd has it back")
+    assert nodes.main_pid("web1", victim) not in (0, before[victim])
+    survivor = next(unit for unit in units if unit != victim)
+    assert nodes.main_pid("web1", survivor) == before[survivor]
+    await asyncio.gather(*(member.leave() for member in members + newcomers))
+
+
+async def _unit_with_members(nodes: Nodes, units: tuple[str, ...]) -> str:
+    """A web unit of web1 that has connections now."""
+
+    def find() -> str | None:
+        held = {p["instance"]: p["connections"] for p in nodes.status("web1") if p["node"] == "web1"}
+        return next((unit for unit in units if held.get(unit.removeprefix("channelbox-"))), None)
+
+    return await until(find, 5, "a web process of web1 reports its connections")

@@ -1,0 +1,79 @@
+"""The set-up that this cluster exists to avoid, shown: a layer in memory ends at the process."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from probe import places
+from probe.nodes import Nodes
+from websockets.asyncio.client import ClientConnection, connect
+
+PORTS = (9101, 9102)
+PYTHON = "/opt/venvs/channelbox/bin/python"
+TUTORIAL = Path(__file__).with_name("tutorial.py")
+MEMORY, REDIS = "channels.layers.InMemoryChannelLayer", "channelbox.realtime.layer.ChannelLayer"
+
+
+@pytest.fixture
+def tutorial(nodes: Nodes, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The tutorial's consumer in two processes on web1, on the layer that the test names."""
+    layer: str = request.param
+    nodes.root("web1", f"cat > /run/tutorial.py <<'EOF'\n{TUTORIAL.read_text()}\nEOF")
+    run = "systemd-run --quiet --collect --property=EnvironmentFile=/etc/channelbox/channelbox.env"
+    for port in PORTS:
+        nodes.root(
+            "web1", f"{run} --unit=tutorial-{port} --setenv=TUTORIAL_LAYER={layer} {PYTHON} /run/tutorial.py {port}"
+        )
+    yield layer
+    for port in PORTS:
+        nodes.root("web1", f"systemctl stop tutorial-{port}")
+
+
+async def _visit(nodes: Nodes, port: int) -> ClientConnection:
+    deadline = asyncio.get_running_loop().time() + 15
+    while True:
+        try:
+            raw = await asyncio.to_thread(places.connect, nodes.cluster, "web1", "127.0.0.1", port)
+            raw.setblocking(False)
+            return await connect(f"ws://127.0.0.1:{port}/ws/chat/lobby/", sock=raw)
+        except OSError:
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+            await asyncio.sleep(0.2)
+
+
+async def _heard(first: ClientConnection, second: ClientConnection) -> list[str]:
+    """Which of two clients hears what the first says; the first hears it last, or both would not be in step."""
+    await first.send(json.dumps({"message": "anybody there?"}))
+    heard = []
+    for name, client in (("speaker", first), ("other process", second)):
+        try:
+            frame = json.loads(await asyncio.wait_for(client.recv(), 3))
+            assert frame["message"] == "anybody there?"
+            heard.append(name)
+        except TimeoutError:
+            continue
+    return heard
+
+
+@pytest.mark.parametrize(
+    ("tutorial", "who"),
+    [(MEMORY, ["speaker"]), (REDIS, ["speaker", "other process"])],
+    indirect=["tutorial"],
+    ids=["in memory", "over Redis"],
+)
+async def test_two_processes_hear_each_other_over_redis_and_not_in_memory(
+    nodes: Nodes, tutorial: str, who: list[str]
+) -> None:
+    first, second = [await _visit(nodes, port) for port in PORTS]
+    async with first, second:
+        assert await _heard(first, second) == who
+
+
+def test_the_production_check_refuses_the_layer_in_memory(nodes: Nodes) -> None:
+    assert nodes["web1"].run("channelbox check").rc == 0
+    with_memory = nodes["web1"].run("CHANNELBOX_LAYER=memory channelbox check")
+    assert with_memory.rc == 1
+    assert "CHANNELBOX_LAYER" in with_memory.stdout + with_memory.stderr

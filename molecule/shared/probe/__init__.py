@@ -1,0 +1,1 @@
+"""What the scenarios ask of running nodes, and the people who sit at them."""

@@ -1,0 +1,68 @@
+"""The nodes of one cluster: their shell, their doors, and what the fleet says of itself."""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import testinfra
+from nodes import cluster as containers
+from nodes.names import container_name
+from nodes.paths import cluster_dir
+from testinfra.host import Host
+
+from . import places
+from .people import Door
+
+_CERTIFICATE = "/etc/channelbox/tls/cert.pem"
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """A running cluster; `nodes["web1"]` is a testinfra host, as root."""
+
+    cluster: str
+
+    def __getitem__(self, node: str) -> Host:
+        return testinfra.get_host(f"podman://{container_name(self.cluster, node)}")
+
+    @cached_property
+    def groups(self) -> dict[str, list[str]]:
+        """Nodes by inventory group."""
+        inventory = json.loads((cluster_dir(self.cluster) / "inventory.json").read_text())
+        return {name: sorted(group["hosts"]) for name, group in inventory["all"]["children"].items()}
+
+    def root(self, node: str, command: str) -> str:
+        """Run a command on a node as root and give its output; fails with the output if it fails."""
+        done = self[node].run(command)
+        assert done.rc == 0, f"on {node}: {command}\n{done.stdout}\n{done.stderr}"
+        output: str = done.stdout
+        return output
+
+    def restart(self, node: str, *, power_cut: bool = False) -> None:
+        """Reboot a node and wait until it has booted."""
+        containers.restart(self.cluster, node, power_cut=power_cut)
+
+    def https(self, node: str, client: str) -> Door:
+        """From a client's node to the front of a node, with its certificate trusted."""
+        certificate = self.root(node, f"cat {_CERTIFICATE}")
+        target = places.address(self.cluster, node)
+        return Door(lambda: places.connect(self.cluster, client, target, 443), node, certificate)
+
+    def behind_balancer(self, node: str, balancer: str) -> Door:
+        """From the balancer to a web node, as the balancer speaks to it."""
+        target = places.address(self.cluster, node)
+        return Door(lambda: places.connect(self.cluster, balancer, target, 8080), balancer)
+
+    def status(self, node: str) -> list[dict[str, Any]]:
+        """The processes of the whole cluster, as this node sees them."""
+        found: list[dict[str, Any]] = json.loads(self.root(node, "channelbox status --json"))
+        return found
+
+    def main_pid(self, node: str, unit: str) -> int:
+        """The unit's main process; 0 if it does not run."""
+        return int(self.root(node, f"systemctl show --property=MainPID --value {unit}"))
+
+    def active(self, node: str, unit: str) -> bool:
+        running: bool = self[node].run(f"systemctl is-active --quiet {unit}").rc == 0
+        return running

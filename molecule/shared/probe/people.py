@@ -1,0 +1,213 @@
+"""Somebody who signs in over HTTP and talks over WebSockets, from a chosen place to a chosen server."""
+
+import asyncio
+import contextlib
+import http.client
+import http.cookies
+import json
+import socket
+import ssl
+import urllib.parse
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+Frame = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Door:
+    """A way in: how to open a connection, the host name that is asked for, and the certificate to trust."""
+
+    open: Callable[[], socket.socket]
+    host: str
+    certificate: str | None = None
+    """PEM text; None: plain, as the balancer speaks to a web node."""
+
+    @property
+    def tls(self) -> ssl.SSLContext | None:
+        return ssl.create_default_context(cadata=self.certificate) if self.certificate else None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What a balancer adds when it speaks plain to a web node."""
+        return {} if self.certificate else {"X-Forwarded-Proto": "https", "X-Forwarded-For": "192.0.2.7"}
+
+
+class Browser:
+    """HTTP with cookies through one door."""
+
+    def __init__(self, door: Door) -> None:
+        self.door = door
+        self.cookies: dict[str, str] = {}
+
+    @property
+    def origin(self) -> str:
+        return f"https://{self.door.host}"
+
+    @property
+    def cookie_header(self) -> dict[str, str]:
+        cookies = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+        return {"Cookie": cookies} if cookies else {}
+
+    def request(self, method: str, path: str, form: dict[str, str] | None = None) -> tuple[int, str]:
+        """One request, one connection; gives status and body. Redirects are not followed."""
+        connection = http.client.HTTPConnection(self.door.host)
+        raw = self.door.open()
+        connection.sock = self.door.tls.wrap_socket(raw, server_hostname=self.door.host) if self.door.tls else raw
+        headers = {**self.door.headers, **self.cookie_header, "Origin": self.origin, "Referer": f"{self.origin}{path}"}
+        body = None
+        if form is not None:
+            body = urllib.parse.urlencode(form)
+            headers["Content-Type"] = "application/x-www-form-urlencoded"
+        with contextlib.closing(connection):
+            connection.request(method, path, body, headers)
+            answer = connection.getresponse()
+            text = answer.read().decode()
+            for header in answer.headers.get_all("Set-Cookie", []):
+                for name, morsel in http.cookies.SimpleCookie(header).items():
+                    self.cookies[name] = morsel.value
+            return answer.status, text
+
+    def sign_in(self, name: str, password: str) -> None:
+        """Sign in as a person does: open the page, send the form; fails if the server refuses."""
+        status, _ = self.request("GET", "/accounts/login/")
+        assert status == 200, f"the sign-in page answers {status}"
+        token = self.cookies["channelbox_csrf"]
+        form = {"username": name, "password": password, "csrfmiddlewaretoken": token}
+        status, page = self.request("POST", "/accounts/login/", form)
+        assert status == 302, f"sign-in of {name} was answered with {status}: {page[:2000]}"
+
+
+@dataclass
+class Member:
+    """A WebSocket in a room: everything that it heard, in order."""
+
+    browser: Browser
+    room: str
+    door: Door
+    origin: str | None = None
+    frames: list[Frame] = field(default_factory=list)
+    seen: int = 0
+    """The last number seen, from which a reconnect goes on."""
+    closed: tuple[int, str] | None = None
+    """Code and reason of a connection that has ended; 1006 when nothing was told."""
+    _socket: ClientConnection | None = None
+    _reader: asyncio.Task[None] | None = None
+    _news: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    async def __aenter__(self) -> Self:
+        return await self.enter()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.leave()
+
+    async def enter(self, *, welcome: bool = True) -> Self:
+        """Connect, after a first time with ?after=, and wait for the welcome."""
+        after = f"?after={self.seen}" if self.seen else ""
+        scheme = "wss" if self.door.tls else "ws"
+        raw = await asyncio.to_thread(self.door.open)
+        raw.setblocking(False)
+        tls: dict[str, Any] = {"ssl": self.door.tls, "server_hostname": self.door.host} if self.door.tls else {}
+        headers = {**self.door.headers, **self.browser.cookie_header}
+        start = len(self.frames)
+        self.closed = None
+        self._socket = await connect(
+            f"{scheme}://{self.door.host}/ws/chat/{self.room}/{after}",
+            sock=raw,
+            origin=self.origin or self.browser.origin,  # type: ignore[arg-type]
+            additional_headers=headers,
+            compression=None,
+            open_timeout=10,
+            ping_interval=None,
+            **tls,
+        )
+        self._reader = asyncio.create_task(self._read(self._socket))
+        if welcome:
+            await self.gets(lambda frame: frame.get("type") == "welcome", start=start)
+        return self
+
+    async def leave(self) -> None:
+        """Close the connection, and nothing more is heard."""
+        if self._socket is not None and self._reader is not None:
+            await self._socket.close()
+            await self._reader
+
+    async def say(self, text: str, id: str | None = None) -> str:
+        """Send a message with an id of its own, and give the id; whether it was stored is another question."""
+        id = id or uuid.uuid4().hex
+        await self.send_text(json.dumps({"message": text, "id": id}))
+        return id
+
+    async def send_text(self, text: str) -> None:
+        """Send a frame as it is."""
+        assert self._socket is not None
+        await self._socket.send(text)
+
+    async def says(self, text: str, within: float = 10) -> Frame:
+        """Send a message and wait until it comes back, which means that it is stored."""
+        id = await self.say(text)
+        return await self.gets(lambda frame: frame.get("id") == id and "seq" in frame, within=within)
+
+    async def hears(self, text: str, within: float = 10) -> Frame:
+        """Wait until a message with this text has arrived."""
+        return await self.gets(lambda frame: frame.get("message") == text, within=within)
+
+    async def gets(self, wanted: Callable[[Frame], object], within: float = 10, start: int = 0) -> Frame:
+        """Wait for the first frame that is wanted, from the `start`th on."""
+
+        def found() -> Frame | None:
+            return next((frame for frame in self.frames[start:] if wanted(frame)), None)
+
+        try:
+            async with asyncio.timeout(within), self._news:
+                await self._news.wait_for(lambda: found() is not None or self.closed is not None)
+        except TimeoutError:
+            pass
+        frame = found()
+        last = self.frames[-5:]
+        assert frame is not None, f"not heard within {within} s; closed: {self.closed}; the last frames: {last}"
+        return frame
+
+    async def ends(self, within: float = 10) -> tuple[int, str]:
+        """Wait until the connection is closed and give code and reason."""
+        assert self._reader is not None
+        await asyncio.wait_for(asyncio.shield(self._reader), within)
+        assert self.closed is not None
+        return self.closed
+
+    @property
+    def messages(self) -> dict[int, str]:
+        """What was said, by number; a message heard twice must be the same."""
+        heard: dict[int, str] = {}
+        for frame in self.frames:
+            if frame.get("type") == "message":
+                assert heard.setdefault(frame["seq"], frame["message"]) == frame["message"]
+        return heard
+
+    @property
+    def errors(self) -> list[Frame]:
+        return [frame for frame in self.frames if "error" in frame]
+
+    async def _read(self, connection: ClientConnection) -> None:
+        try:
+            async for text in connection:
+                frame = json.loads(text)
+                if frame.get("type") == "message":
+                    self.seen = max(self.seen, frame["seq"])
+                async with self._news:
+                    self.frames.append(frame)
+                    self._news.notify_all()
+        except ConnectionClosed:
+            return
+        finally:
+            self.closed = (connection.close_code or 1006, connection.close_reason or "")
+            async with self._news:
+                self._news.notify_all()

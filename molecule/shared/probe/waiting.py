@@ -1,0 +1,27 @@
+"""Waiting for what must come true, with a message that says what was there instead."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+async def until(question: Callable[[], T] | Callable[[], Awaitable[T]], within: float, what: str) -> T:
+    """Ask until the answer is true, and give it; fails with the last answer or error after `within` seconds."""
+    deadline = time.monotonic() + within
+    while True:
+        last: object
+        try:
+            answer = question()
+            if isinstance(answer, Awaitable):
+                answer = await answer
+            if answer:
+                return answer
+            last = answer
+        except (OSError, AssertionError, ValueError) as error:
+            last = error
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {within} s: {what}; the last answer was {last!r}")
+        await asyncio.sleep(0.1)
