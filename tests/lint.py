@@ -41,19 +41,28 @@ def shell_scripts() -> list[str]:
 
 
 def checks() -> Iterator[tuple[str, str, list[str]]]:
-    """Name, what it looks at, command."""
+    """Name, what it looks at, command. What a command reads from standard input is a file named after `<`."""
     templates = files(".html", under="app")
     modules = files(".js", ".mjs")
     scripts = shell_scripts()
     yield "ruff", "Python: mistakes and style", [str(BIN / "ruff"), "check", "--quiet", "--output-format=concise", "."]
-    yield "ruff-format", "Python: format", [str(BIN / "ruff"), "format", "--check", "--output-format=concise", "."]
+    yield (
+        "ruff-format",
+        "Python: format (mend: ruff format)",
+        [str(BIN / "ruff"), "format", "--check", "--output-format=concise", "."],
+    )
     yield "import-linter", "Python: imports run one way", [str(BIN / "lint-imports"), "--no-cache"]
     yield "mypy", "Python: types", [str(BIN / "mypy")]
     if templates:
         yield "djlint", f"{len(templates)} templates: mistakes", [str(BIN / "djlint"), "--lint", "--quiet", *templates]
-        yield "djlint-format", "templates: format", [str(BIN / "djlint"), "--check", "--quiet", *templates]
+        yield (
+            "djlint-format",
+            "templates: format (mend: djlint --reformat)",
+            [str(BIN / "djlint"), "--check", *templates],
+        )
     for module in modules:
-        yield f"node {Path(module).name}", "JavaScript: syntax", [node(), "--check", module]
+        # By its name alone node 20 takes a module for a script, and for good whatever it says.
+        yield f"node {Path(module).name}", "JavaScript: syntax", [node(), "--input-type=module", "--check", "<", module]
     if scripts:
         yield "shellcheck", f"{len(scripts)} shell scripts", [str(BIN / "shellcheck"), "--external-sources", *scripts]
     if (ROOT / "ansible" / "site.yml").exists():
@@ -78,8 +87,15 @@ def main(wanted: list[str]) -> int:
             continue
         started = time.monotonic()
         folder = ROOT / "ansible" if name == "ansible-lint" else ROOT
+        source = (ROOT / command[-1]).read_text() if "<" in command else None
         result = subprocess.run(
-            command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command[: command.index("<")] if "<" in command else command,
+            cwd=folder,
+            env=environment,
+            input=source,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
         verdict = "ok" if result.returncode == 0 else "OBJECTS"
         print(f"{verdict:<8} {name:<24} {what} ({time.monotonic() - started:.1f} s)", flush=True)
