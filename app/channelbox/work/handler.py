@@ -1,0 +1,61 @@
+"""A worker's consumer, called directly: when it asks for its next message, the last one is handled."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+Message = Mapping[str, Any]
+Application = Callable[..., Awaitable[None]]
+
+
+class Handler:
+    """One channel's consumer. An instance that failed or ended is replaced by a new one for the next message."""
+
+    def __init__(self, application: Application, channel: str) -> None:
+        self.application = application
+        self.channel = channel
+        self._instance: asyncio.Future[None] | None = None
+        self._inbox: asyncio.Queue[Message] = asyncio.Queue()
+        self._asked = asyncio.Event()
+
+    async def handle(self, message: Message) -> None:
+        """Returns when the message is handled, and raises what the consumer raised."""
+        instance = await self._asking()
+        self._asked.clear()
+        self._inbox.put_nowait(message)
+        await self._asked.wait()
+        if instance.done():
+            self._raise_from(instance)
+
+    async def close(self) -> None:
+        """Ends the instance, wherever it is."""
+        if self._instance is not None:
+            self._instance.cancel()
+            await asyncio.gather(self._instance, return_exceptions=True)
+
+    async def _asking(self) -> asyncio.Future[None]:
+        """An instance that waits for a message."""
+        if self._instance is None or self._instance.done():
+            self._inbox, self._asked = asyncio.Queue(), asyncio.Event()
+            scope = {"type": "channel", "channel": self.channel}
+            self._instance = asyncio.ensure_future(self.application(scope, self._receive, self._send))
+            # An end, good or bad, is an answer too.
+            self._instance.add_done_callback(lambda _: self._asked.set())
+            await self._asked.wait()
+            if self._instance.done():
+                self._raise_from(self._instance)
+                raise RuntimeError(f"The consumer of {self.channel} ended before it took a message.")
+        return self._instance
+
+    def _raise_from(self, instance: asyncio.Future[None]) -> None:
+        if instance.cancelled():
+            # Not CancelledError: nobody cancelled the worker.
+            raise RuntimeError(f"The consumer of {self.channel} was cancelled.")
+        instance.result()
+
+    async def _receive(self) -> Message:
+        self._asked.set()
+        return await self._inbox.get()
+
+    async def _send(self, message: Message) -> None:
+        raise RuntimeError("A worker's consumer has nobody to send to; it publishes what it has to say.")

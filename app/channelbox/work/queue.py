@@ -1,0 +1,145 @@
+"""The `work` channel layer: worker channels as Redis lists, each message to exactly one of the workers."""
+
+import asyncio
+import logging
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgpack
+from channels.exceptions import ChannelFull
+from channels.layers import BaseChannelLayer
+from redis.asyncio import Redis
+from redis.commands.core import AsyncScript
+from redis.exceptions import OutOfMemoryError
+
+from channelbox.realtime import keys
+from channelbox.realtime.counters import counters
+from channelbox.realtime.hosts import Host, Hosts
+
+logger = logging.getLogger(__name__)
+
+PUSH = Path(__file__).with_name("push.lua").read_text()
+STAMP = 13  # digits before each entry: when it expires, in ms of Redis' clock
+IDLE_SECONDS = 5.0  # one wait of `receive`: shorter than the hosts' socket_timeout
+UNREADABLE = (ValueError, TypeError, RecursionError, msgpack.exceptions.UnpackException)
+
+
+class WorkLayer(BaseChannelLayer):
+    """A queue for workers, kept short: what is full or late is told or dropped, and the sender sends again.
+
+    capacity: entries in one channel's list, beyond which `send` raises ChannelFull; `channel_capacity` as in Channels.
+    expiry: seconds, on Redis' clock, after which an entry is given to nobody.
+
+    A message is given to at most one worker, once for each time that it is in the list. A send whose connection broke
+    may be in the list twice, or in spite of its error: consumers must make the second time harmless, as the store does.
+    A worker that dies loses what it has taken.
+
+    All methods raise redis' RedisError or OSError when Redis does not answer. With several hosts a channel's list is on
+    the one that its name falls to. There are no groups and no channels of a single process here.
+    """
+
+    extensions = ["flush"]
+
+    def __init__(
+        self,
+        hosts: Sequence[Host] | None = None,
+        capacity: int = 1500,
+        expiry: float = 3,
+        channel_capacity: Mapping[Any, int] | None = None,
+    ) -> None:
+        super().__init__(expiry=expiry, capacity=capacity)
+        self.channel_capacity = self.compile_capacities(channel_capacity or {})
+        self._configured = hosts
+        self._hosts: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Hosts] = weakref.WeakKeyDictionary()
+
+    # --- The contract of a channel layer
+
+    async def send(self, channel: str, message: Mapping[str, Any]) -> None:
+        """Puts a message at the end of a worker channel. Raises ChannelFull at capacity."""
+        await self.send_many(channel, [message])
+
+    async def receive(self, channel: str) -> dict[str, Any]:
+        """The next message of a channel; waits for one. A call that is cancelled may take a message with it."""
+        while True:
+            if messages := await self.receive_many(channel, 1, IDLE_SECONDS):
+                return messages[0]
+
+    async def flush(self) -> None:
+        """Empties all worker channels."""
+        for client in self._own_hosts().clients:
+            async for name in client.scan_iter(match=keys.queue("*"), count=1000):
+                await client.unlink(name)
+
+    # --- Several at once
+
+    async def send_many(self, channel: str, messages: Iterable[Mapping[str, Any]]) -> None:
+        """Puts messages at the end of a worker channel, in one step: all of them, or none and ChannelFull."""
+        self.require_valid_channel_name(channel)
+        entries = [msgpack.packb(message) for message in messages]
+        if not entries:
+            return
+        name = keys.queue(channel)
+        push = AsyncScript(self._client(name), PUSH)
+        try:
+            taken, dropped = await push([name], [self.get_capacity(channel), round(self.expiry * 1000), *entries])
+        except OutOfMemoryError as error:
+            raise ChannelFull(f"Redis is out of memory: {error}") from error
+        counters.expired += dropped
+        if not taken:
+            raise ChannelFull(f"{channel} holds {self.get_capacity(channel)} messages that nobody has taken")
+
+    async def receive_many(self, channel: str, limit: int, timeout: float) -> list[dict[str, Any]]:
+        """Up to `limit` messages, oldest first, as soon as there is one; waits `timeout` seconds (0 < timeout <= 5).
+
+        Empty when none came, and when all that came had expired or could not be read.
+        """
+        self.require_valid_channel_name(channel)
+        name = keys.queue(channel)
+        # Redis answers TIME when the wait is over: the time to which the entries' expiry is compared, in one trip.
+        pipe = self._client(name).pipeline(transaction=False)
+        pipe.blmpop(timeout, 1, name, direction="LEFT", count=limit)
+        pipe.time()
+        popped, (seconds, micros) = await pipe.execute()
+        return _readable(channel, popped[1], seconds * 1000 + micros // 1000) if popped else []
+
+    async def length(self, channel: str) -> int:
+        """Entries in a channel's list, expired ones included."""
+        name = keys.queue(channel)
+        return await self._client(name).llen(name)
+
+    async def close(self) -> None:
+        """Closes the connections of the running loop."""
+        if hosts := self._hosts.pop(asyncio.get_running_loop(), None):
+            await hosts.aclose()
+
+    # --- Inside
+
+    def _own_hosts(self) -> Hosts:
+        loop = asyncio.get_running_loop()
+        if loop not in self._hosts:
+            self._hosts[loop] = Hosts(self._configured)
+        return self._hosts[loop]
+
+    def _client(self, name: str) -> Redis:
+        return self._own_hosts().client(name)
+
+
+def _readable(channel: str, entries: list[bytes], now: int) -> list[dict[str, Any]]:
+    """The messages among a list's entries. What is late is counted, what is no entry of ours is logged."""
+    messages = []
+    for entry in entries:
+        try:
+            expires = int(entry[:STAMP])
+            message = msgpack.unpackb(entry[STAMP:], strict_map_key=False)
+            if not isinstance(message, dict):
+                raise TypeError(type(message).__name__)
+        except UNREADABLE as error:
+            logger.warning("Dropped an unreadable entry of %s: %s", channel, error)
+            continue
+        if expires < now:
+            counters.expired += 1
+        else:
+            messages.append(message)
+    return messages

@@ -1,0 +1,191 @@
+"""The worker: takes messages from worker channels and gives them to their consumers, one batch after another."""
+
+import asyncio
+import logging
+import random
+import signal
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+import uvloop
+from redis.exceptions import RedisError
+
+from channelbox.notify import notify, watchdog_seconds
+from channelbox.realtime.counters import counters
+from channelbox.work.handler import Application, Handler, Message
+from channelbox.work.lifespan import lifespan
+from channelbox.work.queue import WorkLayer
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+BATCH = 200  # messages at once, for a consumer that takes batches
+WAIT_SECONDS = 1.0  # for a message; a stop is noticed after this at the latest
+LONGEST_PAUSE = 2.0  # s between two attempts to reach what is away
+PATIENCE = 60.0  # s in one step before the watchdog is no longer told that all is well
+
+
+class Worker:
+    """Runs the consumers of some channels. Every channel is worked on by itself, in the order of its list.
+
+    Nothing is taken from a list before the last is handled: what waits is there for every worker, and a worker that
+    dies loses no more than it had in hand. A consumer class with `batch = True` gets up to 200 messages as one,
+    `{"type": "batch", "channel": name, "messages": [...]}`; any other gets them one by one. A message whose handling
+    fails is logged, and the next one goes to a new instance. A coroutine `ready()` on the consumer class is awaited
+    before its channel is read.
+
+    SIGTERM and SIGINT let it finish what it has in hand; a second one does not.
+    """
+
+    def __init__(self, application: Application, channels: Sequence[str], channel_layer: WorkLayer) -> None:
+        self.application = application
+        self.channels = list(dict.fromkeys(channels))
+        self.channel_layer = channel_layer
+        self._stopping = asyncio.Event()
+        self._lines: dict[str, asyncio.Task[None]] = {}
+        self._handling: set[str] = set()
+        self._starting = set(self.channels)
+        self._moved: dict[str, float] = {}
+
+    def run(self) -> None:
+        """Works until it is told to stop."""
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(self.serve())
+
+    async def serve(self) -> None:
+        """The same, on a running loop."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        async with lifespan(self.application, channels=self.channels):
+            heart = asyncio.create_task(self._beat(watchdog_seconds()))
+            try:
+                async with asyncio.TaskGroup() as group:
+                    self._lines = {name: group.create_task(self._work(name)) for name in self.channels}
+            finally:
+                heart.cancel()
+        logger.info("Stopped.")
+
+    def stop(self) -> None:
+        """Ends the work after the batch in hand. The second call ends it at once."""
+        if self._stopping.is_set():
+            for line in self._lines.values():
+                line.cancel()
+            return
+        notify("STOPPING=1")
+        logger.info("Stopping after what is in hand.")
+        self._stopping.set()
+        # An answer on its way may hold messages, so waiting for it is ended only when it does not come.
+        asyncio.get_running_loop().call_later(WAIT_SECONDS + 1, self._give_up_waiting)
+
+    def _give_up_waiting(self) -> None:
+        for name, line in self._lines.items():
+            if name not in self._handling:
+                line.cancel()
+
+    # --- One channel
+
+    async def _work(self, channel: str) -> None:
+        consumer = consumer_class(self.application, channel)
+        takes_batches = getattr(consumer, "batch", False)
+        handler = Handler(self.application, channel)
+        try:
+            if ready := getattr(consumer, "ready", None):
+                await self._persist(channel, f"The consumer of {channel} is not ready", ready)
+            while not self._stopping.is_set():
+                messages = await self._persist(
+                    channel,
+                    f"The queue of {channel} does not answer",
+                    lambda: self.channel_layer.receive_many(channel, BATCH if takes_batches else 1, WAIT_SECONDS),
+                )
+                self._started(channel)
+                if messages:
+                    await self._handle(channel, handler, _parcels(channel, messages, takes_batches))
+        finally:
+            await handler.close()
+
+    async def _handle(self, channel: str, handler: Handler, parcels: list[Message]) -> None:
+        self._handling.add(channel)
+        try:
+            for parcel in parcels:
+                self._moved[channel] = time.monotonic()
+                try:
+                    await handler.handle(parcel)
+                except Exception:
+                    logger.exception("A %r of %s failed", parcel["type"], channel)
+                counters.handled += len(parcel["messages"]) if parcel["type"] == "batch" else 1
+        finally:
+            self._handling.discard(channel)
+
+    async def _persist(self, channel: str, trouble: str, attempt: Callable[[], Awaitable[T]]) -> T | None:
+        """Tries until it succeeds, or until the worker stops: then None. Says when trouble begins and when it ends."""
+        since, failures = time.monotonic(), 0
+        while not self._stopping.is_set():
+            self._moved[channel] = time.monotonic()
+            try:
+                result = await attempt()
+            except Exception as error:
+                if not failures:
+                    expected = isinstance(error, RedisError | OSError)
+                    reason = str(error) or type(error).__name__
+                    logger.warning("%s, trying until it does: %s", trouble, reason, exc_info=not expected)
+                    notify(f"STATUS={trouble}: {reason}".replace("\n", " "))
+                failures += 1
+                await self._pause(min(LONGEST_PAUSE, 0.1 * 2 ** min(failures, 10)))
+            else:
+                if failures:
+                    logger.warning("%s: over after %.1f s.", trouble, time.monotonic() - since)
+                    notify(self._status())
+                return result
+        return None
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._stopping.wait(), seconds * random.uniform(0.5, 1))  # noqa: S311
+        except TimeoutError:
+            return
+
+    # --- What systemd is told
+
+    def _started(self, channel: str) -> None:
+        if channel in self._starting and not self._stopping.is_set():
+            self._starting.remove(channel)
+            if not self._starting:
+                logger.info("Working on %s.", ", ".join(self.channels))
+                notify("READY=1\n" + self._status())
+
+    def _status(self) -> str:
+        return "STATUS=Working on " + ", ".join(self.channels)
+
+    async def _beat(self, every: float | None) -> None:
+        """Tells the watchdog that every channel moves: handled, waited for or tried again within `PATIENCE`."""
+        while every is not None:
+            now = time.monotonic()
+            stuck = [name for name, moved in self._moved.items() if now - moved > PATIENCE]
+            if stuck:
+                logger.error("No movement on %s for %.0f s: the watchdog is not told.", ", ".join(stuck), PATIENCE)
+            else:
+                notify("WATCHDOG=1")
+            await asyncio.sleep(every)
+
+
+def consumer_class(application: Application, channel: str) -> type | None:
+    """The class that an application routes a worker channel to. Raises LookupError for a channel that has no route."""
+    routes: Any = getattr(application, "application_mapping", {})
+    routes = getattr(routes.get("channel"), "application_mapping", routes)
+    if channel not in routes:
+        known = ", ".join(sorted(name for name in routes if isinstance(name, str))) or "none"
+        raise LookupError(f"No consumer works on the channel {channel!r}. Those that have one: {known}.")
+    return getattr(routes[channel], "consumer_class", None)
+
+
+def _parcels(channel: str, messages: list[dict[str, Any]], takes_batches: bool) -> list[Message]:
+    """What the consumer gets: all as one, or each by itself but for those that say not what they are."""
+    if takes_batches:
+        return [{"type": "batch", "channel": channel, "messages": messages}]
+    typed: list[Message] = [message for message in messages if isinstance(message.get("type"), str)]
+    if len(typed) < len(messages):
+        logger.warning("Dropped %d of %s without a type", len(messages) - len(typed), channel)
+    return typed
