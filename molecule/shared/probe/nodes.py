@@ -49,6 +49,11 @@ class Nodes:
         target = places.address(self.cluster, node)
         return Door(lambda: places.connect(self.cluster, client, target, 443), node, certificate)
 
+    def http(self, node: str, client: str) -> Door:
+        """From a client's node to the front of a node, without TLS."""
+        target = places.address(self.cluster, node)
+        return Door(lambda: places.connect(self.cluster, client, target, 80), node)
+
     def behind_balancer(self, node: str, balancer: str) -> Door:
         """From the balancer to a web node, as the balancer speaks to it."""
         target = places.address(self.cluster, node)

@@ -1,0 +1,76 @@
+"""The units of one node: hardened, scaled by systemctl, and none in the way of another."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+
+import pytest
+from probe.nodes import Nodes
+from probe.people import Browser, Door, Member
+from probe.waiting import until
+
+EXPOSURE = 1.5
+"""The most that `systemd-analyze security` may say of a unit; 10 is a unit without any hardening."""
+
+HARDENED = ["channelbox-web@1", "channelbox-worker@1", "channelbox-migrate", "channelbox-redis", "channelbox-sessions"]
+
+
+@pytest.mark.parametrize("unit", HARDENED)
+def test_the_unit_is_hardened(nodes: Nodes, unit: str) -> None:
+    verdict = nodes.root("box", f"systemd-analyze security --no-pager {unit}.service | tail -n 1")
+    assert float(verdict.split(": ")[1].split()[0]) <= EXPOSURE, verdict
+
+
+async def test_an_instance_more_joins_and_leaves(nodes: Nodes, room: str, admin: Browser, door: Door) -> None:
+    nodes.root("box", "systemctl enable --now channelbox-web@2 channelbox-worker@2")
+    async with AsyncExitStack() as stack:
+        members = [await stack.enter_async_context(Member(admin, room, door)) for _ in range(30)]
+
+        def share() -> int:
+            return sum(p["connections"] for p in nodes.status("box") if p["instance"] == "web@2")
+
+        assert await until(share, 5, "web@2 has connections")
+        await asyncio.to_thread(nodes.root, "box", "systemctl disable --now channelbox-web@2 channelbox-worker@2")
+        for member in members:
+            if member.closed:
+                await member.enter()
+        await members[0].says("one instance again")
+        for member in members:
+            await member.hears("one instance again")
+
+
+@pytest.fixture
+def crash_loop(nodes: Nodes) -> Iterator[str]:
+    """A web instance that fails at each start, after it has got the shared socket."""
+    nodes.root("box", "echo CHANNELBOX_LAYER=nonsense > /etc/channelbox/web@9.env")
+    nodes.root("box", "systemctl start --no-block channelbox-web@9")
+    yield "channelbox-web@9"
+    nodes.root("box", "systemctl stop channelbox-web@9; rm /etc/channelbox/web@9.env")
+
+
+async def test_an_instance_that_crashes_again_and_again_does_not_freeze_the_healthy_one(
+    nodes: Nodes, crash_loop: str, door: Door
+) -> None:
+    def restarts() -> int:
+        return int(nodes.root("box", f"systemctl show --property=NRestarts --value {crash_loop}"))
+
+    slowest, visits = 0.0, 0
+    deadline = time.monotonic() + 60
+    while restarts() < 5:
+        assert time.monotonic() < deadline, "the instance does not crash as it should"
+        for _ in range(20):
+            started = time.monotonic()
+            status, _text = await asyncio.to_thread(Browser(door).request, "GET", "/healthz")
+            assert status == 200
+            slowest, visits = max(slowest, time.monotonic() - started), visits + 1
+    assert visits >= 100
+    assert slowest < 2, "the healthy instance hung while its sibling started"
+
+
+async def test_a_killed_process_comes_back(nodes: Nodes, admin: Browser, door: Door, room: str) -> None:
+    before = nodes.main_pid("box", "channelbox-web@1")
+    nodes.root("box", "systemctl kill --signal=KILL channelbox-web@1 channelbox-worker@1")
+    await until(lambda: nodes.main_pid("box", "channelbox-web@1") not in (0, before), 15, "systemd starts it again")
+    async with Member(admin, room, door) as member:
+        await member.says("back")
