@@ -61,6 +61,27 @@ class Environment:
 
         return self._read(name, default, convert, f"a whole number from {least} to {most}")
 
+    def secret(self, name: str, default: str, convert: Callable[[str], T], takes: str) -> T:
+        """A value that no message may show, because a password is in it."""
+        try:
+            return convert(self.text(name, default))
+        except ValueError:
+            raise ImproperlyConfigured(f"{self.prefix}{name} cannot be understood; it takes {takes}.") from None
+
+    def addresses(self, name: str) -> list[tuple[str, int]]:
+        """A list of host:port; an IPv6 address is in brackets."""
+
+        def convert(text: str) -> list[tuple[str, int]]:
+            found = []
+            for word in filter(None, map(str.strip, text.split(","))):
+                host, _, port = word.rpartition(":")
+                if not host:
+                    raise ValueError(word)
+                found.append((host.strip("[]"), int(port)))
+            return found
+
+        return self._read(name, [], convert, "a list of host:port")
+
     def unknown(self) -> list[tuple[str, str | None]]:
         """Variables with the prefix that nothing has read, each with the nearest name that there is."""
         strangers = sorted(n for n in self.variables if n.startswith(self.prefix) and n not in self.known)

@@ -3,6 +3,7 @@
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 import dj_database_url
 
@@ -98,9 +99,15 @@ TEMPLATES = [
 
 # --- Database: SQLite for one node, PostgreSQL for more
 
-CHANNELBOX_DATABASE_URL = env.text("DATABASE_URL", "sqlite:////var/lib/channelbox/db.sqlite3")
 CHANNELBOX_DATABASE_POOL = env.integer("DATABASE_POOL", 8, 1, 500)
-DATABASES = {"default": dict(dj_database_url.parse(CHANNELBOX_DATABASE_URL))}
+DATABASES: dict[str, dict[str, Any]] = {
+    "default": env.secret(
+        "DATABASE_URL",
+        "sqlite:////var/lib/channelbox/db.sqlite3",
+        lambda url: dict(dj_database_url.parse(url)),
+        "sqlite:////path/to/file or postgresql://user:password@host/database",
+    )
+}
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     DATABASES["default"]["OPTIONS"] = {
         # A transaction that reads and then writes fails at once unless it is IMMEDIATE.
@@ -121,7 +128,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # --- Redis and the channel layers
 
 CHANNELBOX_REDIS_URL = env.words("REDIS_URL", ["unix:///run/redis/redis-server.sock?db=0"])
-CHANNELBOX_REDIS_SENTINELS = env.words("REDIS_SENTINELS")
+CHANNELBOX_REDIS_SENTINELS = env.addresses("REDIS_SENTINELS")
 CHANNELBOX_REDIS_MASTER = env.text("REDIS_MASTER", "channelbox")
 CHANNELBOX_REDIS_PASSWORD = env.text("REDIS_PASSWORD")
 CHANNELBOX_REDIS_PREFIX = env.text("REDIS_PREFIX", "channelbox")
@@ -137,15 +144,11 @@ def _redis_hosts() -> list[dict[str, object]]:
     # would fail. None would hang on a half-open connection.
     common: dict[str, object] = {"socket_timeout": 15, "socket_connect_timeout": 5, "max_connections": 1000}
     if CHANNELBOX_REDIS_SENTINELS:
-        sentinels = []
-        for word in CHANNELBOX_REDIS_SENTINELS:
-            host, _, port = word.rpartition(":")
-            sentinels.append((host, int(port)))
         password = {"password": CHANNELBOX_REDIS_PASSWORD} if CHANNELBOX_REDIS_PASSWORD else {}
         quick = {"socket_timeout": 3, "socket_connect_timeout": 3, **password}
         return [
             {
-                "sentinels": sentinels,
+                "sentinels": CHANNELBOX_REDIS_SENTINELS,
                 "master_name": CHANNELBOX_REDIS_MASTER,
                 "sentinel_kwargs": quick,
                 **password,
@@ -170,7 +173,6 @@ CHANNEL_LAYERS = {
         "BACKEND": "channelbox.work.queue.WorkLayer",
         "CONFIG": {
             "hosts": CHANNELBOX_REDIS_HOSTS,
-            "prefix": CHANNELBOX_REDIS_PREFIX,
             "capacity": CHANNELBOX_WORK_CAPACITY,
             "expiry": CHANNELBOX_WORK_EXPIRY,
         },
@@ -186,7 +188,11 @@ AUTH_USER_MODEL = "accounts.User"
 LOGIN_URL = "accounts:login"
 LOGIN_REDIRECT_URL = "chat:rooms"
 LOGOUT_REDIRECT_URL = "accounts:login"
-PASSWORD_HASHERS = ["django.contrib.auth.hashers.Argon2PasswordHasher"]
+PASSWORD_HASHERS = ["channelbox.accounts.hashers.Argon2"]
+# Wrong sign-ins within a window (seconds), from one address and with one name; many people may share an address.
+CHANNELBOX_SIGN_IN_ADDRESS = env.integer("SIGN_IN_ADDRESS", 100, 1, 100_000)
+CHANNELBOX_SIGN_IN_NAME = env.integer("SIGN_IN_NAME", 10, 1, 1000)
+CHANNELBOX_SIGN_IN_WINDOW = env.integer("SIGN_IN_WINDOW", 300, 1, 86_400)
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
@@ -207,7 +213,8 @@ SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 # nginx redirects to https, with the ports that it alone knows. HSTS is left to the administrator: with a self-signed
 # certificate or a bare address it locks people out.
-SILENCED_SYSTEM_CHECKS = ["security.W004", "security.W008", "security.W021"]
+# W009, W018 and W020 are said by channelbox.checks, with the setting to change.
+SILENCED_SYSTEM_CHECKS = [f"security.W{number}" for number in ("004", "008", "009", "018", "020", "021")]
 X_FRAME_OPTIONS = "DENY"
 
 # --- Files, words, times

@@ -5,12 +5,17 @@ import typer
 
 def check() -> None:
     """Check settings, database and Redis. Exit status 1 with at least one error."""
+    from django.conf import settings
     from django.core import checks
 
+    from channelbox.checks import describe
+
+    if not settings.PRODUCTION:
+        typer.echo("CHANNELBOX_MODE is development; this is what production would say:", err=True)
     found = checks.run_checks(include_deployment_checks=True, databases=["default"])
-    found = [message for message in found if not message.is_silenced()]
-    for message in sorted(found, key=lambda message: -message.level):
-        typer.echo(f"{message.id}: {message.msg}" + (f"\n  {message.hint}" if message.hint else ""), err=True)
+    found = sorted((message for message in found if not message.is_silenced()), key=lambda message: -message.level)
+    for message in found:
+        typer.echo(describe(message), err=True)
     errors = sum(message.level >= checks.ERROR for message in found)
     if errors:
         typer.echo(f"{errors} errors, {len(found) - errors} warnings.", err=True)

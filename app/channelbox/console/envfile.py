@@ -1,9 +1,9 @@
-"""Reading a systemd EnvironmentFile as systemd does (systemd.exec(5), `EnvironmentFile=`)."""
+"""Reading a systemd EnvironmentFile as systemd does (systemd.exec(5), `EnvironmentFile=`; its parse_env_file)."""
 
 import re
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-# Within double quotes a backslash goes before these only, and is an ordinary character before others.
+# Within double quotes a backslash goes before these only; before others it is an ordinary character.
 ESCAPED = '"\\`$'
 
 
@@ -12,27 +12,30 @@ def parse(text: str) -> dict[str, str]:
     found: dict[str, str] = {}
     at = 0
     while at < len(text):
-        line_end = text.find("\n", at)
-        line_end = len(text) if line_end < 0 else line_end
-        line = text[at:line_end]
+        end = text.find("\n", at)
+        line = text[at:] if end < 0 else text[at:end]
         name, equals, _ = line.partition("=")
-        if not line.strip() or line.lstrip()[0] in "#;" or not equals:
-            at = line_end + 1
-            continue
-        value, at = _value(text, at + len(name) + 1)
-        if NAME.match(name.strip()):
-            found[name.strip()] = value
+        if equals and name.lstrip()[:1] not in ("", "#", ";"):
+            value, at = _value(text, at + len(name) + 1)
+            if NAME.match(name.strip()):
+                found[name.strip()] = value
+        else:
+            at += len(line) + 1
     return found
 
 
 def _value(text: str, at: int) -> tuple[str, int]:
-    """The value that starts at `at`, and where the next line starts. Quotes may span lines; so does a final backslash."""
+    """The value that starts at `at`, and where the next line starts.
+
+    Quotes may span lines, and a backslash at the end of a line joins the next to it. Quotes are quotes only where a
+    value starts or another quote has just ended; white space there and at the end of a value is dropped.
+    """
     value = ""
-    kept = 0  # so much of the value is not white space at its end that is to be cut off
+    kept = 0  # this much of it is not white space at the end
+    inside = False  # an unquoted value has begun
     quote = ""
     while at < len(text):
-        character = text[at]
-        following = text[at + 1 : at + 2]
+        character, following = text[at], text[at + 1 : at + 2]
         at += 1
         if quote:
             if character == quote:
@@ -48,14 +51,16 @@ def _value(text: str, at: int) -> tuple[str, int]:
             break
         elif character == "\\" and following:
             at += 1
+            inside = True
             if following != "\n":
                 value += following
                 kept = len(value)
-        elif character in "'\"" and not value.strip():
+        elif not inside and character in "'\"":
             quote = character
         elif not character.isspace():
+            inside = True
             value += character
             kept = len(value)
-        elif value:
+        elif inside:
             value += character
     return value[:kept], at

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from channelbox.console import check, first_password, manage, migrate, user
+from channelbox.console import check, first_password, manage, migrate, user, web, worker
 from channelbox.console.privileges import become_service
 from channelbox.console.problem import explain
 
@@ -51,13 +51,19 @@ def prepare(
         import django
 
         django.setup()
+    if context.invoked_subcommand in GUARDED:
+        from channelbox.checks import refuse_in_production
+
+        refuse_in_production()
 
 
 # `manage` sets Django up by itself: some of its commands want to do so in their own way.
 WITHOUT_DJANGO = {"manage", "run"}
 WITHOUT_APPLIANCE = {"run"}
+# What production refuses to start with wrong settings.
+GUARDED = {"web", "worker", "migrate"}
 
-VERBS: list[Callable[..., None]] = [migrate.migrate, check.check, first_password.first_password]
+VERBS: list[Callable[..., None]] = [web.web, worker.worker, migrate.migrate, check.check, first_password.first_password]
 
 for verb in VERBS:
     app.command()(verb)

@@ -22,7 +22,7 @@ def migrate(
         newer = set(executor.loader.applied_migrations) - set(executor.loader.disk_migrations)
         if newer:
             tell("The database has been migrated by a newer version: " + ", ".join(sorted(map(".".join, newer))))
-        # Also with nothing to apply: permissions are made at its end, and the last run may have been killed before that.
+        # Also with nothing to apply: it makes the permissions at its end, and the last run may have been killed before.
         call_command("migrate", interactive=False, verbosity=1 if plan else 0)
         connection.close()
     tell(f"The database is up to date: {len(plan)} migrations applied now." if plan else "The database is up to date.")

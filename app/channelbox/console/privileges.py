@@ -9,8 +9,8 @@ what the command writes (SQLite's files, a session) must belong to the service. 
 - as that user: the file is read;
 - as anybody else: refused, with the remedy.
 
-What the file says wins over the caller's environment, lest a variable left in an administrator's shell point a command at
-another database. Only within a unit the environment wins: systemd has read the file already, and the instance's own
+What the file says wins over the caller's environment, lest a variable left in an administrator's shell point a command
+at another database. Only within a unit the environment wins: systemd has read the file already, and the instance's own
 file (web@2.env) after it.
 """
 

@@ -23,16 +23,16 @@ def explain(error: Exception) -> Problem | None:
     if isinstance(error, Problem):
         return error
     from django.core.exceptions import ImproperlyConfigured
+    from django.core.management import CommandError
 
+    if isinstance(error, CommandError):
+        return Problem(str(error))
     if isinstance(error, ImproperlyConfigured):
         return Problem(
             str(error), "Change it in /etc/channelbox/channelbox.env, or in the environment of this command."
         )
     from django.db import DatabaseError, InterfaceError
-    from django.db.utils import ConnectionDoesNotExist
 
-    if isinstance(error, ConnectionDoesNotExist):
-        return None
     if isinstance(error, DatabaseError | InterfaceError):
         text = str(error).strip()
         if "no such table" in text or 'relation "' in text:

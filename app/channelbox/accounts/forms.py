@@ -1,0 +1,57 @@
+"""The sign-in form."""
+
+import threading
+from typing import Any
+
+from django.contrib.auth.forms import AuthenticationForm
+from django.core.exceptions import ValidationError
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
+
+from channelbox.accounts import throttle
+
+# Argon2 takes memory and a core by design: so many at once in a process, others wait their turn.
+HASHING = threading.BoundedSemaphore(4)
+
+
+class SignInForm(AuthenticationForm):
+    """Name and password, throttled. `retry_after` is the seconds to wait when it was refused for that, else 0.
+
+    A wrong name, a wrong password and an account without access get the same words after the same time.
+    """
+
+    error_messages = {
+        **AuthenticationForm.error_messages,
+        "invalid_login": _("That name and password do not belong together. Check both: capital letters count."),
+    }
+    retry_after = 0
+
+    def clean(self) -> dict[str, Any]:
+        name, password = self.cleaned_data.get("username"), self.cleaned_data.get("password")
+        if not name or not password:
+            return self.cleaned_data
+        address = self.request.META.get("REMOTE_ADDR", "") if self.request else ""
+        attempt = throttle.Attempt.of(address, name)
+        self.retry_after = throttle.take(attempt)
+        if self.retry_after:
+            raise ValidationError(too_many(self.retry_after), code="throttled")
+        with HASHING:
+            cleaned = super().clean()
+        throttle.give_back(attempt)
+        return cleaned
+
+
+def too_many(seconds: int) -> str:
+    """The sentence for somebody who has to wait."""
+    if seconds < 60:
+        return ngettext(
+            "Too many attempts. Try again in %(count)d second.",
+            "Too many attempts. Try again in %(count)d seconds.",
+            seconds,
+        ) % {"count": seconds}
+    minutes = -(-seconds // 60)
+    return ngettext(
+        "Too many attempts. Try again in %(count)d minute.",
+        "Too many attempts. Try again in %(count)d minutes.",
+        minutes,
+    ) % {"count": minutes}

@@ -1,0 +1,277 @@
+"""System checks: what an installation must not be, each with an id and its own remedy.
+
+`SETTINGS` look at the settings alone; in production, web processes, workers and migrations refuse to start on their
+errors (`refuse_in_production`). `LIVE` ask Redis and the database, for `channelbox check` only: a start must not depend
+on what may come back in a minute. Django's own deploy checks run beside them in `channelbox check`.
+"""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.apps import AppConfig
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Warning, register
+
+FILE = "/etc/channelbox/channelbox.env"
+MAKE_ONE = 'python3 -c "import secrets; print(secrets.token_urlsafe(50))"'
+
+Check = Callable[[], Iterator[CheckMessage]]
+
+
+def debug() -> Iterator[CheckMessage]:
+    if settings.DEBUG:
+        yield Error(
+            "DEBUG is on: error pages show the source, the settings and what people sent.",
+            hint=f"Remove CHANNELBOX_DEBUG from {FILE}.",
+            id="channelbox.E001",
+        )
+
+
+def layer() -> Iterator[CheckMessage]:
+    if settings.CHANNEL_LAYERS["default"]["BACKEND"] == "channels.layers.InMemoryChannelLayer":
+        yield Error(
+            "The channel layer is in memory: people in different processes would not hear each other.",
+            hint=f"Remove CHANNELBOX_LAYER from {FILE}, or set it to redis.",
+            id="channelbox.E002",
+        )
+
+
+def database() -> Iterator[CheckMessage]:
+    engine = str(settings.DATABASES["default"]["ENGINE"])
+    if engine == "django.db.backends.sqlite3":
+        if settings.CHANNELBOX_NODES > 1:
+            yield Error(
+                f"{settings.CHANNELBOX_NODES} nodes cannot share SQLite, which is a file of one node.",
+                hint="Set CHANNELBOX_DATABASE_URL to a PostgreSQL server, postgresql://user:password@host/database, "
+                "or CHANNELBOX_NODES to 1.",
+                id="channelbox.E003",
+            )
+    elif engine != "django.db.backends.postgresql":
+        yield Error(
+            f"The database {engine.rpartition('.')[2]} is not supported.",
+            hint="CHANNELBOX_DATABASE_URL takes sqlite:////path/to/file or postgresql://user:password@host/database.",
+            id="channelbox.E004",
+        )
+
+
+def secret() -> Iterator[CheckMessage]:
+    for name, value in [("CHANNELBOX_SECRET_KEY", settings.SECRET_KEY)] + [
+        ("CHANNELBOX_SECRET_KEY_FALLBACKS", fallback) for fallback in settings.SECRET_KEY_FALLBACKS
+    ]:
+        if value == settings.DEFAULT_SECRET:
+            trouble = f"{name} is the default, which everybody can read: anybody could sign in as anybody."
+        elif len(value) < 50 or len(set(value)) < 10:
+            trouble = f"{name} is short or monotonous, so that it can be guessed; it takes 50 characters or more."
+        else:
+            continue
+        yield Error(
+            trouble,
+            hint=f"Make one with: {MAKE_ONE}; write it to {FILE}, the same on every node. It signs everybody out.",
+            id="channelbox.E005",
+        )
+
+
+def hosts() -> Iterator[CheckMessage]:
+    if not settings.ALLOWED_HOSTS:
+        yield Error(
+            "CHANNELBOX_HOSTS is empty: every request would be refused.",
+            hint=f"List the names and addresses by which people reach this installation in {FILE}, "
+            "e.g. CHANNELBOX_HOSTS=chat.example.org,192.0.2.10",
+            id="channelbox.E006",
+        )
+    for host in settings.ALLOWED_HOSTS:
+        if "*" in host:
+            yield Error(
+                f"CHANNELBOX_HOSTS contains {host!r}: requests for any name would be answered, and their links obeyed.",
+                hint="List the names and addresses by which people reach this installation.",
+                id="channelbox.E007",
+            )
+        elif "/" in host or (":" in host and not (host.startswith("[") and host.endswith("]"))):
+            yield Error(
+                f"CHANNELBOX_HOSTS contains {host!r}, which is no bare name or address and would match nothing.",
+                hint="Leave out scheme, port and path; IPv6 addresses go in brackets, e.g. [2001:db8::1].",
+                id="channelbox.E008",
+            )
+
+
+def origins() -> Iterator[CheckMessage]:
+    for origin in settings.CHANNELBOX_ORIGINS:
+        try:
+            parts = urlsplit(origin)
+            bare = f"{parts.scheme}://{parts.netloc}" == origin.lower() and parts.port != 0
+        except ValueError:
+            bare = False
+        if not bare or parts.scheme not in ("http", "https") or not parts.hostname or "@" in origin:
+            trouble = "is not an origin"
+        elif "*" in origin or parts.hostname.startswith("."):
+            trouble = "stands for more than one origin"
+        else:
+            if parts.scheme == "http":
+                yield Warning(
+                    f"CHANNELBOX_ORIGINS contains {origin!r}: over plain http nobody can sign in, "
+                    "because the session's cookie is sent over https only.",
+                    hint="Use https.",
+                    id="channelbox.W001",
+                )
+            continue
+        yield Error(
+            f"{origin!r} {trouble}, in CHANNELBOX_ORIGINS: no page's WebSocket would match it.",
+            hint="CHANNELBOX_ORIGINS takes scheme, name and, unless it is the usual one, port, "
+            "e.g. https://chat.example.org,https://192.0.2.10:8443. Without it, it is https:// and each of "
+            "CHANNELBOX_HOSTS.",
+            id="channelbox.E009",
+        )
+    if not settings.CHANNELBOX_ORIGIN_REQUIRED:
+        yield Warning(
+            "CHANNELBOX_ORIGIN_REQUIRED is off: programs that send no Origin may open WebSockets.",
+            hint=f"Remove it from {FILE} unless you have such programs.",
+            id="channelbox.W002",
+        )
+
+
+def redis_addresses() -> Iterator[CheckMessage]:
+    for url in settings.CHANNELBOX_REDIS_URL:
+        if not url.startswith(("redis://", "rediss://", "unix://")):
+            yield Error(
+                "CHANNELBOX_REDIS_URL contains something that is no address.",
+                hint="It takes, separated by commas, redis://:password@host:6379/0, rediss:// for TLS, or unix:///path/to/socket?db=0.",
+                id="channelbox.E010",
+            )
+
+
+def limits() -> Iterator[CheckMessage]:
+    # A character takes up to 4 bytes of UTF-8; the rest of the frame, an id of 64 characters among it, less than 1 KiB.
+    needed = settings.CHANNELBOX_MESSAGE_MAX * 4 + 1024
+    if needed > settings.CHANNELBOX_FRAME_MAX:
+        yield Error(
+            f"A message of {settings.CHANNELBOX_MESSAGE_MAX} characters (CHANNELBOX_MESSAGE_MAX) may take {needed} "
+            f"bytes, more than a frame may have (CHANNELBOX_FRAME_MAX, {settings.CHANNELBOX_FRAME_MAX}).",
+            hint=f"Set CHANNELBOX_FRAME_MAX to {needed} or more, or CHANNELBOX_MESSAGE_MAX lower.",
+            id="channelbox.E011",
+        )
+    if settings.CHANNELBOX_RATE_BURST < settings.CHANNELBOX_RATE:
+        yield Warning(
+            f"CHANNELBOX_RATE_BURST ({settings.CHANNELBOX_RATE_BURST}) is below a second's worth of CHANNELBOX_RATE "
+            f"({settings.CHANNELBOX_RATE:g}), so that nobody can reach that rate in bursts.",
+            hint="Set CHANNELBOX_RATE_BURST to at least CHANNELBOX_RATE.",
+            id="channelbox.W003",
+        )
+    if settings.CHANNELBOX_WORK_EXPIRY > 10:
+        yield Warning(
+            f"CHANNELBOX_WORK_EXPIRY is {settings.CHANNELBOX_WORK_EXPIRY:g} s: so long a message waits before it is "
+            "sent again when a worker died with it.",
+            hint="3 is enough unless the database regularly takes longer than that.",
+            id="channelbox.W004",
+        )
+    if settings.CHANNELBOX_SLOW_READER_BYTES < settings.CHANNELBOX_FRAME_MAX:
+        yield Error(
+            "CHANNELBOX_SLOW_READER_BYTES is less than one frame (CHANNELBOX_FRAME_MAX): a reader could be cut off by "
+            "the first message.",
+            hint="Set it to several times CHANNELBOX_FRAME_MAX; the default is 4194304.",
+            id="channelbox.E012",
+        )
+
+
+def unknown_variables() -> Iterator[CheckMessage]:
+    for name, nearest in settings.CHANNELBOX_UNKNOWN:
+        yield Error(
+            f"There is no setting {name}: it has no effect.",
+            hint=f"Did you mean {nearest}?" if nearest else "Remove it; docs/settings.md lists all that there are.",
+            id="channelbox.E013",
+        )
+
+
+def redis_answers() -> Iterator[CheckMessage]:
+    import redis
+
+    from channelbox.realtime.blocking import clients
+
+    for client in clients():
+        try:
+            memory: dict[str, Any] = client.info("memory")
+        except redis.RedisError as error:
+            yield Error(
+                f"Redis does not answer: {error}",
+                hint="Start it (systemctl start redis-server), or correct CHANNELBOX_REDIS_URL; people reconnect by "
+                "themselves when it is back.",
+                id="channelbox.E014",
+            )
+            continue
+        policy = memory.get("maxmemory_policy")
+        if policy != "noeviction":
+            yield Warning(
+                f"Redis throws away what it was given when its memory is full (maxmemory-policy {policy}), "
+                "queued messages and the counts of connections among it.",
+                hint="Set maxmemory-policy noeviction in /etc/redis/redis.conf and restart Redis: a full Redis then "
+                "refuses, and people are told.",
+                id="channelbox.W005",
+            )
+
+
+def database_answers() -> Iterator[CheckMessage]:
+    from django.db import DatabaseError, connection
+    from django.db.migrations.executor import MigrationExecutor
+
+    try:
+        executor = MigrationExecutor(connection)
+        plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    except DatabaseError as error:
+        yield Error(
+            f"The database does not answer: {str(error).strip()}",
+            hint="Correct CHANNELBOX_DATABASE_URL, or start the database server and let this node in.",
+            id="channelbox.E015",
+        )
+        return
+    if plan:
+        yield Error(
+            f"The database lacks {len(plan)} migrations of this version.",
+            hint="Run: channelbox migrate",
+            id="channelbox.E016",
+        )
+
+
+SETTINGS: list[Check] = [
+    debug,
+    layer,
+    database,
+    secret,
+    hosts,
+    origins,
+    redis_addresses,
+    limits,
+    unknown_variables,
+]
+# A misspelt name is a reason to look, not to stand still: another version of this package may know it.
+NOT_FATAL = {"channelbox.E013"}
+LIVE: list[Check] = [redis_answers, database_answers]
+
+
+def _run(checks: Sequence[Check]) -> list[CheckMessage]:
+    return [message for check in checks for message in check() if not message.is_silenced()]
+
+
+@register(deploy=True)
+def settings_checks(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    return _run(SETTINGS)
+
+
+@register("live", deploy=True)
+def live_checks(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    return _run(LIVE)
+
+
+def describe(message: CheckMessage) -> str:
+    """One message as people read it: id and sentence, and below it the remedy."""
+    return f"{message.id}: {message.msg}" + (f"\n  {message.hint}" if message.hint else "")
+
+
+def refuse_in_production() -> None:
+    """Tells on standard error what is wrong with the settings. In production an error ends the process, status 1."""
+    found = _run(SETTINGS if settings.PRODUCTION else [unknown_variables])
+    for message in found:
+        print(f"channelbox: {describe(message)}", file=sys.stderr)  # noqa: T201 - before logging has anything to say
+    if any(message.is_serious() and message.id not in NOT_FATAL for message in found):
+        print("channelbox: not started. `channelbox check` shows this again.", file=sys.stderr)  # noqa: T201
+        raise SystemExit(1)

@@ -1,0 +1,32 @@
+"""Redis for code that runs on no event loop: sign-in, the checks, the console. Short patience, each command once."""
+
+import functools
+from typing import Any
+
+import redis
+from django.conf import settings
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from redis.sentinel import Sentinel
+
+PATIENCE = 2.0  # seconds
+
+
+@functools.cache
+def clients() -> list[redis.Redis]:
+    """A client for each configured Redis host, in the settings' order. It connects on first use."""
+    return [_client(dict(host)) for host in settings.CHANNELBOX_REDIS_HOSTS]
+
+
+def _client(host: dict[str, Any]) -> redis.Redis:
+    quick: dict[str, Any] = {
+        "socket_timeout": PATIENCE,
+        "socket_connect_timeout": PATIENCE,
+        "retry": Retry(NoBackoff(), 0),
+        "protocol": 2,
+    }
+    if "sentinels" not in host:
+        return redis.Redis.from_url(host["address"], **quick)
+    password = {"password": host["password"]} if "password" in host else {}
+    sentinel = Sentinel(host["sentinels"], sentinel_kwargs={**host["sentinel_kwargs"], **quick})
+    return sentinel.master_for(host["master_name"], **password, **quick)
