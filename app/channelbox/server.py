@@ -9,6 +9,7 @@ import uvicorn
 from django.conf import settings
 
 from channelbox.notify import notify, watchdog_seconds
+from channelbox.realtime.counters import counters
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ class Server(uvicorn.Server):
         Without the pause, a connection that was accepted but has not sent its request yet is dropped.
         """
         notify("STOPPING=1")
+        counters.draining = True
         logger.info("Stopping: %d connections.", len(self.server_state.connections))
         for server in self.servers:
             server.close()

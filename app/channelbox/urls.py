@@ -7,8 +7,12 @@ from django.views.generic import RedirectView
 
 
 def health(request: HttpRequest) -> HttpResponse:
-    """This process answers. It asks nobody else: a balancer must not lose all nodes with one database."""
-    return HttpResponse("ok\n", content_type="text/plain")
+    """This process answers. It asks nobody else: a balancer must not lose all nodes with one database.
+
+    With ?seen it adds from which address and how it believes to be asked, for `channelbox doctor` to compare.
+    """
+    seen = f"{request.META.get('REMOTE_ADDR') or 'nobody'} {request.scheme}\n" if "seen" in request.GET else ""
+    return HttpResponse(f"ok\n{seen}", content_type="text/plain")
 
 
 urlpatterns = [

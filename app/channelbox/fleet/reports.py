@@ -132,7 +132,6 @@ class Reporter:
         self._kind = kind
         self._rooms = rooms
         self._queues = queues
-        self._draining = False
         self._marks: dict[str, bytes] = {}
         self._windows: collections.deque[collections.Counter[int]] = collections.deque(maxlen=_WINDOW)
         self._born = time.monotonic()
@@ -141,17 +140,11 @@ class Reporter:
         self._told = True
         self._task: asyncio.Task[None] | None = None
         self._lag: vitals.Lag | None = None
-        self._now = asyncio.Event()
 
     async def start(self) -> None:
         """Returns at once; the first report is on its way."""
         self._lag = vitals.Lag()
         self._task = asyncio.create_task(self._run(), name="reporter")
-
-    def drain(self) -> None:
-        """From now on this process is reported as going away; the next report leaves at once."""
-        self._draining = True
-        self._now.set()
 
     async def stop(self) -> None:
         """Ends reporting and removes this process from the living, if Redis answers."""
@@ -179,11 +172,7 @@ class Reporter:
                 self._told = False
             else:
                 self._told = True
-            try:
-                await asyncio.wait_for(self._now.wait(), max(0.0, due - time.monotonic()))
-            except TimeoutError:
-                continue
-            self._now.clear()
+            await asyncio.sleep(due - time.monotonic())
 
     async def _write(self) -> None:
         name = keys.reports()
@@ -207,7 +196,7 @@ class Reporter:
             kind=self._kind,
             version=_version(),
             started=started,
-            draining=self._draining,
+            draining=counters.draining,
             lag_ms=self._lag.take_ms() if self._lag else 0.0,
             memory_mb=vitals.memory_mb(),
             connections=counters.connections,
@@ -227,7 +216,7 @@ class Reporter:
 
 def _totals() -> dict[str, int]:
     """The counters that only grow."""
-    gauges = {"connections", "rooms"}
+    gauges = {"connections", "rooms", "draining"}
     values: dict[str, Any] = {f.name: getattr(counters, f.name) for f in dataclasses.fields(counters)}
     return {name: value for name, value in values.items() if isinstance(value, int) and name not in gauges}
 

@@ -23,6 +23,7 @@ class Counters:
     handled: int = 0  # entries taken from the queue by this worker
     expired: int = 0  # entries too old to be stored
     stored: int = 0  # messages committed
+    draining: bool = False  # going away: takes nothing new
     durations: dict[str, collections.deque[float]] = field(default_factory=dict)
 
 
