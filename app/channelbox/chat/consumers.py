@@ -1,0 +1,145 @@
+"""The chat's socket."""
+
+import time
+import unicodedata
+import uuid
+from typing import Any
+from urllib.parse import parse_qs
+
+from channels.db import database_sync_to_async
+from django.conf import settings
+
+from channelbox.chat import rights
+from channelbox.chat.live import Live
+from channelbox.realtime import keys
+from channelbox.realtime.codes import INVALID_FORMAT, Code, Refused
+from channelbox.realtime.consumer import RealtimeConsumer
+from channelbox.realtime.envelope import Envelope
+from channelbox.realtime.frames import json_frame
+from channelbox.realtime.rate import Bucket
+from channelbox.work.outbox import Message
+
+ID_MOST = 64
+TYPING_SECONDS = 2.0
+
+_enter = database_sync_to_async(rights.enter, thread_sensitive=False)
+
+
+class ChatConsumer(RealtimeConsumer):
+    """One client in one room."""
+
+    person: rights.Person
+    room_name: str
+
+    async def enter(self) -> None:
+        self.live = Live.current()
+        self._bucket = Bucket(settings.CHANNELBOX_RATE, settings.CHANNELBOX_RATE_BURST)
+        self._typed = 0.0
+        self._placed = self._present = False
+        self._after = _after(self.scope["query_string"])
+        self.person = rights.person_of(self.scope["user"], self.scope.get("session"))
+        room = await _enter(self.person, self.scope["url_route"]["kwargs"]["room_name"])
+        self.room_name, self._title = room.name, str(room)
+        await self.live.leases.take(room.name, room.limit or settings.CHANNELBOX_ROOM_LIMIT)
+        self._placed = True
+        if not self._gone:
+            history = settings.CHANNELBOX_HISTORY
+            await self.live.hub.join(room.name, self.member, self._after, history, self._greeting)
+        if self._gone:  # it left while this was on its way
+            self.left()
+            return
+        self._present = True
+        self.live.presence.came(room.name, self.person.name)
+        self.member.write_frames(self.live.presence.frame(room.name))
+
+    def left(self) -> None:
+        if getattr(self, "_placed", False):
+            self._placed = False
+            self.live.hub.leave(self.room_name, self.member)
+            self.live.leases.give(self.room_name)
+        if getattr(self, "_present", False):
+            self._present = False
+            self.live.presence.went(self.room_name, self.person.name)
+
+    def _greeting(self, newest: int, first: int, resumed: bool) -> bytes:
+        frames = json_frame(
+            {
+                "type": "welcome",
+                "room": self.room_name,
+                "title": self._title,
+                "seq": newest,
+                "you": self.person.name,
+                "guest": self.person.guest,
+                "resumed": resumed,
+                "limits": {
+                    "message": settings.CHANNELBOX_MESSAGE_MAX,
+                    "rate": settings.CHANNELBOX_RATE,
+                    "burst": settings.CHANNELBOX_RATE_BURST,
+                },
+            }
+        )
+        if self._after is not None and self._after + 1 < first:
+            frames += json_frame({"type": "gap", "from": self._after + 1, "to": first - 1})
+        return frames
+
+    async def receive_json(self, content: dict[str, Any], **kwargs: Any) -> None:
+        match content.get("type", "message"):
+            case "message":
+                self._message(content)
+            case "typing":
+                await self._typing()
+            case "ping":
+                self.member.write_frames(json_frame({"type": "pong"}))
+            case _:
+                raise Refused(Code.INVALID, INVALID_FORMAT, id=_echo(content))
+
+    def _message(self, content: dict[str, Any]) -> None:
+        if not self._present:
+            raise Refused(Code.TRY_LATER, "You are not in the room yet.", id=_echo(content), retry_after=1)
+        id = _id(content)
+        text = _text(content, id)
+        self.take_token(self._bucket, id)
+        person = self.person
+        message = Message(person.key, person.user_id, person.name, id, "message", text, self.member)
+        self.live.outbox.put(self.room_name, message)
+
+    async def _typing(self) -> None:
+        now = time.monotonic()
+        if self._present and now - self._typed >= TYPING_SECONDS:
+            self._typed = now
+            frame = json_frame({"type": "typing", "user": self.person.name})
+            await self.live.bus.publish(keys.room(self.room_name), Envelope(0, 0, [], frame).pack())
+
+
+def _after(query: bytes) -> int | None:
+    """`?after=<seq>`: the newest number that the client has. What is no number is a newcomer's."""
+    word = parse_qs(query.decode("latin1")).get("after", [""])[0]
+    return int(word) if word.isascii() and word.isdigit() and len(word) < 19 else None
+
+
+def _echo(content: dict[str, Any]) -> str | None:
+    """The id, if an error can name it."""
+    id = content.get("id")
+    return id if isinstance(id, str) and 0 < len(id) <= ID_MOST and id.isprintable() else None
+
+
+def _id(content: dict[str, Any]) -> str:
+    if content.get("id") is None:
+        return uuid.uuid4().hex
+    if (id := _echo(content)) is None:
+        raise Refused(Code.BAD_ID, f"An id is 1 to {ID_MOST} printable characters.")
+    return id
+
+
+def _text(content: dict[str, Any], id: str) -> str:
+    text = content.get("message")
+    if not isinstance(text, str):
+        raise Refused(Code.INVALID, INVALID_FORMAT, id=id)
+    if any(unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\r\t" for c in text):
+        raise Refused(Code.INVALID, "Control characters cannot be sent.", id=id)
+    if not text.strip():
+        raise Refused(Code.EMPTY, "There is nothing in this message.", id=id)
+    if len(text) > settings.CHANNELBOX_MESSAGE_MAX:
+        most = settings.CHANNELBOX_MESSAGE_MAX
+        raise Refused(Code.TOO_LONG, f"Too long: {len(text)} characters, at most {most}.", id=id)
+    return text

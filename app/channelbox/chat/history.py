@@ -1,0 +1,36 @@
+"""Reading the record: what the hub asks for."""
+
+from channels.db import database_sync_to_async
+
+from channelbox.chat import events
+from channelbox.chat.models import Event, Room
+from channelbox.realtime.hub import Run
+
+OPEN_MOST = 200  # events that a room is opened with, so that most who come find their history in memory
+
+
+def _open(name: str) -> Run:
+    room = Room.objects.only("id", "last_seq").filter(name=name).first()
+    if room is None:
+        return Run(1, 0, b"")
+    newest = list(Event.objects.filter(room=room, seq__lte=room.last_seq).order_by("-seq")[:OPEN_MOST])[::-1]
+    if not newest:
+        return Run(room.last_seq + 1, room.last_seq, b"")
+    found = events.run(newest, newest[0].seq - 1)
+    return found if found.last == room.last_seq else Run(room.last_seq + 1, room.last_seq, b"")
+
+
+def _after(name: str, seq: int, most: int) -> Run:
+    return events.run(Event.objects.filter(room__name=name, seq__gt=seq).order_by("seq")[:most], seq)
+
+
+def _newest(names: list[str]) -> dict[str, int]:
+    return dict(Room.objects.filter(name__in=names).values_list("name", "last_seq"))
+
+
+class History:
+    """The database as the hub's store. In threads of their own: the event loop's one shared thread is not held up."""
+
+    open = staticmethod(database_sync_to_async(_open, thread_sensitive=False))
+    after = staticmethod(database_sync_to_async(_after, thread_sensitive=False))
+    newest = staticmethod(database_sync_to_async(_newest, thread_sensitive=False))

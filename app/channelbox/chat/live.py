@@ -1,0 +1,70 @@
+"""The running parts of the chat in one process: made, started and stopped together."""
+
+import asyncio
+import weakref
+from typing import Self
+
+from channels.layers import get_channel_layer
+from django.conf import settings
+
+from channelbox.chat.history import History
+from channelbox.chat.ingest import INGEST_CHANNEL, INGEST_TYPE
+from channelbox.realtime.bus import Bus
+from channelbox.realtime.hub import Hub
+from channelbox.realtime.keys import process_name
+from channelbox.realtime.leases import Leases
+from channelbox.realtime.presence import Presence
+from channelbox.realtime.sweep import Sweep
+from channelbox.work.outbox import Outbox
+
+
+class Live:
+    """One for each event loop; `current` is the running loop's."""
+
+    _of_loop: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Live]" = weakref.WeakKeyDictionary()
+
+    def __init__(self) -> None:
+        process = process_name()
+        self.bus = Bus.current()
+        self.hub = Hub(self.bus, History(), process)
+        self.leases = Leases(self.bus, process)
+        self.presence = Presence(self.bus, self.hub, process)
+        self.sweep = Sweep(self.hub, History.newest)
+        self.outbox = Outbox(
+            get_channel_layer("work"),
+            INGEST_CHANNEL,
+            INGEST_TYPE,
+            self.bus,
+            self.hub,
+            process,
+            settings.CHANNELBOX_OUTBOX_MAX,
+        )
+
+    @classmethod
+    def current(cls) -> "Live":
+        loop = asyncio.get_running_loop()
+        live = cls._of_loop.get(loop)
+        if live is None:
+            live = cls._of_loop[loop] = cls()
+        return live
+
+    def rooms(self) -> list[str]:
+        """The names of the rooms with members here."""
+        return [name for name, room in self.hub.rooms.items() if room.members]
+
+    async def start(self) -> Self:
+        self.bus.on_restored(self.sweep.now)
+        await self.outbox.start()
+        await self.leases.start()
+        await self.presence.start()
+        await self.sweep.start()
+        return self
+
+    async def stop(self) -> None:
+        """After the members are gone: waits for what they sent, then gives back what this process holds."""
+        await self.outbox.stop(settings.CHANNELBOX_WORK_EXPIRY)
+        await self.sweep.stop()
+        await self.presence.stop()
+        await self.leases.stop()
+        await self.hub.stop()
+        self._of_loop.pop(asyncio.get_running_loop(), None)

@@ -1,0 +1,76 @@
+"""Who a client is to the chat, and which rooms it may enter and create."""
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.models import AnonymousUser
+from django.db.models import Q, QuerySet
+
+from channelbox.accounts.models import User
+from channelbox.chat.models import Room
+from channelbox.realtime.codes import Close, Code, Refused
+
+GUEST_KEY = "guest"  # in the session
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody who may talk: a user, or a guest with an unguessable key. `key` is never empty and names one sender."""
+
+    key: str
+    name: str
+    user_id: int | None = None
+    staff: bool = False
+
+    @property
+    def guest(self) -> bool:
+        return self.user_id is None
+
+
+def person_of(user: User | AnonymousUser, session: Any) -> Person:
+    """The person behind a session. Raises Refused where it must sign in first.
+
+    A guest keeps its key as long as its session; a client without a session has one for its connection.
+    """
+    if isinstance(user, User) and user.is_active:
+        return Person(f"u:{user.pk}", user.get_username(), user.pk, user.is_staff)
+    if not settings.CHANNELBOX_GUESTS:
+        raise Refused(Code.SIGN_IN, "Sign in first.", close=Close.SIGN_IN)
+    key = (session.get(GUEST_KEY) if session is not None else None) or secrets.token_urlsafe(24)
+    return Person(f"g:{key}", f"guest-{hashlib.sha256(key.encode()).hexdigest()[:5]}")
+
+
+def give_guest_key(session: Any) -> None:
+    """Makes a guest the same guest from page to page."""
+    if GUEST_KEY not in session:
+        session[GUEST_KEY] = secrets.token_urlsafe(24)
+
+
+def may_create(person: Person) -> bool:
+    """Whether this person may open a room that does not exist yet (CHANNELBOX_ROOM_CREATION)."""
+    return {"anyone": True, "users": not person.guest, "staff": person.staff}[settings.CHANNELBOX_ROOM_CREATION]
+
+
+def open_to(person: Person) -> QuerySet[Room]:
+    """The rooms that this person may enter."""
+    rooms = Room.objects.filter(closed=False)
+    if person.guest:
+        return rooms.filter(members_only=False)
+    return rooms.filter(Q(members_only=False) | Q(members=person.user_id)).distinct()
+
+
+def enter(person: Person, name: str) -> Room:
+    """The room, made where there is none and this person may. Raises Refused. One query for a room that is there."""
+    room = Room.objects.filter(name=name).first()
+    if room is None:
+        if not may_create(person):
+            raise Refused(Code.NO_ROOM, f"There is no room {name}.", close=Close.NOT_ALLOWED)
+        room, _ = Room.objects.get_or_create(name=name)
+    if room.closed:
+        raise Refused(Code.NOT_ALLOWED, "This room is closed.", close=Close.NOT_ALLOWED)
+    if room.members_only and (person.guest or not room.members.filter(pk=person.user_id).exists()):
+        raise Refused(Code.NOT_ALLOWED, "This room is for its members only.", close=Close.NOT_ALLOWED)
+    return room

@@ -1,0 +1,60 @@
+"""What begins and ends with a process: the ASGI lifespan, for web processes and workers alike."""
+
+import logging
+from typing import Any
+
+from channels.layers import get_channel_layer
+
+from channelbox.chat.ingest import INGEST_CHANNEL
+from channelbox.chat.live import Live
+from channelbox.dashboard.series import Recorder
+from channelbox.fleet.reports import Reporter
+from channelbox.realtime.bus import Bus
+from channelbox.realtime.protocol import check_protocol
+
+logger = logging.getLogger(__name__)
+
+
+class Process:
+    """The parts of one process. A worker (told by the channels in its scope) has no sockets, so no chat parts."""
+
+    def __init__(self, worker: bool) -> None:
+        self.live = None if worker else Live.current()
+        self.reporter = Reporter(
+            "worker" if worker else "web", rooms=self.live.rooms if self.live else tuple, queues=_queues
+        )
+        self.recorder = Recorder()
+
+    async def start(self) -> None:
+        check_protocol()
+        if self.live is not None:
+            await self.live.start()
+        await self.reporter.start()
+        await self.recorder.start()
+
+    async def stop(self) -> None:
+        await self.recorder.stop()
+        if self.live is not None:
+            await self.live.stop()
+        await self.reporter.stop()
+        await Bus.current().stop()
+
+
+async def _queues() -> dict[str, int]:
+    return {INGEST_CHANNEL: await get_channel_layer("work").length(INGEST_CHANNEL)}
+
+
+async def lifespan(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    """Answers startup when this process can serve, and shutdown when all it held is given back."""
+    await receive()
+    process = Process(worker="channels" in scope)
+    try:
+        await process.start()
+    except Exception as error:
+        logger.exception("The process cannot start")
+        await send({"type": "lifespan.startup.failed", "message": str(error)})
+        return
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await process.stop()
+    await send({"type": "lifespan.shutdown.complete"})

@@ -1,0 +1,132 @@
+"""The consumer that the sockets share: a Channels consumer without what each member would pay for."""
+
+import contextlib
+import json
+import logging
+from typing import Any
+
+from channels.exceptions import StopConsumer
+from channels.generic.websocket import AsyncJsonWebsocketConsumer
+
+from channelbox.realtime.codes import INVALID_FORMAT, Close, Code, Refused
+from channelbox.realtime.counters import counters
+from channelbox.realtime.frames import json_frame
+from channelbox.realtime.members import Member, SendingMember, member_of
+from channelbox.realtime.rate import Bucket
+
+logger = logging.getLogger(__name__)
+
+REFUSALS_MOST = 300  # errors in a row before a client that does not heed them is closed with 4008
+
+
+class RealtimeConsumer(AsyncJsonWebsocketConsumer):
+    """Accepts first, answers errors as frames, and cleans up whatever happens.
+
+    Group messages come from the hub straight to the connection, so there is no channel of its own in a layer, no task
+    beside this one and no thread hop for a message (Channels' `dispatch` makes one to close old database connections;
+    database work here goes through `database_sync_to_async`, which does so itself).
+
+    A subclass has `enter()`, `receive_json()` and `left()`; each of the first two may raise `Refused`.
+    """
+
+    member: Member
+
+    async def enter(self) -> None:
+        """After the accept: decides whether this client may be here, and joins it."""
+
+    def left(self) -> None:
+        """The connection is gone, or going. Called once, as early as it is known; may not wait."""
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        self.scope = scope
+        self.base_send = send
+        self.channel_layer = None
+        self._gone = False
+        self._refusals = 0
+        try:
+            with contextlib.suppress(StopConsumer):
+                while True:
+                    await self.dispatch(await receive())
+        except OSError:  # uvicorn's ClientDisconnected: gone while something was sent
+            pass
+        finally:
+            self._leave()
+
+    async def dispatch(self, message: dict[str, Any]) -> None:
+        handler = {
+            "websocket.connect": self.websocket_connect,
+            "websocket.receive": self.websocket_receive,
+            "websocket.disconnect": self.websocket_disconnect,
+        }[message["type"]]
+        await handler(message)
+
+    async def websocket_connect(self, message: dict[str, Any]) -> None:
+        await self.accept()
+        self.member = member_of(self.scope, self.base_send)
+        self.member.on_lost = self._leave
+        counters.connections += 1
+        counters.accepted += 1
+        await self._answer(self.enter())
+
+    async def websocket_receive(self, message: dict[str, Any]) -> None:
+        if self._gone:  # queued before our Close went out
+            return
+        counters.received += 1
+        text = message.get("text")
+        if text is None:
+            refused = Refused(Code.INVALID, "Text frames only.", close=Close.UNSUPPORTED)
+            await self.refuse(refused)
+            return
+        try:
+            content = json.loads(text)
+        except (ValueError, RecursionError):
+            content = None
+        await self._answer(self._receive(content))
+
+    async def _receive(self, content: Any) -> None:
+        if not isinstance(content, dict):
+            raise Refused(Code.INVALID, INVALID_FORMAT)
+        await self.receive_json(content)
+        self._refusals = 0
+
+    async def _answer(self, step: Any) -> None:
+        try:
+            await step
+        except Refused as refused:
+            await self.refuse(refused)
+        except OSError:
+            raise
+        except Exception:
+            logger.exception("A frame could not be handled")
+            await self.refuse(Refused(Code.TRY_LATER, "Something went wrong here. Try again.", close=Close.TRY_LATER))
+
+    async def refuse(self, refused: Refused) -> None:
+        """Tells an error; closes when it has a close code, or when the client has not heeded many before it."""
+        counters.refused += 1
+        self._refusals += 1
+        self.member.write_frames(json_frame(refused.frame))
+        if refused.close is not None:
+            await self.end(refused.close, str(refused.code))
+        elif self._refusals >= REFUSALS_MOST:
+            await self.end(Close.TOO_FAST, str(Code.TOO_FAST))
+
+    async def end(self, code: Close, reason: str) -> None:
+        """Closes from our side."""
+        self._leave()
+        if isinstance(self.member, SendingMember):
+            await self.member.drained()
+        await self.close(code, reason)
+
+    async def websocket_disconnect(self, message: dict[str, Any]) -> None:
+        raise StopConsumer
+
+    def _leave(self) -> None:
+        if not self._gone and hasattr(self, "member"):
+            self._gone = True
+            counters.connections -= 1
+            self.left()
+
+    def take_token(self, bucket: Bucket, id: str | None = None) -> None:
+        """Raises Refused when this client sends too fast."""
+        if wait := bucket.take():
+            raise Refused(Code.TOO_FAST, f"Too fast. Try again in {wait:.1f} s.", id=id, retry_after=wait)

@@ -1,0 +1,47 @@
+"""WebSocket frames as bytes: built once for everybody (RFC 6455, 5.2)."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+def text_frame(payload: bytes) -> bytes:
+    """An unmasked, unfragmented text frame: the same bytes for every member of every process."""
+    size = len(payload)
+    if size < 126:
+        return b"\x81" + size.to_bytes(1, "big") + payload
+    if size < 65_536:
+        return b"\x81\x7e" + size.to_bytes(2, "big") + payload
+    return b"\x81\x7f" + size.to_bytes(8, "big") + payload
+
+
+def json_frame(content: Any) -> bytes:
+    """A text frame of compact JSON."""
+    return text_frame(_encode(content).encode())
+
+
+def payloads(frames: bytes) -> Iterator[tuple[int, memoryview]]:
+    """Where each frame of a run ends, and its payload. The run must be whole frames made by `text_frame`."""
+    view = memoryview(frames)
+    at = 0
+    while at < len(view):
+        size = view[at + 1]
+        start = at + 2
+        if size == 126:
+            size, start = int.from_bytes(view[start : start + 2], "big"), start + 2
+        elif size == 127:
+            size, start = int.from_bytes(view[start : start + 8], "big"), start + 8
+        at = start + size
+        yield at, view[start:at]
+
+
+def skip(frames: bytes, count: int) -> bytes:
+    """The run without its first `count` frames."""
+    if count <= 0:
+        return frames
+    for number, (end, _) in enumerate(payloads(frames), 1):
+        if number == count:
+            return frames[end:]
+    return b""

@@ -1,0 +1,184 @@
+"""Places in rooms, really counted: for each room and process a number, under one lease for the process.
+
+What a crashed process held is free again when its lease ends. Numbers are written whole, never added to, from what
+this process knows of its own members: an emptied Redis heals, and nothing drifts. A process's calls go out one
+pipeline after another, so that they cannot overtake each other, and all that came meanwhile shares the next.
+"""
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from channelbox.realtime import keys
+from channelbox.realtime.bus import Bus
+from channelbox.realtime.codes import Close, Code, Refused
+
+logger = logging.getLogger(__name__)
+
+LEASE_SECONDS = 15
+RENEW_SECONDS = 5
+WAIT_SECONDS = 10  # of a client for its place
+
+# KEYS: the room's places. ARGV: this process, the places it holds, how many more it wants, the limit, lease prefix.
+# Answers: how many of those it gets, and how many are taken by all processes.
+TAKE = """
+local others = 0
+local all = redis.call('HGETALL', KEYS[1])
+for i = 1, #all, 2 do
+  if all[i] ~= ARGV[1] then
+    if redis.call('EXISTS', ARGV[5] .. all[i]) == 1 then
+      others = others + tonumber(all[i + 1])
+    else
+      redis.call('HDEL', KEYS[1], all[i])
+    end
+  end
+end
+local held = tonumber(ARGV[2])
+local got = math.max(0, math.min(tonumber(ARGV[3]), tonumber(ARGV[4]) - others - held))
+if held + got > 0 then
+  redis.call('HSET', KEYS[1], ARGV[1], held + got)
+  redis.call('EXPIRE', KEYS[1], 86400)
+else
+  redis.call('HDEL', KEYS[1], ARGV[1])
+end
+return {got, others + held + got}
+"""
+
+
+@dataclass
+class _Waiting:
+    limit: int
+    futures: list[asyncio.Future[bool]] = field(default_factory=list)
+
+
+class Leases:
+    """The places that this process's members hold."""
+
+    def __init__(self, bus: Bus, process: str) -> None:
+        self._bus = bus
+        self._process = process
+        self._held: dict[str, int] = {}
+        self._waiting: dict[str, _Waiting] = {}
+        self._changed: set[str] = set()
+        self._wake = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self.taken: dict[str, int] = {}  # by all processes, as last heard
+
+    async def start(self) -> None:
+        """Takes the lease and begins to renew it."""
+        self._bus.on_restored(self.rewrite)
+        self._tasks = [asyncio.ensure_future(self._renew()), asyncio.ensure_future(self._write())]
+
+    async def stop(self) -> None:
+        """Gives everything back."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        try:
+            for name in list(self._held):
+                await self._client(name).hdel(keys.places(name), self._process)
+            for client in self._bus.hosts.clients:
+                await client.delete(keys.lease(self._process))
+        except (RedisError, OSError) as error:
+            logger.warning("Places cannot be given back (they end with the lease, in %d s): %s", LEASE_SECONDS, error)
+
+    async def take(self, name: str, limit: int) -> None:
+        """Takes a place in a room. Raises Refused when `limit` are taken already, or when nobody can tell."""
+        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        waiting = self._waiting.setdefault(name, _Waiting(limit))
+        waiting.limit = limit
+        waiting.futures.append(future)
+        self._wake.set()
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                got = await future
+        except BaseException as error:
+            if future.done() and not future.cancelled() and future.exception() is None and future.result():
+                self.give(name)
+            if isinstance(error, TimeoutError | RedisError | OSError):
+                raise Refused(
+                    Code.TRY_LATER, "Places cannot be counted just now. Try again.", retry_after=2, close=Close.TRY_LATER
+                ) from error
+            raise
+        if not got:
+            raise Refused(Code.ROOM_FULL, f"The room is full: {limit} are connected.", close=Close.ROOM_FULL)
+
+    def give(self, name: str) -> None:
+        """Gives a place back. The writing follows by itself."""
+        held = self._held.get(name, 0) - 1
+        if held > 0:
+            self._held[name] = held
+        else:
+            self._held.pop(name, None)
+        self._changed.add(name)
+        self._wake.set()
+
+    def rewrite(self) -> None:
+        """Writes all that this process holds again: Redis may have lost it."""
+        self._changed.update(self._held)
+        self._wake.set()
+
+    def _client(self, name: str) -> Redis:
+        return self._bus.hosts.clients[self._bus.hosts.index(name)]
+
+    async def _renew(self) -> None:
+        while True:
+            self.rewrite()
+            await asyncio.sleep(RENEW_SECONDS)
+
+    async def _write(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            waiting, self._waiting = self._waiting, {}
+            changed, self._changed = self._changed, set()
+            try:
+                await self._pipelines(waiting, changed)
+            except (RedisError, OSError) as error:
+                for wait in waiting.values():
+                    for future in wait.futures:
+                        if not future.done():
+                            future.set_exception(error)
+                            future.exception()
+                self._changed |= changed
+                await asyncio.sleep(0.5)
+
+    async def _pipelines(self, waiting: dict[str, _Waiting], changed: set[str]) -> None:
+        lease = keys.lease(self._process)
+        by_client: dict[int, list[str]] = {}
+        for name in changed | waiting.keys():
+            by_client.setdefault(self._bus.hosts.index(name), []).append(name)
+        for index, client in enumerate(self._bus.hosts.clients):
+            names = by_client.get(index, [])
+            pipeline = client.pipeline(transaction=False)
+            pipeline.set(lease, 1, px=LEASE_SECONDS * 1000)
+            asked = []
+            for name in names:
+                wait = waiting.get(name)
+                futures = [f for f in wait.futures if not f.done()] if wait else []
+                held = self._held.get(name, 0)
+                limit = wait.limit if wait else 0
+                pipeline.eval(
+                    TAKE, 1, keys.places(name), self._process, held, len(futures), limit, keys.lease("")
+                )
+                asked.append((name, held, futures))
+            answers = await pipeline.execute()
+            for (name, held, futures), (got, taken) in zip(asked, answers[1:], strict=True):
+                self._granted(name, futures, got)
+                self.taken[name] = taken
+                if self._held.get(name, 0) != held + got:
+                    self._changed.add(name)  # someone left, or gave up waiting, while this was on its way
+                    self._wake.set()
+                if not self._held.get(name):
+                    self.taken.pop(name, None)
+
+    def _granted(self, name: str, futures: list[asyncio.Future[bool]], got: int) -> None:
+        for number, future in enumerate(futures):
+            if future.done():
+                continue
+            if number < got:
+                self._held[name] = self._held.get(name, 0) + 1
+            future.set_result(number < got)

@@ -1,0 +1,77 @@
+"""What the hub writes to: a connection of our own protocol, or a stand-in where the server is another."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from django.conf import settings
+
+from channelbox.realtime.codes import Close
+from channelbox.realtime.counters import counters
+from channelbox.realtime.frames import payloads
+from channelbox.realtime.protocol import EXTENSION
+
+
+class Member(Protocol):
+    """A connection that takes finished frames."""
+
+    on_lost: Callable[[], None] | None
+
+    def write_frames(self, frames: bytes) -> None:
+        """Writes whole frames, at once, without waiting or raising."""
+
+
+class SendingMember:
+    """Frames taken apart again and sent one by one: for Channels' test client and for servers without our protocol."""
+
+    on_lost: Callable[[], None] | None = None
+
+    def __init__(self, send: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
+        self._send = send
+        self._waiting: asyncio.Queue[bytes] = asyncio.Queue()
+        self._bytes = 0
+        self._task = asyncio.ensure_future(self._run())
+
+    def write_frames(self, frames: bytes) -> None:
+        if self._task.done():
+            return
+        self._bytes += len(frames)
+        if self._bytes > settings.CHANNELBOX_SLOW_READER_BYTES:
+            counters.slow_closed += 1
+            self._task.cancel()
+            self._task = asyncio.ensure_future(self._close())
+        else:
+            self._waiting.put_nowait(frames)
+
+    async def _run(self) -> None:
+        with contextlib.suppress(OSError):  # uvicorn's ClientDisconnected is one
+            while True:
+                frames = await self._waiting.get()
+                for _, payload in payloads(frames):
+                    await self._send({"type": "websocket.send", "text": bytes(payload).decode()})
+                self._bytes -= len(frames)
+                self._waiting.task_done()
+        if self.on_lost is not None:
+            self.on_lost()
+
+    async def _close(self) -> None:
+        if self.on_lost is not None:
+            self.on_lost()
+        with contextlib.suppress(OSError):
+            await self._send({"type": "websocket.close", "code": Close.TRY_LATER})
+
+    async def drained(self) -> None:
+        """Returns when all is sent, or nothing more can be."""
+        waiting = asyncio.ensure_future(self._waiting.join())
+        await asyncio.wait([waiting, self._task], return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+
+    def stop(self) -> None:
+        """Ends the sending; call it when the connection is over."""
+        self._task.cancel()
+
+
+def member_of(scope: dict[str, Any], send: Callable[[dict[str, Any]], Awaitable[None]]) -> Member:
+    """The connection of this scope, as a member."""
+    return scope.get("extensions", {}).get(EXTENSION) or SendingMember(send)

@@ -1,0 +1,60 @@
+"""Origin, with its scheme, against a list: a WebSocket carries cookies and no token, so this is the defence."""
+
+import json
+from typing import Any
+
+from channels.generic.websocket import AsyncWebsocketConsumer
+from django.conf import settings
+
+from channelbox.realtime.codes import Close, Code, Refused
+
+
+class Refusal(AsyncWebsocketConsumer):
+    """Accepts, tells why and closes: a close before the accept is an HTTP 403, and its code is never seen."""
+
+    channel_layer_alias = "none"
+    refused: Refused
+
+    async def connect(self) -> None:
+        await self.accept()
+        await self.send(text_data=json.dumps(self.refused.frame))
+        await self.close(self.refused.close, str(self.refused.code))
+
+
+class OriginRefusal(Refusal):
+    refused = Refused(
+        Code.ORIGIN,
+        "This address does not serve pages of that origin. "
+        "An administrator adds it to CHANNELBOX_ORIGINS, with its scheme and port.",
+        close=Close.NOT_ALLOWED,
+    )
+
+
+class UnknownAddress(Refusal):
+    """What answers where no socket is."""
+
+    refused = Refused(Code.NO_ROOM, "There is no socket at this address.", close=Close.NOT_ALLOWED)
+
+
+def origin_allowed(scope: dict[str, Any]) -> bool:
+    """Whether a socket may enter by its Origin header.
+
+    A browser always sends one. A program that sends none carries no cookie that it was not given; it is refused
+    where CHANNELBOX_ORIGIN_REQUIRED is on.
+    """
+    origins = [value.decode("latin1") for name, value in scope.get("headers", []) if name == b"origin"]
+    if not origins:
+        return not settings.CHANNELBOX_ORIGIN_REQUIRED
+    return len(origins) == 1 and origins[0].lower() in {origin.lower() for origin in settings.CHANNELBOX_ORIGINS}
+
+
+class OriginCheck:
+    """ASGI middleware, outermost: nothing is read for a socket that may not enter."""
+
+    def __init__(self, application: Any) -> None:
+        self.application = application
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> Any:
+        if origin_allowed(scope):
+            return await self.application(scope, receive, send)
+        return await OriginRefusal.as_asgi()(scope, receive, send)

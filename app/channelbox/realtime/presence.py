@@ -1,0 +1,181 @@
+"""Who is in a room: each process tells its part when it changes, at most once a second."""
+
+import asyncio
+import collections
+import logging
+
+import msgpack
+from redis.exceptions import RedisError
+
+from channelbox.realtime import keys
+from channelbox.realtime.bus import Bus
+from channelbox.realtime.envelope import Envelope
+from channelbox.realtime.frames import json_frame
+from channelbox.realtime.hub import Hub, Room
+
+logger = logging.getLogger(__name__)
+
+GATHER_SECONDS = 1.0
+NAMED_MOST = 100  # above, only a count: a list of thousands helps nobody and costs each of them
+CHECK_SECONDS = 10.0
+
+Part = tuple[list[str] | None, int]
+
+
+class _Here:
+    """A room's people: those of this process by name and connections, the other processes' parts."""
+
+    def __init__(self) -> None:
+        self.names: collections.Counter[str] = collections.Counter()
+        self.parts: dict[str, Part] = {}
+        self.frame: bytes | None = None
+
+    def part(self) -> Part:
+        return (sorted(self.names) if len(self.names) <= NAMED_MOST else None), len(self.names)
+
+    def all(self) -> Part:
+        parts = list(self.parts.values())
+        if all(names is not None for names, _ in parts):
+            together = sorted({name for names, _ in parts for name in names or ()})
+            return (together if len(together) <= NAMED_MOST else None), len(together)
+        return None, sum(count for _, count in parts)
+
+
+class Presence:
+    """The people of the rooms that are open here."""
+
+    def __init__(self, bus: Bus, hub: Hub, process: str) -> None:
+        self._bus = bus
+        self._hub = hub
+        self._process = process
+        self._rooms: dict[str, _Here] = {}
+        self._own_changed: set[str] = set()
+        self._heard: set[str] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+        hub.on_open = self._open
+
+    async def start(self) -> None:
+        self._bus.on_restored(self._again)
+        self._tasks = [asyncio.ensure_future(self._gather()), asyncio.ensure_future(self._check())]
+
+    async def stop(self) -> None:
+        """Takes this process's people out of all rooms."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for here in self._rooms.values():
+            here.names.clear()
+        try:
+            await self._tell(list(self._rooms))
+        except (RedisError, OSError) as error:
+            logger.warning("Presence cannot be taken back: %s", error)
+
+    def came(self, name: str, person: str) -> None:
+        here = self._rooms.setdefault(name, _Here())
+        here.names[person] += 1
+        if here.names[person] == 1:
+            self._own_changed.add(name)
+
+    def went(self, name: str, person: str) -> None:
+        if (here := self._rooms.get(name)) is not None:
+            here.names[person] -= 1
+            if here.names[person] <= 0:
+                del here.names[person]
+                self._own_changed.add(name)
+
+    def frame(self, name: str) -> bytes:
+        """Who is here, for somebody who has just come; empty before it is known."""
+        here = self._rooms.get(name)
+        return here.frame if here is not None and here.frame is not None else b""
+
+    def _open(self, name: str, room: Room) -> None:
+        room.on_presence = lambda told: self._hear(name, *told)
+        self._heard.add(name)
+        self._rooms.setdefault(name, _Here())
+        self._tasks.append(task := asyncio.ensure_future(self._read([name])))
+        task.add_done_callback(self._tasks.remove)
+
+    def _again(self) -> None:
+        self._own_changed.update(self._rooms)
+
+    def _hear(self, name: str, process: str, names: list[str] | None, count: int) -> None:
+        here = self._rooms.get(name)
+        if here is None:
+            return
+        if count:
+            here.parts[process] = (names, count)
+        else:
+            here.parts.pop(process, None)
+        self._heard.add(name)
+
+    async def _gather(self) -> None:
+        while True:
+            await asyncio.sleep(GATHER_SECONDS)
+            changed, self._own_changed = self._own_changed, set()
+            try:
+                await self._tell(changed)
+            except (RedisError, OSError):
+                self._own_changed |= changed
+            heard, self._heard = self._heard, set()
+            for name in heard:
+                self._emit(name)
+            for name in [n for n, here in self._rooms.items() if not here.names and n not in self._hub.rooms]:
+                if name not in self._own_changed:
+                    del self._rooms[name]
+
+    def _emit(self, name: str) -> None:
+        here, room = self._rooms.get(name), self._hub.rooms.get(name)
+        if here is None or room is None:
+            return
+        names, count = here.all()
+        content: dict[str, object] = {"type": "presence", "count": count}
+        if names is not None:
+            content["users"] = names
+        frame = json_frame(content)
+        if frame != here.frame:
+            here.frame = frame
+            room.write(frame, 0)
+
+    async def _tell(self, names: "set[str] | list[str]") -> None:
+        publishes = []
+        for name in names:
+            here = self._rooms.get(name)
+            if here is None:
+                continue
+            people, count = here.part()
+            client = self._bus.client(name)
+            if count:
+                await client.hset(keys.people(name), self._process, msgpack.packb((people, count)))
+                await client.expire(keys.people(name), 86_400)
+            else:
+                await client.hdel(keys.people(name), self._process)
+            envelope = Envelope(0, 0, [], b"", (self._process, people, count))
+            publishes.append((keys.room(name), envelope.pack()))
+        if publishes:
+            await self._bus.publish_many(publishes)
+
+    async def _check(self) -> None:
+        """Takes the people of processes that died out of the rooms."""
+        while True:
+            await asyncio.sleep(CHECK_SECONDS)
+            await self._read([name for name, here in self._rooms.items() if here.parts.keys() - {self._process}])
+
+    async def _read(self, names: list[str]) -> None:
+        """The parts that Redis has of these rooms, without those of dead processes."""
+        try:
+            for name in names:
+                client = self._bus.client(name)
+                stored = await client.hgetall(keys.people(name))
+                alive: dict[str, Part] = {}
+                for raw, packed in stored.items():
+                    process = raw.decode()
+                    if process == self._process or await client.exists(keys.lease(process)):
+                        people, count = msgpack.unpackb(packed)
+                        alive[process] = (people, count)
+                    else:
+                        await client.hdel(keys.people(name), process)
+                if (here := self._rooms.get(name)) is not None and here.parts != alive:
+                    here.parts = alive
+                    self._heard.add(name)
+        except (RedisError, OSError) as error:
+            logger.warning("Presence cannot be read: %s", error)

@@ -1,0 +1,80 @@
+"""uvicorn's WebSocket protocol with a door for finished frames.
+
+The hub writes the same bytes to every member's transport: no task, no queue and no encoding for each of them. Private
+names of uvicorn's are used, so its minor version is pinned and `check_protocol` looks at start whether they are there.
+"""
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+from django.conf import settings
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from channelbox.realtime.counters import counters
+
+EXTENSION = "channelbox.frames"
+
+
+class FrameProtocol(WebSocketsSansIOProtocol):
+    """One connection. It is what the hub calls a member."""
+
+    on_lost: Callable[[], None] | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        # The transport counts what a slow reader has not taken; the limit fires `pause_writing`.
+        transport.set_write_buffer_limits(high=settings.CHANNELBOX_SLOW_READER_BYTES)
+
+    async def run_asgi(self) -> None:
+        extensions: dict[str, Any] = self.scope["extensions"]  # type: ignore[assignment]
+        extensions[EXTENSION] = self
+        await super().run_asgi()
+
+    def write_frames(self, frames: bytes) -> None:
+        """Writes whole frames. Never waits and never raises: one member that is gone must not end a fan-out.
+
+        uvloop raises on a transport that was lost, in the moment before `connection_lost`; and a raw write after a
+        Close frame would go out.
+        """
+        if self.close_sent or self.disconnected or self.transport.is_closing():
+            return
+        try:
+            self.transport.write(frames)
+        except RuntimeError:
+            self.transport.abort()
+
+    def pause_writing(self) -> None:
+        """Too slow for too long: cut off. A Close frame would only queue behind what it does not read."""
+        super().pause_writing()
+        if not self.disconnected:
+            counters.slow_closed += 1
+            self.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self.on_lost is not None:
+            # Out of the hub now, not when the consumer's task gets its turn.
+            self.on_lost()
+            self.on_lost = None
+
+    def shutdown(self) -> None:
+        """SIGTERM: 1012, spread over the drain, so that the clients do not all come back in one moment."""
+        self.loop.call_later(random.random() * settings.CHANNELBOX_DRAIN_SECONDS, self._restart)  # noqa: S311
+
+    def _restart(self) -> None:
+        if not self.disconnected and not self.transport.is_closing():
+            super().shutdown()
+
+
+def check_protocol() -> None:
+    """Raises RuntimeError when uvicorn no longer has the names that `FrameProtocol` relies on."""
+    missing = [
+        name
+        for name in ("run_asgi", "pause_writing", "connection_lost", "shutdown", "connection_made")
+        if not callable(getattr(WebSocketsSansIOProtocol, name, None))
+    ]
+    names = WebSocketsSansIOProtocol.__init__.__code__.co_names
+    missing += [name for name in ("close_sent", "disconnected", "transport", "loop") if name not in names]
+    if missing:
+        raise RuntimeError(f"This uvicorn lacks {', '.join(missing)}: install the version that channelbox pins.")

@@ -1,0 +1,37 @@
+"""The newest frames of a room, kept for those who come back: most catch-up needs no database."""
+
+import collections
+
+from channelbox.realtime.frames import skip
+
+MOST_BYTES = 256 * 1024
+MOST_RUNS = 500
+
+
+class Ring:
+    """Runs of frames without a hole, newest last; the oldest fall out past a number of bytes or runs."""
+
+    def __init__(self) -> None:
+        self._runs: collections.deque[tuple[int, int, bytes]] = collections.deque()
+        self._bytes = 0
+
+    def add(self, first: int, last: int, frames: bytes) -> None:
+        """Takes the run that follows; one that does not follow starts the ring anew."""
+        if self._runs and self._runs[-1][1] + 1 != first:
+            self._runs.clear()
+            self._bytes = 0
+        self._runs.append((first, last, frames))
+        self._bytes += len(frames)
+        while len(self._runs) > 1 and (self._bytes > MOST_BYTES or len(self._runs) > MOST_RUNS):
+            self._bytes -= len(self._runs.popleft()[2])
+
+    def since(self, seq: int) -> bytes | None:
+        """The frames after `seq`; None when the ring does not reach back that far."""
+        if not self._runs or self._runs[0][0] > seq + 1:
+            return None
+        wanted: list[bytes] = []
+        for first, last, frames in reversed(self._runs):
+            if last <= seq:
+                break
+            wanted.append(skip(frames, seq + 1 - first))
+        return b"".join(reversed(wanted))

@@ -1,0 +1,59 @@
+"""Finds rooms that fell silent wrongly: what was published while nobody could hear it is in the record."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from channelbox.realtime.hub import Hub
+
+logger = logging.getLogger(__name__)
+
+EVERY_SECONDS = 10.0
+AT_ONCE = 500  # rooms in one query
+
+Newest = Callable[[list[str]], Awaitable[dict[str, int]]]
+
+
+class Sweep:
+    """Compares the rooms that are open here with the record, every 10 s and whenever something may have been missed."""
+
+    def __init__(self, hub: Hub, newest: Newest) -> None:
+        self._hub = hub
+        self._newest = newest
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="sweep")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def now(self) -> None:
+        """Compares all rooms at once: call it when messages may have been missed."""
+        self._wake.set()
+
+    async def _run(self) -> None:
+        pause = EVERY_SECONDS
+        while True:
+            try:
+                async with asyncio.timeout(pause):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+            self._wake.clear()
+            try:
+                await self.compare()
+                pause = EVERY_SECONDS
+            except Exception as error:
+                logger.warning("Rooms cannot be compared with the record: %s", error)
+                pause = 1.0
+
+    async def compare(self) -> None:
+        """One comparison. Raises what the record raises."""
+        names = list(self._hub.rooms)
+        for start in range(0, len(names), AT_ONCE):
+            for name, seq in (await self._newest(names[start : start + AT_ONCE])).items():
+                self._hub.behind(name, seq)

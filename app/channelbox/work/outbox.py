@@ -1,0 +1,278 @@
+"""The outbox: what this process's clients sent, on its way to the workers, until it is known what became of it.
+
+For each room one batch is in flight; what comes meanwhile joins the next, so each sender's order holds whatever the
+number of workers. A batch that nobody answers is sent again as it was: storing makes it once.
+"""
+
+import asyncio
+import collections
+import itertools
+import logging
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from channels.exceptions import ChannelFull
+from redis.exceptions import RedisError
+
+from channelbox.realtime import keys
+from channelbox.realtime.bus import Bus
+from channelbox.realtime.codes import Code, Refused
+from channelbox.realtime.counters import counters, observe
+from channelbox.realtime.envelope import Answer
+from channelbox.realtime.frames import json_frame
+from channelbox.realtime.hub import Hub, Room
+from channelbox.realtime.members import Member
+from channelbox.work.queue import WorkLayer
+
+logger = logging.getLogger(__name__)
+
+MARGIN_SECONDS = 1.0  # after the expiry, before a batch is sent again: a worker may have just taken it
+BATCH_MOST = 200  # messages
+FULL_PAUSE = 0.05
+FULL_LONGEST_PAUSE = 1.0
+
+Id = tuple[str, str]  # sender, the sender's id
+
+
+@dataclass(slots=True)
+class Message:
+    """One message on its way, and who is told when it is refused or was stored before."""
+
+    sender: str
+    user: int | None
+    name: str
+    id: str
+    kind: str
+    text: str
+    member: Member
+    since: float = field(default_factory=time.monotonic)
+
+    def entry(self) -> list[object]:
+        """What the worker gets of it."""
+        return [self.sender, self.user, self.name, self.id, self.kind, self.text]
+
+
+@dataclass(slots=True)
+class _Batch:
+    number: int
+    messages: list[Message]
+    open: set[Id]
+    tried: bool = False  # it may be in the queue, or stored: from then on it may not be refused here
+
+
+class _Lane:
+    """One room's messages: those in flight and those that wait for them."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.waiting: collections.deque[Message] = collections.deque()
+        self.flying: _Batch | None = None
+        self.held: Room | None = None
+        self.resend: asyncio.TimerHandle | None = None
+
+
+class Outbox:
+    """All rooms of this process."""
+
+    def __init__(self, layer: WorkLayer, channel: str, kind: str, bus: Bus, hub: Hub, process: str, most: int) -> None:
+        self._layer = layer
+        self._channel = channel
+        self._kind = kind
+        self._bus = bus
+        self._hub = hub
+        self._process = process
+        self._most = most
+        self._size = 0
+        self._numbers = itertools.count(1)
+        self._lanes: dict[str, _Lane] = {}
+        self._batches: dict[int, _Lane] = {}
+        self._ready: list[_Lane] = []
+        self._wake = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._task: asyncio.Task[None] | None = None
+        hub.outcomes = self
+
+    async def start(self) -> None:
+        """Listens for answers and begins to send."""
+        await self._bus.subscribe(keys.origin(self._process), self._answered)
+        self._task = asyncio.ensure_future(self._run())
+
+    async def stop(self, seconds: float) -> None:
+        """Waits up to `seconds` for what is in flight. What is left was never acknowledged; its senders have it."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._empty.wait()
+        except TimeoutError:
+            logger.warning("%d messages were not stored in time; their senders will send them again", self._size)
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        for lane in self._lanes.values():
+            if lane.resend is not None:
+                lane.resend.cancel()
+
+    def put(self, name: str, message: Message) -> None:
+        """Takes a message for a room. Raises Refused when the outbox is full; nothing is kept then."""
+        if self._size >= self._most:
+            raise Refused(
+                Code.QUEUE_FULL,
+                f"Not sent: {self._most} messages are waiting to be stored. Try again.",
+                id=message.id,
+                retry_after=1,
+            )
+        lane = self._lanes.get(name)
+        if lane is None:
+            lane = self._lanes[name] = _Lane(name)
+        self._size += 1
+        self._empty.clear()
+        counters.sent += 1
+        lane.waiting.append(message)
+        if lane.flying is None and len(lane.waiting) == 1:
+            self._next(lane)
+
+    # --- Sending
+
+    def _next(self, lane: _Lane) -> None:
+        self._ready.append(lane)
+        self._wake.set()
+
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            ready, self._ready = self._ready, []
+            await self._launch(ready)
+
+    async def _launch(self, lanes: list[_Lane]) -> None:
+        """Sends the batches of all rooms that are ready, in one call."""
+        for lane in lanes:
+            if lane.flying is None and lane.waiting:
+                count = min(BATCH_MOST, len(lane.waiting))
+                messages = [lane.waiting.popleft() for _ in range(count)]
+                lane.flying = _Batch(next(self._numbers), messages, {(m.sender, m.id) for m in messages})
+                self._batches[lane.flying.number] = lane
+        lanes = [lane for lane in lanes if lane.flying is not None]
+        await asyncio.gather(*(self._hold(lane) for lane in lanes if lane.held is None))
+        entries = [self._entry(lane.name, lane.flying) for lane in lanes if lane.flying is not None]
+        if not entries:
+            return
+        try:
+            await self._layer.send_many(self._channel, entries)
+        except ChannelFull:
+            await self._one_by_one(lanes)
+            return
+        except (RedisError, OSError) as error:
+            # It may have arrived all the same: the deadline decides.
+            logger.warning("The queue cannot be reached: %s", error)
+        for lane in lanes:
+            self._sent(lane)
+
+    async def _one_by_one(self, lanes: list[_Lane]) -> None:
+        """There is no room for all; perhaps there is for some. The rest waits a moment, then is told."""
+        for lane in lanes:
+            if (batch := lane.flying) is None:
+                continue
+            try:
+                await self._layer.send_many(self._channel, [self._entry(lane.name, batch)])
+            except ChannelFull:
+                self._full(lane, batch)
+            except (RedisError, OSError):
+                self._sent(lane)
+            else:
+                self._sent(lane)
+
+    def _full(self, lane: _Lane, batch: _Batch) -> None:
+        oldest = min(message.since for message in batch.messages)
+        waited = time.monotonic() - oldest
+        if batch.tried or waited < self._layer.expiry:
+            pause = min(FULL_LONGEST_PAUSE, max(FULL_PAUSE, waited / 4))
+            lane.resend = asyncio.get_running_loop().call_later(pause, self._next, lane)
+            return
+        for message in batch.messages:
+            refused = Refused(
+                Code.QUEUE_FULL, "Not sent: too much is waiting to be stored. Try again.", id=message.id, retry_after=2
+            )
+            counters.refused += 1
+            message.member.write_frames(json_frame(refused.frame))
+        self._finish(lane, batch)
+
+    def _sent(self, lane: _Lane) -> None:
+        if (batch := lane.flying) is None:
+            return
+        if batch.tried:
+            counters.resent += 1
+        batch.tried = True
+        delay = self._layer.expiry + MARGIN_SECONDS
+        lane.resend = asyncio.get_running_loop().call_later(delay, self._next, lane)
+
+    def _entry(self, name: str, batch: _Batch) -> dict[str, object]:
+        return {
+            "type": self._kind,
+            "room": name,
+            "origin": self._process,
+            "batch": batch.number,
+            "messages": [message.entry() for message in batch.messages],
+        }
+
+    async def _hold(self, lane: _Lane) -> None:
+        """While a batch is in flight its room stays subscribed: the answer is heard there."""
+        try:
+            lane.held = await self._hub.hold(lane.name)
+        except Refused:
+            # The answer will not be heard; the batch is sent again after its deadline, and held then.
+            lane.held = None
+
+    # --- Answers
+
+    def ended(self, batch: int, elsewhere: Iterable[str]) -> None:
+        """The hub has heard the batch come back: all of it is stored but for the ids that are answered elsewhere."""
+        if (lane := self._batches.get(batch)) is not None and (flying := lane.flying) is not None:
+            left = set(elsewhere)
+            now = time.monotonic()
+            for message in flying.messages:
+                if message.id not in left and (message.sender, message.id) in flying.open:
+                    counters.acknowledged += 1
+                    observe("store", now - message.since)
+            flying.open = {key for key in flying.open if key[1] in left}
+            self._end_if_done(lane, flying)
+
+    def _answered(self, payload: bytes) -> None:
+        answer = Answer.unpack(payload)
+        if (lane := self._batches.get(answer.batch)) is None or (flying := lane.flying) is None:
+            return
+        members = {(message.sender, message.id): message.member for message in flying.messages}
+        for sender, id, seq in answer.stored:
+            if (sender, id) in flying.open:
+                flying.open.discard((sender, id))
+                members[sender, id].write_frames(json_frame({"type": "stored", "id": id, "seq": seq}))
+                counters.acknowledged += 1
+        for sender, id, code, sentence in answer.refused:
+            if (sender, id) in flying.open:
+                flying.open.discard((sender, id))
+                members[sender, id].write_frames(json_frame({"error": sentence, "code": code, "id": id}))
+                counters.refused += 1
+        if answer.stored:
+            self._hub.behind(lane.name, max(seq for _, _, seq in answer.stored))
+        self._end_if_done(lane, flying)
+
+    def _end_if_done(self, lane: _Lane, batch: _Batch) -> None:
+        if not batch.open:
+            self._finish(lane, batch)
+
+    def _finish(self, lane: _Lane, batch: _Batch) -> None:
+        if lane.resend is not None:
+            lane.resend.cancel()
+            lane.resend = None
+        del self._batches[batch.number]
+        lane.flying = None
+        self._size -= len(batch.messages)
+        if lane.waiting:
+            self._next(lane)
+            return
+        if lane.held is not None:
+            self._hub.release(lane.name, lane.held)
+        del self._lanes[lane.name]
+        if not self._size:
+            self._empty.set()
