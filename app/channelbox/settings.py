@@ -172,7 +172,6 @@ CHANNEL_LAYERS = {
     "work": {
         "BACKEND": "channelbox.work.queue.WorkLayer",
         "CONFIG": {
-            "hosts": CHANNELBOX_REDIS_HOSTS,
             "capacity": CHANNELBOX_WORK_CAPACITY,
             "expiry": CHANNELBOX_WORK_EXPIRY,
         },

@@ -1,8 +1,6 @@
 """The `work` channel layer: worker channels as Redis lists, each message to exactly one of the workers."""
 
-import asyncio
 import logging
-import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +13,9 @@ from redis.commands.core import AsyncScript
 from redis.exceptions import OutOfMemoryError
 
 from channelbox.realtime import keys
+from channelbox.realtime.bus import Bus
 from channelbox.realtime.counters import counters
-from channelbox.realtime.hosts import Host, Hosts
+from channelbox.realtime.hosts import Host
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +28,7 @@ UNREADABLE = (ValueError, TypeError, RecursionError, msgpack.exceptions.UnpackEx
 class WorkLayer(BaseChannelLayer):
     """A queue for workers, kept short: what is full or late is told or dropped, and the sender sends again.
 
+    hosts: as in `Hosts`; None means those of the settings, on the connections that the process has to them anyway.
     capacity: entries in one channel's list, beyond which `send` raises ChannelFull; `channel_capacity` as in Channels.
     expiry: seconds, on Redis' clock, after which an entry is given to nobody.
 
@@ -51,8 +51,7 @@ class WorkLayer(BaseChannelLayer):
     ) -> None:
         super().__init__(expiry=expiry, capacity=capacity)
         self.channel_capacity = self.compile_capacities(channel_capacity or {})
-        self._configured = hosts
-        self._hosts: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Hosts] = weakref.WeakKeyDictionary()
+        self._hosts = hosts
 
     # --- The contract of a channel layer
 
@@ -68,7 +67,7 @@ class WorkLayer(BaseChannelLayer):
 
     async def flush(self) -> None:
         """Empties all worker channels."""
-        for client in self._own_hosts().clients:
+        for client in Bus.current(self._hosts).clients():
             async for name in client.scan_iter(match=keys.queue("*"), count=1000):
                 await client.unlink(name)
 
@@ -109,21 +108,8 @@ class WorkLayer(BaseChannelLayer):
         name = keys.queue(channel)
         return await self._client(name).llen(name)
 
-    async def close(self) -> None:
-        """Closes the connections of the running loop."""
-        if hosts := self._hosts.pop(asyncio.get_running_loop(), None):
-            await hosts.aclose()
-
-    # --- Inside
-
-    def _own_hosts(self) -> Hosts:
-        loop = asyncio.get_running_loop()
-        if loop not in self._hosts:
-            self._hosts[loop] = Hosts(self._configured)
-        return self._hosts[loop]
-
     def _client(self, name: str) -> Redis:
-        return self._own_hosts().client(name)
+        return Bus.current(self._hosts).client(name)
 
 
 def _readable(channel: str, entries: list[bytes], now: int) -> list[dict[str, Any]]:
