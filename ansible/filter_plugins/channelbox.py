@@ -1,0 +1,113 @@
+"""Filters of the roles: where nodes are reached, whose clock is off, and which variable was probably meant."""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+from collections.abc import Iterable, Mapping
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def address(host: Mapping[str, Any]) -> str:
+    """The address at which the other nodes reach this one, from its variables; empty if nothing tells it.
+
+    What the preflight saw on the node comes first, then channelbox_address, then an ansible_host that is an address.
+    """
+    seen = host.get("_channelbox_node", {}).get("address", "")
+    named = str(host.get("ansible_host", host.get("inventory_hostname", "")))
+    return str(seen or host.get("channelbox_address", "") or (named if _is_address(named) else ""))
+
+
+def names(hosts: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Names and addresses by which people may reach these hosts: inventory names, ansible_host, address."""
+    found: dict[str, None] = {}
+    for host in hosts:
+        for name in (host["inventory_hostname"], host.get("ansible_host"), address(host)):
+            if name:
+                found[str(name)] = None
+    return list(found)
+
+
+def in_url(host: str) -> str:
+    """The host as a URL has it: an IPv6 address in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
+def clock_skew(hosts: Iterable[Mapping[str, Any]], limit: float = 1.0) -> list[str]:
+    """A sentence for each pair of nodes whose clocks differ for certain by more than `limit` seconds.
+
+    A reading takes a moment on the way: only what the whole interval of two readings cannot explain counts.
+    """
+    readings = {host["inventory_hostname"]: host["_channelbox_node"]["clock"] for host in hosts}
+    return [
+        f"The clock of {fast} is {readings[fast]['low'] - readings[slow]['high']:.1f} s ahead of {slow}'s"
+        for fast, slow in permutations(readings, 2)
+        if readings[fast]["low"] - readings[slow]["high"] > limit
+    ]
+
+
+def strangers(given: Iterable[str], known: Iterable[str]) -> list[str]:
+    """A sentence for each name that is not known, with the nearest that is."""
+    known = sorted(known)
+    sentences = []
+    for name in sorted(set(given) - set(known)):
+        nearest = difflib.get_close_matches(name, known, 1, 0.6)
+        hint = f"Did you mean {nearest[0]}?" if nearest else "roles/*/meta/argument_specs.yml lists those that there are."
+        sentences.append(f"{name} is not a setting of channelbox. {hint}")
+    return sentences
+
+
+def busy_ports(listeners: Mapping[str, Mapping[str, str]], ours: Mapping[str, str]) -> list[str]:
+    """A sentence for each port on which another program listens than the one that will be ours."""
+    sentences = []
+    for port, program in ours.items():
+        taker = listeners.get(port)
+        if taker and taker["program"] != program:
+            stop = f"systemctl disable --now {taker['unit']}" if taker["unit"] else "stop it"
+            sentences.append(f"Port {port} is taken by {taker['program']}. Free it for {program}: {stop}")
+    return sentences
+
+
+def unreachable(targets: Iterable[Mapping[str, str]], source: str) -> list[str]:
+    """A sentence for each target that a node at the address `source` could not reach."""
+    return [
+        f"{target['target']} cannot be reached: {target['why']}. Open this port for {source} in the firewall there and on "
+        "the way, or correct ansible_host or channelbox_address in the inventory."
+        for target in targets
+    ]
+
+
+def argument_specs(roles: str) -> dict[str, Any]:
+    """All options of the roles in this folder, from their meta/argument_specs.yml."""
+    options: dict[str, Any] = {}
+    for path in sorted(Path(roles).glob("*/meta/argument_specs.yml")):
+        options.update(yaml.safe_load(path.read_text())["argument_specs"]["main"].get("options", {}))
+    return options
+
+
+class FilterModule:
+    """The filters, with the project's prefix."""
+
+    def filters(self) -> dict[str, Any]:
+        return {
+            "channelbox_address": address,
+            "channelbox_names": names,
+            "channelbox_in_url": in_url,
+            "channelbox_clock_skew": clock_skew,
+            "channelbox_busy_ports": busy_ports,
+            "channelbox_unreachable": unreachable,
+            "channelbox_strangers": strangers,
+            "channelbox_argument_specs": argument_specs,
+        }

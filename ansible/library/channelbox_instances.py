@@ -1,0 +1,111 @@
+#!/usr/bin/python3
+"""Ansible module: so many instances of a template unit run, and those that somebody added by hand stay."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: channelbox_instances
+short_description: Enables and starts the first N instances of a template unit
+description: >-
+  The number is kept on the node. When it becomes smaller, the instances between the new and the kept number are
+  stopped and disabled; what an administrator enabled beyond them with systemctl is never touched.
+options:
+  template:
+    description: The template's name up to its @, as in C(channelbox-web).
+    type: str
+    required: true
+  count:
+    description: How many instances.
+    type: int
+    required: true
+  units:
+    description: Other units that are to be enabled and started before them.
+    type: list
+    elements: str
+    default: []
+  record:
+    description: The file that keeps the number of each template.
+    type: path
+    default: /etc/channelbox/instances.json
+"""
+
+
+def systemctl(module: AnsibleModule, *arguments: str) -> str:
+    """Run systemctl; a failure is told with what the journal says of the units."""
+    command = ["systemctl", *arguments]
+    result = subprocess.run(command, capture_output=True, text=True)
+    if result.returncode:
+        journal = ["journalctl", "--no-pager", "--lines=30", "--output=cat"]
+        units = [argument for argument in arguments if "." in argument or "@" in argument]
+        for unit in units:
+            journal += ["--unit", unit]
+        said = subprocess.run(journal, capture_output=True, text=True).stdout
+        module.fail_json(msg=f"{' '.join(command)} failed: {result.stderr.strip()}\nThe journal says:\n{said}")
+    return result.stdout
+
+
+def states(module: AnsibleModule, units: list[str]) -> dict[str, tuple[str, str]]:
+    """For each unit whether it is enabled and whether it is active, in systemd's words."""
+    shown = systemctl(module, "show", "--property=UnitFileState,ActiveState", *units)
+    blocks = [dict(line.partition("=")[::2] for line in block.splitlines()) for block in shown.strip().split("\n\n")]
+    return {
+        unit: (block.get("UnitFileState", ""), block.get("ActiveState", ""))
+        for unit, block in zip(units, blocks, strict=True)
+    }
+
+
+def load(record: str) -> dict[str, int]:
+    """The kept numbers."""
+    if not os.path.exists(record):
+        return {}
+    with open(record) as file:
+        numbers: dict[str, int] = json.load(file)
+    return numbers
+
+
+def save(record: str, numbers: dict[str, int]) -> None:
+    """Keep the numbers; the file is whole at any moment."""
+    with open(record + ".new", "w") as file:
+        file.write(json.dumps(numbers, indent=1, sort_keys=True) + "\n")
+    os.replace(record + ".new", record)
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "template": {"type": "str", "required": True},
+            "count": {"type": "int", "required": True},
+            "units": {"type": "list", "elements": "str", "default": []},
+            "record": {"type": "path", "default": "/etc/channelbox/instances.json"},
+        },
+        supports_check_mode=True,
+    )
+    template, count, record = module.params["template"], module.params["count"], module.params["record"]
+    numbers = load(record)
+    kept = numbers.get(template, count)
+    wanted = [*module.params["units"], *(f"{template}@{number}.service" for number in range(1, count + 1))]
+    surplus = [f"{template}@{number}.service" for number in range(count + 1, kept + 1)]
+
+    before = states(module, [*wanted, *surplus])
+    start = [unit for unit in wanted if before[unit] != ("enabled", "active")]
+    stop = [unit for unit in surplus if before[unit] != ("disabled", "inactive")]
+    changed = bool(start or stop or numbers.get(template) != count)
+    if changed and not module.check_mode:
+        # Units that are to stop are recorded until they have: a killed run finds them again.
+        save(record, {**numbers, template: max(kept, count)})
+        if start:
+            systemctl(module, "enable", "--now", "--quiet", *start)
+        if stop:
+            systemctl(module, "disable", "--now", "--quiet", *stop)
+        save(record, {**numbers, template: count})
+    module.exit_json(changed=changed, started=start, stopped=stop)
+
+
+if __name__ == "__main__":
+    main()

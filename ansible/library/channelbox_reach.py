@@ -1,0 +1,60 @@
+#!/usr/bin/python3
+"""Ansible module: which other nodes this node cannot reach. It changes nothing."""
+
+from __future__ import annotations
+
+import socket
+from concurrent.futures import ThreadPoolExecutor
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: channelbox_reach
+short_description: Tries TCP connections to other nodes
+description: >-
+  A connection that is refused counts as reached: the other node answered, its service is only not installed yet.
+  What is dropped, rejected by a filter or not routed is unreachable.
+options:
+  targets:
+    description: Where to connect, each C(address:port).
+    type: list
+    elements: str
+    default: []
+  timeout:
+    description: Seconds to wait for each; all are tried at the same time.
+    type: float
+    default: 3
+"""
+
+
+def trouble(target: str, timeout: float) -> str:
+    """Why the target cannot be reached; empty if it can."""
+    host, _, port = target.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout).close()
+    except ConnectionRefusedError:
+        return ""
+    except TimeoutError:
+        return f"no answer within {timeout:g} s"
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "targets": {"type": "list", "elements": "str", "default": []},
+            "timeout": {"type": "float", "default": 3},
+        },
+        supports_check_mode=True,
+    )
+    targets, timeout = module.params["targets"], module.params["timeout"]
+    with ThreadPoolExecutor(max_workers=max(1, len(targets))) as threads:
+        answers = dict(zip(targets, threads.map(lambda target: trouble(target, timeout), targets), strict=True))
+    unreachable = [{"target": target, "why": why} for target, why in answers.items() if why]
+    module.exit_json(changed=False, unreachable=unreachable)
+
+
+if __name__ == "__main__":
+    main()

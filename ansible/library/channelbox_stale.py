@@ -1,0 +1,77 @@
+#!/usr/bin/python3
+"""Ansible module: whether what runs is older than its configuration. It changes nothing itself."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from datetime import datetime, timezone
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: channelbox_stale
+short_description: Tells whether a unit must be restarted or reloaded for its files to take effect
+description: >-
+  Compares the time of each file with that of the unit's start, or of its last reload. A handler notified by the task
+  that wrote a file is lost when the run is killed before it; a handler notified by this module is found due again by
+  the next run. I(changed) is true when either is due.
+options:
+  unit:
+    description: A unit, or a pattern of units that are loaded.
+    type: str
+    required: true
+  restart_for:
+    description: Files that take effect when the unit is restarted.
+    type: list
+    elements: path
+    default: []
+  reload_for:
+    description: Files that take effect when the unit is reloaded.
+    type: list
+    elements: path
+    default: []
+"""
+
+FORMAT = "%a %Y-%m-%d %H:%M:%S.%f %Z"
+
+
+def changed_at(files: list[str]) -> float:
+    """When the newest of the files changed, be it in content, place, owner or mode."""
+    return max((os.stat(path).st_ctime for path in files if os.path.exists(path)), default=0.0)
+
+
+def units(pattern: str) -> list[dict[str, str]]:
+    """The properties of each running unit that the pattern matches."""
+    properties = "--property=Id,ActiveState,ActiveEnterTimestamp,StateChangeTimestamp"
+    answer = subprocess.run(
+        ["systemctl", "show", "--timestamp=us+utc", properties, pattern], capture_output=True, text=True, check=True
+    ).stdout
+    blocks = [dict(line.partition("=")[::2] for line in block.splitlines()) for block in answer.strip().split("\n\n")]
+    return [block for block in blocks if block.get("ActiveState") == "active"]
+
+
+def seconds(timestamp: str) -> float:
+    """systemd's time, as in `Tue 2026-11-24 06:00:00.123456 UTC`, since the epoch."""
+    return datetime.strptime(timestamp, FORMAT).replace(tzinfo=timezone.utc).timestamp()
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "unit": {"type": "str", "required": True},
+            "restart_for": {"type": "list", "elements": "path", "default": []},
+            "reload_for": {"type": "list", "elements": "path", "default": []},
+        },
+        supports_check_mode=True,
+    )
+    written, loaded = changed_at(module.params["restart_for"]), changed_at(module.params["reload_for"])
+    running = units(module.params["unit"])
+    restart = [unit["Id"] for unit in running if seconds(unit["ActiveEnterTimestamp"]) < written]
+    # A reload changes the state for a moment, a restart does so too.
+    reload = [unit["Id"] for unit in running if seconds(unit["StateChangeTimestamp"]) < loaded]
+    module.exit_json(changed=bool(restart or reload), restart=restart, reload=reload)
+
+
+if __name__ == "__main__":
+    main()

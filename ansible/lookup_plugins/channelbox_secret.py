@@ -1,0 +1,74 @@
+"""A secret that the controller keeps: made at its first use, the same from then on."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import string
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleLookupError
+from ansible.plugins.lookup import LookupBase
+
+DOCUMENTATION = r"""
+name: channelbox_secret
+short_description: Reads a secret of this installation, or makes it
+description: >-
+  The secret is one line in a file of mode 0600 below a folder of mode 0700. Many tasks may ask at the same time, and
+  one that is killed leaves no empty file.
+options:
+  _terms:
+    description: The secret's name, which is its file's.
+    required: true
+  folder:
+    description: Where secrets are kept on the controller.
+    type: path
+    required: true
+  keep:
+    description: Whether a new secret may be written; in check mode nothing is.
+    type: bool
+    default: true
+"""
+
+LENGTH = 48
+LEAST = 16
+LETTERS = string.ascii_letters + string.digits
+
+
+class LookupModule(LookupBase):
+    """One value for each name."""
+
+    def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[str]:
+        self.set_options(var_options=variables, direct=kwargs)
+        folder = Path(self.get_option("folder")).expanduser()
+        return [self._secret(folder / name, self.get_option("keep")) for name in terms]
+
+    def _secret(self, path: Path, keep: bool) -> str:
+        if not path.exists():
+            fresh = "".join(secrets.choice(LETTERS) for _ in range(LENGTH))
+            if not keep:
+                return fresh
+            _write_new(path, fresh)
+        secret = path.read_text().strip()
+        if len(secret) < LEAST or set(secret) - set(LETTERS):
+            raise AnsibleLookupError(
+                f"{path} holds no usable secret: it takes one line of at least {LEAST} letters and digits. "
+                "Restore it from your backup; if the installation has never run, delete the file."
+            )
+        return secret
+
+
+def _write_new(path: Path, text: str) -> None:
+    """Write the file whole, unless somebody else has just done so."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle, draft = tempfile.mkstemp(dir=path.parent)  # of mode 0600
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(text + "\n")
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)
+    finally:
+        os.unlink(draft)
