@@ -11,6 +11,9 @@ PYTHON ?= python3
 RELEASE := $(shell $(PYTHON) -c 'import sys; print({(3, 11): "deb12", (3, 13): "deb13"}.get(sys.version_info[:2], "unsupported"))')
 LOCK := packaging/locks/$(RELEASE)-dev.txt
 
+SCENARIO ?= single cluster
+RELEASE_OF_SINGLE ?= bookworm trixie
+
 .PHONY: help
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{ printf "  make %-16s %s\n", $$1, $$2 }'
@@ -67,6 +70,33 @@ deb-lint: venv vendor ## lintian on both packages
 .PHONY: lint
 lint: venv ## every linter; all run, each says what it looks at
 	@$(BIN)/python tests/lint.py
+
+.PHONY: molecule
+molecule: venv deb ## scenarios on nodes that boot systemd: SCENARIO="single cluster", RELEASE_OF_SINGLE="bookworm trixie"
+	@$(PYTHON) molecule/shared/node check
+	@export PATH="$(CURDIR)/$(BIN):$$PATH" MOLECULE_COMMAND_BORDERS=0; \
+	for scenario in $(SCENARIO); do \
+		for release in $$(if [ $$scenario = single ]; then echo $(RELEASE_OF_SINGLE); else echo both; fi); do \
+			echo "== molecule: $$scenario ($$release)"; \
+			started=$$SECONDS; NODES_RELEASE=$$release molecule test --scenario-name $$scenario; \
+			echo "== molecule: $$scenario ($$release) passed in $$((SECONDS - started)) s"; \
+		done; \
+	done
+
+# --- The demo
+
+.PHONY: demo
+demo: ## a cluster of fresh Debian nodes in containers, installed by site.yml
+	@status=0; $(PYTHON) molecule/demo.py check || status=$$?; \
+	case $$status in \
+		0) ;; \
+		1) $(MAKE) --no-print-directory venv deb && $(BIN)/python molecule/demo.py up ;; \
+		*) exit 1 ;; \
+	esac
+
+.PHONY: demo-down
+demo-down: ## remove the demo
+	@$(PYTHON) molecule/demo.py down
 
 .PHONY: clean
 clean: ## remove what was built

@@ -30,7 +30,7 @@ def third_worker(nodes: Nodes) -> Iterator[str]:
 def connections(nodes: Nodes, node: str, instance: str) -> int | None:
     """Connections that the fleet report gives for an instance; None if it is not in the report."""
     for process in nodes.status("web2"):
-        if (process["node"], process["instance"]) == (node, instance):
+        if (process["node"], process["unit"]) == (node, instance):
             count: int = process["connections"]
             return count
     return None
@@ -79,7 +79,7 @@ async def test_a_worker_instance_joins_takes_work_and_leaves(
         await member.says("as it was")
         nodes.root("worker1", f"systemctl enable --now {third_worker}")
         await until(
-            lambda: any((p["node"], p["instance"]) == ("worker1", "worker@3") for p in nodes.status("web2")),
+            lambda: any((p["node"], p["unit"]) == ("worker1", "worker@3") for p in nodes.status("web2")),
             SHOWN_WITHIN,
             "worker@3 is in the report",
         )
@@ -91,7 +91,7 @@ async def test_a_worker_instance_joins_takes_work_and_leaves(
         nodes.root("worker1", f"systemctl stop {third_worker}")
         await member.says("and now the others again")
         await until(
-            lambda: all((p["node"], p["instance"]) != ("worker1", "worker@3") for p in nodes.status("web2")),
+            lambda: all((p["node"], p["unit"]) != ("worker1", "worker@3") for p in nodes.status("web2")),
             20,
             "worker@3 has left the report",
         )

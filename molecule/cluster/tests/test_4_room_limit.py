@@ -87,7 +87,7 @@ async def _unit_with_members(nodes: Nodes, units: tuple[str, ...]) -> str:
     """A web unit of web1 that has connections now."""
 
     def find() -> str | None:
-        held = {p["instance"]: p["connections"] for p in nodes.status("web1") if p["node"] == "web1"}
+        held = {p["unit"]: p["connections"] for p in nodes.status("web1") if p["node"] == "web1"}
         return next((unit for unit in units if held.get(unit.removeprefix("channelbox-"))), None)
 
     return await until(find, 5, "a web process of web1 reports its connections")

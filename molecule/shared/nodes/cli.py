@@ -16,7 +16,10 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one verb; an error is one readable text on stderr and exit code 1."""
     options = _parser().parse_args(arguments)
     try:
-        machine.prepare()
+        if options.verb == "check":
+            machine.refuse_unless_able()
+        else:
+            machine.prepare()
         return _run(options)
     except NodeError as error:
         print(f"\n{error}", file=sys.stderr)
@@ -28,6 +31,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     match options.verb:
+        case "check":
+            print("This machine can make nodes.")
         case "image":
             for release in options.release or RELEASES:
                 print(ensure_image(release))
@@ -50,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="node", description="Debian nodes in containers, for tests, builds and the demo."
     )
     verbs = parser.add_subparsers(dest="verb", required=True)
+    verbs.add_parser("check", help="say whether this machine can make nodes, or why not")
     image = verbs.add_parser("image", help="make the images of the given releases (all if none is given)")
     image.add_argument("release", nargs="*")
     up = verbs.add_parser("up", help="start a cluster")

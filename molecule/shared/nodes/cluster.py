@@ -46,6 +46,15 @@ def down(cluster: str) -> None:
     shutil.rmtree(cluster_dir(cluster), ignore_errors=True)
 
 
+def start(cluster: str) -> None:
+    """Start nodes that have stopped, as after a reboot of this machine, and wait until they have booted."""
+    for container in containers_of(cluster):
+        if not inspect_container(container)["State"]["Running"]:
+            say(f"starting {container}")
+            podman("start", container)
+            wait_booted(cluster, container.removeprefix(container_name(cluster, "")))
+
+
 def restart(cluster: str, node: str, *, power_cut: bool = False) -> None:
     """Reboot a node, in order or as when its power is cut, and wait until it has booted."""
     name = container_name(cluster, node)
@@ -87,7 +96,7 @@ def _start(cluster: str, node: Node, image: str, address: str, volumes: list[str
         f"--hostname={node.name}",
         f"--label={LABEL}={cluster}",
         f"--network={network_name(cluster)}:ip={address},alias={node.name}",
-        *(f"--publish=127.0.0.1::{port}" for port in node.ports),
+        *(f"--publish=127.0.0.1:{here or ''}:{port}" for port, here in node.ports.items()),
         *(f"--volume={volume}" for volume in volumes),
         image,
     )

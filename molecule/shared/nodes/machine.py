@@ -44,11 +44,16 @@ def why_not() -> str | None:
     return None
 
 
-def prepare() -> None:
-    """Install what is missing and write podman's configuration; raises NodeError if nodes cannot be made."""
+def refuse_unless_able() -> None:
+    """Raise NodeError if this machine cannot make nodes, with the reason and what can be done instead."""
     reason = why_not()
     if reason:
         raise NodeError(f"{reason}\n{_INSTEAD}")
+
+
+def prepare() -> None:
+    """Install what is missing and write podman's configuration; raises NodeError if nodes cannot be made."""
+    refuse_unless_able()
     _install()
     NODES.mkdir(parents=True, exist_ok=True)
     conf = _containers_conf()

@@ -18,8 +18,8 @@ class Node:
     name: str
     release: str
     groups: tuple[str, ...] = ()
-    ports: tuple[int, ...] = ()
-    """Ports of the node that a free port of 127.0.0.1 leads to."""
+    ports: dict[int, int] = field(default_factory=dict)
+    """Ports of the node, each with the port of 127.0.0.1 that leads to it; 0 is any free one."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def from_file(cluster: str, path: Path) -> Plan:
     try:
         data = tomllib.loads(path.read_text())
         nodes = tuple(
-            Node(name, entry["release"], tuple(entry.get("groups", ())), tuple(entry.get("ports", ())))
+            Node(name, entry["release"], tuple(entry.get("groups", ())), dict.fromkeys(entry.get("ports", ()), 0))
             for name, entry in data["nodes"].items()
         )
     except (OSError, KeyError, tomllib.TOMLDecodeError) as error:

@@ -28,7 +28,7 @@ async def test_an_instance_more_joins_and_leaves(nodes: Nodes, room: str, admin:
         members = [await stack.enter_async_context(Member(admin, room, door)) for _ in range(30)]
 
         def share() -> int:
-            return sum(p["connections"] for p in nodes.status("box") if p["instance"] == "web@2")
+            return sum(p["connections"] for p in nodes.status("box") if p["unit"] == "web@2")
 
         assert await until(share, 5, "web@2 has connections")
         await asyncio.to_thread(nodes.root, "box", "systemctl disable --now channelbox-web@2 channelbox-worker@2")

@@ -14,7 +14,7 @@ def test_the_instances_that_the_inventory_asks_for_run(box: Host, instance: str)
 
 
 def test_the_fleet_report_shows_every_process(nodes: Nodes) -> None:
-    shown = sorted(process["instance"] for process in nodes.status("box"))
+    shown = sorted(process["unit"] for process in nodes.status("box"))
     assert shown == ["web@1", "web@2", "worker@1", "worker@2"]
 
 
