@@ -95,7 +95,7 @@ def show(data: dict[str, Any]) -> None:
 def duration(seconds: float) -> str:
     """Two units at most, as in 3d 4h."""
     rest = max(0, int(seconds))
-    parts = []
+    parts: list[str] = []
     for size, unit in ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")):
         count, rest = divmod(rest, size)
         if count or parts or unit == "s":

@@ -1,8 +1,8 @@
 """The dashboard of this process: one read, one aggregation and one encoding for all who look here."""
 
 import asyncio
+import contextlib
 import logging
-import weakref
 from typing import Self
 
 from redis.exceptions import RedisError
@@ -23,14 +23,13 @@ EVERY = 1.0  # s between two pushes when nobody asks
 AT_MOST_EVERY = 0.1  # s between two pushes in the whole installation, whoever asks how often
 _WELCOME_FOR = 1.0  # s: those who come together get the same welcome
 
-_boards: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Board]" = weakref.WeakKeyDictionary()
-
 
 class Board:
     """Who looks at the dashboard through this process, and what they are sent."""
 
     def __init__(self) -> None:
         self._members: set[Member] = set()
+        self._hearing: asyncio.Task[None] | None = None
         self._pushing: asyncio.Task[None] | None = None
         self._asking: asyncio.Task[None] | None = None
         self._wanted = asyncio.Event()
@@ -43,10 +42,10 @@ class Board:
     @classmethod
     def current(cls) -> Self:
         """The board of the running event loop."""
-        loop = asyncio.get_running_loop()
-        if loop not in _boards:
-            _boards[loop] = cls()
-        return _boards[loop]  # type: ignore[return-value]
+        shared = Bus.current().shared
+        if cls not in shared:
+            shared[cls] = cls()
+        return shared[cls]
 
     # --- Coming and going
 
@@ -62,6 +61,7 @@ class Board:
         member.write_frames(welcome + (fresh or b""))
         self._members.add(member)
         if self._pushing is None:
+            self._hearing = asyncio.create_task(self._hear(), name="dashboard hears")
             self._pushing = asyncio.create_task(self._push_on(), name="dashboard")
 
     def leave(self, member: Member) -> None:
@@ -69,10 +69,10 @@ class Board:
         self._members.discard(member)
         if self._members:
             return
-        for task in (self._pushing, self._asking):
+        for task in (self._hearing, self._pushing, self._asking):
             if task is not None:
                 task.cancel()
-        self._pushing = self._asking = None
+        self._hearing = self._pushing = self._asking = None
 
     def ask(self) -> None:
         """Wants every client of the dashboard in the installation to get an update soon. Returns at once."""
@@ -97,21 +97,28 @@ class Board:
         return json_frame({"type": "welcome", "series": await read_series()})
 
     async def _push_on(self) -> None:
+        while True:
+            started = self._now()
+            self._wanted.clear()
+            await self._push(started)
+            try:
+                await asyncio.wait_for(self._wanted.wait(), max(0.0, started + EVERY - self._now()))
+            except TimeoutError:
+                continue
+            await asyncio.sleep(started + AT_MOST_EVERY - self._now())
+
+    async def _hear(self) -> None:
+        """Has every question in the installation lead to a push here, until cancelled.
+
+        A cancelled one is through before the next one begins: it waits for nothing on its way out.
+        """
         bus = Bus.current()
-        subscribing = asyncio.ensure_future(bus.subscribe(keys.dashboard(), lambda _: self._wanted.set()))
-        try:
-            while True:
-                started = self._now()
-                self._wanted.clear()
-                await self._push(started)
-                try:
-                    await asyncio.wait_for(self._wanted.wait(), max(0.0, started + EVERY - self._now()))
-                except TimeoutError:
-                    continue
-                await asyncio.sleep(started + AT_MOST_EVERY - self._now())
-        finally:
-            subscribing.cancel()
-            await bus.unsubscribe(keys.dashboard())
+        with contextlib.suppress(RedisError):  # the bus was stopped
+            await bus.subscribe(keys.dashboard(), lambda _: self._wanted.set())
+            try:
+                await asyncio.get_running_loop().create_future()
+            finally:
+                bus.forget(keys.dashboard())
 
     async def _push(self, started: float) -> None:
         try:

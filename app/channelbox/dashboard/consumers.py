@@ -15,23 +15,30 @@ class DashboardConsumer(RealtimeConsumer):
     Open to who is signed in, and to guests where CHANNELBOX_GUESTS lets them in.
     """
 
+    board: Board | None = None
+
     async def enter(self) -> None:
         user = self.scope.get("user")
         if not settings.CHANNELBOX_GUESTS and (user is None or not user.is_authenticated):
             raise Refused(Code.SIGN_IN, "Sign in first.", close=Close.SIGN_IN)
-        await Board.current().join(self.member)
+        board = Board.current()
+        await board.join(self.member)
         if self._gone:
             # It left while the welcome was read.
-            Board.current().leave(self.member)
+            board.leave(self.member)
+        else:
+            self.board = board
 
     async def _receive(self, content: Any) -> None:
         # Any frame asks; one that is not what the protocol speaks is told so besides.
-        if not self._gone:
-            Board.current().ask()
+        if self.board is not None:
+            self.board.ask()
         await super()._receive(content)
 
     async def receive_json(self, content: dict[str, Any], **kwargs: Any) -> None:
         """Nothing that a client can say means more than a question."""
 
     def left(self) -> None:
-        Board.current().leave(self.member)
+        if self.board is not None:
+            self.board.leave(self.member)
+            self.board = None

@@ -1,0 +1,274 @@
+"""What is wrong on the way from a browser to the application: name, port, certificate, proxy, Origin, WebSocket."""
+
+import http.client
+import json
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from urllib.parse import SplitResult, urlsplit
+
+PATIENCE = 5.0  # s for each step
+WARN_DAYS = 30  # before a certificate ends
+
+# Of addresses that nobody has (RFC 5737, 2606): what a client may claim to be.
+CLAIMED_ADDRESS = "192.0.2.77"
+FOREIGN_ORIGIN = "https://doctor.invalid"
+
+ENV = "/etc/channelbox/channelbox.env"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at. verdict: "well", "note" (works, but) or "wrong"."""
+
+    verdict: str
+    sentence: str
+    remedy: str = ""
+
+
+def well(sentence: str) -> Finding:
+    return Finding("well", sentence)
+
+
+def note(sentence: str, remedy: str) -> Finding:
+    return Finding("note", sentence, remedy)
+
+
+def wrong(sentence: str, remedy: str) -> Finding:
+    return Finding("wrong", sentence, remedy)
+
+
+class Way:
+    """The way to one address, as in https://chat.example or http://127.0.0.1:8000."""
+
+    def __init__(self, url: str) -> None:
+        self.parts: SplitResult = urlsplit(url if "://" in url else f"https://{url}")
+        self.tls = self.parts.scheme in ("https", "wss")
+        self.host = self.parts.hostname or ""
+        self.port = self.parts.port or (443 if self.tls else 80)
+        self.origin = f"{'https' if self.tls else 'http'}://{self.parts.netloc}"
+        self._context: ssl.SSLContext | None = None
+        self._address = ""
+
+    def examine(self) -> Iterator[Finding]:
+        """What is found, step by step; ends at the first step behind which nothing can be seen."""
+        for step in (self._connect, self._certificate, self._health, self._socket, self._foreign):
+            blocked = False
+            for finding in step():
+                yield finding
+                blocked = blocked or finding.verdict == "wrong"
+            if blocked and step != self._certificate:
+                return
+
+    # --- The steps
+
+    def _connect(self) -> Iterator[Finding]:
+        try:
+            with socket.create_connection((self.host, self.port), PATIENCE) as connection:
+                self._address = connection.getsockname()[0]
+        except socket.gaierror:
+            yield wrong(f"The name {self.host} is not known here.", "Add it to your DNS, or to /etc/hosts.")
+        except TimeoutError:
+            yield wrong(
+                f"{self.host} port {self.port} does not answer within {PATIENCE:.0f} s.",
+                "A firewall on the way, or the machine is down.",
+            )
+        except OSError as error:
+            yield wrong(
+                f"{self.host} port {self.port} cannot be reached: {error.strerror or error}.",
+                "On that machine: systemctl status nginx; nginx -t",
+            )
+        else:
+            yield well(f"{self.host} port {self.port} can be reached.")
+
+    def _certificate(self) -> Iterator[Finding]:
+        if not self.tls:
+            yield note("The address is not encrypted.", "Use it behind a proxy that is, or on this machine only.")
+            return
+        context = ssl.create_default_context()
+        error = self._shake_hands(context)
+        if error is not None and error.verify_code in (18, 19, 20, 21):
+            # Unknown issuer: looked at once more as if it were known, for what else may be wrong.
+            yield note(
+                f"Browsers warn of the certificate: {error.verify_message}.",
+                "Put one of your organisation's authority into /etc/channelbox/tls/ (cert.pem, key.pem) and reload "
+                "nginx, or make your machines trust this one.",
+            )
+            context = ssl.create_default_context(cadata=self._shown_certificate())
+            error = self._shake_hands(context)
+        if isinstance(error, ssl.SSLCertVerificationError) and error.verify_code not in (18, 19, 20, 21):
+            yield wrong(
+                f"The certificate is refused: {error.verify_message}.",
+                "Replace /etc/channelbox/tls/cert.pem and key.pem: valid today, made out to this very name or address.",
+            )
+        elif error is None:
+            yield from self._ends_soon()
+        # What lies behind is looked at all the same.
+        self._context = ssl.create_default_context()
+        self._context.check_hostname = False
+        self._context.verify_mode = ssl.CERT_NONE
+
+    def _health(self) -> Iterator[Finding]:
+        try:
+            status, headers, body = self._get("/healthz?seen", {"X-Forwarded-For": CLAIMED_ADDRESS})
+        except (OSError, http.client.HTTPException) as error:
+            yield wrong(f"There is no web server that answers: {error}.", "On that machine: systemctl status nginx")
+            return
+        if status in (502, 503, 504):
+            yield wrong(
+                f"nginx answers, but no web process behind it ({status}).",
+                "On the web nodes: systemctl start channelbox.target; systemctl status 'channelbox-web@*'",
+            )
+        elif status == 400:
+            yield wrong(
+                f"The name {self.host} is not among those that channelbox serves.",
+                f"Add it to CHANNELBOX_HOSTS in {ENV} on every web node, then: systemctl restart 'channelbox-web@*'",
+            )
+        elif status in (301, 302, 307, 308):
+            there = headers.get("location", "")
+            yield wrong(f"The address leads elsewhere: {there}", f"Examine that one: channelbox doctor {there}")
+        elif status != 200 or not body.startswith("ok"):
+            yield wrong(
+                f"Something else than channelbox answers at {self.origin} ({status}).",
+                "Another site of nginx or another program takes this name or port: nginx -T shows the sites.",
+            )
+        else:
+            yield well("A web process answers.")
+            yield from self._seen(body)
+
+    def _seen(self, body: str) -> Iterator[Finding]:
+        address, _, scheme = body.partition("\n")[2].strip().partition(" ")
+        if not address:
+            return
+        if address == CLAIMED_ADDRESS:
+            yield wrong(
+                "Whatever address a client claims is believed, so failed sign-ins cannot be held back.",
+                "nginx must overwrite it: proxy_set_header X-Forwarded-For $remote_addr;",
+            )
+        elif address in ("nobody", "unix:"):
+            yield wrong(
+                "The application does not see from which address it is asked.",
+                "nginx must say so: proxy_set_header X-Forwarded-For $remote_addr;",
+            )
+        elif address != self._address and not _is_local(self.host):
+            yield note(
+                f"This machine asks from {self._address} and is seen as {address}.",
+                "Right if addresses are translated on the way; else let nginx trust its balancer: set_real_ip_from",
+            )
+        else:
+            yield well(f"Clients are seen by their own address ({address}).")
+        if self.tls and scheme != "https":
+            yield wrong(
+                "The application believes that it is asked without encryption: sign-in will fail.",
+                "nginx must say so: proxy_set_header X-Forwarded-Proto $scheme; (the balancer's, where there is one)",
+            )
+
+    def _socket(self) -> Iterator[Finding]:
+        code, closed, status = self._open_socket(self.origin)
+        if status is not None:
+            yield wrong(
+                f"The WebSocket is not opened: HTTP {status} instead of 101.",
+                "Each proxy on the way must pass the upgrade on: proxy_http_version 1.1; proxy_set_header Upgrade "
+                '$http_upgrade; proxy_set_header Connection "upgrade";',
+            )
+        elif code == "origin":
+            yield wrong(
+                f"Pages of {self.origin} may not open WebSockets: the Origin is refused.",
+                f"Add {self.origin} to CHANNELBOX_ORIGINS in {ENV} on every web node, "
+                "then: systemctl restart 'channelbox-web@*'",
+            )
+        elif code in ("sign_in", "welcome"):
+            yield well("WebSockets are opened.")
+        else:
+            yield wrong(
+                f"The WebSocket opens but does not work: {code or 'no answer'} (close code {closed}).",
+                "On the web nodes: journalctl -u 'channelbox-web@*' -n 50",
+            )
+
+    def _foreign(self) -> Iterator[Finding]:
+        code, _, status = self._open_socket(FOREIGN_ORIGIN)
+        if code == "origin" or status is not None:
+            yield well("Pages of other sites are refused.")
+        else:
+            yield wrong(
+                "Pages of any other site may open WebSockets with the rights of whoever visits them.",
+                f"CHANNELBOX_ORIGINS in {ENV} must name your own addresses only.",
+            )
+
+    # --- Means
+
+    def _shake_hands(self, context: ssl.SSLContext) -> ssl.SSLCertVerificationError | None:
+        self._peer: dict[str, object] = {}
+        try:
+            with (
+                socket.create_connection((self.host, self.port), PATIENCE) as plain,
+                context.wrap_socket(plain, server_hostname=self.host) as secure,
+            ):
+                self._peer = dict(secure.getpeercert() or {})
+        except ssl.SSLCertVerificationError as error:
+            return error
+        except OSError:
+            return None  # no TLS there: the next step says so
+        return None
+
+    def _shown_certificate(self) -> str:
+        return ssl.get_server_certificate((self.host, self.port), timeout=PATIENCE)
+
+    def _ends_soon(self) -> Iterator[Finding]:
+        end = self._peer.get("notAfter")
+        if not isinstance(end, str):
+            return
+        days = int((ssl.cert_time_to_seconds(end) - time.time()) / 86_400)
+        if days < WARN_DAYS:
+            yield note(f"The certificate ends in {days} days.", "Renew it in /etc/channelbox/tls/ and reload nginx.")
+        else:
+            yield well(f"The certificate is made out to {self.host} and good for {days} days.")
+
+    def _get(self, path: str, headers: dict[str, str]) -> tuple[int, dict[str, str], str]:
+        connection: http.client.HTTPConnection
+        if self.tls:
+            connection = http.client.HTTPSConnection(self.host, self.port, timeout=PATIENCE, context=self._context)
+        else:
+            connection = http.client.HTTPConnection(self.host, self.port, timeout=PATIENCE)
+        try:
+            connection.request("GET", path, headers=headers)
+            answer = connection.getresponse()
+            told = {name.lower(): value for name, value in answer.getheaders()}
+            return answer.status, told, answer.read(10_000).decode(errors="replace")
+        finally:
+            connection.close()
+
+    def _open_socket(self, origin: str) -> tuple[str, int | None, int | None]:
+        """The word of the first frame (its error code or type), the close code, and the status if it was no 101."""
+        from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+        from websockets.sync.client import connect
+        from websockets.typing import Origin
+
+        scheme = "wss" if self.tls else "ws"
+        word = ""
+        try:
+            with connect(
+                f"{scheme}://{self.parts.netloc}/ws/dashboard/",
+                origin=Origin(origin),
+                ssl=self._context,
+                open_timeout=PATIENCE,
+                close_timeout=1,
+                proxy=None,
+                compression=None,
+                max_size=None,
+            ) as connection:
+                told = json.loads(connection.recv(timeout=PATIENCE))
+                word = str(told.get("code") or told.get("type"))
+                return word, None, None
+        except InvalidStatus as error:
+            return word, None, error.response.status_code
+        except ConnectionClosed as error:
+            return word, error.rcvd.code if error.rcvd else 1006, None
+        except (OSError, InvalidHandshake, ValueError):
+            return word, None, None
+
+
+def _is_local(host: str) -> bool:
+    return host in ("localhost", "::1") or host.startswith("127.")
