@@ -5,6 +5,7 @@ without a network in a container of its release. A package whose ingredients hav
 """
 
 import argparse
+import fcntl
 import hashlib
 import shutil
 import subprocess
@@ -54,7 +55,10 @@ def main() -> int:
     try:
         prepare()
         version = _changelog_version() + options.suffix
-        with ThreadPoolExecutor(len(releases)) as pool:
+        DEBS.mkdir(parents=True, exist_ok=True)
+        # Two at once take turns, and the second finds what the first has built.
+        with (DEBS / "lock").open("w") as lock, ThreadPoolExecutor(len(releases)) as pool:
+            fcntl.flock(lock, fcntl.LOCK_EX)
             list(pool.map(lambda release: build(release, version, lintian=options.lintian), releases))
     except NodeError as error:
         print(error, file=sys.stderr)
