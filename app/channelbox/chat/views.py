@@ -64,6 +64,7 @@ def room(request: HttpRequest, room_name: str) -> HttpResponseBase:
         return _closed_door(request, room_name, 403)
     page: dict[str, Any] = {
         "room": room_name,
+        "person": str(request.user.pk or "guest"),
         "title": str(found) if found else room_name,
         "socket": f"/ws/chat/{room_name}/",
         "history": reverse("chat:history", kwargs={"room_name": room_name}),

@@ -1,0 +1,101 @@
+/* Where one writes: grows with the text, Enter sends, Shift+Enter breaks the line, the draft survives a reload. */
+import { page, say } from "../channelbox/words.js";
+
+const NEAR_LIMIT = 200; // characters left at which the count shows itself
+const TYPING_EVERY = 3_000; // ms
+
+export class Composer {
+  #form; #text; #count; #send; #typing; #limit = page.limit; #typed = 0;
+  #draft = `channelbox:draft:${page.person}:${page.room}`;
+
+  /** send(text): a message is written. typing(): somebody writes; called now and then. */
+  constructor({ form, send, typing }) {
+    this.#form = form;
+    this.#text = form.querySelector("textarea");
+    this.#count = form.querySelector(".count");
+    this.#send = send;
+    this.#typing = typing;
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.#submit();
+    });
+    this.#text.addEventListener("keydown", (event) => {
+      // keyCode 229: an input method is composing, and Enter chooses a word.
+      if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
+      event.preventDefault();
+      this.#submit();
+    });
+    this.#text.addEventListener("input", () => {
+      this.#keep();
+      this.#show();
+      if (this.#text.value.trim() && Date.now() - this.#typed > TYPING_EVERY) {
+        this.#typed = Date.now();
+        this.#typing();
+      }
+    });
+    addEventListener("resize", () => this.#show());
+    this.#text.value ||= this.#kept();
+    this.#show();
+    if (matchMedia("(pointer: fine)").matches) this.#text.focus({ preventScroll: true });
+  }
+
+  set limit(characters) {
+    this.#limit = characters;
+    this.#show();
+  }
+
+  /** Puts a text back to be mended, before what is being written. */
+  edit(text) {
+    this.#text.value = [text, this.#text.value].filter(Boolean).join("\n");
+    this.#keep();
+    this.#show();
+    this.#text.focus();
+    this.#text.setSelectionRange(text.length, text.length);
+  }
+
+  #submit() {
+    const text = this.#text.value.trim();
+    this.#text.focus();
+    if (!text || length(text) > this.#limit) return;
+    this.#text.value = "";
+    this.#typed = 0;
+    this.#keep();
+    this.#show();
+    this.#send(text);
+  }
+
+  #show() {
+    const text = this.#text;
+    text.style.height = "auto";
+    text.style.height = `${text.scrollHeight + text.offsetHeight - text.clientHeight}px`;
+    const left = this.#limit - length(text.value.trim());
+    const over = left < 0;
+    this.#count.textContent = over ? say("over", { n: -left }) : left <= NEAR_LIMIT ? say("left", { n: left }) : "";
+    this.#form.classList.toggle("over", over);
+    text.setAttribute("aria-invalid", String(over));
+  }
+
+  #kept() {
+    try {
+      return localStorage.getItem(this.#draft) ?? "";
+    } catch {
+      return "";
+    }
+  }
+
+  #keep() {
+    try {
+      if (this.#text.value) localStorage.setItem(this.#draft, this.#text.value);
+      else localStorage.removeItem(this.#draft);
+    } catch {
+      /* full or switched off: the field itself still has it */
+    }
+  }
+}
+
+/** Characters as the server counts them, not UTF-16 units. */
+function length(text) {
+  let count = 0;
+  for (const _ of text) count += 1;
+  return count;
+}

@@ -1,0 +1,123 @@
+/* The room's page: joins the connection, the timeline, the outbox and the rest. docs/protocol.md has the frames. */
+import { page, say } from "../channelbox/words.js";
+import { Close, Socket } from "../channelbox/socket.js";
+import { State } from "../channelbox/state.js";
+import * as attention from "./attention.js";
+import { Composer } from "./composer.js";
+import "./drawer.js";
+import { load } from "./history.js";
+import { Outbox } from "./outbox.js";
+import { Pending } from "./pending.js";
+import { People } from "./people.js";
+import { Timeline } from "./timeline.js";
+
+const FLUSH = 20; // ms in which messages are gathered before they are shown
+
+const $ = (selector) => document.querySelector(selector);
+let you = "";
+let last = null; // the newest number that was heard; null: nothing yet
+let goal = Infinity; // the number that is to be reached before the page is up to date
+let begun = false; // what the room had when the page was opened is shown
+let limits = null;
+let gathered = [];
+let flushing = 0;
+
+const timeline = new Timeline({ scroller: $(".scroller"), log: $(".log"), top: $(".top"), pill: $(".pill"), load });
+const people = new People({ count: document.querySelectorAll(".here"), list: $(".people ul"), line: $(".typing") });
+const pending = new Pending({ list: $(".pendings"), retry: (id) => outbox.retry(id), edit: (id) => composer.edit(outbox.take(id)) });
+const outbox = new Outbox({ send: (frame) => socket.send(frame), changed: (items) => pending.show(items) });
+const state = new State({ notice: $(".notice"), now: () => socket.connect() });
+const socket = new Socket({
+  address: () => page.socket + (last === null ? "" : `?after=${last}`),
+  changed(to) {
+    if (to.name === "waiting" || to.name === "final") {
+      flush();
+      if (to.code === Close.TOO_BIG) outbox.refuseSent("too_big");
+      outbox.suspend();
+      people.away();
+      goal = Infinity;
+    }
+    state.socket(to);
+  },
+  heard(frame) {
+    if (frame.error) outbox.refused(frame);
+    else frames[frame.type]?.(frame);
+    // Kinds that this page does not know have their number too.
+    if (frame.seq && frame.type !== "welcome" && frame.type !== "stored") last = Math.max(last, frame.seq);
+    if (last >= goal) settle();
+  },
+});
+const composer = new Composer({
+  form: $(".composer"),
+  send(text) {
+    outbox.add(text);
+    timeline.toNewest();
+  },
+  typing: () => state.name === "connected" && socket.send({ type: "typing" }),
+});
+
+const frames = {
+  welcome(frame) {
+    // Somebody else signed in, in another tab: everything on this page is the former's.
+    if (you && frame.you !== you) location.reload();
+    you = timeline.you = frame.you;
+    limits = frame.limits;
+    composer.limit = limits.message;
+    outbox.open(`channelbox:pending:${frame.guest ? "guest" : "user"}:${you}:${page.room}`);
+    if (last !== null && (!frame.resumed || frame.seq < last)) {
+      // The server does not know where we were, or the room began again.
+      flush();
+      timeline.reset();
+      const again = frame.resumed;
+      last = null;
+      if (again) {
+        socket.connect();
+        return;
+      }
+    }
+    if (last !== null && frame.seq > last) state.show("catching_up", say("catching_up", { n: frame.seq - last }));
+    last ??= frame.seq;
+    goal = frame.seq;
+  },
+  message(frame) {
+    gathered.push(frame);
+    flushing ||= setTimeout(flush, FLUSH);
+  },
+  gap(frame) {
+    // More was missed than is sent again: the timeline begins anew, and what is older loads on scrolling up.
+    flush();
+    timeline.reset();
+    last = Math.max(last, frame.to);
+  },
+  stored: ({ id }) => outbox.stored(id),
+  presence: (frame) => people.here(frame),
+  typing: ({ user }) => user !== you && people.typing(user),
+};
+
+function flush() {
+  clearTimeout(flushing);
+  flushing = 0;
+  const fresh = timeline.hear(gathered);
+  for (const { id } of gathered) outbox.stored(id);
+  for (const { user } of fresh) people.said(user);
+  if (begun) attention.heard(fresh.filter(({ user }) => user !== you).length);
+  gathered = [];
+}
+
+/** Everything that was missed is here. */
+function settle() {
+  const seq = goal;
+  goal = Infinity;
+  state.show("connected");
+  // The history of a first connection follows its welcome.
+  setTimeout(() => {
+    flush();
+    begun = true;
+    if (!socket.open) return;
+    timeline.settled(seq);
+    outbox.resume(limits);
+  }, FLUSH);
+}
+
+addEventListener("beforeunload", (event) => outbox.items.length && event.preventDefault());
+socket.connect();

@@ -1,0 +1,162 @@
+/* What was written here and is not stored yet: kept until the server says so, sent again in order after a reconnect. */
+
+const AT_ONCE = 20; // unanswered messages on the wire
+const TEMPORARY = new Set(["too_fast", "queue_full", "try_later"]);
+
+/** An id that nobody else makes. randomUUID exists only where the page came over https or from this machine. */
+export function newId() {
+  if (crypto.randomUUID) return crypto.randomUUID();
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+export class Outbox {
+  #items = []; #send; #changed; #key = ""; #ready = false; #paused = 0; #timer = 0;
+  #tokens = 10; #burst = 10; #rate = 5; #filled = Date.now();
+
+  /** send(frame): true when the connection took it. changed(items): to be shown. */
+  constructor({ send, changed }) {
+    this.#send = send;
+    this.#changed = changed;
+  }
+
+  /** The messages that wait, oldest first: {id, text, at, state: waiting|sent|failed, since, reason?, until?}. */
+  get items() {
+    return this.#items;
+  }
+
+  /** Takes up what an earlier load of this page left behind. The key names the person too: nobody sends another's words. */
+  open(key) {
+    if (this.#key) return;
+    this.#key = key;
+    try {
+      const kept = JSON.parse(sessionStorage.getItem(key) ?? "[]");
+      this.#items = [...kept.map((item) => (item.state === "sent" ? { ...item, state: "waiting" } : item)), ...this.#items];
+    } catch {
+      /* storage is switched off, or holds something else */
+    }
+    this.#tell();
+  }
+
+  add(text) {
+    this.#items.push({ id: newId(), text, at: Date.now(), state: "waiting", since: Date.now() });
+    this.#tell();
+    this.#pump();
+  }
+
+  /** The connection is there and everything that was stored meanwhile has been heard. */
+  resume({ rate, burst }) {
+    // Half of what the room takes: other tabs of the same person count too.
+    this.#rate = Math.max(1, rate / 2);
+    this.#burst = Math.max(1, burst / 2);
+    this.#ready = true;
+    this.#pump();
+  }
+
+  /** The connection is gone: what had no answer is unknown, and is sent again with its own id. */
+  suspend() {
+    this.#ready = false;
+    for (const item of this.#items) if (item.state === "sent") this.#wait(item);
+    this.#tell();
+  }
+
+  /** It came back, or was stored before. Returns whether it was ours. */
+  stored(id) {
+    const before = this.#items.length;
+    this.#items = this.#items.filter((item) => item.id !== id);
+    if (this.#items.length === before) return false;
+    this.#tell();
+    this.#pump();
+    return true;
+  }
+
+  /** An error frame about one of ours, or about the whole connection. */
+  refused({ id, code, error, retry_after: seconds = 2 }) {
+    const item = this.#items.find((one) => one.id === id);
+    if (TEMPORARY.has(code)) {
+      this.#paused = Date.now() + seconds * 1_000 * (0.8 + 0.4 * Math.random());
+      if (item) Object.assign(item, { state: "waiting", until: this.#paused });
+      this.#later(this.#paused - Date.now());
+    } else if (item) {
+      Object.assign(item, { state: "failed", code, reason: error });
+    }
+    this.#tell();
+    this.#pump();
+  }
+
+  /** Nothing that is on the wire can be sent in this way. */
+  refuseSent(code) {
+    for (const item of this.#items) if (item.state === "sent") Object.assign(item, { state: "failed", code, reason: "" });
+    this.#tell();
+  }
+
+  retry(id) {
+    const item = this.#items.find((one) => one.id === id);
+    if (item) this.#wait(item);
+    this.#tell();
+    this.#pump();
+  }
+
+  /** Takes a message back; returns its text. */
+  take(id) {
+    const item = this.#items.find((one) => one.id === id);
+    this.stored(id);
+    return item?.text ?? "";
+  }
+
+  #wait(item) {
+    Object.assign(item, { state: "waiting", since: Date.now() });
+    delete item.reason;
+    delete item.until;
+  }
+
+  #pump() {
+    if (!this.#ready) return;
+    const pause = this.#paused - Date.now();
+    if (pause > 0) {
+      this.#later(pause);
+      return;
+    }
+    let onTheWire = this.#items.filter((item) => item.state === "sent").length;
+    let sent = false;
+    for (const item of this.#items) {
+      if (item.state !== "waiting") continue;
+      if (onTheWire >= AT_ONCE || !this.#token() || !this.#send({ message: item.text, id: item.id })) break;
+      Object.assign(item, { state: "sent", since: Date.now() });
+      delete item.until;
+      onTheWire += 1;
+      sent = true;
+    }
+    if (sent) this.#tell();
+  }
+
+  #token() {
+    const now = Date.now();
+    this.#tokens = Math.min(this.#burst, this.#tokens + ((now - this.#filled) / 1_000) * this.#rate);
+    this.#filled = now;
+    if (this.#tokens < 1) {
+      this.#later(((1 - this.#tokens) / this.#rate) * 1_000);
+      return false;
+    }
+    this.#tokens -= 1;
+    return true;
+  }
+
+  #later(ms) {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#pump(), Math.max(20, ms));
+  }
+
+  #tell() {
+    if (this.#key) this.#keep();
+    this.#changed(this.#items);
+  }
+
+  #keep() {
+    try {
+      if (this.#items.length) sessionStorage.setItem(this.#key, JSON.stringify(this.#items));
+      else sessionStorage.removeItem(this.#key);
+    } catch {
+      /* full or switched off: the page itself still holds them */
+    }
+  }
+}

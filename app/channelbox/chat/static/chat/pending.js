@@ -1,0 +1,84 @@
+/* Shows what the outbox holds, below the timeline: each with a clock, or a reason and what one can do. */
+import { element, icon, say } from "../channelbox/words.js";
+
+const SLOW = 5_000; // ms without an answer before the words say so
+
+export class Pending {
+  #list; #rows = new Map(); #retry; #edit; #items = [];
+
+  /** retry(id) and edit(id): what the buttons of a failed message do. */
+  constructor({ list, retry, edit }) {
+    this.#list = list;
+    this.#retry = retry;
+    this.#edit = edit;
+    setInterval(() => this.#items.length && this.show(this.#items), 1_000);
+  }
+
+  show(items) {
+    this.#items = items;
+    const ids = new Set(items.map(({ id }) => id));
+    for (const [id, row] of this.#rows) {
+      if (ids.has(id)) continue;
+      row.remove();
+      this.#rows.delete(id);
+    }
+    for (const item of items) {
+      let row = this.#rows.get(item.id);
+      if (!row) {
+        row = this.#row(item);
+        this.#rows.set(item.id, row);
+        this.#list.append(row);
+      }
+      const words = status(item);
+      const line = row.querySelector(".pending-words");
+      if (line.textContent !== words) line.textContent = words;
+      if (row.dataset.state === item.state) continue;
+      const failed = item.state === "failed";
+      row.dataset.state = item.state;
+      row.querySelector(".pending-status > svg").replaceWith(icon(failed ? "alert" : "clock"));
+      row.querySelector(".pending-ways").hidden = !failed;
+    }
+    this.#list.hidden = !items.length;
+  }
+
+  #row({ id, text }) {
+    const row = element("div", "pending");
+    row.dataset.id = id;
+    const body = element("p", "text", text);
+    body.dir = "auto";
+    const line = element("div", "pending-status");
+    const ways = element("span", "pending-ways");
+    ways.hidden = true;
+    ways.append(
+      button(say("retry"), () => this.#retry(id)),
+      button(say("edit"), () => this.#edit(id)),
+    );
+    line.append(icon("clock"), element("span", "pending-words"), ways);
+    row.append(body, line);
+    return row;
+  }
+}
+
+function button(label, act) {
+  const made = element("button", "button small", label);
+  made.type = "button";
+  made.addEventListener("click", act);
+  return made;
+}
+
+function status({ state, since, until, code, reason }) {
+  const now = Date.now();
+  if (state === "failed") return say("failed", { reason: reasonFor(code, reason) });
+  if (until > now) return say("later", { s: Math.ceil((until - now) / 1_000) });
+  if (state === "waiting") return say("waiting");
+  return now - since > SLOW ? say("slow") : say("sending");
+}
+
+/** Our own words for an error code, or the server's where it knows one that we do not. */
+function reasonFor(code, sentence) {
+  try {
+    return say(`code_${code}`);
+  } catch {
+    return sentence || code;
+  }
+}

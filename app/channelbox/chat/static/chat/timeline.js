@@ -1,0 +1,259 @@
+/* The timeline: a window of a few hundred messages on the room's history, live at its lower end.
+
+   When the window's end was cut off, because somebody reads far above, it is "detached": what comes is counted, and
+   scrolling down loads it over HTTP until the end is the newest again. */
+import { element, say } from "../channelbox/words.js";
+import { dayNumber } from "../channelbox/times.js";
+import { nameDay, render } from "./message.js";
+import { PAGE } from "./history.js";
+
+const KEEP = 300; // messages while the newest is in sight
+const MOST = 600; // messages ever
+const NEAR = 60; // px from the end that count as being there
+const EARLY = 600; // px before an end at which more is loaded
+
+export class Timeline {
+  #scroller; #log; #top; #pill; #load; #you = "";
+  #items = []; #newest = 0; #complete = false; #welcomed = false; #unseen = 0; #stick = true;
+  #loading = false; #failed = false; #today = dayNumber(new Date());
+
+  /** scroller, log, top, pill: elements. load(range): history.load. */
+  constructor({ scroller, log, top, pill, load }) {
+    this.#scroller = scroller;
+    this.#log = log;
+    this.#top = top;
+    this.#pill = pill;
+    this.#load = load;
+    scroller.addEventListener("scroll", () => this.#scrolled(), { passive: true });
+    pill.addEventListener("click", () => this.toNewest());
+    // The composer grows, the keyboard of a phone comes up, pending messages come: the end stays in sight.
+    const watch = new ResizeObserver(() => this.#stick && this.#toEnd());
+    for (const part of [scroller, ...scroller.children]) watch.observe(part);
+    this.#showTop();
+  }
+
+  set you(name) {
+    this.#you = name;
+  }
+
+  /** Of the messages in the window, all or none are newer than what was heard. */
+  get #attached() {
+    return (this.#items.at(-1)?.seq ?? 0) === this.#newest;
+  }
+
+  /** Messages from the socket, in order. Returns those that were not known. */
+  hear(messages) {
+    const fresh = messages.filter(({ seq }) => seq > this.#newest);
+    if (!fresh.length) return fresh;
+    const attached = this.#attached;
+    this.#newest = fresh.at(-1).seq;
+    this.#welcomed = true;
+    if (attached && this.#stick) {
+      this.#append(fresh.slice(-KEEP), fresh.length > KEEP);
+      this.#cutTop(KEEP);
+      this.#toEnd();
+    } else {
+      if (attached && this.#items.length + fresh.length <= MOST) this.#append(fresh);
+      this.#unseen += fresh.filter(({ user }) => user !== this.#you).length;
+    }
+    this.#showPill();
+    this.#showTop();
+    return fresh;
+  }
+
+  /** Everything up to this number was heard. */
+  settled(seq) {
+    this.#welcomed = true;
+    this.#complete ||= seq === 0;
+    if (this.#failed) this.#loadOlder();
+    this.#showTop();
+    this.#fill();
+  }
+
+  /** Forgets everything: the numbers went on without us, or began again. */
+  reset() {
+    this.#items = [];
+    this.#newest = 0;
+    this.#complete = false;
+    this.#unseen = 0;
+    this.#stick = true;
+    this.#log.replaceChildren();
+    this.#showPill();
+    this.#showTop();
+  }
+
+  /** Down to the newest, loading it where the window has been cut. */
+  async toNewest() {
+    if (!this.#attached && !this.#loading) {
+      await this.#busy(async () => {
+        const newest = await this.#load({});
+        this.#items = [];
+        this.#log.replaceChildren();
+        this.#complete = newest.length < PAGE;
+        this.#newest = Math.max(this.#newest, newest.at(-1)?.seq ?? 0);
+        this.#append(newest);
+      });
+    }
+    this.#stick = true;
+    this.#toEnd();
+  }
+
+  #scrolled() {
+    const { scrollTop, scrollHeight, clientHeight } = this.#scroller;
+    const below = scrollHeight - scrollTop - clientHeight;
+    this.#stick = below < NEAR && this.#attached;
+    if (this.#stick) this.#unseen = 0;
+    this.#showPill();
+    if (scrollTop < EARLY && !this.#failed) this.#loadOlder();
+    if (below < EARLY && !this.#attached) this.#loadNewer();
+  }
+
+  async #loadOlder() {
+    const first = this.#items[0];
+    if (this.#loading || this.#complete || !this.#welcomed) return;
+    await this.#busy(async () => {
+      const older = await this.#load(first ? { before: first.seq } : {});
+      if (this.#items[0] !== first) return; // the window moved meanwhile
+      this.#complete = older.length < PAGE;
+      this.#newest = Math.max(this.#newest, older.at(-1)?.seq ?? 0);
+      this.#prepend(older);
+      if (!first) this.#toEnd();
+    });
+    this.#fill();
+  }
+
+  async #loadNewer() {
+    const last = this.#items.at(-1);
+    if (this.#loading || !last) return;
+    await this.#busy(async () => {
+      const newer = await this.#load({ after: last.seq });
+      if (this.#items.at(-1) !== last) return;
+      this.#newest = Math.max(this.#newest, newer.at(-1)?.seq ?? 0);
+      this.#append(newer);
+      this.#keepPlace(() => this.#cutTop(MOST));
+    });
+    this.#scrolled();
+  }
+
+  /** Loads older messages until there is something to scroll. */
+  #fill() {
+    const { scrollHeight, clientHeight } = this.#scroller;
+    if (scrollHeight < clientHeight + EARLY / 2 && !this.#failed) this.#loadOlder();
+  }
+
+  async #busy(work) {
+    this.#loading = true;
+    this.#failed = false;
+    this.#showTop();
+    this.#log.setAttribute("aria-live", "off"); // old messages are not news
+    try {
+      await work();
+    } catch {
+      this.#failed = true;
+    } finally {
+      this.#loading = false;
+      this.#showTop();
+      setTimeout(() => this.#log.setAttribute("aria-live", "polite"), 100);
+    }
+  }
+
+  #append(messages, jumped = false) {
+    if (jumped) {
+      this.#items = [];
+      this.#log.replaceChildren();
+      this.#complete = false;
+    }
+    const rows = document.createDocumentFragment();
+    let previous = this.#items.at(-1) ?? null;
+    for (const message of messages) {
+      rows.append(render(message, previous, this.#you));
+      previous = message;
+    }
+    this.#items.push(...messages);
+    if (messages[0]?.seq === 1) this.#complete = true;
+    this.#log.append(rows);
+    this.#renameDays();
+  }
+
+  #prepend(messages) {
+    if (!messages.length) return;
+    this.#keepPlace(() => {
+      const rows = document.createDocumentFragment();
+      let previous = null;
+      for (const message of messages) {
+        rows.append(render(message, previous, this.#you));
+        previous = message;
+      }
+      const next = this.#items[0];
+      if (next) this.#log.firstElementChild.replaceWith(render(next, previous, this.#you));
+      this.#log.prepend(rows);
+      this.#items.unshift(...messages);
+    });
+    // From the other end: out of sight, so nothing moves.
+    while (this.#items.length > MOST) {
+      this.#items.pop();
+      this.#log.lastElementChild.remove();
+    }
+    this.#showPill();
+  }
+
+  #cutTop(most) {
+    const over = this.#items.length - most;
+    if (over <= 0) return;
+    this.#items.splice(0, over);
+    for (let n = 0; n < over; n += 1) this.#log.firstElementChild.remove();
+    this.#log.firstElementChild.replaceWith(render(this.#items[0], null, this.#you));
+    this.#complete = false;
+  }
+
+  /** Changes above what is being read, without moving it. */
+  #keepPlace(change) {
+    const fromEnd = this.#scroller.scrollHeight - this.#scroller.scrollTop;
+    change();
+    this.#showTop();
+    this.#scroller.scrollTop = this.#scroller.scrollHeight - fromEnd;
+  }
+
+  #toEnd() {
+    this.#unseen = 0;
+    this.#scroller.scrollTop = this.#scroller.scrollHeight;
+    this.#showPill();
+  }
+
+  #showPill() {
+    this.#pill.hidden = this.#stick;
+    if (this.#stick) return;
+    const words = this.#unseen ? say("new_messages", { n: this.#unseen }) : say("newest");
+    const label = this.#pill.querySelector("span");
+    if (label.textContent !== words) label.textContent = words;
+    this.#pill.classList.toggle("main", this.#unseen > 0);
+  }
+
+  #showTop() {
+    const words = this.#failed
+      ? say("load_failed")
+      : this.#loading || !this.#welcomed
+        ? say("loading")
+        : !this.#complete
+          ? ""
+          : this.#items.length
+            ? say("beginning")
+            : say("empty");
+    this.#top.classList.toggle("empty", this.#complete && !this.#items.length);
+    if (this.#top.dataset.words === words) return;
+    this.#top.dataset.words = words;
+    this.#top.replaceChildren(element("p", "", words));
+    if (!this.#failed) return;
+    const again = element("button", "button small", say("try_again"));
+    again.type = "button";
+    again.addEventListener("click", () => this.#loadOlder());
+    this.#top.append(again);
+  }
+
+  #renameDays() {
+    const today = dayNumber(new Date());
+    if (today === this.#today) return;
+    this.#today = today;
+    for (const words of this.#log.querySelectorAll("[data-day]")) nameDay(words);
+  }
+}

@@ -1,0 +1,91 @@
+/* The connection, always in sight: a dot and a word in the bar, a sentence with what one can do where it is needed. */
+import { element, icon, page, say } from "./words.js";
+import { Close } from "./socket.js";
+
+const PATIENCE = 1_000; // ms before a sentence joins the word: most interruptions are over by then
+
+const REASONS = { [Close.RESTART]: "why_restart", [Close.TRY_LATER]: "why_later", [Close.ROOM_FULL]: "why_full", [Close.TOO_FAST]: "why_too_fast" };
+
+export class State {
+  #word; #spoken; #notice; #now; #name = ""; #until = 0; #ticking = 0; #later = 0;
+
+  /** notice: the element that holds the sentence; now(): connect at once. */
+  constructor({ notice, now }) {
+    this.#word = document.querySelector(".state-word");
+    this.#spoken = document.querySelector(".state-spoken");
+    this.#notice = notice;
+    this.#now = now;
+  }
+
+  get name() {
+    return this.#name;
+  }
+
+  /** What a Socket reports. "open" is no state yet for people: the welcome is. */
+  socket({ name, code, until }) {
+    if (name === "waiting") this.#waiting(code, until);
+    else if (name === "final") this.#final(code);
+    else if (this.#name === "") this.show("connecting");
+    else if (this.#name !== "connecting") this.show("reconnecting", say("reconnecting_now"));
+  }
+
+  /** One of the states: connecting, connected, catching_up, reconnecting, full, signed_out, not_allowed. */
+  show(name, word = say(name)) {
+    clearInterval(this.#ticking);
+    this.#word.textContent = word;
+    if (name !== this.#name) this.#spoken.textContent = name === "reconnecting" ? say("reconnecting_now") : word;
+    this.#name = document.body.dataset.state = name;
+    if (name === "connected") {
+      clearTimeout(this.#later);
+      this.#later = 0;
+      this.#notice.hidden = true;
+    }
+  }
+
+  #waiting(code, until) {
+    this.#until = until;
+    const full = code === Close.ROOM_FULL;
+    const tick = () => {
+      const s = Math.max(0, Math.ceil((this.#until - Date.now()) / 1_000));
+      this.#word.textContent = full ? say("full") : say("reconnecting", { s });
+    };
+    this.show(full ? "full" : "reconnecting", "");
+    tick();
+    this.#ticking = setInterval(tick, 250);
+    const key = REASONS[code] ?? "why_lost";
+    const tell = () => this.#tell("warn", say(key), [[say("now"), this.#now]]);
+    if (key === "why_full" || key === "why_too_fast" || !this.#notice.hidden) tell();
+    else if (!this.#later) this.#later = setTimeout(tell, PATIENCE);
+  }
+
+  #final(code) {
+    if (code === Close.SIGN_IN) {
+      this.show("signed_out");
+      this.#tell("bad", say("why_signed_out"), [[say("sign_in"), page.login]]);
+    } else {
+      this.show("not_allowed");
+      const ways = page.rooms ? [[say("other_rooms"), page.rooms]] : [];
+      this.#tell("bad", say("why_not_allowed"), [[say("try_again"), this.#now], ...ways]);
+    }
+  }
+
+  #tell(kind, sentence, ways) {
+    clearTimeout(this.#later);
+    this.#notice.className = `notice ${kind}`;
+    const held = this.#notice.contains(document.activeElement);
+    this.#notice.replaceChildren(icon("alert"), element("p", "", sentence), ...ways.map(way));
+    this.#notice.hidden = false;
+    if (held) this.#notice.querySelector(".button")?.focus();
+  }
+}
+
+function way([label, goes]) {
+  const link = typeof goes === "string";
+  const made = element(link ? "a" : "button", "button small", label);
+  if (link) made.href = goes;
+  else {
+    made.type = "button";
+    made.addEventListener("click", goes);
+  }
+  return made;
+}
