@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from channelbox.console import check, first_password, manage, migrate, user, web, worker
+from channelbox.console import check, first_password, manage, migrate, status, user, web, worker
 from channelbox.console.privileges import become_service
 from channelbox.console.problem import explain
 
@@ -63,7 +63,14 @@ WITHOUT_APPLIANCE = {"run"}
 # What production refuses to start with wrong settings.
 GUARDED = {"web", "worker", "migrate"}
 
-VERBS: list[Callable[..., None]] = [web.web, worker.worker, migrate.migrate, check.check, first_password.first_password]
+VERBS: list[Callable[..., None]] = [
+    status.status,
+    check.check,
+    first_password.first_password,
+    migrate.migrate,
+    web.web,
+    worker.worker,
+]
 
 for verb in VERBS:
     app.command()(verb)
