@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-from typing import Self
 
 from redis.exceptions import RedisError
 
@@ -39,13 +38,13 @@ class Board:
         self._newest: bytes | None = None
         self._welcome: tuple[float, asyncio.Future[bytes]] | None = None
 
-    @classmethod
-    def current(cls) -> Self:
+    @staticmethod
+    def current() -> "Board":
         """The board of the running event loop."""
         shared = Bus.current().shared
-        if cls not in shared:
-            shared[cls] = cls()
-        return shared[cls]
+        if Board not in shared:
+            shared[Board] = Board()
+        return shared[Board]
 
     # --- Coming and going
 

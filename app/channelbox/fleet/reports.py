@@ -97,14 +97,14 @@ async def read_fleet() -> Fleet:
         reports, forgotten = [], []
         for process, entry in found.items():
             stamp, _, data = entry.partition(b" ")
-            age = max(0.0, now - float(stamp))
-            if age > _FORGET:
-                forgotten.append(process)
-            elif age <= DEAD:
-                try:
+            try:
+                age = max(0.0, now - float(stamp))
+                if age > _FORGET:
+                    forgotten.append(process)
+                elif age <= DEAD:
                     reports.append(Report.unpack(data, round(age, 2)))
-                except (ValueError, TypeError) as error:
-                    logger.debug("Not a report, from %s: %s", process.decode(errors="replace"), error)
+            except (ValueError, TypeError) as error:
+                logger.debug("Not a report, from %s: %s", process.decode(errors="replace"), error)
         if forgotten:
             await client.hdel(name, *forgotten)
     return Fleet(now, reports)
