@@ -4,56 +4,53 @@ from django.http import HttpRequest, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
+from channelbox.chat import events, rights
 from channelbox.chat.models import Event, Room
-from channelbox.chat.views import known, may_enter
+from channelbox.realtime.codes import Code, Refused
 
 PAGE = 50
 PAGE_MAX = 200
+STATUS = {Code.SIGN_IN: 401, Code.INVALID: 400}
 
 
 @never_cache
 @require_safe
 def history(request: HttpRequest, room_name: str) -> JsonResponse:
-    """``?before=<seq>`` or ``?after=<seq>``, ``&limit=`` (50, at most 200): ``{"messages": [...]}``, oldest first."""
-    if not known(request):
-        return _error(401, "sign_in", "Sign in first")
-    room = Room.objects.filter(name=room_name).first()
-    if room is None or not may_enter(request, room):
-        return _error(403, "not_allowed", "You may not enter this room")
+    """``?before=<seq>``, ``?after=<seq>``, ``?limit=`` (50, at most 200): ``{"messages": [...]}``, oldest first.
+
+    Without `before` and `after`: the newest. The messages are those of the socket. Errors are the socket's too, as
+    ``{"error": "...", "code": "..."}``: 401 sign_in, 403 not_allowed, 400 invalid.
+    """
     try:
-        before, after, limit = (_number(request, name) for name in ("before", "after", "limit"))
-    except ValueError:
-        return _error(400, "invalid", "before, after and limit are whole numbers above zero")
+        room = _room(rights.person_of(request.user, request.session), room_name)
+        found = _read(room, *(_number(request, name) for name in ("before", "after", "limit")))
+    except Refused as refused:
+        return JsonResponse(refused.frame, status=STATUS.get(refused.code, 403))
+    return JsonResponse({"messages": [events.content(event) for event in found]})
+
+
+def _room(person: rights.Person, name: str) -> Room:
+    room = rights.open_to(person).filter(name=name).first()
+    if room is None:
+        raise Refused(Code.NOT_ALLOWED, f"There is no room {name} for you.")
+    return room
+
+
+def _read(room: Room, before: int | None, after: int | None, limit: int | None) -> list[Event]:
     limit = min(limit or PAGE, PAGE_MAX)
-    events = Event.objects.filter(room=room, kind="message")
+    found = Event.objects.filter(room=room, kind="message")
     if before is not None:
-        events = events.filter(seq__lt=before)
+        found = found.filter(seq__lt=before)
     if after is not None:
-        found = list(events.filter(seq__gt=after).order_by("seq")[:limit])
-    else:
-        found = list(events.order_by("-seq")[:limit])[::-1]
-    return JsonResponse({"messages": [_frame(event) for event in found]})
+        return list(found.filter(seq__gt=after).order_by("seq")[:limit])
+    return list(found.order_by("-seq")[:limit])[::-1]
 
 
 def _number(request: HttpRequest, name: str) -> int | None:
-    if name not in request.GET:
+    word = request.GET.get(name)
+    if word is None:
         return None
-    value = int(request.GET[name])
-    if not 0 <= value < 2**63:
-        raise ValueError
-    return value
-
-
-def _error(status: int, code: str, sentence: str) -> JsonResponse:
-    return JsonResponse({"error": sentence, "code": code}, status=status)
-
-
-def _frame(event: Event) -> dict[str, object]:
-    return {
-        "type": event.kind,
-        "seq": event.seq,
-        "id": event.client_id,
-        "user": event.name,
-        "message": event.text,
-        "at": event.at.isoformat().replace("+00:00", "Z"),
-    }
+    # As in the socket's ?after=: digits that fit into the database's numbers.
+    if not (word.isascii() and word.isdigit() and len(word) < 19):
+        raise Refused(Code.INVALID, f"{name} is a whole number.")
+    return int(word)

@@ -1,4 +1,4 @@
-"""The words that the dashboard's scripts show: handed to them by the page, so that they are translated like any other."""
+"""The words that the dashboard's scripts show: handed to them by the page, so that they are translated."""
 
 from django.utils.translation import gettext as _
 

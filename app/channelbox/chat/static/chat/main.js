@@ -64,16 +64,11 @@ const frames = {
     limits = frame.limits;
     composer.limit = limits.message;
     outbox.open(`channelbox:pending:${frame.guest ? "guest" : "user"}:${you}:${page.room}`);
-    if (last !== null && (!frame.resumed || frame.seq < last)) {
-      // The server does not know where we were, or the room began again.
+    if (last !== null && !frame.resumed) {
+      // Too much was missed to be sent again, or the room began anew; what is older loads on scrolling up.
       flush();
       timeline.reset();
-      const again = frame.resumed;
       last = null;
-      if (again) {
-        socket.connect();
-        return;
-      }
     }
     if (last !== null && frame.seq > last) state.show("catching_up", say("catching_up", { n: frame.seq - last }));
     last ??= frame.seq;
@@ -84,7 +79,7 @@ const frames = {
     flushing ||= setTimeout(flush, FLUSH);
   },
   gap(frame) {
-    // More was missed than is sent again: the timeline begins anew, and what is older loads on scrolling up.
+    // These are not sent again: the timeline begins anew behind them.
     flush();
     timeline.reset();
     last = Math.max(last, frame.to);
