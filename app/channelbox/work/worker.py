@@ -49,6 +49,16 @@ class Worker:
         self._starting = set(self.channels)
         self._moved: dict[str, float] = {}
 
+    @property
+    def ready(self) -> bool:
+        """Whether every consumer is ready and every queue has answered once."""
+        return not self._starting
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it has been told to stop."""
+        return self._stopping.is_set()
+
     def run(self) -> None:
         """Works until it is told to stop."""
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -59,22 +69,30 @@ class Worker:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
-        async with lifespan(self.application, channels=self.channels):
-            heart = asyncio.create_task(self._beat(watchdog_seconds()))
-            try:
-                async with asyncio.TaskGroup() as group:
-                    self._lines = {name: group.create_task(self._work(name)) for name in self.channels}
-            finally:
-                heart.cancel()
+        try:
+            async with lifespan(self.application, channels=self.channels):
+                await self._serve()
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
         logger.info("Stopped.")
+
+    async def _serve(self) -> None:
+        heart = asyncio.create_task(self._beat(watchdog_seconds()))
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._lines = {name: group.create_task(self._work(name)) for name in self.channels}
+        finally:
+            heart.cancel()
 
     def stop(self) -> None:
         """Ends the work after the batch in hand. The second call ends it at once."""
-        if self._stopping.is_set():
+        if self.stopping:
             for line in self._lines.values():
                 line.cancel()
             return
         notify("STOPPING=1")
+        counters.draining = True
         logger.info("Stopping after what is in hand.")
         self._stopping.set()
         # An answer on its way may hold messages, so waiting for it is ended only when it does not come.
@@ -94,7 +112,7 @@ class Worker:
         try:
             if ready := getattr(consumer, "ready", None):
                 await self._persist(channel, f"The consumer of {channel} is not ready", ready)
-            while not self._stopping.is_set():
+            while not self.stopping:
                 messages = await self._persist(
                     channel,
                     f"The queue of {channel} does not answer",
@@ -122,7 +140,7 @@ class Worker:
     async def _persist(self, channel: str, trouble: str, attempt: Callable[[], Awaitable[T]]) -> T | None:
         """Tries until it succeeds, or until the worker stops: then None. Says when trouble begins and when it ends."""
         since, failures = time.monotonic(), 0
-        while not self._stopping.is_set():
+        while not self.stopping:
             self._moved[channel] = time.monotonic()
             try:
                 result = await attempt()
@@ -150,9 +168,9 @@ class Worker:
     # --- What systemd is told
 
     def _started(self, channel: str) -> None:
-        if channel in self._starting and not self._stopping.is_set():
+        if channel in self._starting and not self.stopping:
             self._starting.remove(channel)
-            if not self._starting:
+            if self.ready:
                 logger.info("Working on %s.", ", ".join(self.channels))
                 notify("READY=1\n" + self._status())
 

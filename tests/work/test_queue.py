@@ -1,0 +1,218 @@
+"""The work layer: each message to one worker, full is told, late is dropped."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import msgpack
+import pytest
+from channels.exceptions import ChannelFull
+from redis.exceptions import RedisError
+from tests.servers import RedisServer
+
+from channelbox.realtime import keys
+from channelbox.realtime.bus import Bus
+from channelbox.realtime.counters import counters
+from channelbox.work.queue import WorkLayer
+
+JOBS = "jobs"
+
+
+@pytest.fixture(autouse=True)
+async def _connections() -> AsyncIterator[None]:
+    yield
+    await Bus.current().stop()
+
+
+def numbered(count: int, start: int = 0) -> list[dict[str, object]]:
+    return [{"type": "job", "n": n} for n in range(start, start + count)]
+
+
+async def test_a_message_comes_out_as_it_went_in() -> None:
+    layer = WorkLayer()
+    message = {
+        "type": "job",
+        "text": "grüße \x00 🙂",
+        "bytes": b"\xff\x00",
+        "list": [1, 2.5, None, True],
+        "map": {"a": 1},
+    }
+    await layer.send(JOBS, message)
+    assert await layer.receive(JOBS) == message
+
+
+async def test_receive_waits_for_a_message() -> None:
+    layer = WorkLayer()
+    waiting = asyncio.create_task(layer.receive(JOBS))
+    await asyncio.sleep(0)
+    await layer.send(JOBS, {"type": "job"})
+    assert await asyncio.wait_for(waiting, 2) == {"type": "job"}
+
+
+async def test_messages_keep_their_order_and_channels_do_not_mix() -> None:
+    layer = WorkLayer()
+    await layer.send_many(JOBS, numbered(5))
+    await layer.send("other", {"type": "other"})
+    await layer.send(JOBS, {"type": "job", "n": 5})
+    assert await layer.receive_many(JOBS, 100, 1) == numbered(6)
+    assert await layer.receive_many("other", 100, 1) == [{"type": "other"}]
+
+
+async def test_receive_many_takes_no_more_than_it_is_asked_for_and_returns_empty_handed() -> None:
+    layer = WorkLayer()
+    await layer.send_many(JOBS, numbered(5))
+    assert await layer.receive_many(JOBS, 3, 1) == numbered(3)
+    assert await layer.length(JOBS) == 2
+    assert await layer.receive_many(JOBS, 3, 1) == numbered(2, 3)
+    assert await layer.receive_many(JOBS, 3, 0.05) == []
+
+
+async def test_each_message_goes_to_exactly_one_of_several_workers() -> None:
+    layer = WorkLayer(capacity=3000)
+    received: list[int] = []
+
+    async def work() -> None:
+        while len(received) < 3000:
+            received.extend(message["n"] for message in await layer.receive_many(JOBS, 7, 0.2))
+
+    workers = [asyncio.create_task(work()) for _ in range(4)]
+    for start in range(0, 3000, 10):
+        await layer.send_many(JOBS, numbered(10, start))
+    await asyncio.wait_for(asyncio.gather(*workers), 30)
+    assert sorted(received) == list(range(3000))
+
+
+async def test_a_full_channel_refuses_and_keeps_what_it_has() -> None:
+    layer = WorkLayer(capacity=3)
+    await layer.send_many(JOBS, numbered(3))
+    with pytest.raises(ChannelFull):
+        await layer.send(JOBS, {"type": "job", "n": 3})
+    await layer.send("other", {"type": "other"})
+    assert await layer.receive_many(JOBS, 10, 1) == numbered(3)
+
+
+async def test_send_many_is_all_or_nothing() -> None:
+    layer = WorkLayer(capacity=3)
+    await layer.send(JOBS, {"type": "job"})
+    with pytest.raises(ChannelFull):
+        await layer.send_many(JOBS, numbered(3))
+    assert await layer.length(JOBS) == 1
+    with pytest.raises(ChannelFull):
+        await layer.send_many("other", numbered(4))
+    assert await layer.length("other") == 0
+    await layer.send_many(JOBS, [])
+    assert await layer.length(JOBS) == 1
+
+
+async def test_channels_may_have_a_capacity_of_their_own() -> None:
+    layer = WorkLayer(capacity=1, channel_capacity={"jobs*": 2})
+    await layer.send_many(JOBS, numbered(2))
+    with pytest.raises(ChannelFull):
+        await layer.send_many("other", numbered(2))
+
+
+async def test_the_late_are_dropped_and_counted() -> None:
+    layer = WorkLayer(expiry=0.05)
+    before = counters.expired
+    await layer.send_many(JOBS, numbered(2))
+    await asyncio.sleep(0.06)
+    await layer.send(JOBS, {"type": "job", "n": 2})
+    assert await layer.receive_many(JOBS, 10, 1) == [{"type": "job", "n": 2}]
+    assert counters.expired == before + 2
+
+
+async def test_the_late_make_room_for_the_new() -> None:
+    layer = WorkLayer(capacity=3, expiry=0.05)
+    before = counters.expired
+    await layer.send_many(JOBS, numbered(3))
+    await asyncio.sleep(0.06)
+    await layer.send_many(JOBS, numbered(2, 3))
+    assert await layer.length(JOBS) == 3
+    assert counters.expired == before + 2
+
+
+async def test_a_queue_that_nobody_reads_goes_away(redis_server: RedisServer) -> None:
+    await WorkLayer(expiry=3).send(JOBS, {"type": "job"})
+    with redis_server.client() as client:
+        assert 3_000 < client.pttl(keys.queue(JOBS)) <= 63_000
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [b"", b"x", b"99999999999990", b"9999999999999\xc1", b"9999999999999" + msgpack.packb([1]), b"\x00" * 40],
+)
+async def test_garbage_is_dropped_and_what_is_behind_it_comes_out(garbage: bytes, redis_server: RedisServer) -> None:
+    layer = WorkLayer()
+    with redis_server.client() as client:
+        client.rpush(keys.queue(JOBS), garbage)
+    await layer.send(JOBS, {"type": "job"})
+    assert await asyncio.wait_for(layer.receive(JOBS), 2) == {"type": "job"}
+
+
+async def test_garbage_makes_room_in_a_full_channel(redis_server: RedisServer) -> None:
+    with redis_server.client() as client:
+        client.rpush(keys.queue(JOBS), "x", "", "garbage")
+    await WorkLayer(capacity=1).send(JOBS, {"type": "job"})
+
+
+@pytest.mark.parametrize("name", ["", "ü", "a b", "a" * 100, 7])
+async def test_a_name_that_is_none_is_refused(name: str) -> None:
+    with pytest.raises(TypeError):
+        await WorkLayer().send(name, {"type": "job"})
+    with pytest.raises(TypeError):
+        await WorkLayer().receive(name)
+
+
+async def test_a_message_that_cannot_be_packed_is_the_senders_error() -> None:
+    with pytest.raises(TypeError):
+        await WorkLayer().send(JOBS, {"type": object()})
+
+
+async def test_flush_empties_the_queues_and_nothing_else(redis_server: RedisServer) -> None:
+    layer = WorkLayer()
+    await layer.send_many(JOBS, numbered(3))
+    with redis_server.client() as client:
+        client.set("else", 1)
+        await layer.flush()
+        assert client.keys() == [b"else"]
+
+
+async def test_several_hosts_share_the_channels(new_redis: Callable[..., RedisServer]) -> None:
+    servers = [new_redis(), new_redis()]
+    layer = WorkLayer([server.url for server in servers])
+    names = [f"jobs{n}" for n in range(20)]
+    for name in names:
+        await layer.send(name, {"type": name})
+    used = []
+    for server in servers:
+        with server.client() as client:
+            used.append(client.dbsize())
+    assert sum(used) == 20
+    assert all(used)
+    assert [await layer.receive(name) for name in names] == [{"type": name} for name in names]
+    await layer.send(JOBS, {"type": "job"})
+    await layer.flush()
+    assert await layer.length(JOBS) == 0
+    await Bus.current([server.url for server in servers]).stop()
+
+
+async def test_a_redis_without_memory_is_a_full_channel(new_redis: Callable[..., RedisServer]) -> None:
+    server = new_redis("--maxmemory", "100kb", "--maxmemory-policy", "noeviction")
+    layer = WorkLayer([server.url])
+    with pytest.raises(ChannelFull):
+        await layer.send(JOBS, {"type": "job"})
+    await Bus.current([server.url]).stop()
+
+
+async def test_a_lost_redis_raises_and_a_new_one_is_used(new_redis: Callable[..., RedisServer]) -> None:
+    server = new_redis()
+    layer = WorkLayer([server.url])
+    await layer.send(JOBS, {"type": "job"})
+    server.kill()
+    with pytest.raises((RedisError, OSError)):
+        await layer.send(JOBS, {"type": "job"})
+    with pytest.raises((RedisError, OSError)):
+        await layer.receive_many(JOBS, 1, 1)
+    server.start()
+    await layer.send(JOBS, {"type": "job"})
+    assert await layer.receive(JOBS) == {"type": "job"}
+    await Bus.current([server.url]).stop()

@@ -1,0 +1,300 @@
+"""The worker: in order, one batch at a time, and nothing lost behind a failure."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from channels.consumer import AsyncConsumer
+from channels.routing import ChannelNameRouter, ProtocolTypeRouter
+from tests.servers import RedisServer
+from tests.waiting import until
+
+from channelbox.realtime import keys
+from channelbox.realtime.bus import Bus
+from channelbox.realtime.counters import counters
+from channelbox.work import worker as module
+from channelbox.work.queue import WorkLayer
+from channelbox.work.worker import Worker, consumer_class
+
+
+@pytest.fixture(autouse=True)
+async def _connections() -> AsyncIterator[None]:
+    yield
+    await Bus.current().stop()
+
+
+class Notes:
+    """What a consumer was given, and a way to wait until there is enough."""
+
+    def __init__(self) -> None:
+        self.taken: list[Any] = []
+        self._more = asyncio.Condition()
+
+    async def put(self, item: Any) -> None:
+        async with self._more:
+            self.taken.append(item)
+            self._more.notify_all()
+
+    async def until(self, count: int) -> list[Any]:
+        async with asyncio.timeout(15), self._more:
+            await self._more.wait_for(lambda: len(self.taken) >= count)
+        return self.taken
+
+
+@asynccontextmanager
+async def working(consumers: dict[str, type[AsyncConsumer]], layer: WorkLayer | None = None) -> AsyncIterator[Worker]:
+    application = ChannelNameRouter({name: consumer.as_asgi() for name, consumer in consumers.items()})
+    worker = Worker(application, list(consumers), layer or WorkLayer())
+    task = asyncio.create_task(worker.serve())
+    try:
+        yield worker
+    finally:
+        if not worker.stopping:
+            worker.stop()
+        await asyncio.wait_for(task, 10)
+
+
+def single(notes: Notes) -> type[AsyncConsumer]:
+    class Single(AsyncConsumer):
+        channel_layer_alias = "none"
+
+        async def job(self, message: dict[str, Any]) -> None:
+            await notes.put(message["n"])
+            if message.get("raise"):
+                raise ValueError("no good")
+
+    return Single
+
+
+def batching(notes: Notes, gate: asyncio.Event | None = None) -> type[AsyncConsumer]:
+    class Batching(AsyncConsumer):
+        channel_layer_alias = "none"
+        batch = True
+
+        async def dispatch(self, message: dict[str, Any]) -> None:
+            if gate is not None:
+                await gate.wait()
+            await notes.put(message)
+            if any(each.get("raise") for each in message["messages"]):
+                raise ValueError("no good")
+
+    return Batching
+
+
+async def test_messages_are_handled_one_by_one_in_their_order() -> None:
+    notes, layer = Notes(), WorkLayer()
+    async with working({"jobs": single(notes)}):
+        await layer.send_many("jobs", [{"type": "job", "n": n} for n in range(20)])
+        assert await notes.until(20) == list(range(20))
+
+
+async def test_a_batch_consumer_gets_all_that_waits_at_once() -> None:
+    notes, layer, gate = Notes(), WorkLayer(), asyncio.Event()
+    before = counters.handled
+    async with working({"jobs": batching(notes, gate)}):
+        await layer.send("jobs", {"type": "job", "n": 0})
+
+        async def taken() -> bool:
+            return await layer.length("jobs") == 0
+
+        await until(taken)
+        await layer.send_many("jobs", [{"type": "job", "n": n} for n in range(1, 251)])
+        gate.set()
+        batches = await notes.until(3)
+    assert [len(batch["messages"]) for batch in batches] == [1, 200, 50]
+    assert {(batch["type"], batch["channel"]) for batch in batches} == {("batch", "jobs")}
+    assert [each["n"] for batch in batches for each in batch["messages"]] == list(range(251))
+    assert counters.handled == before + 251
+
+
+async def test_nothing_is_taken_while_something_is_in_hand() -> None:
+    notes, layer, gate = Notes(), WorkLayer(), asyncio.Event()
+
+    class Slow(single(notes)):  # type: ignore[misc]
+        async def job(self, message: dict[str, Any]) -> None:
+            await super().job(message)
+            await gate.wait()
+
+    async with working({"jobs": Slow}):
+        await layer.send_many("jobs", [{"type": "job", "n": n} for n in range(5)])
+        await notes.until(1)
+        assert await layer.length("jobs") == 4
+        gate.set()
+        await notes.until(5)
+
+
+async def test_a_raising_handler_loses_nothing_behind_it(caplog: pytest.LogCaptureFixture) -> None:
+    notes, layer = Notes(), WorkLayer()
+    async with working({"jobs": single(notes), "batches": batching(notes)}):
+        await layer.send_many("jobs", [{"type": "job", "n": n, "raise": n % 3 == 0} for n in range(10)])
+        assert await notes.until(10) == list(range(10))
+        await layer.send("batches", {"type": "job", "raise": True})
+        await notes.until(11)
+        await layer.send("batches", {"type": "job"})
+        assert (await notes.until(12))[-1]["messages"] == [{"type": "job"}]
+    failures = [record for record in caplog.records if record.exc_info]
+    assert len(failures) == 5
+
+
+async def test_what_has_no_type_or_is_garbage_kills_nothing(redis_server: RedisServer) -> None:
+    notes, layer = Notes(), WorkLayer()
+    async with working({"jobs": single(notes)}):
+        with redis_server.client() as client:
+            client.rpush(keys.queue("jobs"), b"garbage", b"9999999999999\xc1")
+        await layer.send_many("jobs", [{"n": 1}, {"type": None}, {"type": 5}, {"type": "unheard.of"}, {"type": "_x"}])
+        await layer.send("jobs", {"type": "job", "n": 2})
+        assert await notes.until(1) == [2]
+
+
+async def test_a_slow_channel_does_not_hold_up_another() -> None:
+    slow, quick, layer, gate = Notes(), Notes(), WorkLayer(), asyncio.Event()
+    async with working({"slow": batching(slow, gate), "quick": single(quick)}):
+        await layer.send("slow", {"type": "job"})
+        await layer.send_many("quick", [{"type": "job", "n": n} for n in range(10)])
+        await quick.until(10)
+        assert slow.taken == []
+        gate.set()
+        await slow.until(1)
+
+
+async def test_a_stop_waits_for_what_is_in_hand_and_leaves_the_rest() -> None:
+    notes, layer, gate = Notes(), WorkLayer(), asyncio.Event()
+
+    class Slow(single(notes)):  # type: ignore[misc]
+        async def job(self, message: dict[str, Any]) -> None:
+            await super().job(message)
+            await gate.wait()
+            await notes.put("finished")
+
+    async with working({"jobs": Slow}) as worker:
+        await layer.send_many("jobs", [{"type": "job", "n": n} for n in range(3)])
+        await notes.until(1)
+        worker.stop()
+        gate.set()
+    assert notes.taken == [0, "finished"]
+    assert await layer.length("jobs") == 2
+
+
+async def test_an_idle_worker_stops_within_two_seconds() -> None:
+    async with working({"jobs": single(Notes())}) as worker:
+        await until(lambda: worker.ready)
+        worker.stop()
+        began = asyncio.get_running_loop().time()
+    assert asyncio.get_running_loop().time() - began < 2
+
+
+async def test_a_lost_redis_is_waited_for_and_told_twice_in_all(
+    new_redis: Callable[..., RedisServer], caplog: pytest.LogCaptureFixture
+) -> None:
+    server = new_redis()
+    notes, layer = Notes(), WorkLayer([server.url])
+    caplog.set_level(logging.INFO, "channelbox.work")
+    async with working({"jobs": single(notes)}, layer):
+        await layer.send("jobs", {"type": "job", "n": 1})
+        await notes.until(1)
+        server.kill()
+        await asyncio.sleep(3)
+        server.start()
+        await layer.send("jobs", {"type": "job", "n": 2})
+        assert await notes.until(2) == [1, 2]
+    told = [record.getMessage() for record in caplog.records if "does not answer" in record.getMessage()]
+    assert len(told) == 2
+    assert "trying until it does" in told[0]
+    assert "over after" in told[1]
+    await Bus.current([server.url]).stop()
+
+
+async def test_a_stop_while_redis_is_frozen_does_not_wait_for_it(new_redis: Callable[..., RedisServer]) -> None:
+    server = new_redis()
+    layer = WorkLayer([server.url])
+    async with working({"jobs": single(Notes())}, layer) as worker:
+        await until(lambda: worker.ready)
+        server.freeze()
+        worker.stop()
+        began = asyncio.get_running_loop().time()
+    assert asyncio.get_running_loop().time() - began < 5
+    server.thaw()
+    await Bus.current([server.url]).stop()
+
+
+async def test_a_consumer_that_is_not_ready_is_asked_again_before_its_channel_is_read() -> None:
+    notes, layer = Notes(), WorkLayer()
+    asked = 0
+
+    class Later(single(notes)):  # type: ignore[misc]
+        @classmethod
+        async def ready(cls) -> None:
+            nonlocal asked
+            asked += 1
+            if asked < 3:
+                raise OSError("the database is away")
+
+    await layer.send("jobs", {"type": "job", "n": 1})
+    async with working({"jobs": Later}):
+        await notes.until(1)
+    assert asked == 3
+
+
+async def test_the_application_is_started_before_and_ended_after_the_work() -> None:
+    seen: list[Any] = []
+    notes, layer = Notes(), WorkLayer()
+
+    async def lifespan(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        seen.append(scope["channels"])
+        seen.append((await receive())["type"])
+        await send({"type": "lifespan.startup.complete"})
+        seen.append((await receive())["type"])
+        await send({"type": "lifespan.shutdown.complete"})
+
+    channels = ChannelNameRouter({"jobs": single(notes).as_asgi()})
+    worker = Worker(ProtocolTypeRouter({"channel": channels, "lifespan": lifespan}), ["jobs"], layer)
+    task = asyncio.create_task(worker.serve())
+    await layer.send("jobs", {"type": "job", "n": 1})
+    await notes.until(1)
+    assert seen == [["jobs"], "lifespan.startup"]
+    worker.stop()
+    await asyncio.wait_for(task, 5)
+    assert seen[-1] == "lifespan.shutdown"
+
+
+@pytest.mark.parametrize("failure", ["told", "raised"])
+async def test_an_application_that_cannot_start_ends_the_worker(failure: str) -> None:
+    async def lifespan(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        await receive()
+        if failure == "raised":
+            raise ValueError("no good")
+        await send({"type": "lifespan.startup.failed", "message": "no good"})
+
+    channels = ChannelNameRouter({"jobs": single(Notes()).as_asgi()})
+    worker = Worker(ProtocolTypeRouter({"channel": channels, "lifespan": lifespan}), ["jobs"], WorkLayer())
+    with pytest.raises(RuntimeError, match="no good" if failure == "told" else "startup failed"):
+        await worker.serve()
+
+
+async def test_the_watchdog_hears_nothing_of_a_worker_that_is_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(module, "notify", told.append)
+    monkeypatch.setattr(module, "watchdog_seconds", lambda: 0.05)
+    monkeypatch.setattr(module, "PATIENCE", 0.3)
+    monkeypatch.setattr(module, "WAIT_SECONDS", 0.1)
+    notes, layer, gate = Notes(), WorkLayer(), asyncio.Event()
+    async with working({"jobs": batching(notes, gate), "idle": single(notes)}):
+        await until(lambda: told.count("WATCHDOG=1") >= 10)
+        assert any(each.startswith("READY=1\n") for each in told)
+        await layer.send("jobs", {"type": "job"})
+        await asyncio.sleep(0.6)
+        before = told.count("WATCHDOG=1")
+        await asyncio.sleep(0.3)
+        assert told.count("WATCHDOG=1") == before
+        gate.set()
+        await until(lambda: told.count("WATCHDOG=1") > before)
+
+
+def test_a_channel_without_a_consumer_is_named_with_those_that_have_one() -> None:
+    application = ProtocolTypeRouter({"channel": ChannelNameRouter({"jobs": single(Notes()).as_asgi()})})
+    assert consumer_class(application, "jobs").__name__ == "Single"  # type: ignore[union-attr]
+    with pytest.raises(LookupError, match=r"'nothing'.*jobs"):
+        consumer_class(application, "nothing")
