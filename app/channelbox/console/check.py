@@ -12,7 +12,7 @@ def check() -> None:
 
     if not settings.PRODUCTION:
         typer.echo("CHANNELBOX_MODE is development; this is what production would say:", err=True)
-    found = checks.run_checks(include_deployment_checks=True, databases=["default"])
+    found = checks.run_checks(include_deployment_checks=True)
     found = sorted((message for message in found if not message.is_silenced()), key=lambda message: -message.level)
     for message in found:
         typer.echo(describe(message), err=True)

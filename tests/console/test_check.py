@@ -1,0 +1,38 @@
+"""`channelbox check` on a real installation."""
+
+from collections.abc import Callable
+
+from tests.servers import RedisServer
+
+from .conftest import Run
+
+
+def test_all_is_well(migrated: Run, redis_server: RedisServer) -> None:
+    answer = migrated("check", CHANNELBOX_REDIS_URL=redis_server.url)
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout == "All is well.\n"
+    assert answer.stderr == ""
+
+
+def test_errors_end_it_with_status_1_and_each_has_its_remedy(run: Run) -> None:
+    answer = run("check", CHANNELBOX_DEBUG="1", CHANNELBOX_ROM_LIMIT="5", CHANNELBOX_REDIS_URL="unix:///nowhere/sock")
+    assert answer.returncode == 1
+    for id in ("E001", "E013", "E014", "E016"):
+        assert f"channelbox.{id}: " in answer.stderr
+    for remedy in ("Remove CHANNELBOX_DEBUG", "Did you mean CHANNELBOX_ROOM_LIMIT?", "Run: channelbox migrate"):
+        assert remedy in answer.stderr
+
+
+def test_a_database_that_cannot_be_opened_is_told(run: Run, redis_server: RedisServer) -> None:
+    answer = run(
+        "check", CHANNELBOX_REDIS_URL=redis_server.url, CHANNELBOX_DATABASE_URL="sqlite:////nowhere/db.sqlite3"
+    )
+    assert answer.returncode == 1
+    assert "channelbox.E015: The database does not answer" in answer.stderr
+
+
+def test_warnings_do_not_fail_it(migrated: Run, new_redis: Callable[..., RedisServer]) -> None:
+    answer = migrated("check", CHANNELBOX_REDIS_URL=new_redis("--maxmemory-policy", "volatile-lru").url)
+    assert answer.returncode == 0
+    assert "channelbox.W005" in answer.stderr
+    assert answer.stdout == "No errors, 1 warnings.\n"
