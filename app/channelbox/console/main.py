@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from channelbox.console import check, first_password, manage, migrate, status, user, web, worker
+from channelbox.console import check, first_password, manage, migrate, run, status, user, web, worker
 from channelbox.console.privileges import become_service
 from channelbox.console.problem import explain
 
@@ -70,6 +70,7 @@ VERBS: list[Callable[..., None]] = [
     migrate.migrate,
     web.web,
     worker.worker,
+    run.run,
 ]
 
 for verb in VERBS:
