@@ -99,7 +99,7 @@ def _digest(kind: str, text: str) -> str:
     return keys.attempts(f"{kind}:{hashlib.sha256(text.encode()).hexdigest()[:32]}")
 
 
-class _Local:
+class Local:
     """The same rules within this process."""
 
     MOST = 10_000
@@ -132,4 +132,4 @@ class _Local:
             self.counts.pop(attempt.name, None)
 
 
-_local = _Local()
+_local = Local()

@@ -9,7 +9,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-PATIENCE = 2.0  # seconds
+PATIENCE = 1.0  # seconds
 
 
 @functools.cache
