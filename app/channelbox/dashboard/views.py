@@ -1,26 +1,47 @@
 """The dashboard's page."""
 
+from urllib.parse import urlencode
+
 from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.urls import reverse
+from django.utils.translation import gettext_lazy as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from channelbox.dashboard import words
 
+# `figure` and `name` are known to the scripts too: static/dashboard/tiles.js and charts.js.
+TILES = (
+    {"figure": "connections", "title": _("Connections")},
+    {"figure": "rooms", "title": _("Rooms in use")},
+    {"figure": "messages_per_s", "title": _("Messages a second")},
+    {"figure": "store_p50_ms", "title": _("Time to store"), "unit": "ms"},
+    {"figure": "queue", "title": _("Queue")},
+)
+CHARTS = (
+    {"name": "connections", "title": _("Connections, by node")},
+    {"name": "messages", "title": _("Messages stored a second, by node")},
+    {"name": "delivered", "title": _("Deliveries a second, by node")},
+    {"name": "store", "title": _("Time to store, ms")},
+    {"name": "queue", "title": _("Messages that wait for a worker")},
+    {"name": "lag", "title": _("Lateness of the slowest process, ms, by node")},
+)
+
 
 @never_cache
 @require_safe
 def live(request: HttpRequest) -> HttpResponseBase:
-    """What runs where and how it is doing. The socket brings the figures; `?wall` is the page for a wall screen."""
+    """What runs where and how it is doing; its socket brings the figures. `?wall` is the page for a wall screen."""
     if not (request.user.is_authenticated or settings.CHANNELBOX_GUESTS):
         return redirect_to_login(request.get_full_path())
     page = {
         "socket": "/ws/dashboard/",
-        "login": f"{reverse(settings.LOGIN_URL)}?next={request.path}",
+        "login": f"{reverse(settings.LOGIN_URL)}?{urlencode({'next': request.get_full_path()})}",
         "words": words.catalogue(),
     }
-    return render(request, "dashboard/live.html", {"page": page, "wall": "wall" in request.GET})
+    context = {"page": page, "wall": "wall" in request.GET, "tiles": TILES, "charts": CHARTS}
+    return render(request, "dashboard/live.html", context)

@@ -1,0 +1,49 @@
+/* The dashboard: joins the connection, the figures, the charts, the table and the age of it all. */
+import { page } from "../channelbox/words.js";
+import { Socket } from "../channelbox/socket.js";
+import { State } from "../channelbox/state.js";
+import { Charts } from "./charts.js";
+import { Freshness } from "./freshness.js";
+import { Processes } from "./processes.js";
+import { Series } from "./series.js";
+import { Tiles } from "./tiles.js";
+import "./wall.js";
+
+const $ = (selector) => document.querySelector(selector);
+const all = document.querySelectorAll(".tile");
+const series = new Series();
+const tiles = new Tiles(document.querySelectorAll(".tiles .tile"));
+const charts = new Charts(document.querySelectorAll(".chart"), series);
+const processes = new Processes({ body: $(".processes tbody"), summary: $(".summary") });
+const freshness = new Freshness($(".dead"));
+const state = new State({ notice: $(".connection"), now: () => socket.connect() });
+let newest = null;
+
+const socket = new Socket({
+  address: () => page.socket,
+  silence: 5_000, // figures come every second
+  changed: (to) => state.socket(to),
+  heard(frame) {
+    if (frame.type === "welcome") {
+      series.begin(frame.series);
+      state.show("connected");
+    } else if (frame.data) {
+      newest = frame.data;
+      freshness.heard(newest.at);
+      series.add(newest);
+      tiles.show(newest.totals);
+      processes.show(newest.processes, newest.at);
+    }
+  },
+});
+
+function show() {
+  freshness.show(all, tiles.ages());
+  if (document.hidden) return;
+  tiles.sparks(series);
+  // The time axis goes on while no figures come: the hole is seen.
+  if (series.at.length) charts.show(newest ? Date.parse(newest.at) / 1_000 + freshness.age : series.at.at(-1));
+}
+
+setInterval(show, 1_000);
+socket.connect();
