@@ -1,0 +1,150 @@
+"""The process's way to and from Redis' pub/sub: one for each event loop, over all hosts."""
+
+import asyncio
+import contextlib
+import logging
+import threading
+import types
+from collections.abc import AsyncIterator, Callable, Hashable, Sequence
+from typing import Any, ClassVar
+
+from redis.asyncio import Redis
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from channelbox.realtime import keys
+from channelbox.realtime.hosts import Host, Hosts
+from channelbox.realtime.link import Handler, Link
+
+logger = logging.getLogger(__name__)
+
+PUBLISH_SECONDS = 5.0
+
+
+@contextlib.asynccontextmanager
+async def _deadline() -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(PUBLISH_SECONDS):
+            yield
+    except TimeoutError:
+        raise RedisTimeoutError(f"Redis did not answer a PUBLISH within {PUBLISH_SECONDS:g} s") from None
+
+
+class Bus:
+    """Confirmed subscriptions, publishing, and the clients of the hosts. Nothing connects before it is used."""
+
+    _all: ClassVar[dict[asyncio.AbstractEventLoop, dict[str, "Bus"]]] = {}
+    _lock: ClassVar[threading.Lock] = threading.Lock()
+
+    def __init__(self, hosts: Sequence[Host] | None = None) -> None:
+        """Use `current()`, except for a bus of one's own. `hosts` as in `Hosts`."""
+        self.hosts = Hosts(hosts)
+        self.shared: dict[Hashable, Any] = {}  # what others keep for as long as this bus
+        self._callbacks: list[Callable[[], None]] = []
+        probe = keys.probe(keys.process_name())
+        self._links = [
+            Link(pool, client, probe, self._restored)
+            for pool, client in zip(self.hosts.pools, self.hosts.clients, strict=True)
+        ]
+
+    @classmethod
+    def current(cls, hosts: Sequence[Host] | None = None) -> "Bus":
+        """The running loop's bus to these hosts (None: those of the settings). Ends with the loop, or by `stop()`."""
+        loop = asyncio.get_running_loop()
+        name = repr(hosts)
+        with cls._lock:
+            if loop not in cls._all:
+                cls._all[loop] = {}
+                cls._end_with(loop)
+            buses = cls._all[loop]
+            if name not in buses:
+                buses[name] = cls(hosts)
+            return buses[name]
+
+    @classmethod
+    def _end_with(cls, loop: asyncio.AbstractEventLoop) -> None:
+        """Stops the loop's buses when it is closed: async_to_sync makes a loop for each call from sync code."""
+        close = loop.close
+
+        def close_with_buses(_: asyncio.AbstractEventLoop) -> None:
+            with cls._lock:
+                buses = cls._all.pop(loop, {})
+            loop.close = close  # type: ignore[method-assign]
+            if buses and not loop.is_closed() and not loop.is_running():
+                loop.run_until_complete(asyncio.gather(*(bus.stop() for bus in buses.values())))
+            close()
+
+        loop.close = types.MethodType(close_with_buses, loop)  # type: ignore[method-assign]
+
+    @property
+    def connected(self) -> bool:
+        """Whether every host with subscriptions is heard, as far as the probes know."""
+        return all(link.connected for link in self._links if link.used)
+
+    async def subscribe(self, channel: str, handler: Handler) -> None:
+        """Has `handler` called with each payload, synchronously; returns when Redis has confirmed.
+
+        Calls take effect in call order. While Redis is away this waits until it is back. A handler's exception is
+        logged. Raises ValueError if the channel has a handler already.
+        """
+        await self._link(channel).subscribe(channel.encode(), handler)
+
+    async def unsubscribe(self, channel: str) -> None:
+        """The handler is not called from the first step on; returns when Redis has confirmed (if it is there)."""
+        await self._link(channel).unsubscribe(channel.encode())
+
+    def forget(self, channel: str) -> None:
+        """As `unsubscribe`, without waiting."""
+        self._link(channel).unsubscribe(channel.encode())
+
+    async def publish(self, channel: str, payload: bytes) -> int:
+        """Publishes once and returns how many connections heard it.
+
+        Raises RedisError if that is not known to have happened; at most after PUBLISH_SECONDS.
+        """
+        async with _deadline():
+            return int(await self.client(channel).publish(channel, payload))
+
+    async def publish_many(self, publishes: Sequence[tuple[str, bytes]]) -> None:
+        """Publishes in this order, in one pipeline for each host. Raises RedisError as `publish` does."""
+        pipelines: dict[int, Any] = {}
+        for channel, payload in publishes:
+            host = self.hosts.index(channel)
+            if host not in pipelines:
+                pipelines[host] = self.hosts.clients[host].pipeline(transaction=False)
+            pipelines[host].publish(channel, payload)
+        async with _deadline():
+            results = await asyncio.gather(*(p.execute() for p in pipelines.values()), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+
+    def on_restored(self, callback: Callable[[], None]) -> None:
+        """Has `callback` called when a lost host is back with all its subscriptions: anything may have been missed."""
+        self._callbacks.append(callback)
+
+    def client(self, name: str) -> Redis:
+        """The command client of the host that holds this name. Its commands run once or raise RedisError."""
+        return self.hosts.client(name)
+
+    def clients(self) -> list[Redis]:
+        """The command clients of all hosts."""
+        return self.hosts.clients
+
+    async def stop(self) -> None:
+        """Ends every subscription and connection. Who waits for a confirmation gets a ConnectionError."""
+        with self._lock:
+            for buses in self._all.values():
+                for name in [name for name, bus in buses.items() if bus is self]:
+                    del buses[name]
+        await asyncio.gather(*(link.stop() for link in self._links))
+        await self.hosts.aclose()
+
+    def _link(self, channel: str) -> Link:
+        return self._links[self.hosts.index(channel)]
+
+    def _restored(self) -> None:
+        for callback in list(self._callbacks):
+            try:
+                callback()
+            except Exception:
+                logger.exception("A callback failed after the subscriptions were back")

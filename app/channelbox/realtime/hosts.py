@@ -1,0 +1,57 @@
+"""The Redis hosts: a pool and a client for each, and which of them holds a name."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from channels_redis.utils import _consistent_hash, create_pool, decode_hosts
+from django.conf import settings
+from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import SentinelConnectionPool
+from redis.backoff import NoBackoff
+
+Host = Mapping[str, Any] | tuple[str, int] | str
+
+
+def make_pool(host: Mapping[str, Any]) -> ConnectionPool:
+    """A pool whose commands run once or raise: whether a lost PUBLISH or RPUSH was done is the caller's question.
+
+    Reads and connects end after `socket_timeout` and `socket_connect_timeout` seconds of the host's entry.
+    """
+    once = Retry(NoBackoff(), 0)
+    options: dict[str, Any] = {
+        # RESP3 would ask each server for the maintenance notices of a cloud service.
+        "protocol": 2,
+        "retry": once,
+        "driver_info": None,
+        "client_name": f"channelbox:{settings.CHANNELBOX_NODE}:{settings.CHANNELBOX_INSTANCE}".replace(" ", "_"),
+        **host,
+    }
+    if "sentinels" in options:
+        # A dead Sentinel is asked once, then the next one: three tries with pauses would outlast the failover.
+        options["sentinel_kwargs"] = {"retry": once, **(options.get("sentinel_kwargs") or {})}
+    return create_pool(options)
+
+
+class Hosts:
+    """Clients of all hosts, for one event loop. Names are spread over the hosts as channels_redis spreads them."""
+
+    def __init__(self, hosts: Sequence[Host] | None = None) -> None:
+        """`hosts` as in channels_redis' setting of that name; None means settings.CHANNELBOX_REDIS_HOSTS."""
+        self.pools = [make_pool(h) for h in decode_hosts(settings.CHANNELBOX_REDIS_HOSTS if hosts is None else hosts)]
+        self.clients = [Redis(connection_pool=pool) for pool in self.pools]
+
+    def index(self, name: str) -> int:
+        """Which host holds a name."""
+        return _consistent_hash(name, len(self.pools))
+
+    def client(self, name: str) -> Redis:
+        """The client of the host that holds a name."""
+        return self.clients[self.index(name)]
+
+    async def aclose(self) -> None:
+        """Closes every connection; the clients must not be used afterwards."""
+        for pool in self.pools:
+            await pool.aclose()
+            if isinstance(pool, SentinelConnectionPool):
+                await pool.sentinel_manager.aclose()

@@ -1,0 +1,91 @@
+"""What all tests share: a Redis and a database of their own, started before Django reads its settings."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers import PostgreSQLServer, RedisServer
+
+DATABASE = "channelbox_test"
+STACK = pytest.StashKey[contextlib.ExitStack]()
+REDIS = pytest.StashKey[RedisServer]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--database",
+        choices=("sqlite", "postgresql"),
+        default=os.environ.get("CHANNELBOX_TEST_DATABASE", "sqlite"),
+        help="the database of the tests; also CHANNELBOX_TEST_DATABASE",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.help or config.option.version:
+        return
+    stack = config.stash[STACK] = contextlib.ExitStack()
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="channelbox-")))
+    folder.chmod(0o755)
+    redis = config.stash[REDIS] = RedisServer(folder / "redis")
+    redis.start()
+    stack.callback(redis.stop)
+    if config.option.database == "postgresql":
+        postgresql = PostgreSQLServer(folder / "database")
+        postgresql.start()
+        stack.callback(postgresql.stop)
+        url, name = postgresql.url(DATABASE), DATABASE
+    else:
+        name = str(folder / "db.sqlite3")
+        url = f"sqlite:///{name}"
+    for variable in [variable for variable in os.environ if variable.startswith("CHANNELBOX_")]:
+        del os.environ[variable]
+    os.environ.update(
+        CHANNELBOX_MODE="development",
+        CHANNELBOX_NODE="test",
+        CHANNELBOX_INSTANCE="tests",
+        CHANNELBOX_REDIS_URL=redis.url,
+        CHANNELBOX_DATABASE_URL=url,
+        DJANGO_SETTINGS_MODULE="channelbox.settings",
+    )
+    from django.conf import settings
+
+    # Processes that a test starts read the same environment: the test database has the name that they find there.
+    settings.DATABASES["default"]["TEST"] = {"NAME": name}
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if STACK in config.stash:
+        config.stash[STACK].close()
+
+
+@pytest.fixture(scope="session")
+def redis_server(pytestconfig: pytest.Config) -> RedisServer:
+    """The Redis that the settings name. Tests that stop or freeze one take `new_redis`."""
+    return pytestconfig.stash[REDIS]
+
+
+@pytest.fixture(autouse=True)
+def _empty_redis(redis_server: RedisServer) -> Iterator[None]:
+    yield
+    with redis_server.client() as client:
+        client.flushall()
+
+
+@pytest.fixture
+def new_redis() -> Iterator[Callable[..., RedisServer]]:
+    """Starts a Redis of the test's own, with options as on redis-server's command line."""
+    with contextlib.ExitStack() as stack:
+
+        def start(*options: str, port: int = 0) -> RedisServer:
+            # Not pytest's own folder: the path of a Unix socket may have 107 bytes.
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="channelbox-redis-")))
+            server = RedisServer(folder, *options, port=port)
+            server.start()
+            stack.callback(server.stop)
+            return server
+
+        yield start

@@ -1,0 +1,124 @@
+"""Real servers for the tests: Redis and PostgreSQL from Debian's packages, in a temporary folder, ended by their id."""
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from signal import SIGCONT, SIGINT, SIGKILL, SIGSTOP, SIGTERM, Signals
+
+import redis
+
+START_SECONDS = 20
+
+
+class Server:
+    """A child process that can be stopped, killed, frozen and started again in the same place."""
+
+    def __init__(self, folder: Path, command: list[str], *, user: str | None = None, stop: Signals) -> None:
+        self.folder = folder
+        self.log = folder / "server.log"
+        self._user = user
+        self._stop = stop
+        # Should the tests be killed, the server is not left over.
+        self._command = ["setpriv", "--pdeathsig", stop.name.removeprefix("SIG"), *command]
+        if user is not None:
+            self._command[1:1] = ["--reuid", user, "--regid", user, "--init-groups"]
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def answers(self) -> bool:
+        raise NotImplementedError
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(self._command, stdout=log, stderr=log, cwd=self.folder)
+        end = time.monotonic() + START_SECONDS
+        while not self.answers():
+            if self.process.poll() is not None or time.monotonic() > end:
+                self.kill()
+                raise RuntimeError(f"{self._command} did not start:\n{self.log.read_text()}")
+            time.sleep(0.01)
+
+    def stop(self) -> None:
+        """Ends it in order."""
+        self._end(self._stop)
+
+    def kill(self) -> None:
+        """Ends it at once, as a power cut does."""
+        self._end(SIGKILL)
+
+    def freeze(self) -> None:
+        """Stops it from running, while the kernel goes on accepting connections and bytes for it."""
+        self.signal(SIGSTOP)
+
+    def thaw(self) -> None:
+        self.signal(SIGCONT)
+
+    def signal(self, number: Signals) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def _end(self, number: Signals) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(number)
+            self.process.send_signal(SIGCONT)
+            self.process.wait(START_SECONDS)
+        self.process = None
+
+
+class RedisServer(Server):
+    """A Redis on a Unix socket, or on a TCP port as well."""
+
+    def __init__(self, folder: Path, *options: str, port: int = 0) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.socket = folder / "redis.sock"
+        self.url = f"unix://{self.socket}?db=0"
+        command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--unixsocket", str(self.socket)]
+        super().__init__(folder, [*command, "--save", "", "--appendonly", "no", *options], stop=SIGTERM)
+
+    def client(self) -> redis.Redis:
+        """A client for the test's own use, which blocks."""
+        return redis.Redis(unix_socket_path=str(self.socket), socket_timeout=5)
+
+    def answers(self) -> bool:
+        try:
+            with self.client() as client:
+                return bool(client.ping())
+        except redis.RedisError:
+            return False
+
+
+class PostgreSQLServer(Server):
+    """A PostgreSQL cluster on a Unix socket, which trusts whoever reaches it. Root runs it as the user postgres."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o755)
+        self.programs = max(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name))
+        self.data = Path(tempfile.mkdtemp(prefix="postgresql-", dir=folder))
+        user = "postgres" if os.getuid() == 0 else None
+        if user:
+            shutil.chown(self.data, user, user)
+        self.owner = user or pwd.getpwuid(os.getuid()).pw_name
+        settings = {"unix_socket_directories": str(self.data), "listen_addresses": "", "fsync": "off"}
+        command = [str(self.programs / "postgres"), "-D", str(self.data / "cluster")]
+        options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        # SIGINT: what PostgreSQL calls a fast shutdown, which waits for no client.
+        super().__init__(folder, command + options, user=user, stop=SIGINT)
+
+    def url(self, database: str) -> str:
+        """A URL for dj-database-url."""
+        return f"postgresql://{self.owner}@{str(self.data).replace('/', '%2F')}/{database}"
+
+    def start(self) -> None:
+        if not (self.data / "cluster").exists():
+            initdb = [str(self.programs / "initdb"), "-D", str(self.data / "cluster"), "--auth=trust", "--no-sync"]
+            locale = ["--encoding=UTF8", "--locale=C.UTF-8"]
+            subprocess.run(initdb + locale, check=True, capture_output=True, user=self._user, cwd=self.data)
+        super().start()
+
+    def answers(self) -> bool:
+        ready = [str(self.programs / "pg_isready"), "-q", "-h", str(self.data)]
+        return subprocess.run(ready, check=False).returncode == 0
