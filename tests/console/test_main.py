@@ -8,7 +8,7 @@ import pytest
 from .conftest import Run, environment
 
 HEAVY = ["django", "redis", "uvicorn", "rich"]
-VERBS = ["check", "first-password", "manage", "migrate", "status", "user", "web", "worker"]
+VERBS = ["check", "doctor", "first-password", "manage", "migrate", "run", "status", "user", "web", "worker"]
 
 
 def test_help_names_every_verb(run: Run) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from channelbox.console import check, first_password, manage, migrate, run, status, user, web, worker
+from channelbox.console import check, doctor, first_password, manage, migrate, run, status, user, web, worker
 from channelbox.console.privileges import become_service
 from channelbox.console.problem import explain
 
@@ -63,19 +63,23 @@ WITHOUT_APPLIANCE = {"run"}
 # What production refuses to start with wrong settings.
 GUARDED = {"web", "worker", "migrate"}
 
-VERBS: list[Callable[..., None]] = [
-    status.status,
-    check.check,
-    first_password.first_password,
-    migrate.migrate,
-    web.web,
-    worker.worker,
-    run.run,
+# In the order of `channelbox --help`: what people use, then what units use. Each with what it is for, in one line.
+VERBS: list[tuple[Callable[..., None], str]] = [
+    (status.status, "Every process of the installation, and how it is doing."),
+    (doctor.doctor, "Examine the installation, also from outside."),
+    (check.check, "Check the settings, the database and Redis."),
+    (first_password.first_password, "The first administrator's name and password."),
+    (migrate.migrate, "Bring the database up to this version."),
+    (web.web, "Run one web process."),
+    (worker.worker, "Run one worker process."),
+    (run.run, "Run everything on this machine alone, to try it."),
 ]
 
-for verb in VERBS:
-    app.command()(verb)
-app.command(context_settings=manage.PASS_ON, add_help_option=False)(manage.manage)
+for verb, purpose in VERBS:
+    app.command(short_help=purpose)(verb)
+app.command(short_help="Run a Django management command.", context_settings=manage.PASS_ON, add_help_option=False)(
+    manage.manage
+)
 app.add_typer(user.app, name="user")
 
 
