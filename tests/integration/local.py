@@ -1,0 +1,167 @@
+"""A real installation for a test, and clients as simple as the tutorial's."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Self
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from channelbox.console.child import Child
+from channelbox.console.local import Local
+
+FRAME_SECONDS = 15
+
+
+class Person:
+    """One open socket. Frames that come in are kept; messages also by their number."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self.connection = connection
+        self.frames: list[dict[str, Any]] = []
+        self._more = asyncio.Condition()
+        self._reader = asyncio.create_task(self._read())
+
+    async def say(self, text: str, **fields: Any) -> None:
+        """As the tutorial's client does, without an id unless one is given."""
+        await self.send({"message": text, **fields})
+
+    async def send(self, content: object) -> None:
+        await self.connection.send(json.dumps(content))
+
+    async def first(self, **fields: Any) -> dict[str, Any]:
+        """The first frame that has these fields; waits for it."""
+        found: list[dict[str, Any]] = []
+
+        def there() -> bool:
+            found[:] = [frame for frame in self.frames if fields.items() <= frame.items()]
+            return bool(found)
+
+        await self.until(there)
+        return found[0]
+
+    async def until(self, condition: Callable[[], bool], seconds: float = FRAME_SECONDS) -> None:
+        """Waits until the condition holds of what has come. Raises ConnectionError when the socket is closed first."""
+        async with asyncio.timeout(seconds), self._more:
+            await self._more.wait_for(lambda: condition() or self._reader.done())
+        if not condition():
+            raise ConnectionError(f"closed with {self.connection.close_code} {self.connection.close_reason}")
+
+    async def hears(self, *texts: str, seconds: float = FRAME_SECONDS) -> None:
+        """Waits until all of these have been said."""
+        try:
+            await self.until(lambda: set(texts) <= set(self.heard), seconds)
+        except TimeoutError:
+            lacking = [text for text in texts if text not in self.heard]
+            raise AssertionError(f"{len(lacking)} not heard: {lacking[:5]}. Errors: {self.errors[:5]}") from None
+
+    async def closed(self, seconds: float = FRAME_SECONDS) -> int | None:
+        """The close code, when the socket is closed."""
+        async with asyncio.timeout(seconds):
+            await self.connection.wait_closed()
+        return self.connection.close_code
+
+    @property
+    def messages(self) -> list[dict[str, Any]]:
+        return [frame for frame in self.frames if frame.get("type") == "message"]
+
+    @property
+    def heard(self) -> list[str]:
+        return [frame["message"] for frame in self.messages]
+
+    @property
+    def errors(self) -> list[dict[str, Any]]:
+        return [frame for frame in self.frames if "error" in frame]
+
+    @property
+    def seq(self) -> int:
+        """The newest number seen."""
+        return self.messages[-1]["seq"] if self.messages else 0
+
+    def check_sequence(self) -> None:
+        """Raises AssertionError for a gap, a double or a wrong order."""
+        numbers = [message["seq"] for message in self.messages]
+        assert numbers == list(range(numbers[0], numbers[0] + len(numbers))) if numbers else True
+
+    async def _read(self) -> None:
+        try:
+            async for text in self.connection:
+                async with self._more:
+                    self.frames.append(json.loads(text))
+                    self._more.notify_all()
+        except ConnectionClosed:
+            pass
+        finally:
+            async with self._more:
+                self._more.notify_all()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.connection.close()
+        await self._reader
+
+
+class Installation(Local):
+    """`Local` with what tests do to it."""
+
+    async def enter(self, room: str = "hello", after: int | None = None, **options: Any) -> Person:
+        """A person in a room, welcomed. `options` are those of websockets' `connect`."""
+        person = await self.open(f"/ws/chat/{room}/" + ("" if after is None else f"?after={after}"), **options)
+        await person.first(type="welcome")
+        return person
+
+    async def open(self, path: str, **options: Any) -> Person:
+        """Whatever answers there, before any frame."""
+        url = self.url.replace("http://", "ws://") + path
+        return Person(await connect(url, **{"proxy": None, "compression": None, "max_size": None, **options}))
+
+    async def enter_at(self, child: Child, *arguments: Any, **options: Any) -> Person:
+        """As `enter`, at one of the web processes: the others are frozen meanwhile and accept nothing."""
+        others = [each for each in self.web if each is not child]
+        for each in others:
+            each.signal(signal.SIGSTOP)
+        try:
+            return await self.enter(*arguments, **options)
+        finally:
+            for each in others:
+                each.signal(signal.SIGCONT)
+
+    async def kill(self, child: Child) -> None:  # type: ignore[override]  # one process, and it comes back
+        """kill -9; returns when the process has been started again and is ready."""
+        child.signal(signal.SIGKILL)
+        async with asyncio.timeout(FRAME_SECONDS):
+            await child.ready.wait()
+
+
+@asynccontextmanager
+async def installation(folder: Path, **options: Any) -> AsyncIterator[Installation]:
+    """Started and ready; what its processes print is printed. Databases are those that the tests run with."""
+    local = Installation(folder, lambda name, line: sys.stdout.write(f"{name:>9} | {line}\n"), **options)
+    local.database_url = options.get("database_url") or await new_database(folder)
+    await local.start()
+    try:
+        yield local
+    finally:
+        await local.stop()
+
+
+async def new_database(folder: Path) -> str:
+    """The URL of an empty database of the kind that the tests run with."""
+    url = os.environ["CHANNELBOX_DATABASE_URL"]
+    if url.startswith("sqlite"):
+        return f"sqlite:///{folder}/db.sqlite3"
+    import psycopg
+
+    name = f"local_{os.urandom(4).hex()}"
+    server = url.rpartition("/")[0]
+    async with await psycopg.AsyncConnection.connect(f"{server}/postgres", autocommit=True) as connection:
+        await connection.execute(f"CREATE DATABASE {name}")
+    return f"{server}/{name}"
