@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import re
 from collections.abc import Iterable, Mapping
 from itertools import permutations
 from pathlib import Path
@@ -43,6 +44,19 @@ def names(hosts: Iterable[Mapping[str, Any]]) -> list[str]:
 def in_url(host: str) -> str:
     """The host as a URL has it: an IPv6 address in brackets."""
     return f"[{host}]" if ":" in host else host
+
+
+def subject_names(hosts: Iterable[str]) -> str:
+    """The names of a certificate as openssl's configuration has them."""
+    return ",".join(f"{'IP' if _is_address(host) else 'DNS'}:{host}" for host in hosts)
+
+
+def env_value(value: Any) -> str:
+    """A value as systemd's EnvironmentFile has it; quoted where it must be."""
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    if re.fullmatch(r"[\w@%+=:,./\[\]-]*", text):
+        return text
+    return '"' + re.sub(r'(["\\`$])', r"\\\1", text) + '"'
 
 
 def clock_skew(hosts: Iterable[Mapping[str, Any]], limit: float = 1.0) -> list[str]:
@@ -105,6 +119,8 @@ class FilterModule:
             "channelbox_address": address,
             "channelbox_names": names,
             "channelbox_in_url": in_url,
+            "channelbox_subject_names": subject_names,
+            "channelbox_env_value": env_value,
             "channelbox_clock_skew": clock_skew,
             "channelbox_busy_ports": busy_ports,
             "channelbox_unreachable": unreachable,

@@ -10,6 +10,7 @@ import re
 import shutil
 import socket
 import subprocess
+import time
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -133,6 +134,13 @@ def interrupted() -> bool:
     return bool(audit.stdout.strip() or os.listdir("/var/lib/dpkg/updates"))
 
 
+def packages_known() -> bool:
+    """Whether apt has lists of packages, not older than a day."""
+    lists = "/var/lib/apt/lists"
+    known = os.path.isdir(lists) and any("_Packages" in name for name in os.listdir(lists))
+    return known and time.time() - os.path.getmtime(lists) < 86_400
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
@@ -155,6 +163,7 @@ def main() -> None:
         address=own_address(module.params["address"]),
         ipv6=os.path.exists("/proc/net/if_inet6"),
         installed=installed() if debian else "",
+        packages_known=packages_known(),
         interrupted=interrupted() if debian else False,
     )
 

@@ -33,7 +33,8 @@ options:
     default: true
 """
 
-LENGTH = 48
+# Django wants 50 characters or more of a secret key.
+LENGTH = 60
 LEAST = 16
 LETTERS = string.ascii_letters + string.digits
 
