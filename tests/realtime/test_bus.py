@@ -80,3 +80,15 @@ async def test_a_frozen_redis_is_found_again_when_it_thaws(new_redis: Callable[.
     await bus.publish("c", b"hello")
     assert await heard.next() == b"hello"
     await bus.stop()
+
+
+async def test_a_bus_stops_at_whatever_moment(redis_server: RedisServer) -> None:
+    """Python 3.11's wait_for, in which redis-py writes, swallows a cancellation that comes at the wrong moment."""
+    for turns in range(120):
+        bus = Bus()
+        subscribing = asyncio.ensure_future(bus.subscribe("c", Heard()))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            await asyncio.shield(bus.stop())
+        await asyncio.gather(subscribing, return_exceptions=True)

@@ -1,6 +1,8 @@
 """The Redis hosts: a pool and a client for each, and which of them holds a name."""
 
-from collections.abc import Mapping, Sequence
+import asyncio
+import functools
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from channels_redis.utils import _consistent_hash, create_pool, decode_hosts
@@ -9,8 +11,43 @@ from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 Host = Mapping[str, Any] | tuple[str, int] | str
+
+
+@functools.cache
+def _cancellable(kind: type[Any]) -> type[Any]:
+    """A connection class whose commands can be cancelled, and that makes no task for each command.
+
+    redis-py writes within asyncio.wait_for. Python 3.11's may swallow a cancellation (bpo-37658): whoever cancels a
+    task and then awaits it would wait for ever.
+    """
+
+    class Cancellable(kind):  # type: ignore[misc]
+        async def send_packed_command(self, command: bytes | str | Iterable[bytes], check_health: bool = True) -> None:
+            if not self.is_connected:
+                await self.connect_check_health(check_health=False)
+            if check_health:
+                await self.check_health()
+            if isinstance(command, str):
+                command = command.encode()
+            try:
+                self._writer.writelines([command] if isinstance(command, bytes) else command)
+                async with asyncio.timeout(self.socket_timeout):
+                    await self._writer.drain()
+            except TimeoutError:
+                await self.disconnect(nowait=True)
+                raise RedisTimeoutError("Timeout writing to socket") from None
+            except OSError as error:
+                await self.disconnect(nowait=True)
+                raise RedisConnectionError(f"While writing to socket: {error}") from error
+            except BaseException:
+                await self.disconnect(nowait=True)
+                raise
+
+    return Cancellable
 
 
 def make_pool(host: Mapping[str, Any]) -> ConnectionPool:
@@ -30,7 +67,11 @@ def make_pool(host: Mapping[str, Any]) -> ConnectionPool:
     if "sentinels" in options:
         # A dead Sentinel is asked once, then the next one: three tries with pauses would outlast the failover.
         options["sentinel_kwargs"] = {"retry": once, **(options.get("sentinel_kwargs") or {})}
-    return create_pool(options)
+    pool = create_pool(options)
+    managers = [pool.sentinel_manager] if isinstance(pool, SentinelConnectionPool) else []
+    for each in (pool, *(sentinel.connection_pool for manager in managers for sentinel in manager.sentinels)):
+        each.connection_class = _cancellable(each.connection_class)
+    return pool
 
 
 class Hosts:
