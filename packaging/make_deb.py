@@ -1,7 +1,7 @@
 """Builds the Debian package for each release: `make deb`.
 
-Everything that comes from a registry is fetched on this machine, by the hashes in packaging/; the package itself is built
-without a network in a container of its release. A package whose ingredients have not changed is not built again.
+Everything that comes from a registry is fetched on this machine, by the hashes in packaging/; the package itself is
+built without a network in a container of its release. A package whose ingredients have not changed is not built again.
 """
 
 import argparse
@@ -28,7 +28,8 @@ from nodes.run import NodeError  # noqa: E402
 BUILD_TOOLS = ("build-essential", "debhelper", "fakeroot", "lintian", "python3-pip")
 PLATFORMS = ("manylinux_2_28", "manylinux_2_17", "manylinux2014", "manylinux1")
 # All that goes into a package besides the lock file of its release.
-INGREDIENTS = ("app", "LICENSE", "README.md", "pyproject.toml", "packaging/debian", "packaging/vendor", "packaging/make_deb.py")
+INGREDIENTS = ("app", "LICENSE", "README.md", "pyproject.toml", "packaging")
+NOT_INGREDIENTS = ("__pycache__", "locks", "channelbox.egg-info")
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ RELEASES = (Release("deb12", "bookworm", "3.11"), Release("deb13", "trixie", "3.
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("release", nargs="*", help="deb12, deb13 (both if none is given)")
-    parser.add_argument("--suffix", default="", help="appended to the version, to try an upgrade: +test")
+    parser.add_argument("--suffix", default="", help="appended to the version, for a package to upgrade to: +test")
     parser.add_argument("--lintian", action="store_true", help="have lintian judge the packages and fail on a finding")
     options = parser.parse_args()
     releases = [r for r in RELEASES if not options.release or r.suffix in options.release]
@@ -71,12 +72,14 @@ def main() -> int:
 
 def build(release: Release, version: str, *, lintian: bool) -> None:
     """Build one release's package into build/deb, unless the one that is there is made from the same things."""
-    deb = DEBS / f"channelbox_{version}~{release.suffix}_amd64.deb"
+    # A package that is only there to try an upgrade must not be found by those who look for the one to install.
+    folder = DEBS if version == _changelog_version() else DEBS / "upgrade"
+    deb = folder / f"channelbox_{version}~{release.suffix}_amd64.deb"
     key, made_from = _key(release, version), deb.with_suffix(".made-from")
     builder = _builder_image(release)
     if not (deb.exists() and made_from.exists() and made_from.read_text() == key):
         _say(release, f"building {deb.name}")
-        work = DEBS / f"{release.suffix}{version.removeprefix(_changelog_version())}"
+        work = folder / release.suffix
         shutil.rmtree(work, ignore_errors=True)
         source = _source_tree(release, version, work)
         log = work / "build.log"
@@ -86,8 +89,8 @@ def build(release: Release, version: str, *, lintian: bool) -> None:
         made_from.write_text(key)
     _say(release, f"{deb.relative_to(ROOT)} ({deb.stat().st_size // 1_000_000} MB)")
     if lintian:
-        command = f"lintian --fail-on error,warning,info --info --show-overrides --allow-root ../{deb.name}"
-        print(_in_container(builder, DEBS / release.suffix, command, None), end="")
+        command = f"lintian --fail-on error,warning --info --allow-root {deb.name}"
+        print(_in_container(builder, folder, command, None), end="")
 
 
 def _key(release: Release, version: str) -> str:
@@ -101,7 +104,7 @@ def _files() -> Iterator[Path]:
     for name in INGREDIENTS:
         path = ROOT / name
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if file.is_file() and "__pycache__" not in file.parts and ".egg-info" not in str(file):
+            if file.is_file() and not set(NOT_INGREDIENTS).intersection(file.parts):
                 yield file
 
 
@@ -130,8 +133,8 @@ def _wheels(release: Release) -> Path:
         part = folder.with_suffix(".part")
         shutil.rmtree(part, ignore_errors=True)
         short = release.python.replace(".", "")
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes", "--only-binary=:all:"]
-        command += ["--python-version", release.python, "--implementation", "cp"]
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
+        command += ["--only-binary=:all:", "--python-version", release.python, "--implementation", "cp"]
         command += [word for abi in (f"cp{short}", "abi3", "none") for word in ("--abi", abi)]
         command += [word for platform in PLATFORMS for word in ("--platform", f"{platform}_x86_64")]
         _run([*command, "--requirement", str(release.lock), "--dest", str(part)])
@@ -170,7 +173,7 @@ def _builder_image(release: Release) -> str:
 
 def _in_container(image: str, folder: Path, command: str, log: Path | None) -> str:
     """Run a command in a folder of this machine, seen from a container without a network; gives its output."""
-    mount = ["--volume", f"{folder.parent}:/package", "--workdir", f"/package/{folder.name}"]
+    mount = ["--volume", f"{folder.parent}:/{folder.parent.name}", "--workdir", f"/{folder.parent.name}/{folder.name}"]
     try:
         output = podman("run", "--rm", "--network=none", *mount, image, "sh", "-c", f"{command} 2>&1")
     except NodeError as error:
