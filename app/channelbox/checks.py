@@ -194,8 +194,8 @@ def redis_answers() -> Iterator[CheckMessage]:
         except redis.RedisError as error:
             yield Error(
                 f"Redis does not answer: {error}",
-                hint="Start it (systemctl start redis-server), or correct CHANNELBOX_REDIS_URL; people reconnect by "
-                "themselves when it is back.",
+                hint="On its node: systemctl start redis-server (on a single node: channelbox-redis), or correct "
+                "CHANNELBOX_REDIS_URL. Nothing has to be restarted when it is back.",
                 id="channelbox.E014",
             )
             continue
@@ -204,8 +204,8 @@ def redis_answers() -> Iterator[CheckMessage]:
             yield Warning(
                 f"Redis throws away what it was given when its memory is full (maxmemory-policy {policy}), "
                 "queued messages and the counts of connections among it.",
-                hint="Set maxmemory-policy noeviction in /etc/redis/redis.conf and restart Redis: a full Redis then "
-                "refuses, and people are told.",
+                hint="Set maxmemory-policy noeviction in /etc/redis/redis.conf (on a single node: "
+                "/etc/channelbox/redis.conf) and restart Redis: a full Redis then refuses, and people are told.",
                 id="channelbox.W005",
             )
 

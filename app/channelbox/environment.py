@@ -3,7 +3,7 @@
 import difflib
 import os
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -12,16 +12,23 @@ T = TypeVar("T")
 WORDS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
 
+class Setting(NamedTuple):
+    """What a variable is when it is not set, and what it takes, in words."""
+
+    default: object
+    takes: str
+
+
 class Environment:
     """The variables that start with a prefix. Each read is remembered, so that what nobody reads is found."""
 
     def __init__(self, prefix: str, variables: Mapping[str, str] = os.environ) -> None:
         self.prefix = prefix
         self.variables = variables
-        self.known: set[str] = set()
+        self.known: dict[str, Setting] = {}
 
     def _read(self, name: str, default: T, convert: Callable[[str], T], takes: str) -> T:
-        self.known.add(self.prefix + name)
+        self.known[self.prefix + name] = Setting(default, takes)
         text = self.variables.get(self.prefix + name, "").strip()
         if not text:
             return default
@@ -63,8 +70,9 @@ class Environment:
 
     def secret(self, name: str, default: str, convert: Callable[[str], T], takes: str) -> T:
         """A value that no message may show, because a password is in it."""
+        text = self._read(name, default, str, takes)
         try:
-            return convert(self.text(name, default))
+            return convert(text)
         except ValueError:
             raise ImproperlyConfigured(f"{self.prefix}{name} cannot be understood; it takes {takes}.") from None
 
