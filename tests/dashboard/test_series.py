@@ -1,6 +1,21 @@
-"""Samples as columns."""
+"""The samples of every second, in a real Redis and as columns."""
 
-from channelbox.dashboard.series import NODE, TOTALS, series_of
+import asyncio
+
+import msgpack
+import pytest
+
+from channelbox.dashboard.series import LENGTH, NODE, TOTALS, Recorder, read_series, series_of
+from channelbox.fleet.reports import Reporter
+from channelbox.realtime import keys
+from channelbox.realtime.bus import Bus
+
+
+@pytest.fixture
+async def bus():
+    bus = Bus.current()
+    yield bus
+    await bus.stop()
 
 
 def sample(second, connections, nodes):
@@ -30,3 +45,56 @@ def test_every_figure_is_there_from_the_start():
     series = series_of([])
     assert series == {"step_s": 1, "at": [], "totals": {figure: [] for figure in TOTALS}, "nodes": {}}
     assert set(series_of([sample(1, 1, {"a": {}})])["nodes"]["a"]) == set(NODE)
+
+
+async def until_samples(count):
+    async with asyncio.timeout(10):
+        while len((series := await read_series())["at"]) < count:
+            await asyncio.sleep(0.05)
+    return series
+
+
+async def test_each_second_is_written_once_however_many_processes_there_are(bus):
+    parts = [Reporter("web"), Recorder(), Recorder(), Recorder()]
+    for part in parts:
+        await part.start()
+    series = await until_samples(4)
+    for part in parts:
+        await part.stop()
+    stored = [msgpack.unpackb(entry)["at"] for entry in await bus.client(keys.series()).lrange(keys.series(), 0, -1)]
+    assert stored == list(range(stored[0], stored[0] + len(stored)))
+    assert series["totals"]["processes"][-1] == 1
+    assert len(series["nodes"]["test"]["connections"]) == len(series["at"])
+
+
+async def test_it_goes_on_when_the_process_that_wrote_is_gone(bus):
+    first, second = Recorder(), Recorder()
+    await first.start()
+    await second.start()
+    await until_samples(1)
+    await first.stop()
+    begun = len((await read_series())["at"])
+    series = await until_samples(begun + 2)
+    await second.stop()
+    assert None not in series["totals"]["processes"]
+
+
+async def test_the_list_does_not_grow_past_fifteen_minutes(bus):
+    client = bus.client(keys.series())
+    now, _ = await client.time()
+    old = [msgpack.packb(sample(now - age, age, {})) for age in range(LENGTH + 20, 0, -1)]
+    await client.rpush(keys.series(), *old)
+    recorder = Recorder()
+    await recorder.start()
+    async with asyncio.timeout(5):
+        while await client.llen(keys.series()) > LENGTH:
+            await asyncio.sleep(0.02)
+    await recorder.stop()
+    assert len((await read_series())["at"]) <= LENGTH
+
+
+async def test_what_is_older_than_the_window_is_not_shown(bus):
+    client = bus.client(keys.series())
+    now, _ = await client.time()
+    await client.rpush(keys.series(), msgpack.packb(sample(now - 7200, 5, {})), msgpack.packb(sample(now - 3, 6, {})))
+    assert (await read_series())["totals"]["connections"] == [6]

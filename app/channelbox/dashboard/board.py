@@ -100,11 +100,8 @@ class Board:
             started = self._now()
             self._wanted.clear()
             await self._push(started)
-            try:
-                await asyncio.wait_for(self._wanted.wait(), max(0.0, started + EVERY - self._now()))
-            except TimeoutError:
-                continue
-            await asyncio.sleep(started + AT_MOST_EVERY - self._now())
+            if await _within(self._wanted, started + EVERY - self._now()):
+                await asyncio.sleep(started + AT_MOST_EVERY - self._now())
 
     async def _hear(self) -> None:
         """Has every question in the installation lead to a push here, until cancelled.
@@ -146,10 +143,7 @@ class Board:
                 gate = keys.dashboard_gate()
                 if await bus.client(gate).set(gate, b"", nx=True, px=int(AT_MOST_EVERY * 1000)):
                     await bus.publish(keys.dashboard(), b"")
-                try:
-                    await asyncio.wait_for(pushed.wait(), AT_MOST_EVERY)
-                except TimeoutError:
-                    continue
+                await _within(pushed, AT_MOST_EVERY)
         except (RedisError, OSError) as error:
             logger.debug("The dashboard's update could not be asked for: %s", error)
         finally:
@@ -159,3 +153,12 @@ class Board:
     @staticmethod
     def _now() -> float:
         return asyncio.get_running_loop().time()
+
+
+async def _within(event: asyncio.Event, seconds: float) -> bool:
+    """Waits for an event, at most so long; whether it came. Python 3.11's `wait_for` may swallow a cancellation."""
+    try:
+        async with asyncio.timeout(max(0.0, seconds)):
+            return await event.wait()
+    except TimeoutError:
+        return False

@@ -1,0 +1,215 @@
+"""The dashboard's socket, by Channels' own test client."""
+
+import asyncio
+import contextlib
+import json
+
+import pytest
+from channels.testing import WebsocketCommunicator
+from django.contrib.auth.models import AnonymousUser
+
+from channelbox.accounts.models import User
+from channelbox.dashboard import board as boards
+from channelbox.dashboard.consumers import DashboardConsumer
+from channelbox.fleet.reports import Reporter
+from channelbox.realtime import keys
+from channelbox.realtime.bus import Bus
+from channelbox.realtime.codes import Close, Code
+
+
+@pytest.fixture
+async def bus():
+    bus = Bus.current()
+    yield bus
+    await bus.stop()
+
+
+@pytest.fixture
+async def reporter(bus):
+    reporter = Reporter("web")
+    await reporter.start()
+    yield reporter
+    await reporter.stop()
+
+
+def socket(user=None):
+    communicator = WebsocketCommunicator(DashboardConsumer.as_asgi(), "/ws/dashboard/")
+    communicator.scope["user"] = user or User(username="ann")
+    return communicator
+
+
+@contextlib.asynccontextmanager
+async def looking():
+    client = socket()
+    assert (await client.connect())[0]
+    yield client
+    await client.disconnect()
+
+
+async def next_data(client):
+    while True:
+        told = await client.receive_json_from(3)
+        if "data" in told:
+            return told["data"]
+
+
+async def drained(client):
+    """Has everything that is there already."""
+    while not await client.receive_nothing(0.01):
+        await client.receive_output(0.01)
+
+
+async def test_it_works(reporter):
+    async with looking() as client:
+        welcome = await client.receive_json_from()
+        assert welcome["type"] == "welcome"
+        assert set(welcome["series"]) == {"step_s", "at", "totals", "nodes"}
+        data = await next_data(client)
+        assert set(data) == {"at", "totals", "nodes", "processes"}
+
+
+async def test_it_moves_by_itself_every_second(reporter):
+    async with looking() as client:
+        times = [(await next_data(client))["at"] for _ in range(3)]
+        assert len(set(times)) == 3
+
+
+@pytest.mark.parametrize("frame", ["{}", '{"type": "ping"}', '{"anything": [1]}'])
+async def test_any_frame_asks_for_an_update_and_every_client_gets_it(reporter, monkeypatch, frame):
+    monkeypatch.setattr(boards, "EVERY", 3600.0)
+    async with looking() as asker, looking() as other:
+        await next_data(other)
+        await drained(asker)
+        await asker.send_to(text_data=frame)
+        assert (await next_data(asker))["at"] == (await next_data(other))["at"]
+
+
+@pytest.mark.parametrize("frame", ["hi", "[]", "[" * 50_000, "\x00", '"', "null", "1e999"])
+async def test_what_is_not_an_object_is_told_so_and_asks_all_the_same(reporter, monkeypatch, frame):
+    monkeypatch.setattr(boards, "EVERY", 3600.0)
+    async with looking() as client:
+        await next_data(client)
+        await client.send_to(text_data=frame)
+        told = await client.receive_json_from(2)
+        assert told == {"error": "Invalid message format", "code": "invalid"}
+        await next_data(client)
+
+
+async def test_a_binary_frame_is_closed_with_its_code(reporter):
+    async with looking() as client:
+        await next_data(client)
+        await client.send_to(bytes_data=b"\x00")
+        while (told := await client.receive_output(2))["type"] != "websocket.close":
+            pass
+        assert told["code"] == Close.UNSUPPORTED
+
+
+async def test_a_flood_of_frames_costs_few_pushes_and_the_asker_gets_its_update(reporter, monkeypatch):
+    monkeypatch.setattr(boards, "EVERY", 3600.0)
+    reads = []
+    read = boards.read_fleet
+
+    async def counted():
+        reads.append(1)
+        return await read()
+
+    monkeypatch.setattr(boards, "read_fleet", counted)
+    async with looking() as client:
+        await next_data(client)
+        reads.clear()
+        begun = asyncio.get_running_loop().time()
+        for _ in range(2000):
+            await client.send_to(text_data="{}")
+        await next_data(client)
+        await client.receive_nothing(0.5)
+        seconds = asyncio.get_running_loop().time() - begun
+        assert 1 <= len(reads) <= seconds * 10 + 2
+
+
+async def test_one_read_serves_all_who_look(reporter, monkeypatch):
+    reads = []
+    read = boards.read_fleet
+
+    async def counted():
+        reads.append(1)
+        return await read()
+
+    monkeypatch.setattr(boards, "read_fleet", counted)
+    async with contextlib.AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(looking()) for _ in range(50)]
+        for client in clients:
+            await drained(client)
+        reads.clear()
+        for client in clients:
+            await next_data(client)
+        assert len(reads) <= 2
+
+
+async def test_nothing_runs_when_nobody_looks(reporter, bus):
+    async def hearing(count):
+        while await bus.client(keys.dashboard()).pubsub_numsub(keys.dashboard()) != [
+            (keys.dashboard().encode(), count)
+        ]:
+            await asyncio.sleep(0.01)
+
+    before = asyncio.all_tasks()
+    async with asyncio.timeout(5):
+        async with looking():
+            await hearing(1)
+        await hearing(0)
+        while any("dashboard" in task.get_name() for task in asyncio.all_tasks() - before):
+            await asyncio.sleep(0.01)
+
+
+async def test_who_comes_right_after_the_last_has_left_is_heard(reporter, monkeypatch):
+    monkeypatch.setattr(boards, "EVERY", 3600.0)
+    for _ in range(20):
+        async with looking() as client:
+            await next_data(client)
+    async with looking() as client:
+        await next_data(client)
+        await drained(client)
+        await client.send_json_to({})
+        await next_data(client)
+
+
+async def test_who_is_not_signed_in_is_told_to(reporter):
+    client = socket(AnonymousUser())
+    assert (await client.connect())[0]
+    assert (await client.receive_json_from())["code"] == Code.SIGN_IN
+    assert (await client.receive_output())["code"] == Close.SIGN_IN
+
+
+async def test_guests_may_look_where_they_may_talk(reporter, settings):
+    settings.CHANNELBOX_GUESTS = True
+    client = socket(AnonymousUser())
+    assert (await client.connect())[0]
+    assert (await client.receive_json_from())["type"] == "welcome"
+    await client.disconnect()
+
+
+async def test_without_redis_nothing_is_made_up(new_redis, settings):
+    server = new_redis()
+    settings.CHANNELBOX_REDIS_HOSTS = [{"address": server.url, "socket_timeout": 2, "socket_connect_timeout": 2}]
+    reporter = Reporter("web")
+    await reporter.start()
+    async with looking() as client:
+        await next_data(client)
+        server.stop()
+        await drained(client)
+        assert await client.receive_nothing(1.5)
+        late = socket()
+        assert (await late.connect())[0]
+        assert (await late.receive_json_from())["code"] == Code.TRY_LATER
+        assert (await late.receive_output())["code"] == Close.TRY_LATER
+        server.start()
+        async with asyncio.timeout(10):
+            await client.receive_from(10)
+    await reporter.stop()
+    await Bus.current().stop()
+
+
+async def test_frames_are_compact_json(reporter):
+    async with looking() as client:
+        text = await client.receive_from()
+        assert json.dumps(json.loads(text), separators=(",", ":")) == text
