@@ -1,0 +1,127 @@
+"""People in front of browsers."""
+
+import json
+from collections.abc import Iterable
+from typing import Any, Literal, Self
+
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect
+from tests.integration.local import Installation
+
+WAIT = 20_000  # ms for what a server has to do
+Scheme = Literal["light", "dark"]
+
+expect.set_options(timeout=WAIT)
+
+# The browser itself says these when a connection ends; the tests end many.
+EXPECTED = ("WebSocket connection to", "Failed to load resource")
+
+
+class Town:
+    """An installation, its people, and the pages that they have open."""
+
+    def __init__(self, local: Installation, browser: Browser) -> None:
+        self.local = local
+        self._browser = browser
+        self._passwords: dict[str, str] = {}
+        self._sessions: dict[str, list[Any]] = {}
+        self._contexts: list[BrowserContext] = []
+        self.complaints: list[str] = []
+
+    async def settle(self, *names: str, admins: Iterable[str] = ()) -> Self:
+        """Makes users."""
+        for name in names:
+            output = await self.local.run("user", "add", name, *(["--admin"] if name in admins else []))
+            self._passwords[name] = output.split()[-1]
+        return self
+
+    def password(self, name: str) -> str:
+        return self._passwords[name]
+
+    async def shell(self, code: str) -> str:
+        """Runs Python in the installation, for what has no page yet. Room, Event and User are there."""
+        names = "from channelbox.chat.models import *; from channelbox.accounts.models import User\n"
+        return await self.local.run("manage", "shell", "--no-imports", "-c", names + code)
+
+    async def window(
+        self, name: str | None = None, *, width: int = 1440, height: int = 900, scheme: Scheme = "light", **options: Any
+    ) -> Page:
+        """A new browser window, signed in when there is a name."""
+        context = await self._browser.new_context(
+            base_url=self.local.url, viewport={"width": width, "height": height}, color_scheme=scheme, **options
+        )
+        context.set_default_timeout(WAIT)
+        self._contexts.append(context)
+        context.on("page", self._watch)
+        page = await context.new_page()
+        if name is not None:
+            if name not in self._sessions:
+                await self.sign_in(page, name)
+                self._sessions[name] = await context.cookies()
+            await context.add_cookies(self._sessions[name])
+        return page
+
+    async def sign_in(self, page: Page, name: str) -> None:
+        await page.goto("/accounts/login/")
+        await page.fill("#username", name)
+        await page.fill("#password", self.password(name))
+        await page.keyboard.press("Enter")
+        await page.wait_for_url("**/chat/")
+
+    async def enter(self, name: str | None, room: str, **options: Any) -> Page:
+        """A window on a room, connected."""
+        page = await self.window(name, **options)
+        await page.goto(f"/chat/room/{room}/")
+        await connected(page)
+        return page
+
+    def cookie(self, name: str) -> dict[str, str]:
+        """The headers of somebody's session, for clients without a browser."""
+        return {"Cookie": "; ".join(f"{cookie['name']}={cookie['value']}" for cookie in self._sessions[name])}
+
+    def forget(self, name: str) -> None:
+        """The session has ended; the next window signs in anew."""
+        self._sessions.pop(name, None)
+
+    async def go_home(self) -> None:
+        """Closes all windows. Raises AssertionError for what their browsers objected to."""
+        for context in self._contexts:
+            await context.close()
+        self._contexts.clear()
+        complaints, self.complaints = self.complaints, []
+        assert not complaints
+
+    def _watch(self, page: Page) -> None:
+        page.on("console", self._heard)
+        page.on("pageerror", lambda error: self.complaints.append(f"{error.name}: {error.message}\n{error.stack}"))
+        page.on("request", self._asked)
+
+    def _heard(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning") and not message.text.startswith(EXPECTED):
+            self.complaints.append(f"{message.type}: {message.text}")
+
+    def _asked(self, request: Request) -> None:
+        """Nothing may be fetched from elsewhere."""
+        if not request.url.startswith((f"{self.local.url}/", "data:")):
+            self.complaints.append(f"asked for {request.url}")
+
+
+async def connected(page: Page) -> None:
+    await expect(page.locator(".state-word")).to_have_text("connected")
+
+
+async def say(page: Page, text: str) -> None:
+    """Writes and sends, as a person does; returns before it has arrived."""
+    await page.fill("#text", text)
+    await page.press("#text", "Enter")
+
+
+async def texts(page: Page) -> list[str]:
+    """What the timeline shows, oldest first."""
+    return await page.locator(".log .text").all_text_contents()
+
+
+async def numbers(page: Page) -> list[int]:
+    """The numbers of the messages in the timeline."""
+    return json.loads(
+        await page.evaluate("JSON.stringify([...document.querySelectorAll('.log .message')].map(m => +m.dataset.seq))")
+    )
