@@ -49,7 +49,12 @@ def serve(listener: socket.socket) -> None:
     """Serves until SIGTERM or SIGINT. Exits with status 3 when the application's startup fails."""
     # A neighbour's process that is started without NonBlocking= clears this flag of the shared socket.
     listener.setblocking(False)
-    config = uvicorn.Config(
+    Server(configuration(listener)).run(sockets=[listener])
+
+
+def configuration(listener: socket.socket) -> uvicorn.Config:
+    """What uvicorn is told for this socket."""
+    return uvicorn.Config(
         "channelbox.asgi:application",
         interface="asgi3",
         loop="uvloop",
@@ -74,7 +79,6 @@ def serve(listener: socket.socket) -> None:
         timeout_notify=watchdog_seconds() or 0,  # type: ignore[arg-type]  # compared only
         callback_notify=_watchdog if watchdog_seconds() else None,
     )
-    Server(config).run(sockets=[listener])
 
 
 async def _watchdog() -> None:

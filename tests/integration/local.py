@@ -141,10 +141,15 @@ class Installation(Local):
             await child.ready.wait()
 
 
+def tell(name: str, line: str) -> None:
+    """Shown by pytest when a test fails."""
+    sys.stdout.write(f"{name:>9} | {line}\n")
+
+
 @asynccontextmanager
 async def installation(folder: Path, **options: Any) -> AsyncIterator[Installation]:
     """Started and ready; what its processes print is printed. Databases are those that the tests run with."""
-    local = Installation(folder, lambda name, line: sys.stdout.write(f"{name:>9} | {line}\n"), **options)
+    local = Installation(folder, tell, **options)
     local.database_url = options.get("database_url") or await new_database(folder)
     await local.start()
     try:

@@ -1,0 +1,175 @@
+"""A web process: ready when it listens, and stopped without dropping anybody."""
+
+import asyncio
+import os
+import socket
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from tests.integration.local import installation, tell
+from websockets.asyncio.client import ClientConnection, connect
+
+from channelbox import server
+from channelbox.console.child import Child
+from channelbox.console.local import COMMAND
+from channelbox.console.problem import Problem
+
+SOCKETS = 2000
+
+
+@pytest.fixture
+def runtime() -> Iterator[Path]:
+    """A folder with a path that is short enough for a Unix socket."""
+    with tempfile.TemporaryDirectory(prefix="channelbox-") as folder:
+        yield Path(folder)
+
+
+def listen(folder: Path) -> socket.socket:
+    """A Unix socket as systemd makes it."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(folder / "web.sock"))
+    listener.listen(4096)
+    return listener
+
+
+def as_systemd_starts_it(listener: socket.socket, folder: Path, name: str = "web@1", **variables: str) -> Child:
+    """`channelbox web` with the socket as file descriptor 3. The database is not looked at."""
+    hand_over = f'LISTEN_PID=$$ LISTEN_FDS=1 exec "$@" 3<&{listener.fileno()}'
+    environment = {
+        **os.environ,
+        "CHANNELBOX_INSTANCE": name,
+        "CHANNELBOX_DRAIN_SECONDS": "1",
+        "PYTHONUNBUFFERED": "1",
+        **variables,
+    }
+    command = ["bash", "-c", hand_over, "bash", *COMMAND, "web"]
+    return Child(name, command, environment, tell, folder, [listener.fileno()])
+
+
+@asynccontextmanager
+async def running(*children: Child) -> AsyncIterator[None]:
+    try:
+        await asyncio.gather(*(child.start() for child in children))
+        yield
+    finally:
+        await asyncio.gather(*(child.stop() for child in children))
+
+
+async def get(path: Path, target: str = "/healthz", *headers: str) -> bytes:
+    """One request on a connection of its own. Empty when the connection is closed without an answer."""
+    reader, writer = await asyncio.open_unix_connection(str(path))
+    request = "\r\n".join([f"GET {target} HTTP/1.1", "Host: localhost", "Connection: close", *headers, "", ""])
+    writer.write(request.encode())
+    try:
+        return await reader.read()
+    except ConnectionError:
+        return b""
+    finally:
+        writer.close()
+
+
+async def test_it_serves_systemds_socket_and_says_when_it_does(runtime: Path) -> None:
+    with listen(runtime) as listener:
+        # It is made ready by its own word, not by a connection that worked.
+        async with running(as_systemd_starts_it(listener, runtime)):
+            answer = await get(runtime / "web.sock")
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert answer.endswith(b"\r\n\r\nok\n")
+    assert b"\r\nserver:" not in answer.lower()
+
+
+async def test_an_application_that_cannot_start_is_an_exit_status_and_never_ready(runtime: Path) -> None:
+    with listen(runtime) as listener:
+        child = as_systemd_starts_it(listener, runtime, CHANNELBOX_REDIS_URL="nonsense://")
+        with pytest.raises(Problem, match="did not become ready"):
+            await child.start()
+        assert await child.stop() not in (0, None)
+
+
+async def test_neighbours_on_one_socket_are_stopped_and_started_without_a_refused_request(runtime: Path) -> None:
+    answers: list[bytes] = []
+
+    async def ask() -> None:
+        while True:
+            answers.append(await get(runtime / "web.sock"))
+
+    with listen(runtime) as listener:
+        first, second = (as_systemd_starts_it(listener, runtime, name) for name in ("web@1", "web@2"))
+        async with running(first, second):
+            asking = [asyncio.create_task(ask()) for _ in range(4)]
+            for child in (first, second, first):
+                count = len(answers)
+                assert await child.stop() == 0
+                await child.start()
+                assert len(answers) > count
+            for task in asking:
+                task.cancel()
+            await asyncio.gather(*asking, return_exceptions=True)
+    assert len(answers) > 100
+    assert [answer for answer in answers if b" 200 OK" not in answer] == []
+
+
+async def test_thousands_of_sockets_are_told_1012_within_fifteen_seconds(tmp_path: Path) -> None:
+    variables = {"CHANNELBOX_DRAIN_SECONDS": "3"}
+    redis_url = os.environ["CHANNELBOX_REDIS_URL"]
+    async with installation(tmp_path, web=1, redis_url=redis_url, variables=variables) as local:
+        address = local.url.replace("http", "ws") + "/ws/chat/hello/"
+        sockets: list[ClientConnection] = []
+        for _ in range(SOCKETS // 50):
+            sockets += await asyncio.gather(*(connect(address, compression=None, proxy=None) for _ in range(50)))
+        began = time.monotonic()
+        stopped = asyncio.create_task(local.web[0].stop())
+        closed = [asyncio.create_task(_closed_at(each)) for each in sockets]
+        assert await stopped == 0
+        assert time.monotonic() - began < 15
+        ends = await asyncio.gather(*closed)
+    assert {code for code, _ in ends} == {1012}
+    # Spread, so that they do not all come back in one moment.
+    times = sorted(at - began for _, at in ends)
+    assert times[-1] - times[0] > 2
+
+
+async def _closed_at(connection: ClientConnection) -> tuple[int | None, float]:
+    await connection.wait_closed()
+    return connection.close_code, time.monotonic()
+
+
+async def test_a_frame_over_the_limit_ends_its_connection_and_compression_is_not_offered(tmp_path: Path) -> None:
+    redis_url = os.environ["CHANNELBOX_REDIS_URL"]
+    async with (
+        installation(tmp_path, web=1, workers=0, redis_url=redis_url) as local,
+        await local.enter(compression="deflate") as ann,
+    ):
+        assert ann.connection.response is not None
+        assert "Sec-WebSocket-Extensions" not in ann.connection.response.headers
+        await ann.connection.send("x" * 65_537)
+        assert await ann.closed() == 1009
+
+
+def test_only_behind_a_unix_socket_a_proxy_is_believed(runtime: Path) -> None:
+    with listen(runtime) as unix, server.bind("127.0.0.1", 0) as tcp:
+        assert server.configuration(unix).proxy_headers is True
+        assert server.configuration(unix).forwarded_allow_ips == "*"
+        assert server.configuration(tcp).proxy_headers is False
+
+
+def test_systemds_socket_is_for_the_process_that_it_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LISTEN_FDS", "1")
+    monkeypatch.setenv("LISTEN_PID", str(os.getpid() + 1))
+    assert server.systemd_socket() is None
+
+
+@pytest.mark.parametrize(
+    ("host", "address"), [("127.0.0.1", "http://127.0.0.1:{}"), ("::1", "http://[::1]:{}")], ids=["IPv4", "IPv6"]
+)
+def test_an_address_is_told_as_people_type_it(host: str, address: str) -> None:
+    try:
+        listener = server.bind(host, 0)
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    with listener:
+        assert server.describe(listener) == address.format(listener.getsockname()[1])
