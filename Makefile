@@ -14,6 +14,11 @@ LOCK := packaging/locks/$(RELEASE)-dev.txt
 SCENARIO ?= single cluster
 RELEASE_OF_SINGLE ?= bookworm trixie
 
+# What is missing is installed for root, and named to anybody else: $(call need,command,package)
+need = command -v $(1) >/dev/null || { test "$$(id -u)" = 0 || { echo "$(1) is missing: sudo apt-get install $(2)" >&2; exit 1; }; \
+	echo "== apt-get install $(2)"; apt-get update -qq; \
+	DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends $(2) >/dev/null; }
+
 .PHONY: help
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{ printf "  make %-16s %s\n", $$1, $$2 }'
@@ -29,6 +34,13 @@ $(VENV)/.made-from: $(LOCK)
 	$(BIN)/python -c 'import sysconfig, pathlib; pathlib.Path(sysconfig.get_path("purelib"), "channelbox-checkout.pth").write_text(str(pathlib.Path("app").resolve()) + "\n")'
 	@printf '#!/bin/sh\nexec "$$(dirname "$$0")/python" -m channelbox.console.main "$$@"\n' > $(BIN)/channelbox && chmod +x $(BIN)/channelbox
 	@sha256sum $(LOCK) > $@
+
+# --- Trying it
+
+.PHONY: run
+run: venv vendor ## the application alone on this machine; Ctrl-C ends it (ARGS="--port 9000 --workers 2", see ARGS=--help)
+	@$(call need,redis-server,redis-server)
+	@exec $(BIN)/channelbox run $(ARGS)
 
 # --- The package
 
@@ -51,7 +63,7 @@ vendor: $(VENDORED) ## what the pages need from the npm registry, in build/vendo
 
 $(VENDORED): packaging/vendor/package.json packaging/vendor/package-lock.json packaging/vendor/.npmrc
 	@echo "== Scripts for the pages from packaging/vendor/package-lock.json"
-	@command -v npm >/dev/null || { echo "npm is missing: apt-get install npm" >&2; exit 1; }
+	@$(call need,npm,npm)
 	@mkdir -p $(BUILD)/npm $(@D)
 	@cp $^ $(BUILD)/npm
 	@npm ci --prefix $(BUILD)/npm --ignore-scripts --no-audit --no-fund --loglevel=error
