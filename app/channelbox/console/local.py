@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-import channelbox
 from channelbox.console.child import Child, Tell, run_once
 from channelbox.console.problem import Problem
 from channelbox.server import bind
@@ -129,7 +128,8 @@ class Local:
         return {
             **_inherited(),
             "PYTHONUNBUFFERED": "1",
-            "PYTHONPATH": str(Path(channelbox.__file__).parent.parent),
+            # The same code, wherever this process found it.
+            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
             "CHANNELBOX_MODE": "development",
             "CHANNELBOX_GUESTS": "true",
             "CHANNELBOX_ROOM_CREATION": "anyone",
