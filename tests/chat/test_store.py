@@ -1,0 +1,116 @@
+"""The storing transaction, on SQLite and on PostgreSQL alike (--database)."""
+
+import threading
+
+import pytest
+from django.db import connection
+
+from channelbox.accounts.models import User
+from channelbox.chat.models import Event, Room
+from channelbox.chat.store import Draft, store
+from channelbox.realtime.codes import Code
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def draft(id: str, sender: str = "g:ann", text: str = "hi", user: int | None = None) -> Draft:
+    return Draft(sender, user, "ann", id, "message", text)
+
+
+def record(room: str = "r") -> list[tuple[int, str]]:
+    return list(Event.objects.filter(room__name=room).order_by("seq").values_list("seq", "client_id"))
+
+
+@pytest.fixture(autouse=True)
+def room() -> Room:
+    return Room.objects.create(name="r")
+
+
+def test_it_works() -> None:
+    outcome = store({"r": [draft("a"), draft("b")]})["r"]
+    assert [(event.seq, event.client_id) for event in outcome.stored] == [(1, "a"), (2, "b")]
+    assert record() == [(1, "a"), (2, "b")]
+    assert Room.objects.get(name="r").last_seq == 2
+
+
+def test_numbers_go_on_where_they_ended() -> None:
+    store({"r": [draft("a")]})
+    store({"r": [draft("b")]})
+    assert record() == [(1, "a"), (2, "b")]
+
+
+def test_the_same_id_of_the_same_sender_is_stored_once_and_answered_with_its_first_number() -> None:
+    store({"r": [draft("a"), draft("b")]})
+    outcome = store({"r": [draft("b"), draft("c"), draft("c"), draft("a")]})["r"]
+    assert [event.client_id for event in outcome.stored] == ["c"]
+    assert outcome.known == {("g:ann", "b"): 2, ("g:ann", "c"): 3, ("g:ann", "a"): 1}
+    assert record() == [(1, "a"), (2, "b"), (3, "c")]
+
+
+def test_the_same_id_of_another_sender_is_another_message() -> None:
+    store({"r": [draft("a", "g:ann"), draft("a", "g:bob")]})
+    assert record() == [(1, "a"), (2, "a")]
+
+
+def test_rooms_are_numbered_each_by_itself() -> None:
+    Room.objects.create(name="s")
+    store({"r": [draft("a")], "s": [draft("a"), draft("b")]})
+    assert record("r") == [(1, "a")]
+    assert record("s") == [(1, "a"), (2, "b")]
+
+
+def test_a_room_that_is_not_there_is_refused_and_the_others_are_stored() -> None:
+    outcomes = store({"gone": [draft("a")], "r": [draft("a")]})
+    assert outcomes["gone"].refused["g:ann", "a"][0] == Code.NO_ROOM
+    assert record() == [(1, "a")]
+
+
+def test_a_closed_room_is_refused() -> None:
+    Room.objects.filter(name="r").update(closed=True)
+    assert store({"r": [draft("a")]})["r"].refused["g:ann", "a"] == (Code.NOT_ALLOWED, "This room is closed.")
+    assert record() == []
+
+
+def test_one_room_that_cannot_be_stored_does_not_hold_up_the_others() -> None:
+    Room.objects.create(name="s")
+    outcomes = store({"s": [draft("a", user=4711)], "r": [draft("a")]})  # no such user
+    assert outcomes["s"].refused["g:ann", "a"][0] == Code.REFUSED
+    assert record("s") == []
+    assert record("r") == [(1, "a")]
+    assert Room.objects.get(name="s").last_seq == 0
+
+
+def test_a_user_that_is_deleted_leaves_what_was_said() -> None:
+    user = User.objects.create_user("ann")
+    store({"r": [draft("a", f"u:{user.pk}", user=user.pk)]})
+    user.delete()
+    assert Event.objects.get().name == "ann"
+
+
+def test_workers_at_once_leave_no_gap_and_no_double() -> None:
+    """Eight threads, the same ids from two of them each, two rooms in both orders."""
+    Room.objects.create(name="s")
+    failures: list[BaseException] = []
+
+    def work(number: int) -> None:
+        try:
+            for step in range(10):
+                ids = [f"{number // 2}-{step}-{n}" for n in range(3)]
+                names = ("r", "s") if number % 2 else ("s", "r")
+                store({name: [draft(id, f"g:{number // 2}") for id in ids] for name in names})
+        except BaseException as error:
+            failures.append(error)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not failures
+    for name in ("r", "s"):
+        stored = record(name)
+        assert [seq for seq, _ in stored] == list(range(1, 121))
+        assert len({id for _, id in stored}) == 120
+        assert Room.objects.get(name=name).last_seq == 120

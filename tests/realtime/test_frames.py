@@ -1,0 +1,39 @@
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from channelbox.realtime.frames import json_frame, payloads, skip, text_frame
+from websockets.frames import Frame, Opcode
+from websockets.streams import StreamReader
+
+
+def parsed(frame: bytes) -> Frame:
+    """What the websockets library makes of the bytes."""
+    reader = StreamReader()
+    reader.feed_data(frame)
+    reader.feed_eof()
+    steps = Frame.parse(reader.read_exact, mask=False)
+    try:
+        while True:
+            next(steps)
+    except StopIteration as result:
+        return result.value
+
+
+def test_a_frame_is_what_another_library_reads_at_each_size_of_length() -> None:
+    for size in (0, 1, 125, 126, 127, 65_535, 65_536, 70_000):
+        frame = parsed(text_frame(b"x" * size))
+        assert (frame.opcode, frame.fin, bytes(frame.data)) == (Opcode.TEXT, True, b"x" * size)
+
+
+@given(st.dictionaries(st.text(), st.one_of(st.text(), st.integers(), st.none(), st.booleans())))
+def test_json_comes_back_as_it_was(content: dict[str, object]) -> None:
+    ((_, payload),) = payloads(json_frame(content))
+    assert json.loads(bytes(payload)) == content
+
+
+@given(st.lists(st.binary(max_size=300), max_size=20), st.integers(-1, 25))
+def test_skip_leaves_the_last_frames(texts: list[bytes], count: int) -> None:
+    left = skip(b"".join(map(text_frame, texts)), count)
+    assert [bytes(payload) for _, payload in payloads(left)] == texts[max(0, count) :]

@@ -1,0 +1,315 @@
+"""The hub over real Redis. The record is a list in memory, so that it can fail, lag and count its reads."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from channelbox.realtime import hub as hub_module
+from channelbox.realtime import keys
+from channelbox.realtime.bus import Bus
+from channelbox.realtime.codes import Close, Refused
+from channelbox.realtime.envelope import Envelope, Origin
+from channelbox.realtime.frames import payloads, text_frame
+from channelbox.realtime.hub import Hub, Run
+
+
+def frames(first: int, last: int) -> bytes:
+    return b"".join(text_frame(b"%d" % seq) for seq in range(first, last + 1))
+
+
+class Record:
+    """What was said: the numbers 1 .. last."""
+
+    def __init__(self, last: int = 0, opens_with: int = 200) -> None:
+        self.last = last
+        self.opens_with = opens_with
+        self.reads = 0
+        self.failures = 0
+        self.during_read: Callable[[], None] = lambda: None
+
+    def _read(self) -> None:
+        self.reads += 1
+        if self.failures:
+            self.failures -= 1
+            raise OSError("the record is away")
+
+    async def open(self, name: str) -> Run:
+        self._read()
+        first = max(1, self.last - self.opens_with + 1)
+        return Run(first, self.last, frames(first, self.last))
+
+    async def after(self, name: str, seq: int, most: int) -> Run:
+        self._read()
+        last = min(self.last, seq + most)
+        await asyncio.sleep(0)
+        self.during_read()
+        return Run(seq + 1, last, frames(seq + 1, last))
+
+
+class Listener:
+    """A member that remembers what it was written."""
+
+    def __init__(self) -> None:
+        self.on_lost: Callable[[], None] | None = None
+        self.heard: list[str] = []
+        self._more = asyncio.Event()
+
+    def write_frames(self, frames: bytes) -> None:
+        self.heard += [bytes(payload).decode() for _, payload in payloads(frames)]
+        self._more.set()
+
+    @property
+    def numbers(self) -> list[int]:
+        return [int(word) for word in self.heard if word.isdigit()]
+
+    async def until(self, word: str) -> None:
+        async with asyncio.timeout(10):
+            while word not in self.heard:
+                self._more.clear()
+                await self._more.wait()
+
+
+class Outcomes:
+    def __init__(self) -> None:
+        self.batches: list[tuple[int, list[str]]] = []
+
+    def ended(self, batch: int, elsewhere: list[str]) -> None:
+        self.batches.append((batch, elsewhere))
+
+
+def greet(newest: int, first: int, resumed: bool) -> bytes:
+    return text_frame(f"welcome {newest} {first} {resumed}".encode())
+
+
+@pytest.fixture
+async def bus() -> AsyncIterator[Bus]:
+    bus = Bus.current()
+    yield bus
+    await bus.stop()
+
+
+@pytest.fixture
+async def record() -> Record:
+    return Record()
+
+
+@pytest.fixture
+async def hub(bus: Bus, record: Record) -> AsyncIterator[Hub]:
+    hub = Hub(bus, record, "me")
+    yield hub
+    await hub.stop()
+
+
+async def told(bus: Bus, record: Record, first: int, last: int, *origins: Origin) -> None:
+    """A worker's commit and its publish."""
+    record.last = max(record.last, last)
+    await bus.publish(keys.room("r"), Envelope(first, last, list(origins), frames(first, last)).pack())
+
+
+async def joined(hub: Hub, after: int | None = None, history: int = 50) -> Listener:
+    listener = Listener()
+    await hub.join("r", listener, after, history, greet)
+    return listener
+
+
+async def test_it_works(hub: Hub, bus: Bus, record: Record) -> None:
+    listener = await joined(hub)
+    await told(bus, record, 1, 1)
+    await told(bus, record, 2, 4)
+    await listener.until("4")
+    assert listener.heard == ["welcome 0 1 False", "1", "2", "3", "4"]
+
+
+async def test_crossed_doubled_and_lost_publishes_come_in_order_without_gap_or_double(
+    hub: Hub, bus: Bus, record: Record
+) -> None:
+    draw = random.Random(7)
+    listeners = [await joined(hub) for _ in range(5)]
+    runs, last = [], 0
+    while last < 300:
+        size = draw.randint(1, 4)
+        runs.append((last + 1, last + size))
+        last += size
+    record.last = last
+    lost = draw.sample(runs[:-1], 20)
+    sent = [run for run in runs if run not in lost] + draw.sample(runs, 20)
+    sent.sort(key=lambda run: run[0] + draw.randint(-10, 10))
+    for run in [*sent, runs[-1]]:
+        await told(bus, record, *run)
+    for listener in listeners:
+        await listener.until(str(last))
+        assert listener.numbers == list(range(1, last + 1))
+
+
+async def test_a_hole_is_read_once_for_all_members(hub: Hub, bus: Bus, record: Record) -> None:
+    listeners = [await joined(hub) for _ in range(50)]
+    reads = record.reads
+    record.last = 10
+    await told(bus, record, 11, 11)
+    for listener in listeners:
+        await listener.until("11")
+        assert listener.numbers == list(range(1, 12))
+    assert record.reads == reads + 1
+
+
+async def test_a_repair_goes_on_after_the_record_has_failed(hub: Hub, bus: Bus, record: Record) -> None:
+    listener = await joined(hub)
+    record.failures = 3
+    record.last = 2
+    await told(bus, record, 3, 3)
+    await listener.until("3")
+    assert listener.numbers == [1, 2, 3]
+    record.last = 4
+    await told(bus, record, 5, 5)
+    await listener.until("5")
+
+
+async def test_a_room_known_to_be_behind_is_repaired(hub: Hub, record: Record) -> None:
+    listener = await joined(hub)
+    record.last = 6
+    hub.behind("r", 6)
+    await listener.until("6")
+    assert listener.numbers == [1, 2, 3, 4, 5, 6]
+
+
+async def test_a_publish_that_only_tells_the_newest_number_is_a_hint_to_read(
+    hub: Hub, bus: Bus, record: Record
+) -> None:
+    listener = await joined(hub)
+    record.last = 2
+    await bus.publish(keys.room("r"), Envelope(0, 2, [], b"").pack())
+    await listener.until("2")
+
+
+async def test_runs_that_overlap_are_written_once(hub: Hub, bus: Bus, record: Record) -> None:
+    listener = await joined(hub)
+    for run in ((1, 3), (2, 5), (4, 6), (1, 7)):
+        await told(bus, record, *run)
+    await listener.until("7")
+    assert listener.numbers == [1, 2, 3, 4, 5, 6, 7]
+
+
+async def test_a_newcomer_gets_the_last_of_the_history(hub: Hub, record: Record) -> None:
+    record.last = 120
+    listener = await joined(hub, history=50)
+    assert listener.heard[0] == "welcome 120 71 False"
+    assert listener.numbers == list(range(71, 121))
+
+
+async def test_who_comes_back_gets_what_it_missed_from_memory(hub: Hub, record: Record) -> None:
+    record.last = 120
+    await joined(hub)
+    reads = record.reads
+    listener = await joined(hub, after=100)
+    assert listener.heard[0] == "welcome 120 101 True"
+    assert listener.numbers == list(range(101, 121))
+    assert record.reads == reads
+
+
+async def test_what_is_older_than_memory_is_read(hub: Hub, record: Record) -> None:
+    record.last = 900
+    listener = await joined(hub, after=100)
+    assert listener.heard[0] == "welcome 900 101 True"
+    assert listener.numbers == list(range(101, 901))
+
+
+async def test_too_far_back_is_told_by_the_greeting(hub: Hub, record: Record) -> None:
+    record.last = 5000
+    listener = await joined(hub, after=100)
+    assert listener.heard[0] == "welcome 5000 4951 False"
+    assert listener.numbers == list(range(4951, 5001))
+
+
+async def test_what_is_published_during_the_read_is_neither_missed_nor_doubled(
+    hub: Hub, bus: Bus, record: Record
+) -> None:
+    record.last = 500
+    first = await joined(hub)
+
+    def more() -> None:
+        record.last += 1
+        room = hub.rooms["r"]
+        hub.heard("r", room, Envelope(record.last, record.last, [], frames(record.last, record.last)))
+
+    record.during_read = more
+    listener = await joined(hub, after=1)
+    newest = record.last
+    await told(bus, record, newest + 1, newest + 1)
+    await listener.until(str(newest + 1))
+    await first.until(str(newest + 1))
+    assert listener.numbers == list(range(2, newest + 2))
+
+
+async def test_what_is_published_between_subscription_and_reading_is_kept(bus: Bus, record: Record) -> None:
+    class Slow(Record):
+        async def open(self, name: str) -> Run:
+            run = await super().open(name)
+            await told(bus, self, 1, 1)  # heard before the answer is there
+            await asyncio.sleep(0.1)
+            return run
+
+    hub = Hub(bus, Slow(), "me")
+    listener = await joined(hub)
+    await listener.until("1")
+    assert listener.numbers == [1]
+    await hub.stop()
+
+
+async def test_the_own_origin_heard_is_the_answer_for_a_batch(hub: Hub, bus: Bus, record: Record) -> None:
+    outcomes = Outcomes()
+    hub.outcomes = outcomes
+    listener = await joined(hub)
+    await told(bus, record, 1, 1, Origin("me", 5, ["x"]), Origin("other", 6, []))
+    await listener.until("1")
+    assert outcomes.batches == [(5, ["x"])]
+
+
+async def test_frames_without_a_number_go_out_at_once(hub: Hub, bus: Bus) -> None:
+    listener = await joined(hub)
+    await bus.publish(keys.room("r"), Envelope(0, 0, [], text_frame(b"typing")).pack())
+    await listener.until("typing")
+
+
+async def test_a_room_that_cannot_be_opened_is_told_and_can_be_tried_again(hub: Hub, record: Record) -> None:
+    record.failures = 1
+    with pytest.raises(Refused) as refused:
+        await joined(hub)
+    assert refused.value.close == Close.TRY_LATER
+    assert not hub.rooms
+    assert (await joined(hub)).heard == ["welcome 0 1 False"]
+
+
+async def test_an_empty_room_is_closed_after_a_while_and_opens_again(
+    hub: Hub, bus: Bus, record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub_module, "LINGER_SECONDS", 0.0)
+    listener = await joined(hub)
+    hub.leave("r", listener)
+    async with asyncio.timeout(5):
+        while hub.rooms:
+            await asyncio.sleep(0.01)
+    again = await joined(hub)
+    await told(bus, record, 1, 1)
+    await again.until("1")
+    assert listener.numbers == []
+
+
+async def test_a_member_that_left_hears_no_more(hub: Hub, bus: Bus, record: Record) -> None:
+    gone, stays = await joined(hub), await joined(hub)
+    hub.leave("r", gone)
+    await told(bus, record, 1, 1)
+    await stays.until("1")
+    assert gone.numbers == []
+
+
+async def test_what_comes_in_one_turn_goes_out_in_one_write(hub: Hub, bus: Bus, record: Record) -> None:
+    writes: list[bytes] = []
+    listener = await joined(hub)
+    listener.write_frames = writes.append  # type: ignore[method-assign]
+    room = hub.rooms["r"]
+    for seq in range(1, 11):
+        hub.heard("r", room, Envelope(seq, seq, [], frames(seq, seq)))
+    await asyncio.sleep(0)
+    assert writes == [frames(1, 10)]

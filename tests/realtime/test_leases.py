@@ -1,0 +1,156 @@
+"""Places in rooms, over real Redis: two Leases are two processes."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from channelbox.realtime import keys, leases
+from channelbox.realtime.bus import Bus
+from channelbox.realtime.codes import Close, Code, Refused
+from channelbox.realtime.leases import Leases
+from tests.servers import RedisServer
+
+
+@pytest.fixture
+async def bus() -> AsyncIterator[Bus]:
+    bus = Bus.current()
+    yield bus
+    await bus.stop()
+
+
+@pytest.fixture
+async def one(bus: Bus) -> AsyncIterator[Leases]:
+    one = Leases(bus, "one")
+    await one.start()
+    yield one
+    await one.stop()
+
+
+@pytest.fixture
+async def two(bus: Bus) -> AsyncIterator[Leases]:
+    two = Leases(bus, "two")
+    await two.start()
+    yield two
+    await two.stop()
+
+
+async def counted(bus: Bus, room: str = "r") -> dict[str, int]:
+    places = await bus.client(keys.places(room)).hgetall(keys.places(room))
+    return {process.decode(): int(count) for process, count in places.items()}
+
+
+async def until_counted(bus: Bus, expected: dict[str, int]) -> None:
+    async with asyncio.timeout(10):
+        while await counted(bus) != expected:
+            await asyncio.sleep(0.01)
+
+
+async def refused(lease: Leases, limit: int) -> Refused:
+    with pytest.raises(Refused) as error:
+        await lease.take("r", limit)
+    return error.value
+
+
+async def test_it_works(bus: Bus, one: Leases, two: Leases) -> None:
+    await one.take("r", 2)
+    await two.take("r", 2)
+    full = await refused(one, 2)
+    assert (full.code, full.close) == (Code.ROOM_FULL, Close.ROOM_FULL)
+    assert "2 are connected" in str(full)
+    two.give("r")
+    await until_counted(bus, {"one": 1})
+    await one.take("r", 2)
+    assert await counted(bus) == {"one": 2}
+
+
+async def test_a_storm_never_passes_the_limit_and_leaves_no_place_empty(bus: Bus, one: Leases, two: Leases) -> None:
+    results = await asyncio.gather(
+        *(lease.take("r", 100) for lease in (one, two) for _ in range(200)), return_exceptions=True
+    )
+    assert sum(result is None for result in results) == 100
+    assert all(result is None or isinstance(result, Refused) for result in results)
+    assert sum((await counted(bus)).values()) == 100
+
+
+async def test_those_who_come_and_go_at_once_are_counted_right(bus: Bus, one: Leases, two: Leases) -> None:
+    async def visit(lease: Leases) -> None:
+        for _ in range(20):
+            await lease.take("r", 1000)
+            lease.give("r")
+
+    await one.take("r", 1000)
+    await asyncio.gather(*(visit(lease) for lease in (one, two) for _ in range(20)))
+    await until_counted(bus, {"one": 1})
+
+
+async def test_a_dead_process_frees_its_places_when_its_lease_ends(
+    bus: Bus, one: Leases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead = Leases(bus, "dead")
+    await dead.start()
+    await dead.take("r", 1)
+    for task in dead._tasks:  # killed: nothing is given back
+        task.cancel()
+    assert (await refused(one, 1)).code == Code.ROOM_FULL
+    await bus.client("").pexpire(keys.lease("dead"), 1)
+    await asyncio.sleep(0.01)
+    await one.take("r", 1)
+    assert await counted(bus) == {"one": 1}
+
+
+async def test_a_lease_ends_by_itself(bus: Bus, one: Leases) -> None:
+    await one.take("r", 1)
+    left = await bus.client("").pttl(keys.lease("one"))
+    assert 0 < left <= leases.LEASE_SECONDS * 1000
+    assert leases.RENEW_SECONDS * 2 < leases.LEASE_SECONDS
+
+
+async def test_an_emptied_redis_heals(
+    bus: Bus, one: Leases, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await one.take("r", 5)
+    await one.take("r", 5)
+    with redis_server.client() as client:
+        client.flushall()
+    one.rewrite()
+    await until_counted(bus, {"one": 2})
+
+
+async def test_stopping_gives_everything_back(bus: Bus, two: Leases) -> None:
+    one = Leases(bus, "one")
+    await one.start()
+    await one.take("r", 1)
+    await one.stop()
+    await two.take("r", 1)
+
+
+async def test_who_gives_up_waiting_takes_no_place(bus: Bus, one: Leases) -> None:
+    waiting = [asyncio.ensure_future(one.take("r", 100)) for _ in range(50)]
+    await asyncio.sleep(0)
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    await one.take("r", 100)
+    await until_counted(bus, {"one": 1})
+
+
+async def test_without_redis_the_client_is_told_to_come_back(new_redis: Callable[..., RedisServer]) -> None:
+    server = new_redis()
+    bus = Bus([{"address": server.url, "socket_timeout": 1, "socket_connect_timeout": 1}])
+    lease = Leases(bus, "one")
+    await lease.start()
+    await lease.take("r", 5)
+    server.stop()
+    error = await refused(lease, 5)
+    assert (error.code, error.close) == (Code.TRY_LATER, Close.TRY_LATER)
+    server.start()
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                await lease.take("r", 5)
+                break
+            except Refused:
+                await asyncio.sleep(0.1)
+    await lease.stop()
+    await bus.stop()

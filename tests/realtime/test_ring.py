@@ -1,0 +1,52 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from channelbox.realtime import ring as ring_module
+from channelbox.realtime.frames import payloads, text_frame
+from channelbox.realtime.ring import Ring
+
+
+def frames(first: int, last: int) -> bytes:
+    return b"".join(text_frame(b"%d" % seq) for seq in range(first, last + 1))
+
+
+def numbers(run: bytes | None) -> list[int] | None:
+    return None if run is None else [int(bytes(payload)) for _, payload in payloads(run)]
+
+
+@given(st.integers(0, 50), st.lists(st.integers(1, 5), min_size=1, max_size=20), st.integers(0, 200))
+def test_it_answers_with_just_what_follows_or_not_at_all(start: int, sizes: list[int], seq: int) -> None:
+    ring, last = Ring(), start
+    for size in sizes:
+        ring.add(last + 1, last + size, frames(last + 1, last + size))
+        last += size
+    expected = list(range(seq + 1, last + 1)) if seq >= start else None
+    assert numbers(ring.since(seq)) == expected
+
+
+def test_the_oldest_fall_out_past_the_limit_and_are_not_answered_for() -> None:
+    ring = Ring()
+    for seq in range(1, ring_module.MOST_RUNS + 11):
+        ring.add(seq, seq, frames(seq, seq))
+    assert ring.since(9) is None
+    assert numbers(ring.since(10)) == list(range(11, ring_module.MOST_RUNS + 11))
+
+
+def test_bytes_are_bounded() -> None:
+    ring, large = Ring(), text_frame(b"x" * (ring_module.MOST_BYTES // 2))
+    for seq in (1, 2, 3):
+        ring.add(seq, seq, large)
+    assert ring.since(1) is None
+    assert ring.since(2) == large
+
+
+def test_a_run_that_does_not_follow_starts_anew() -> None:
+    ring = Ring()
+    ring.add(1, 2, frames(1, 2))
+    ring.add(5, 6, frames(5, 6))
+    assert ring.since(2) is None
+    assert numbers(ring.since(4)) == [5, 6]
+
+
+def test_an_empty_ring_knows_nothing() -> None:
+    assert Ring().since(0) is None
