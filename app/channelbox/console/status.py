@@ -11,6 +11,10 @@ from channelbox.console.problem import Problem
 if TYPE_CHECKING:
     from channelbox.fleet.reports import Fleet
 
+WORDS = ("State", "Node", "Unit", "Version", "Up")
+HEADINGS = (*WORDS, "Connections", "Rooms", "Messages/s", "Delivered/s", "Lag ms", "MB", "Age s")
+NARROW = ("State", "Node", "Unit", "Up", "Connections", "Messages/s", "Lag ms")
+WIDE = 110  # columns of a terminal that take all of it
 COLOURS = {"well": "green", "lagging": "yellow", "draining": "cyan", "stale": "red"}
 
 
@@ -52,44 +56,50 @@ def read() -> "Fleet":
 
 
 def show(data: dict[str, Any]) -> None:
-    """The table, and one line of totals."""
+    """The table, and one line of totals. A narrow terminal gets the columns that tell who is unwell."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    now = datetime.datetime.fromisoformat(data["at"])
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("State", "Node", "Unit", "Version", "Up"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("Connections", "Rooms", "Messages/s", "Delivered/s", "Lag ms", "Memory MB", "Age s"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for process in data["processes"]:
-        web = process["kind"] == "web"
-        table.add_row(
-            f"[{COLOURS[process['state']]}]{process['state']}[/]",
-            process["node"],
-            process["unit"],
-            process["version"],
-            duration((now - datetime.datetime.fromisoformat(process["up_since"])).total_seconds()),
-            str(process["connections"]) if web else "",
-            str(process["rooms"]) if web else "",
-            f"{process['messages_per_s']:.1f}",
-            f"{process['delivered_per_s']:.0f}" if web else "",
-            f"{process['lag_ms']:.0f}",
-            f"{process['memory_mb']:.0f}",
-            f"{process['age_s']:.1f}",
-        )
     console = Console(highlight=False)
-    # A pipe has no width: a narrow guess would cut the names off.
-    console.print(table, width=None if console.is_terminal else 200, crop=False)
+    if not console.is_terminal:
+        # A pipe has no width: the usual guess of 80 would cut names off.
+        console = Console(highlight=False, width=200)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    rows = [row(process, datetime.datetime.fromisoformat(data["at"])) for process in data["processes"]]
+    headings = [name for name in HEADINGS if console.width >= WIDE or name in NARROW]
+    for name in headings:
+        table.add_column(name, justify="left" if name in WORDS else "right", no_wrap=True)
+    for cells in rows:
+        table.add_row(*(cells[name] for name in headings))
+    console.print(table)
     totals = data["totals"]
     queue = "unknown" if totals["queue"] is None else totals["queue"]
     console.print(
         f"{totals['processes']} processes on {totals['nodes']} nodes, {totals['connections']} connections, "
         f"{totals['rooms']} rooms, {totals['messages_per_s']:.1f} messages/s, queue {queue}"
     )
-    if not data["processes"]:
+    if not rows:
         console.print("Nothing runs. Start it with: systemctl start channelbox.target")
+
+
+def row(process: dict[str, Any], now: datetime.datetime) -> dict[str, str]:
+    """A process as cells, by heading."""
+    web = process["kind"] == "web"
+    return {
+        "State": f"[{COLOURS[process['state']]}]{process['state']}[/]",
+        "Node": process["node"],
+        "Unit": process["unit"],
+        "Version": process["version"],
+        "Up": duration((now - datetime.datetime.fromisoformat(process["up_since"])).total_seconds()),
+        "Connections": str(process["connections"]) if web else "",
+        "Rooms": str(process["rooms"]) if web else "",
+        "Messages/s": f"{process['messages_per_s']:.1f}",
+        "Delivered/s": f"{process['delivered_per_s']:.0f}" if web else "",
+        "Lag ms": f"{process['lag_ms']:.0f}",
+        "MB": f"{process['memory_mb']:.0f}",
+        "Age s": f"{process['age_s']:.1f}",
+    }
 
 
 def duration(seconds: float) -> str:
