@@ -163,8 +163,6 @@ CHANNEL_LAYERS = {
     "default": {
         "BACKEND": "channelbox.realtime.layer.ChannelLayer",
         "CONFIG": {
-            "hosts": CHANNELBOX_REDIS_HOSTS,
-            "prefix": CHANNELBOX_REDIS_PREFIX,
             "capacity": CHANNELBOX_LAYER_CAPACITY,
             "expiry": CHANNELBOX_LAYER_EXPIRY,
         },

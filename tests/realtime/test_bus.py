@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 
 import pytest
+from tests.servers import RedisServer
 
 from channelbox.realtime.bus import Bus
-from tests.servers import RedisServer
 
 
 @pytest.fixture

@@ -5,9 +5,10 @@ import contextlib
 import logging
 import threading
 import types
-from collections.abc import AsyncIterator, Callable, Hashable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
 from typing import Any, ClassVar
 
+from django.conf import settings
 from redis.asyncio import Redis
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
@@ -40,6 +41,7 @@ class Bus:
         self.hosts = Hosts(hosts)
         self.shared: dict[Hashable, Any] = {}  # what others keep for as long as this bus
         self._callbacks: list[Callable[[], None]] = []
+        self._closers: list[Callable[[], Awaitable[None]]] = []
         probe = keys.probe(keys.process_name())
         self._links = [
             Link(pool, client, probe, self._restored)
@@ -50,7 +52,7 @@ class Bus:
     def current(cls, hosts: Sequence[Host] | None = None) -> "Bus":
         """The running loop's bus to these hosts (None: those of the settings). Ends with the loop, or by `stop()`."""
         loop = asyncio.get_running_loop()
-        name = repr(hosts)
+        name = repr(settings.CHANNELBOX_REDIS_HOSTS if hosts is None else hosts)
         with cls._lock:
             if loop not in cls._all:
                 cls._all[loop] = {}
@@ -69,8 +71,9 @@ class Bus:
             with cls._lock:
                 buses = cls._all.pop(loop, {})
             loop.close = close  # type: ignore[method-assign]
-            if buses and not loop.is_closed() and not loop.is_running():
-                loop.run_until_complete(asyncio.gather(*(bus.stop() for bus in buses.values())))
+            if not loop.is_closed() and not loop.is_running():
+                for bus in buses.values():
+                    loop.run_until_complete(bus.stop())
             close()
 
         loop.close = types.MethodType(close_with_buses, loop)  # type: ignore[method-assign]
@@ -86,7 +89,16 @@ class Bus:
         Calls take effect in call order. While Redis is away this waits until it is back. A handler's exception is
         logged. Raises ValueError if the channel has a handler already.
         """
-        await self._link(channel).subscribe(channel.encode(), handler)
+        confirmed = self.begin(channel, handler)
+        try:
+            await asyncio.shield(confirmed)
+        except asyncio.CancelledError:
+            self._link(channel).withdraw(channel.encode(), confirmed)
+            raise
+
+    def begin(self, channel: str, handler: Handler) -> "asyncio.Future[None]":
+        """As `subscribe`, for waiting later or by several: shield the future, which also ends with `forget`."""
+        return self._link(channel).subscribe(channel.encode(), handler)
 
     async def unsubscribe(self, channel: str) -> None:
         """The handler is not called from the first step on; returns when Redis has confirmed (if it is there)."""
@@ -122,6 +134,10 @@ class Bus:
         """Has `callback` called when a lost host is back with all its subscriptions: anything may have been missed."""
         self._callbacks.append(callback)
 
+    def on_stop(self, closer: Callable[[], Awaitable[None]]) -> None:
+        """Has `closer` awaited when the bus is stopped, while everything still works."""
+        self._closers.append(closer)
+
     def client(self, name: str) -> Redis:
         """The command client of the host that holds this name. Its commands run once or raise RedisError."""
         return self.hosts.client(name)
@@ -136,6 +152,11 @@ class Bus:
             for buses in self._all.values():
                 for name in [name for name, bus in buses.items() if bus is self]:
                     del buses[name]
+        results = await asyncio.gather(*(closer() for closer in self._closers), return_exceptions=True)
+        self._closers.clear()
+        for result in results:
+            if isinstance(result, Exception):
+                logger.error("While the bus was stopped", exc_info=result)
         await asyncio.gather(*(link.stop() for link in self._links))
         await self.hosts.aclose()
 

@@ -19,6 +19,7 @@ class Counters:
     refused: int = 0  # errors told to clients
     slow_closed: int = 0  # readers cut off
     repairs: int = 0  # holes read from the database
+    dropped: int = 0  # messages that a channel of the default layer was too full or too late to take
     reconnects: int = 0  # of the bus
     handled: int = 0  # entries taken from the queue by this worker
     expired: int = 0  # entries too old to be stored

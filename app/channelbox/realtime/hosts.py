@@ -25,7 +25,7 @@ def _cancellable(kind: type[Any]) -> type[Any]:
     task and then awaits it would wait for ever.
     """
 
-    class Cancellable(kind):  # type: ignore[misc]
+    class Cancellable(kind):
         async def send_packed_command(self, command: bytes | str | Iterable[bytes], check_health: bool = True) -> None:
             if not self.is_connected:
                 await self.connect_check_health(check_health=False)

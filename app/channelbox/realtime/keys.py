@@ -51,12 +51,27 @@ def dashboard() -> str:
     return _key("dashboard")
 
 
+def revoked() -> str:
+    """Whose rights have changed: their sockets are looked at anew."""
+    return _key("revoked")
+
+
 # --- Lists, hashes and strings
 
 
 def queue(channel: str) -> str:
     """A worker channel's list."""
     return _key("queue", channel)
+
+
+def channel(name: str) -> str:
+    """A channel of the default channel layer that any process may receive from: a list."""
+    return _key("channel", name)
+
+
+def unread(prefix: str) -> str:
+    """Hash: how many messages sent to each single channel of an inbox have not been received."""
+    return _key("unread", prefix)
 
 
 def lease(process: str) -> str:

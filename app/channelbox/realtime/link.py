@@ -159,8 +159,8 @@ class Link:
         """Whether anything was ever subscribed here."""
         return self._task is not None
 
-    async def subscribe(self, channel: bytes, handler: Handler) -> None:
-        """Returns when Redis has confirmed, also when that takes a reconnect. Cancelled: the subscription ends."""
+    def subscribe(self, channel: bytes, handler: Handler) -> "asyncio.Future[None]":
+        """The future ends when Redis has confirmed, or when this is unsubscribed before. Do not cancel it."""
         if self._stopped:
             raise RedisConnectionError("The bus has been stopped")
         if channel in self._wanted:
@@ -171,12 +171,13 @@ class Link:
             self._session.subscribe([(channel, subscription)])
         elif self._task is None:
             self._task = asyncio.create_task(self._run(), name=f"bus {self._pool!r}")
-        try:
-            await subscription.confirmed
-        except asyncio.CancelledError:
-            if self._wanted.get(channel) is subscription:
-                self.unsubscribe(channel)
-            raise
+        return subscription.confirmed
+
+    def withdraw(self, channel: bytes, confirmed: "asyncio.Future[None]") -> None:
+        """Unsubscribes if this is still the subscription that `subscribe` returned this future for."""
+        subscription = self._wanted.get(channel)
+        if subscription is not None and subscription.confirmed is confirmed:
+            self.unsubscribe(channel)
 
     def unsubscribe(self, channel: bytes) -> "asyncio.Future[None]":
         """From now on the handler is not called; the future ends when Redis has confirmed or is not connected."""
@@ -206,6 +207,7 @@ class Link:
         for subscription in self._wanted.values():
             if not subscription.confirmed.done():
                 subscription.confirmed.set_exception(RedisConnectionError("The bus has been stopped"))
+                subscription.confirmed.exception()  # who waits gets it; if nobody does, that is no news
         self._wanted.clear()
         self.live.clear()
 

@@ -1,0 +1,97 @@
+"""Channels that any process may receive from: a list in Redis, each message to exactly one receiver."""
+
+import asyncio
+import collections
+import contextlib
+import logging
+from pathlib import Path
+
+from channels.exceptions import ChannelFull
+from redis.commands.core import AsyncScript
+
+from channelbox.realtime.bus import Bus
+from channelbox.realtime.counters import counters
+from channelbox.realtime.link import UNREACHABLE
+
+logger = logging.getLogger(__name__)
+
+PUSH = Path(__file__).with_name("push.lua").read_text()
+STAMP = 13  # digits before each message: when it expires
+WAIT_SECONDS = 2  # one wait of Redis, shorter than any usual socket_timeout
+RETRY_SECONDS = 0.5
+
+
+class Common:
+    """One such channel, as one process sees it: one wait in Redis for all who receive here."""
+
+    def __init__(self, bus: Bus, key: str) -> None:
+        self._key = key
+        self._client = bus.client(key)
+        self._push = AsyncScript(self._client, PUSH)
+        self._waiters: collections.deque[asyncio.Future[bytes]] = collections.deque()
+        self._taking: asyncio.Task[None] | None = None
+        self._giving: set[asyncio.Task[None]] = set()
+
+    async def put(self, payload: bytes, capacity: int, expiry: float) -> None:
+        """Raises ChannelFull at capacity, RedisError when it is not known whether the message was taken."""
+        taken, dropped = await self._push([self._key], [capacity, round(expiry * 1000), payload])
+        counters.dropped += dropped
+        if not taken:
+            raise ChannelFull(f"{self._key} holds {capacity} messages that nobody has received")
+
+    async def get(self) -> bytes:
+        """The oldest message that has not expired. Cancelled: it goes to the next receiver, here or elsewhere."""
+        waiter: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        if self._taking is None or self._taking.done():
+            self._taking = asyncio.create_task(self._take(), name=f"receive {self._key}")
+        try:
+            return (await waiter)[STAMP:]
+        except asyncio.CancelledError:
+            if waiter.cancelled():
+                with contextlib.suppress(ValueError):
+                    self._waiters.remove(waiter)
+            else:
+                giving = asyncio.create_task(self._give(waiter.result()))
+                self._giving.add(giving)
+                giving.add_done_callback(self._giving.discard)
+            raise
+
+    async def close(self) -> None:
+        """Ends the wait in Redis. Who still waits here waits in vain."""
+        if self._taking is not None:
+            self._taking.cancel()
+            await asyncio.gather(self._taking, *self._giving, return_exceptions=True)
+
+    async def _take(self) -> None:
+        while self._waiters:
+            pipe = self._client.pipeline(transaction=False)
+            pipe.blpop([self._key], WAIT_SECONDS)
+            pipe.time()  # answered when the wait is over: the time to compare with the expiry, in the same trip
+            try:
+                popped, (seconds, micros) = await pipe.execute()
+            except UNREACHABLE as error:
+                logger.warning("Cannot receive from %s: %s", self._key, error)
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            if popped is not None:
+                if int(popped[1][:STAMP]) < seconds * 1000 + micros // 1000:
+                    counters.dropped += 1
+                else:
+                    await self._give(popped[1])
+
+    async def _give(self, entry: bytes) -> None:
+        """To the first who waits here; to nobody: back to where it was."""
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(entry)
+                return
+        try:
+            pipe = self._client.pipeline()
+            pipe.lpush(self._key, entry)
+            pipe.pexpireat(self._key, int(entry[:STAMP]), nx=True)
+            await pipe.execute()
+        except UNREACHABLE as error:
+            counters.dropped += 1
+            logger.warning("Could not give a message back to %s: %s", self._key, error)

@@ -1,0 +1,208 @@
+"""What one event loop of this process holds of the default channel layer: its channels, groups and inbox."""
+
+import asyncio
+import collections
+import contextlib
+import logging
+import secrets
+import weakref
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from channels.exceptions import ChannelFull
+from redis.commands.core import AsyncScript
+
+from channelbox.realtime import keys
+from channelbox.realtime.bus import Bus
+from channelbox.realtime.commons import Common
+from channelbox.realtime.counters import counters
+from channelbox.realtime.link import UNREACHABLE
+from channelbox.realtime.mailbox import ChannelName, Mailbox
+
+logger = logging.getLogger(__name__)
+
+DIRECT = Path(__file__).with_name("direct.lua").read_text()
+RECEIVED = Path(__file__).with_name("received.lua").read_text()
+INBOX = 16  # characters before the "!" of a channel's name: the inbox of the process that made it
+CLOSE_SECONDS = 1
+END = b"\0"  # between a channel's name and the message
+
+
+def inbox_of(channel: str) -> str:
+    """The inbox that a single channel's messages go to."""
+    return channel[: channel.index("!")][-INBOX:]
+
+
+class _Group:
+    """The channels of this process in one group, and the future of the group's one subscription."""
+
+    __slots__ = ("confirmed", "members")
+
+    def __init__(self) -> None:
+        self.members: dict[str, Mailbox] = {}
+        self.confirmed: asyncio.Future[None]
+
+
+class Local:
+    """Mailboxes of this loop's consumers. One subscription for each group, one for all single channels."""
+
+    def __init__(self, bus: Bus, deserialize: Callable[[bytes], Any]) -> None:
+        self.bus = bus
+        self.inbox = secrets.token_hex(INBOX // 2)
+        self.mailboxes: dict[str, Mailbox] = {}
+        self.groups: dict[str, _Group] = {}
+        self._names: dict[str, weakref.ref[ChannelName]] = {}
+        self._commons: dict[str, Common] = {}
+        self._deserialize = deserialize
+        self._loop = asyncio.get_running_loop()
+        self._subscribed: asyncio.Future[None] | None = None
+        self._left: collections.Counter[str] = collections.Counter()
+        self._tasks: set[asyncio.Task[None]] = set()
+        bus.on_restored(self._restored)
+        bus.on_stop(self.close)
+
+    async def open(self) -> None:
+        """Returns when messages to single channels are heard."""
+        if self._subscribed is None:
+            self._subscribed = self.bus.begin(keys.inbox(self.inbox), self._heard)
+        await asyncio.shield(self._subscribed)
+
+    def make(self, prefix: str, capacity: Callable[[str], int], expiry: float) -> ChannelName:
+        """A new channel, which is forgotten when its name is."""
+        name = ChannelName(f"{prefix}{self.inbox}!{secrets.token_hex(6)}")
+        key = "".join(name)  # not the name itself, which must be able to go
+        self.mailboxes[key] = Mailbox(key, capacity(key), expiry, self._received)
+        this = weakref.ref(self)
+
+        def gone(_: object) -> None:
+            # In whatever thread the garbage was collected.
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                if local := this():
+                    local._loop.call_soon_threadsafe(local.forget, key)
+
+        self._names[key] = weakref.ref(name, gone)
+        return name
+
+    def common(self, channel: str) -> Common:
+        """A channel that any process may receive from."""
+        if channel not in self._commons:
+            self._commons[channel] = Common(self.bus, keys.channel(channel))
+        return self._commons[channel]
+
+    def forget(self, channel: str) -> None:
+        """Takes a channel out of everything."""
+        self._names.pop(channel, None)
+        if mailbox := self.mailboxes.pop(channel, None):
+            for group in list(mailbox.groups):
+                self.leave(group, channel)
+            mailbox.clear()
+
+    # --- Groups
+
+    async def join(self, group: str, channel: str) -> None:
+        """Returns when the group's messages are heard here."""
+        mailbox = self.mailboxes.get(channel)
+        if mailbox is None:
+            raise RuntimeError(f"{channel} is no channel of this process: only what new_channel() gave can join groups")
+        entry = self.groups.get(group)
+        if entry is None:
+            entry = _Group()
+            entry.confirmed = self.bus.begin(keys.group(group), lambda payload: self._heard_group(entry, payload))
+            self.groups[group] = entry
+        entry.members[mailbox.channel] = mailbox
+        mailbox.groups.add(group)
+        try:
+            await asyncio.shield(entry.confirmed)
+        except BaseException:
+            self.leave(group, channel)
+            raise
+
+    def leave(self, group: str, channel: str) -> None:
+        """From now on the channel gets nothing from the group."""
+        if (entry := self.groups.get(group)) is None:
+            return
+        if mailbox := entry.members.pop(channel, None):
+            mailbox.groups.discard(group)
+        if not entry.members:
+            del self.groups[group]
+            self.bus.forget(keys.group(group))
+
+    def _heard_group(self, entry: _Group, payload: bytes) -> None:
+        message = self._deserialize(payload)
+        for mailbox in entry.members.values():
+            mailbox.put(message)
+
+    # --- Single channels
+
+    async def send(self, channel: str, payload: bytes, capacity: int, expiry: float) -> None:
+        """Raises ChannelFull when the channel, here or in another process, holds as much as it may."""
+        mailbox = self.mailboxes.get(channel)
+        if mailbox is None or not mailbox.full:
+            inbox = inbox_of(channel)
+            key = keys.inbox(inbox)
+            direct = AsyncScript(self.bus.client(key), DIRECT)
+            limits = (channel, capacity, round(expiry * 1000))
+            if await direct([keys.unread(inbox)], (*limits, key, channel.encode() + END + payload)):
+                return
+        raise ChannelFull(f"{channel} holds {capacity} messages that its consumer has not received")
+
+    def _heard(self, payload: bytes) -> None:
+        name, _, content = payload.partition(END)
+        channel = name.decode()
+        if mailbox := self.mailboxes.get(channel):
+            mailbox.put(self._deserialize(content), sent=True)
+        else:
+            counters.dropped += 1
+            self._received(channel)
+
+    def _received(self, channel: str) -> None:
+        """Makes a place for the next `send`, wherever that is; all of one turn of the loop in one command."""
+        if not self._left:
+            self._spawn(self._tell_received())
+        self._left[channel] += 1
+
+    async def _tell_received(self) -> None:
+        left, self._left = self._left, collections.Counter()
+        script = AsyncScript(self.bus.client(keys.inbox(self.inbox)), RECEIVED)
+        words = [str(word) for pair in left.items() for word in pair]
+        try:
+            await script([keys.unread(self.inbox)], words)
+        except UNREACHABLE as error:
+            logger.debug("Unread counts are wrong until they expire: %s", error)
+
+    def _restored(self) -> None:
+        """What was on its way when the connection broke is lost; its places are free."""
+        self._spawn(self._empty())
+
+    async def _empty(self) -> None:
+        with contextlib.suppress(*UNREACHABLE):
+            await self.bus.client(keys.inbox(self.inbox)).delete(keys.unread(self.inbox))
+
+    # --- The end
+
+    def clear(self) -> None:
+        """Forgets all messages and groups; the channels remain."""
+        for channel, mailbox in self.mailboxes.items():
+            for group in list(mailbox.groups):
+                self.leave(group, channel)
+            mailbox.clear()
+
+    async def close(self) -> None:
+        """Forgets everything and ends every subscription and task."""
+        for channel in list(self.mailboxes):
+            self.forget(channel)
+        if self._subscribed is not None:
+            self.bus.forget(keys.inbox(self.inbox))
+            self._subscribed = None
+        await asyncio.gather(*(common.close() for common in self._commons.values()))
+        self._commons.clear()
+        if self._tasks:  # unread counts, which Redis lets expire if it does not answer now
+            _, late = await asyncio.wait(self._tasks, timeout=CLOSE_SECONDS)
+            for task in late:
+                task.cancel()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -1,0 +1,474 @@
+"""The default layer: the contract of Channels, as strictly as channels_redis tests its own."""
+
+import asyncio
+import gc
+import inspect
+import random
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from asgiref.sync import async_to_sync, sync_to_async
+from channels.exceptions import ChannelFull
+from channels.layers import BaseChannelLayer, get_channel_layer
+from redis.exceptions import RedisError
+from tests.servers import RedisServer
+
+from channelbox.realtime import keys
+from channelbox.realtime.bus import Bus
+from channelbox.realtime.counters import counters
+from channelbox.realtime.layer import ChannelLayer
+
+
+@pytest.fixture
+async def layer() -> AsyncIterator[ChannelLayer]:
+    layer = ChannelLayer(capacity=3)
+    yield layer
+    await layer.close()
+
+
+@pytest.fixture
+async def elsewhere(redis_server: RedisServer) -> AsyncIterator[ChannelLayer]:
+    """The layer of another process, as far as anything shared goes: over connections of its own."""
+    layer = ChannelLayer([{"address": redis_server.url, "socket_timeout": 14}], capacity=3)
+    yield layer
+    await layer.close()
+
+
+async def next_of(layer: ChannelLayer, channel: str) -> Any:
+    return await asyncio.wait_for(layer.receive(channel), 5)
+
+
+async def nothing_for(layer: ChannelLayer, *channels: str) -> None:
+    """Everything published until now has been heard, and nothing of it was for these."""
+    fence = await layer.new_channel()
+    await layer.group_add("fence", fence)
+    await layer.group_send("fence", {"type": "fence"})
+    await layer.send(fence, {"type": "fence"})
+    for _ in range(2):
+        assert (await next_of(layer, fence))["type"] == "fence"
+    for channel in channels:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(layer.receive(channel), 0.01)
+
+
+# --- Single channels
+
+
+async def test_it_is_the_default_layer_of_the_settings() -> None:
+    layer = get_channel_layer()
+    assert isinstance(layer, ChannelLayer)
+    assert isinstance(layer, BaseChannelLayer)
+    assert layer.extensions == ["groups", "flush"]
+    assert (layer.capacity, layer.expiry) == (1500, 10)
+    assert all(inspect.iscoroutinefunction(getattr(layer, name)) for name in ("send", "receive", "group_send", "flush"))
+
+
+async def test_a_channel_receives_what_is_sent_to_it(layer: ChannelLayer, elsewhere: ChannelLayer) -> None:
+    channel = await layer.new_channel()
+    for sender in (layer, elsewhere):
+        await sender.send(channel, {"type": "test.message", "text": "Ahoy", "nested": [{"a": None}, 1.5, b"\x00"]})
+        message = await next_of(layer, channel)
+        assert message == {"type": "test.message", "text": "Ahoy", "nested": [{"a": None}, 1.5, b"\x00"]}
+
+
+async def test_messages_keep_their_order(layer: ChannelLayer) -> None:
+    channel = await layer.new_channel()
+    await layer.group_add("g", channel)
+    await layer.send(channel, {"type": "1"})
+    await layer.group_send("g", {"type": "2"})
+    await layer.send(channel, {"type": "3"})
+    assert [(await next_of(layer, channel))["type"] for _ in range(3)] == ["1", "2", "3"]
+
+
+async def test_a_channel_without_messages_waits(layer: ChannelLayer) -> None:
+    channel = await layer.new_channel(prefix="waiting")
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(layer.receive(channel), 0.2)
+
+
+async def test_a_receive_that_was_cancelled_loses_nothing(layer: ChannelLayer) -> None:
+    channel = await layer.new_channel()
+    for number in range(20):
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(layer.receive(channel), 0.001 * (number % 3))
+        await layer.send(channel, {"type": "kept", "number": number})
+        assert (await next_of(layer, channel))["number"] == number
+
+
+async def test_names_do_not_follow_the_random_seed(layer: ChannelLayer) -> None:
+    random.seed(1)
+    first = await layer.new_channel()
+    random.seed(1)
+    assert await layer.new_channel() != first
+
+
+async def test_a_new_channel_has_the_prefix_asked_for(layer: ChannelLayer) -> None:
+    assert (await layer.new_channel()).startswith("specific.")
+    assert (await layer.new_channel("thing-")).startswith("thing-")
+
+
+async def test_a_channel_of_another_process_cannot_be_received_from_or_put_into_groups(
+    layer: ChannelLayer, elsewhere: ChannelLayer
+) -> None:
+    channel = await layer.new_channel()
+    with pytest.raises(RuntimeError, match="another process"):
+        await elsewhere.receive(channel)
+    with pytest.raises(RuntimeError, match="new_channel"):
+        await elsewhere.group_add("g", channel)
+
+
+# --- Capacity and expiry
+
+
+async def test_a_full_channel_refuses_its_senders_wherever_they_are(
+    layer: ChannelLayer, elsewhere: ChannelLayer
+) -> None:
+    channel = await layer.new_channel()
+    for sender in (layer, elsewhere, elsewhere):
+        await sender.send(channel, {"type": "fits"})
+    for sender in (layer, elsewhere):
+        with pytest.raises(ChannelFull):
+            await sender.send(channel, {"type": "too much"})
+    await next_of(layer, channel)
+    async with asyncio.timeout(5):
+        while True:  # Redis is told within a moment
+            try:
+                await elsewhere.send(channel, {"type": "fits again"})
+                break
+            except ChannelFull:
+                await asyncio.sleep(0.01)
+    assert [(await next_of(layer, channel))["type"] for _ in range(3)] == ["fits", "fits", "fits again"]
+
+
+async def test_a_full_channel_misses_what_its_group_gets_and_nobody_else_does(layer: ChannelLayer) -> None:
+    full, reading = await layer.new_channel(), await layer.new_channel()
+    await layer.group_add("g", full)
+    await layer.group_add("g", reading)
+    before = counters.dropped
+    for number in range(5):
+        await layer.group_send("g", {"type": "m", "number": number})
+        assert (await next_of(layer, reading))["number"] == number
+    assert counters.dropped == before + 2
+    assert [(await next_of(layer, full))["number"] for _ in range(3)] == [0, 1, 2]
+    await nothing_for(layer, full)
+
+
+async def test_capacity_may_differ_by_name() -> None:
+    layer = ChannelLayer(capacity=3, channel_capacity={"small.*": 1})
+    channel = await layer.new_channel("small.")
+    await layer.send(channel, {"type": "fits"})
+    with pytest.raises(ChannelFull):
+        await layer.send(channel, {"type": "too much"})
+    await layer.send("small.common", {"type": "fits"})
+    with pytest.raises(ChannelFull):
+        await layer.send("small.common", {"type": "too much"})
+    await layer.close()
+
+
+async def test_what_has_expired_is_given_to_nobody_and_makes_room() -> None:
+    layer = ChannelLayer(capacity=1, expiry=0.2)
+    channel = await layer.new_channel()
+    await layer.send(channel, {"type": "old"})
+    await layer.send("common", {"type": "old"})
+    await asyncio.sleep(0.25)
+    await layer.send("common", {"type": "new"})
+    await layer.send(channel, {"type": "new"})
+    assert (await next_of(layer, channel))["type"] == "new"
+    assert (await next_of(layer, "common"))["type"] == "new"
+    await layer.close()
+
+
+async def test_sending_to_a_channel_that_is_gone_is_no_error(layer: ChannelLayer, elsewhere: ChannelLayer) -> None:
+    gone = str.__str__(await elsewhere.new_channel())
+    await elsewhere.close()
+    for _ in range(10):
+        await layer.send(gone, {"type": "lost"})
+
+
+# --- Names
+
+
+@pytest.mark.parametrize("name", ["ü", "a b", "", "a" * 100, "a!b!c", 1, None, b"bytes"])
+async def test_invalid_names_are_refused(layer: ChannelLayer, name: Any) -> None:
+    channel = await layer.new_channel()
+    with pytest.raises(TypeError, match="name must be"):
+        await layer.send(name, {"type": "m"})
+    with pytest.raises(TypeError, match="name must be"):
+        await layer.receive(name)
+    with pytest.raises(TypeError, match="name must be"):
+        await layer.group_add("g", name)
+    for call in (layer.group_add, layer.group_discard):
+        with pytest.raises(TypeError, match="name must be"):
+            await call(name, channel)
+    with pytest.raises(TypeError, match="name must be"):
+        await layer.group_send(name, {"type": "m"})
+
+
+# --- Groups
+
+
+async def test_a_group_reaches_its_members_and_nobody_else(layer: ChannelLayer, elsewhere: ChannelLayer) -> None:
+    inside, left, outside = [await layer.new_channel("same-prefix") for _ in range(3)]
+    far = await elsewhere.new_channel()
+    for where, channel in ((layer, inside), (layer, left), (elsewhere, far)):
+        await where.group_add("g", channel)
+    await layer.group_discard("g", left)
+    for sender in (layer, elsewhere):
+        await sender.group_send("g", {"type": "hello"})
+        assert (await next_of(layer, inside))["type"] == "hello"
+        assert (await next_of(elsewhere, far))["type"] == "hello"
+    await nothing_for(layer, left, outside, inside)
+
+
+async def test_group_add_returns_when_the_group_is_heard(layer: ChannelLayer, elsewhere: ChannelLayer) -> None:
+    for number in range(100):
+        channel = await layer.new_channel()
+        await layer.group_add(f"g{number}", channel)
+        await elsewhere.group_send(f"g{number}", {"type": "at once"})
+        assert (await next_of(layer, channel))["type"] == "at once"
+
+
+async def test_joining_twice_is_joining_once(layer: ChannelLayer) -> None:
+    channel = await layer.new_channel()
+    await asyncio.gather(*(layer.group_add("g", channel) for _ in range(5)))
+    await layer.group_send("g", {"type": "once"})
+    assert (await next_of(layer, channel))["type"] == "once"
+    await nothing_for(layer, channel)
+    await layer.group_discard("g", channel)
+    await layer.group_send("g", {"type": "not at all"})
+    await nothing_for(layer, channel)
+
+
+async def test_leaving_a_group_that_one_never_joined_is_no_error(layer: ChannelLayer) -> None:
+    await layer.group_discard("g", await layer.new_channel())
+
+
+async def test_leaving_and_joining_in_quick_succession_ends_joined(layer: ChannelLayer) -> None:
+    channel = await layer.new_channel()
+    for _ in range(50):
+        await layer.group_add("g", channel)
+        await layer.group_discard("g", channel)
+    await layer.group_add("g", channel)
+    await layer.group_send("g", {"type": "hello"})
+    assert (await next_of(layer, channel))["type"] == "hello"
+
+
+async def test_one_group_is_one_subscription_whatever_its_members(
+    layer: ChannelLayer, redis_server: RedisServer
+) -> None:
+    channels = [await layer.new_channel() for _ in range(20)]
+    for channel in channels:
+        await layer.group_add("g", channel)
+    with redis_server.client() as client:
+        assert client.pubsub_numsub(keys.group("g")) == [(keys.group("g").encode(), 1)]
+        for channel in channels:
+            await layer.group_discard("g", channel)
+        await Bus.current().unsubscribe("anything")
+        await nothing_for(layer)
+        assert client.pubsub_numsub(keys.group("g")) == [(keys.group("g").encode(), 0)]
+
+
+async def test_a_group_message_is_read_once_and_belongs_to_each_consumer(
+    layer: ChannelLayer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+    deserialize = layer._serializer.deserialize
+    monkeypatch.setattr(layer._serializer, "deserialize", lambda payload: read.append(1) or deserialize(payload))
+    channels = [await layer.new_channel() for _ in range(5)]
+    for channel in channels:
+        await layer.group_add("g", channel)
+    await layer.group_send("g", {"type": "m", "list": [{"a": 1}]})
+    for channel in channels:
+        message = await next_of(layer, channel)
+        assert message == {"type": "m", "list": [{"a": 1}]}
+        message["list"][0]["a"] = 2
+    assert len(read) == 1
+
+
+# --- Channels that any process may receive from
+
+
+async def test_a_common_channel_gives_each_message_to_one_receiver(
+    layer: ChannelLayer, elsewhere: ChannelLayer
+) -> None:
+    layer.capacity = 100
+    receivers = [asyncio.ensure_future(where.receive("jobs")) for where in (layer, elsewhere) for _ in range(10)]
+    await asyncio.gather(*(layer.send("jobs", {"type": "job", "number": number}) for number in range(20)))
+    done = await asyncio.wait_for(asyncio.gather(*receivers), 5)
+    assert sorted(message["number"] for message in done) == list(range(20))
+
+
+async def test_a_common_channel_keeps_what_is_sent_before_anybody_receives(
+    layer: ChannelLayer, elsewhere: ChannelLayer
+) -> None:
+    for number in range(3):
+        await layer.send("jobs", {"type": "job", "number": number})
+    with pytest.raises(ChannelFull):
+        await layer.send("jobs", {"type": "job", "number": 3})
+    assert [(await next_of(elsewhere, "jobs"))["number"] for _ in range(3)] == [0, 1, 2]
+
+
+async def test_a_common_channel_loses_nothing_to_a_receive_that_was_cancelled(
+    layer: ChannelLayer, elsewhere: ChannelLayer
+) -> None:
+    for number in range(20):
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(layer.receive("jobs"), 0.002 * (number % 3))
+        await elsewhere.send("jobs", {"type": "job", "number": number})
+        assert (await next_of(elsewhere, "jobs"))["number"] == number
+
+
+# --- Serializers
+
+
+async def test_the_wire_format_is_that_of_channels_redis(layer: ChannelLayer) -> None:
+    message = {"a": True, "b": None, "c": {"d": []}}
+    assert layer.serialize(message) == b"\x83\xa1a\xc3\xa1b\xc0\xa1c\x81\xa1d\x90"
+    assert layer.deserialize(b"\x83\xa1a\xc3\xa1b\xc0\xa1c\x81\xa1d\x90") == message
+
+
+async def test_json_and_encryption_are_passed_on(redis_server: RedisServer) -> None:
+    plain = ChannelLayer(serializer_format="json")
+    secret = ChannelLayer(symmetric_encryption_keys=["a key"])
+    assert plain.serialize({"a": 1}) == b'{"a": 1}'
+    assert b"Ahoy" not in secret.serialize({"type": "m", "text": "Ahoy"})
+    for layer in (plain, secret):
+        channel = await layer.new_channel()
+        await layer.send(channel, {"type": "m", "text": "Ahoy"})
+        assert (await next_of(layer, channel))["text"] == "Ahoy"
+        await layer.close()
+
+
+async def test_what_cannot_be_read_disturbs_nobody(layer: ChannelLayer) -> None:
+    channel = await layer.new_channel()
+    await layer.group_add("g", channel)
+    await Bus.current().publish(keys.group("g"), b"\xc1 no message")
+    await layer.group_send("g", {"type": "after"})
+    assert (await next_of(layer, channel))["type"] == "after"
+
+
+# --- The end of channels, loops and layers
+
+
+async def test_a_channel_goes_with_its_name(layer: ChannelLayer, redis_server: RedisServer) -> None:
+    """Channels does not call disconnect() when a handler of a layer message fails: nothing else tells of the end."""
+    channel = await layer.new_channel()
+    await layer.group_add("g", channel)
+    await layer.send(channel, {"type": "unread"})
+    await nothing_for(layer)
+    local = layer._local()
+    before = len(local.mailboxes)
+    del channel
+    gc.collect()
+    await nothing_for(layer)
+    assert len(local.mailboxes) < before
+    assert "g" not in local.groups
+    with redis_server.client() as client:
+        assert client.pubsub_numsub(keys.group("g")) == [(keys.group("g").encode(), 0)]
+        assert client.hgetall(keys.unread(local.inbox)) == {}
+
+
+async def test_flush_forgets_messages_and_groups(layer: ChannelLayer) -> None:
+    channel = await layer.new_channel()
+    await layer.group_add("g", channel)
+    await layer.send("jobs", {"type": "job"})
+    await layer.send(channel, {"type": "m"})
+    await nothing_for(layer)
+    await layer.flush()
+    await layer.group_send("g", {"type": "m"})
+    await nothing_for(layer, channel, "jobs")
+
+
+async def test_closing_ends_every_subscription_and_the_layer_can_be_used_again(
+    layer: ChannelLayer, redis_server: RedisServer
+) -> None:
+    channel = await layer.new_channel()
+    await layer.group_add("g", channel)
+    await layer.close()
+    bus = Bus.current()
+    await bus.subscribe("fence", lambda _: None)
+    with redis_server.client() as client:
+        assert sorted(client.pubsub_channels()) == sorted(
+            name.encode() for name in ("fence", keys.probe(keys.process_name()))
+        )
+    await bus.unsubscribe("fence")
+    channel = await layer.new_channel()
+    await layer.send(channel, {"type": "again"})
+    assert (await next_of(layer, channel))["type"] == "again"
+
+
+def test_it_can_be_used_from_sync_code(redis_server: RedisServer) -> None:
+    """Each call has an event loop of its own, and leaves neither a connection nor a warning behind."""
+    layer = ChannelLayer()
+    loop = asyncio.new_event_loop()
+    channel = loop.run_until_complete(layer.new_channel())
+    loop.run_until_complete(layer.group_add("g", channel))
+    for number in range(3):
+        async_to_sync(layer.send)(channel, {"type": f"{number}"})
+    async_to_sync(layer.group_send)("g", {"type": "group"})
+    received = [loop.run_until_complete(layer.receive(channel))["type"] for _ in range(4)]
+    assert received == ["0", "1", "2", "group"]
+    loop.close()
+    assert not any(loop.is_closed() for loop in Bus._all)
+    with redis_server.client() as client:
+        assert len(client.client_list()) == 1
+
+
+async def test_it_can_be_used_from_a_thread_of_a_running_loop(layer: ChannelLayer) -> None:
+    channel = await layer.new_channel()
+
+    def talk() -> None:
+        async_to_sync(layer.group_add)("g", channel)
+        async_to_sync(layer.group_send)("g", {"type": "from a thread"})
+
+    await sync_to_async(talk)()
+    assert (await next_of(layer, channel))["type"] == "from a thread"
+
+
+# --- Redis goes and comes, and several of them
+
+
+async def test_a_restarted_redis_is_found_again(new_redis: Callable[..., RedisServer]) -> None:
+    server = new_redis()
+    layer = ChannelLayer([server.url], capacity=2)
+    kept, left, full = [await layer.new_channel() for _ in range(3)]
+    await layer.group_add("g", kept)
+    await layer.group_add("g", left)
+    receiving = asyncio.ensure_future(layer.receive("jobs"))
+    for _ in range(2):
+        await layer.send(full, {"type": "unread"})
+    server.kill()
+    with pytest.raises(RedisError):
+        await layer.group_send("g", {"type": "lost"})
+    await layer.group_discard("g", left)
+    joining = asyncio.ensure_future(layer.group_add("h", kept))
+    server.start()
+    await asyncio.wait_for(joining, 10)
+    await layer.group_send("g", {"type": "found"})
+    await layer.group_send("h", {"type": "joined"})
+    assert [(await next_of(layer, kept))["type"] for _ in range(2)] == ["found", "joined"]
+    await layer.send("jobs", {"type": "job"})
+    assert (await asyncio.wait_for(receiving, 5))["type"] == "job"
+    await nothing_for(layer, left)
+    await layer.close()
+
+
+async def test_groups_and_channels_are_spread_over_several_hosts(
+    new_redis: Callable[..., RedisServer], redis_server: RedisServer
+) -> None:
+    servers = [redis_server, new_redis()]
+    layer = ChannelLayer([server.url for server in servers])
+    channels = [await layer.new_channel() for _ in range(40)]
+    for number, channel in enumerate(channels):
+        await layer.group_add(f"g{number}", channel)
+        await layer.group_send(f"g{number}", {"type": "group"})
+        await layer.send(channel, {"type": "single"})
+        await layer.send(f"jobs{number}", {"type": "job"})
+    for number, channel in enumerate(channels):
+        assert {(await next_of(layer, channel))["type"] for _ in range(2)} == {"group", "single"}
+        assert (await next_of(layer, f"jobs{number}"))["type"] == "job"
+    for server in servers:
+        with server.client() as client:
+            assert 5 < len(client.pubsub_channels(keys.group("*"))) < 35
+    await layer.close()
