@@ -80,10 +80,10 @@ def test_what_a_node_has_no_process_for_is_unknown_rather_than_zero():
     assert shown["nodes"]["one"]["delivered_per_s"] is None
 
 
-def test_percentiles_are_of_all_workers_together():
+def test_percentiles_are_of_all_processes_together():
     shown = data(
-        report("worker@1", stored_in=count([0.005] * 98)),
-        report("worker@2", stored_in=count([1.0] * 2)),
+        report("web@1", stored_in=count([0.005] * 98)),
+        report("web@2", stored_in=count([1.0] * 2)),
     )
     assert shown["totals"]["store_p50_ms"] == pytest.approx(5, rel=0.08)
     assert shown["totals"]["store_p99_ms"] == pytest.approx(1000, rel=0.08)

@@ -9,7 +9,8 @@ The dashboard's socket sends ``{"data": <this>}``::
             "rooms": 3,                     # rooms with somebody in them, each counted once
             "messages_per_s": 4.0,          # messages stored
             "delivered_per_s": 48.0,        # frames written to clients
-            "store_p50_ms": 5.1,            # how long storing took over the last 10 s; null: nothing was stored
+            "store_p50_ms": 5.1,            # from a message's arrival until it is known to be stored, over the last
+                                            # 10 s; null: there was none
             "store_p99_ms": 9.8,
             "queue": 0,                     # messages that wait for a worker; null: nobody could look
             "nodes": 2,
