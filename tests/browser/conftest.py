@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -39,16 +40,18 @@ async def chromium() -> AsyncIterator[Browser]:
         await browser.close()
 
 
-@pytest_asyncio.fixture(loop_scope="session", scope="session")
-async def town(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Town]:
-    """The installation that the tests share. A test leaves its processes running, and takes rooms of its own."""
-    folder = tmp_path_factory.mktemp("town")
+@asynccontextmanager
+async def founded(
+    chromium: Browser, folder: Path, *, web: int = 2, workers: int = 2, **variables: str
+) -> AsyncIterator[Town]:
+    """An installation with people, with these CHANNELBOX_* settings."""
     local = OnNodes(
         folder,
         lambda name, line: sys.stdout.write(f"{name:>9} | {line}\n"),
-        workers=2,
+        web=web,
+        workers=workers,
         database_url=await new_database(folder),
-        variables={"CHANNELBOX_OPERATOR": "Run by the signal tower. Questions: extension 411."},
+        variables={"CHANNELBOX_OPERATOR": "Run by the signal tower. Questions: extension 411.", **variables},
     )
     await local.start()
     try:
@@ -57,11 +60,31 @@ async def town(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> A
         await local.stop()
 
 
-@pytest_asyncio.fixture(loop_scope="session", autouse=True)
-async def _tidy(town: Town) -> AsyncIterator[None]:
-    """Pages end with their test; what a browser objected to fails it."""
-    yield
-    await town.go_home()
+@pytest_asyncio.fixture(loop_scope="session", scope="session")
+async def open_town(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Town]:
+    """The installation that most tests share. A test leaves its processes running, and takes rooms of its own."""
+    async with founded(chromium, tmp_path_factory.mktemp("open")) as town:
+        yield town
+
+
+@pytest_asyncio.fixture(loop_scope="session", scope="session")
+async def closed_town(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Town]:
+    """One without guests, where only staff makes rooms."""
+    settings = {"CHANNELBOX_GUESTS": "false", "CHANNELBOX_ROOM_CREATION": "staff"}
+    async with founded(chromium, tmp_path_factory.mktemp("closed"), web=1, workers=1, **settings) as town:
+        yield town
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def town(open_town: Town) -> AsyncIterator[Town]:
+    yield open_town
+    await open_town.go_home()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def strict_town(closed_town: Town) -> AsyncIterator[Town]:
+    yield closed_town
+    await closed_town.go_home()
 
 
 @pytest.fixture

@@ -42,6 +42,25 @@ class Town:
         names = "from channelbox.chat.models import *; from channelbox.accounts.models import User\n"
         return await self.local.run("manage", "shell", "--no-imports", "-c", names + code)
 
+    async def history(self, room: str, lines: Iterable[tuple[float, str, str]], title: str = "") -> None:
+        """What was said before the tests began: minutes ago, name, text; oldest first."""
+        await self.shell(f"""
+from datetime import timedelta
+from django.utils import timezone
+now = timezone.now()
+users = {{user.username: user for user in User.objects.all()}}
+room = Room.objects.create(name={room!r}, title={title!r})
+events = []
+for seq, (minutes, name, text) in enumerate({list(lines)!r}, 1):
+    user = users.get(name)
+    sender = f"u:{{user.pk}}" if user else f"g:{{name}}"
+    at = now - timedelta(minutes=minutes)
+    fields = dict(sender=sender, client_id=f"history-{{seq}}", user=user, name=name, text=text, at=at)
+    events.append(Event(room=room, seq=seq, **fields))
+Event.objects.bulk_create(events)
+Room.objects.filter(pk=room.pk).update(last_seq=len(events), changed_at=events[-1].at)
+""")
+
     async def window(
         self, name: str | None = None, *, width: int = 1440, height: int = 900, scheme: Scheme = "light", **options: Any
     ) -> Page:

@@ -127,7 +127,7 @@ export class Socket {
     const now = Date.now();
     if (!this.open) {
       if (now - this.#opened > GIVE_UP_OPENING) this.#lost(0);
-    } else if (this.#asked && now - this.#asked > Math.min(this.#silence, 10_000)) {
+    } else if (this.#asked && now - this.#asked > Math.min(this.#silence, 5_000)) {
       this.#lost(0);
     } else if (!this.#asked && now - this.#lastFrame > this.#silence) {
       this.#ask();

@@ -53,7 +53,11 @@ export class Timeline {
       this.#cutTop(KEEP);
       this.#toEnd();
     } else {
-      if (attached && this.#items.length + fresh.length <= MOST) this.#append(fresh);
+      const { scrollTop, scrollHeight } = this.#scroller;
+      if (attached && (this.#items.length + fresh.length <= MOST || scrollTop > scrollHeight / 2)) {
+        this.#append(fresh);
+        this.#keepPlace(() => this.#cutTop(MOST));
+      }
       this.#unseen += fresh.filter(({ user }) => user !== this.#you).length;
     }
     this.#showPill();

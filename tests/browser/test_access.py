@@ -1,0 +1,94 @@
+"""Who gets in: signing in and out, and rooms that are not open to everybody."""
+
+import pytest
+from playwright.async_api import expect
+from tests.browser.people import Town, connected, say
+
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
+
+
+async def test_signing_in_leads_to_where_one_wanted_to_go(strict_town: Town) -> None:
+    await strict_town.shell("Room.objects.get_or_create(name='office')")
+    page = await strict_town.window()
+    await page.goto("/chat/room/office/")
+    await expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+    await expect(page.get_by_text("Run by the signal tower.")).to_be_visible()
+    await page.fill("#username", "ben")
+    await page.fill("#password", strict_town.password("ben"))
+    await page.get_by_role("button", name="Sign in").click()
+    await page.wait_for_url("**/chat/room/office/")
+    await connected(page)
+
+
+async def test_a_wrong_password_is_said_beside_the_field_and_tells_nothing_of_the_name(strict_town: Town) -> None:
+    page = await strict_town.window()
+    said = []
+    for name in ("ben", "nobody-here"):
+        await page.goto("/accounts/login/")
+        await page.fill("#username", name)
+        await page.fill("#password", "not the password")
+        await page.keyboard.press("Enter")
+        await expect(page.locator("#password")).to_have_attribute("aria-invalid", "true")
+        await expect(page.locator("#username")).to_have_value(name)
+        said.append(await page.locator("#password-errors").inner_text())
+    assert said[0] == said[1]
+
+
+async def test_signing_out_ends_the_room_and_signing_in_elsewhere_resumes_it(strict_town: Town) -> None:
+    await strict_town.settle("signe")
+    await strict_town.shell("Room.objects.get_or_create(name='office')")
+    page = await strict_town.enter("signe", "office")
+    await page.fill("#text", "what I was writing")
+    other = await page.context.new_page()
+    await other.goto("/chat/")
+    await other.locator("details.menu summary").click()
+    await other.get_by_role("button", name="Sign out").click()
+    await other.wait_for_url("**/accounts/login/")
+    # As when the network has been away: the connection is made anew.
+    await page.evaluate("""() => {
+        dispatchEvent(new PageTransitionEvent("pagehide", { persisted: true }));
+        dispatchEvent(new PageTransitionEvent("pageshow", { persisted: true }));
+    }""")
+    await expect(page.locator(".state-word")).to_have_text("signed out")
+    link = page.locator(".notice").get_by_role("link", name="Sign in")
+    await expect(link).to_have_attribute("href", "/accounts/login/?next=%2Fchat%2Froom%2Foffice%2F")
+    await say(page, "said while signed out")
+    await expect(page.locator(".pending-words")).to_have_text("waits for the connection")
+    await strict_town.sign_in(other, "signe")
+    await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    await connected(page)
+    await expect(page.get_by_text("said while signed out")).to_be_visible()
+    await expect(page.locator(".pending")).to_have_count(0)
+    strict_town.forget("signe")
+
+
+async def test_rooms_that_are_not_for_everybody(strict_town: Town) -> None:
+    await strict_town.shell("Room.objects.get_or_create(name='leads', members_only=True)")
+    page = await strict_town.window("ben")
+    await page.goto("/chat/room/leads/")
+    await expect(page.get_by_role("heading")).to_have_text(
+        "You may not enter \N{LEFT DOUBLE QUOTATION MARK}leads\N{RIGHT DOUBLE QUOTATION MARK}"
+    )
+    await page.goto("/chat/")
+    await expect(page.get_by_role("link", name="leads")).to_have_count(0)
+    await page.goto("/chat/room/not-there/")
+    await expect(page.get_by_text("You may not create rooms yourself here")).to_be_visible()
+    await page.goto("/chat/")
+    await page.fill("#name", "not-there")
+    await page.keyboard.press("Enter")
+    await expect(page.locator("#name-below")).to_contain_text("There is no such room for you")
+
+
+async def test_a_room_is_opened_by_its_name(town: Town) -> None:
+    page = await town.window("ben")
+    await page.goto("/chat/")
+    await page.fill("#name", "a name with spaces")
+    await page.keyboard.press("Enter")
+    await expect(page.locator("#name-below")).to_have_text("Letters, digits, - _ and . only, without spaces.")
+    await expect(page.locator("#name")).to_have_attribute("aria-invalid", "true")
+    await page.fill("#name", "north.2-b_1")
+    await page.keyboard.press("Enter")
+    await page.wait_for_url("**/chat/room/north.2-b_1/")
+    await connected(page)
+    await page.goto("/chat/")
+    await expect(page.locator(".room-list").get_by_role("link", name="north.2-b_1")).to_be_visible()

@@ -1,0 +1,135 @@
+"""Reading back, without jumps and without a page that grows for ever."""
+
+import pytest
+from playwright.async_api import Page, expect
+from tests.browser.people import Town, numbers, say
+
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
+
+MOST = 600  # messages in the page, as in timeline.js
+BOTTOM = "const s = document.querySelector('.scroller'); s.scrollHeight - s.scrollTop - s.clientHeight"
+
+
+@pytest.fixture(scope="module")
+def told() -> set[str]:
+    return set()
+
+
+async def room(town: Town, told: set[str], name: str, count: int) -> str:
+    if name not in told:
+        await town.history(name, [(count - n, ("mara", "joris")[n // 3 % 2], f"message {n + 1}") for n in range(count)])
+        told.add(name)
+    return name
+
+
+async def scroll_up(page: Page) -> None:
+    """To the upper end of what is loaded, and until more has been loaded."""
+    first = (await numbers(page))[0]
+    await page.evaluate("document.querySelector('.scroller').scrollTop = 0")
+    await page.wait_for_function("first => +document.querySelector('.log .message').dataset.seq < first", arg=first)
+
+
+async def test_older_messages_load_on_scrolling_up_and_nothing_jumps(town: Town, told: set[str]) -> None:
+    page = await town.enter("ann", await room(town, told, "old", 180))
+    await expect(page.locator(".log .message")).to_have_count(50)
+    assert await page.evaluate(BOTTOM) < 2
+    anchor = page.locator(".log .message[data-seq='140']")
+    await page.evaluate("document.querySelector('.scroller').scrollTop = 300")
+    before = await anchor.bounding_box()
+    await page.wait_for_function("+document.querySelector('.log .message').dataset.seq <= 81")
+    after = await anchor.bounding_box()
+    assert before is not None
+    assert after is not None
+    assert abs(before["y"] - after["y"]) < 2
+    for _ in range(2):
+        await scroll_up(page)
+    assert await numbers(page) == list(range(1, 181))
+    await expect(page.locator(".top")).to_have_text("This is the beginning of the room.")
+
+
+async def test_who_reads_above_is_not_moved_and_sees_how_much_is_new(town: Town, told: set[str]) -> None:
+    page = await town.enter("ann", await room(town, told, "above", 100))
+    await page.evaluate("document.querySelector('.scroller').scrollTop = 700")
+    await expect(page.locator(".pill")).to_have_text("To the newest")
+    ben = await town.enter("ben", "above")
+    before = await page.evaluate("document.querySelector('.scroller').scrollTop")
+    await say(ben, "one")
+    await say(ben, "two")
+    await expect(page.locator(".pill")).to_have_text("2 new")
+    assert await page.evaluate("document.querySelector('.scroller').scrollTop") == before
+    await page.locator(".pill").click()
+    await expect(page.locator(".pill")).to_be_hidden()
+    await expect(page.get_by_text("two", exact=True)).to_be_in_viewport()
+
+
+async def test_the_page_stays_bounded_and_finds_the_newest_again(town: Town, told: set[str]) -> None:
+    page = await town.enter("ann", await room(town, told, "bounded", 900))
+    while (await numbers(page))[0] > 1:
+        await scroll_up(page)
+        assert len(await numbers(page)) <= MOST
+    ben = await town.enter("ben", "bounded")
+    await say(ben, "the newest")
+    await expect(page.locator(".pill")).to_have_text("1 new")
+    shown = await numbers(page)
+    assert shown == list(range(1, len(shown) + 1))
+    # Down again, step by step: what was cut off comes back without a hole.
+    while (await numbers(page))[-1] < 901:
+        last = (await numbers(page))[-1]
+        await page.evaluate("document.querySelector('.scroller').scrollTop = 1e9")
+        await page.wait_for_function(
+            "last => +document.querySelector('.log .message:last-child').dataset.seq > last", arg=last
+        )
+    shown = await numbers(page)
+    assert shown == list(range(shown[0], 902))
+    assert len(shown) <= MOST
+    await say(ben, "live again")
+    await expect(page.get_by_text("live again")).to_be_attached()
+
+
+async def test_the_newest_is_one_click_away_from_far_above(town: Town, told: set[str]) -> None:
+    page = await town.enter("ann", await room(town, told, "far", 900))
+    while (await numbers(page))[-1] == 900:
+        await scroll_up(page)
+    await page.locator(".pill").click()
+    await expect(page.get_by_text("message 900", exact=True)).to_be_in_viewport()
+    await say(page, "and on")
+    await expect(page.get_by_text("and on", exact=True)).to_be_in_viewport()
+
+
+async def test_too_much_missed_begins_anew_with_the_newest(town: Town, told: set[str]) -> None:
+    page = await town.enter("ann", await room(town, told, "gap", 20))
+    await expect(page.locator(".log .message")).to_have_count(20)
+    await page.evaluate("dispatchEvent(new PageTransitionEvent('pagehide', { persisted: true }))")
+    await town.shell(
+        "room = Room.objects.get(name='gap')\n"
+        "from django.utils import timezone\n"
+        "Event.objects.bulk_create(Event(room=room, seq=n, sender='g:x', client_id=f'late-{n}', name='mara',"
+        " text=f'message {n}', at=timezone.now()) for n in range(21, 1221))\n"
+        "Room.objects.filter(pk=room.pk).update(last_seq=1220)"
+    )
+    for child in town.local.web:  # the room's newest messages are also in their memory
+        await town.local.kill(child)
+    await page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
+    await expect(page.get_by_text("message 1220", exact=True)).to_be_in_viewport()
+    shown = await numbers(page)
+    assert shown == list(range(shown[0], 1221))
+    await scroll_up(page)
+    shown = await numbers(page)
+    assert shown == list(range(shown[0], 1221))
+
+
+async def test_an_empty_room_says_what_to_do(town: Town) -> None:
+    page = await town.enter("ann", "empty")
+    await expect(page.locator(".top")).to_have_text("Nobody has said anything here yet. Write the first message below.")
+    await say(page, "first")
+    await expect(page.locator(".top")).to_have_text("This is the beginning of the room.")
+
+
+async def test_history_that_cannot_be_loaded_says_so_and_can_be_tried_again(town: Town, told: set[str]) -> None:
+    page = await town.enter("ann", await room(town, told, "failing", 120))
+    await page.route("**/messages?**", lambda route: route.abort())
+    await page.evaluate("document.querySelector('.scroller').scrollTop = 0")
+    await expect(page.locator(".top")).to_contain_text("Older messages could not be loaded.")
+    await page.unroute("**/messages?**")
+    await page.locator(".top").get_by_role("button", name="Try again").click()
+    await expect(page.locator(".log .message")).to_have_count(100)
