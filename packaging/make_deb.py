@@ -49,13 +49,12 @@ RELEASES = (Release("deb12", "bookworm", "3.11"), Release("deb13", "trixie", "3.
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("release", nargs="*", help="deb12, deb13 (both if none is given)")
-    parser.add_argument("--suffix", default="", help="appended to the version, for a package to upgrade to: +test")
     parser.add_argument("--lintian", action="store_true", help="have lintian judge the packages and fail on a finding")
     options = parser.parse_args()
     releases = [r for r in RELEASES if not options.release or r.suffix in options.release]
     try:
         prepare()
-        version = _changelog_version() + options.suffix
+        version = _changelog_version()
         DEBS.mkdir(parents=True, exist_ok=True)
         # Two at once take turns, and the second finds what the first has built.
         with (DEBS / "lock").open("w") as lock, ThreadPoolExecutor(len(releases)) as pool:
@@ -72,14 +71,12 @@ def main() -> int:
 
 def build(release: Release, version: str, *, lintian: bool) -> None:
     """Build one release's package into build/deb, unless the one that is there is made from the same things."""
-    # A package that is only there to try an upgrade must not be found by those who look for the one to install.
-    folder = DEBS if version == _changelog_version() else DEBS / "upgrade"
-    deb = folder / f"channelbox_{version}~{release.suffix}_amd64.deb"
+    deb = DEBS / f"channelbox_{version}~{release.suffix}_amd64.deb"
     key, made_from = _key(release, version), deb.with_suffix(".made-from")
     builder = _builder_image(release)
     if not (deb.exists() and made_from.exists() and made_from.read_text() == key):
         _say(release, f"building {deb.name}")
-        work = folder / release.suffix
+        work = DEBS / release.suffix
         shutil.rmtree(work, ignore_errors=True)
         source = _source_tree(release, version, work)
         log = work / "build.log"
@@ -90,7 +87,7 @@ def build(release: Release, version: str, *, lintian: bool) -> None:
     _say(release, f"{deb.relative_to(ROOT)} ({deb.stat().st_size // 1_000_000} MB)")
     if lintian:
         command = f"lintian --fail-on error,warning --info --allow-root {deb.name}"
-        print(_in_container(builder, folder, command, None), end="")
+        print(_in_container(builder, DEBS, command, None), end="")
 
 
 def _key(release: Release, version: str) -> str:
