@@ -3,6 +3,7 @@
 import os
 import pwd
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -12,6 +13,13 @@ from signal import SIGCONT, SIGINT, SIGKILL, SIGSTOP, SIGTERM, Signals
 import redis
 
 START_SECONDS = 20
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 class Server:
@@ -81,6 +89,30 @@ class RedisServer(Server):
     def client(self) -> redis.Redis:
         """A client for the test's own use, which blocks."""
         return redis.Redis(unix_socket_path=str(self.socket), socket_timeout=5)
+
+    def answers(self) -> bool:
+        try:
+            with self.client() as client:
+                return bool(client.ping())
+        except redis.RedisError:
+            return False
+
+
+class SentinelServer(Server):
+    """A Sentinel that alone decides, after a second of silence, to replace a master on a port of 127.0.0.1."""
+
+    def __init__(self, folder: Path, name: str, master: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.port = free_port()
+        configuration = folder / "sentinel.conf"
+        configuration.write_text(
+            f"port {self.port}\nbind 127.0.0.1\ndir {folder}\nsentinel monitor {name} 127.0.0.1 {master} 1\n"
+            f"sentinel down-after-milliseconds {name} 1000\nsentinel failover-timeout {name} 5000\n"
+        )
+        super().__init__(folder, ["redis-server", str(configuration), "--sentinel"], stop=SIGTERM)
+
+    def client(self) -> redis.Redis:
+        return redis.Redis(port=self.port, socket_timeout=5)
 
     def answers(self) -> bool:
         try:

@@ -1,12 +1,24 @@
 """The bus: confirmed, ordered, restored and probed."""
 
 import asyncio
+import random
+import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
-from tests.servers import RedisServer
+import uvloop
+from django.conf import settings as settings_of
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from tests.servers import RedisServer, SentinelServer, free_port
 
 from channelbox.realtime.bus import Bus
+from channelbox.realtime.counters import counters
 
 
 @pytest.fixture
@@ -63,23 +75,310 @@ async def test_a_restarted_redis_is_found_again_with_all_subscriptions(new_redis
     await bus.stop()
 
 
-async def test_a_frozen_redis_is_found_again_when_it_thaws(new_redis: Callable[..., RedisServer]) -> None:
-    server = new_redis()
-    bus = Bus([server.url])
-    restored = asyncio.Event()
-    bus.on_restored(restored.set)
+async def test_handlers_are_called_in_the_order_of_the_publishes(bus: Bus) -> None:
+    seen: list[bytes] = []
+    done = Heard()
+    for channel in ("a", "b"):
+        await bus.subscribe(channel, seen.append)
+    await bus.subscribe("done", done)
+    await bus.publish_many([("ab"[n % 2], b"%d" % n) for n in range(5000)] + [("done", b"")])
+    await done.next()
+    assert seen == [b"%d" % n for n in range(5000)]
+
+
+async def test_a_failing_handler_is_logged_and_disturbs_nobody(bus: Bus, caplog: pytest.LogCaptureFixture) -> None:
+    def fail(payload: bytes) -> None:
+        raise ZeroDivisionError(payload)
+
+    heard = Heard()
+    await bus.subscribe("failing", fail)
+    await bus.subscribe("heard", heard)
+    await bus.publish_many([("failing", b"1"), ("heard", b"2"), ("failing", b"3"), ("heard", b"4")])
+    assert [await heard.next(), await heard.next()] == [b"2", b"4"]
+    assert caplog.text.count("ZeroDivisionError: b") == 2
+
+
+async def test_a_channel_has_one_handler(bus: Bus) -> None:
+    await bus.subscribe("c", Heard())
+    with pytest.raises(ValueError, match="c has a handler"):
+        await bus.subscribe("c", Heard())
+
+
+async def test_an_unsubscribed_handler_is_not_called_any_more(bus: Bus) -> None:
+    ended, fence = Heard(), Heard()
+    await bus.subscribe("c", ended)
+    await bus.subscribe("fence", fence)
+    leaving = bus.unsubscribe("c")
+    await bus.publish_many([("c", b"before the UNSUBSCRIBE"), ("fence", b"")])
+    unsubscribing = asyncio.ensure_future(leaving)
+    await fence.next()
+    before = ended.queue.qsize()
+    await unsubscribing
+    await bus.publish_many([("c", b"after it"), ("fence", b"")])
+    await fence.next()
+    assert ended.queue.qsize() == before
+    await bus.unsubscribe("c")
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=40), st.integers(0, 2**32))
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_subscribing_and_unsubscribing_in_quick_succession_ends_as_the_last_call_says(
+    redis_server: RedisServer, calls: list[tuple[str, bool]], seed: int
+) -> None:
+    async def run() -> None:
+        bus, sender = Bus(), Bus()
+        wanted: dict[str, Heard] = {}
+        ended: list[Heard] = []
+        waiting = []
+        turns = random.Random(seed)
+        for channel, subscribe in calls:
+            if subscribe and channel not in wanted:
+                wanted[channel] = Heard()
+                waiting.append(asyncio.ensure_future(bus.subscribe(channel, wanted[channel])))
+                await asyncio.sleep(0)
+            elif not subscribe:
+                bus.forget(channel)
+                if channel in wanted:
+                    ended.append(wanted.pop(channel))
+            for _ in range(turns.randrange(4)):
+                await asyncio.sleep(0)
+        await asyncio.wait_for(asyncio.gather(*waiting), 5)
+        await sender.publish_many([(channel, channel.encode()) for channel in "abc"])
+        fence = Heard()
+        await bus.subscribe("fence", fence)
+        await sender.publish("fence", b"")
+        await fence.next()
+        assert {channel: heard.queue.get_nowait() for channel, heard in wanted.items()} == {
+            channel: channel.encode() for channel in wanted
+        }
+        assert all(heard.queue.empty() for heard in [*wanted.values(), *ended])
+        await bus.stop()
+        await sender.stop()
+
+    asyncio.run(run())
+
+
+async def test_a_cancelled_subscribe_leaves_no_subscription(bus: Bus, redis_server: RedisServer) -> None:
+    await bus.subscribe("fence", Heard())
+    for turns in range(12):
+        subscribing = asyncio.ensure_future(bus.subscribe("c", Heard()))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if subscribing.cancel():
+            with pytest.raises(asyncio.CancelledError):
+                await subscribing
+        else:
+            await bus.unsubscribe("c")
+    await bus.subscribe("d", Heard())
+    with redis_server.client() as client:
+        assert b"c" not in client.pubsub_channels()
     heard = Heard()
     await bus.subscribe("c", heard)
-    server.freeze()
-    async with asyncio.timeout(5):
-        while bus.connected:
-            await asyncio.sleep(0.05)
-    assert not restored.is_set()
-    server.thaw()
-    await asyncio.wait_for(restored.wait(), 15)
-    await bus.publish("c", b"hello")
-    assert await heard.next() == b"hello"
+    await bus.publish("c", b"once")
+    assert await heard.next() == b"once"
+    assert heard.queue.empty()
+
+
+async def test_one_loop_has_one_bus_and_each_its_own() -> None:
+    assert Bus.current() is Bus.current(settings_of.CHANNELBOX_REDIS_HOSTS)
+    other = await asyncio.to_thread(lambda: asyncio.run(current()))
+    assert other is not Bus.current()
+    assert all(not loop.is_closed() for loop in Bus._all)
+
+
+async def current() -> Bus:
+    return Bus.current()
+
+
+def test_it_works_on_uvloop(redis_server: RedisServer) -> None:
+    async def run() -> bytes:
+        heard = Heard()
+        await Bus.current().subscribe("c", heard)
+        await Bus.current().publish("c", b"uvloop")
+        return await heard.next()
+
+    assert uvloop.run(run()) == b"uvloop"
+    with redis_server.client() as client:
+        assert len(client.client_list()) == 1
+
+
+async def test_names_are_spread_over_several_hosts(
+    redis_server: RedisServer, new_redis: Callable[..., RedisServer]
+) -> None:
+    servers = [redis_server, new_redis()]
+    bus = Bus([server.url for server in servers])
+    heard = Heard()
+    for number in range(100):
+        await bus.subscribe(f"c{number}", heard)
+    await bus.publish_many([(f"c{number}", b"%d" % number) for number in range(100)])
+    assert sorted([int(await heard.next()) for _ in range(100)]) == list(range(100))
+    for server in servers:
+        with server.client() as client:
+            assert 20 < len(client.pubsub_channels("c*")) < 80
     await bus.stop()
+
+
+# --- What Redis does to us
+
+
+@dataclass
+class Case:
+    """A bus on a Redis of its own, with one subscription."""
+
+    server: RedisServer
+    bus: Bus
+    heard: Heard
+    restored: asyncio.Event
+
+    async def goes_on(self, seconds: float = 15) -> None:
+        """The bus says that it is back, and it hears."""
+        await asyncio.wait_for(self.restored.wait(), seconds)
+        self.restored.clear()
+        await self.bus.publish("c", b"hello")
+        while await self.heard.next() != b"hello":
+            pass
+
+
+@pytest.fixture
+async def case(new_redis: Callable[..., RedisServer]) -> AsyncIterator[Case]:
+    server = new_redis()
+    bus = Bus([server.url])
+    case = Case(server, bus, Heard(), asyncio.Event())
+    bus.on_restored(lambda: 1 / 0)
+    bus.on_restored(case.restored.set)
+    await bus.subscribe("c", case.heard)
+    yield case
+    await bus.stop()
+
+
+async def test_a_killed_subscriber_is_back_at_once(case: Case) -> None:
+    before = counters.reconnects
+    for _ in range(3):
+        with case.server.client() as client:
+            client.client_kill_filter(_type="pubsub")
+        await case.goes_on(2)
+    assert counters.reconnects == before + 3
+
+
+async def test_a_redis_restarted_again_and_again_is_found_again(case: Case) -> None:
+    for _ in range(3):
+        case.server.kill()
+        case.server.start()
+        await case.goes_on(5)
+
+
+async def test_a_frozen_redis_is_noticed_and_found_again_when_it_thaws(case: Case) -> None:
+    case.server.freeze()
+    async with asyncio.timeout(5):
+        while case.bus.connected:
+            await asyncio.sleep(0.05)
+    assert not case.restored.is_set()
+    case.server.thaw()
+    await case.goes_on()
+
+
+async def test_a_subscriber_that_was_too_slow_for_redis_is_back(case: Case) -> None:
+    with case.server.client() as client:
+        client.config_set("client-output-buffer-limit", "pubsub 256kb 128kb 1")
+        await case.bus.subscribe("stall", lambda _: time.sleep(1))
+        flood = asyncio.to_thread(lambda: [client.publish(name, bytes(10_000)) for name in ["stall"] + ["c"] * 500])
+        await asyncio.gather(flood, case.goes_on())
+
+
+async def test_a_backlog_is_no_reason_to_reconnect(case: Case) -> None:
+    """Late probes, while messages arrive: a new connection would lose what is on its way."""
+    await case.bus.subscribe("slow", lambda _: time.sleep(0.002))
+    with case.server.client() as client:
+        flood = client.pipeline(transaction=False)
+        for _ in range(2500):
+            flood.publish("slow", bytes(2000))
+        await asyncio.to_thread(flood.execute)
+    await case.bus.publish("c", b"last")
+    assert await case.heard.next(20) == b"last"
+    assert not case.restored.is_set()
+
+
+async def test_what_is_asked_for_while_redis_is_away_is_done_when_it_is_back(case: Case) -> None:
+    await case.bus.subscribe("gone", Heard())
+    case.server.kill()
+    async with asyncio.timeout(5):
+        while case.bus.connected:
+            await asyncio.sleep(0.01)
+    new = Heard()
+    subscribing = asyncio.ensure_future(case.bus.subscribe("new", new))
+    await asyncio.wait_for(case.bus.unsubscribe("gone"), 1)
+    with pytest.raises(RedisError):
+        await case.bus.publish("c", b"lost")
+    assert not subscribing.done()
+    case.server.start()
+    await case.goes_on()
+    await asyncio.wait_for(subscribing, 1)
+    assert await case.bus.publish("new", b"x") == 1
+    assert await new.next() == b"x"
+    assert await case.bus.publish("gone", b"x") == 0
+
+
+async def test_who_waits_for_a_redis_that_never_comes_is_told_when_the_bus_stops(tmp_path: Path) -> None:
+    bus = Bus([f"unix://{tmp_path}/nothing.sock"])
+    subscribing = asyncio.ensure_future(bus.subscribe("c", Heard()))
+    await asyncio.sleep(0.3)
+    await bus.stop()
+    with pytest.raises(RedisConnectionError, match="stopped"):
+        await subscribing
+    with pytest.raises(RedisConnectionError, match="stopped"):
+        await bus.subscribe("c", Heard())
+
+
+async def test_a_publish_that_gets_no_answer_ends_in_time_and_is_not_done_twice(
+    new_redis: Callable[..., RedisServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("channelbox.realtime.bus.PUBLISH_SECONDS", 0.3)
+    server = new_redis()
+    bus = Bus([server.url])
+    await bus.publish("c", b"connects")
+    server.freeze()
+    with pytest.raises(RedisTimeoutError):
+        await bus.publish("c", b"once")
+    with pytest.raises(RedisTimeoutError):
+        await bus.publish_many([("c", b"once"), ("c", b"once")])
+    server.thaw()
+    with server.client() as client:
+        assert client.info("commandstats")["cmdstat_publish"]["calls"] <= 4
+    await bus.stop()
+
+
+async def test_a_frozen_master_that_sentinel_replaces_is_left(
+    new_redis: Callable[..., RedisServer], tmp_path: Path
+) -> None:
+    """The case in which channels_redis stays deaf: the connection to the old master is open and silent for ever."""
+    ports = [free_port(), free_port()]
+    old = new_redis(port=ports[0])
+    new_redis("--replicaof", "127.0.0.1", str(ports[0]), port=ports[1])
+    sentinel = SentinelServer(tmp_path, "channelbox", ports[0])
+    sentinel.start()
+    try:
+        with sentinel.client() as client:
+            async with asyncio.timeout(20):
+                while not client.sentinel_slaves("channelbox"):
+                    await asyncio.sleep(0.1)
+        quick = {"socket_timeout": 3, "socket_connect_timeout": 3}
+        host = {"sentinels": [("127.0.0.1", sentinel.port)], "master_name": "channelbox", "sentinel_kwargs": quick}
+        bus = Bus([{**host, "socket_timeout": 15, "socket_connect_timeout": 5}])
+        restored, heard = asyncio.Event(), Heard()
+        bus.on_restored(restored.set)
+        await bus.subscribe("c", heard)
+        old.freeze()
+        await asyncio.wait_for(restored.wait(), 20)
+        assert await bus.publish("c", b"hello") == 1
+        assert await heard.next() == b"hello"
+        old.thaw()
+        for _ in range(20):
+            assert await bus.publish("c", b"again") == 1
+            assert await heard.next() == b"again"
+            await asyncio.sleep(0.1)
+        await bus.stop()
+    finally:
+        sentinel.stop()
 
 
 async def test_a_bus_stops_at_whatever_moment(redis_server: RedisServer) -> None:
