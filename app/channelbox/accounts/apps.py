@@ -8,6 +8,7 @@ class AccountsConfig(AppConfig):
         from django.contrib import admin
 
         from channelbox import checks  # noqa: F401 - registers them
+        from channelbox.accounts import signals  # noqa: F401 - connects them
         from channelbox.accounts.views import admin_sign_in
 
         admin.site.login = admin_sign_in  # type: ignore[method-assign]

@@ -3,3 +3,9 @@ from django.apps import AppConfig
 
 class ChatConfig(AppConfig):
     name = "channelbox.chat"
+
+    def ready(self) -> None:
+        from channelbox.accounts import revocation
+        from channelbox.chat.revocation import rooms
+
+        revocation.rules.append(rooms)

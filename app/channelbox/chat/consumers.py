@@ -9,6 +9,7 @@ from urllib.parse import parse_qs
 from channels.db import database_sync_to_async
 from django.conf import settings
 
+from channelbox.accounts.revocation import Guard, Ticket
 from channelbox.chat import rights
 from channelbox.chat.live import Live
 from channelbox.realtime import keys
@@ -36,10 +37,12 @@ class ChatConsumer(RealtimeConsumer):
         self._bucket = Bucket(settings.CHANNELBOX_RATE, settings.CHANNELBOX_RATE_BURST)
         self._typed = 0.0
         self._placed = self._present = False
+        self._guard = Guard.current()
         self._after = _after(self.scope["query_string"])
         self.person = rights.person_of(self.scope["user"], self.scope.get("session"))
         room = await _enter(self.person, self.scope["url_route"]["kwargs"]["room_name"])
         self.room_name, self._title = room.name, str(room)
+        self._ticket = Ticket.of(self.scope, self.refuse, room.name)
         await self.live.leases.take(room.name, room.limit or settings.CHANNELBOX_ROOM_LIMIT)
         self._placed = True
         if not self._gone:
@@ -48,6 +51,7 @@ class ChatConsumer(RealtimeConsumer):
         if self._gone:  # it left while this was on its way
             self.left()
             return
+        self._guard.admit(self._ticket)
         self._present = True
         self.live.presence.came(room.name, self.person.name)
         self.member.write_frames(self.live.presence.frame(room.name))
@@ -59,6 +63,7 @@ class ChatConsumer(RealtimeConsumer):
             self.live.leases.give(self.room_name)
         if getattr(self, "_present", False):
             self._present = False
+            self._guard.leave(self._ticket)
             self.live.presence.went(self.room_name, self.person.name)
 
     def _greeting(self, newest: int, first: int, resumed: bool) -> bytes:

@@ -4,6 +4,7 @@ from typing import Any
 
 from django.conf import settings
 
+from channelbox.accounts.revocation import Guard, Ticket
 from channelbox.dashboard.board import Board
 from channelbox.realtime.codes import Close, Code, Refused
 from channelbox.realtime.consumer import RealtimeConsumer
@@ -28,6 +29,9 @@ class DashboardConsumer(RealtimeConsumer):
             board.leave(self.member)
         else:
             self.board = board
+            self.guard = Guard.current()
+            self.ticket = Ticket.of(self.scope, self.refuse)
+            self.guard.admit(self.ticket)
 
     async def _receive(self, content: Any) -> None:
         # Any frame asks; one that is not what the protocol speaks is told so besides.
@@ -41,4 +45,5 @@ class DashboardConsumer(RealtimeConsumer):
     def left(self) -> None:
         if self.board is not None:
             self.board.leave(self.member)
+            self.guard.leave(self.ticket)
             self.board = None

@@ -4,6 +4,7 @@ import functools
 from typing import Any
 
 import redis
+from channels_redis.utils import _consistent_hash
 from django.conf import settings
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -16,6 +17,11 @@ PATIENCE = 1.0  # seconds
 def clients() -> list[redis.Redis]:
     """A client for each configured Redis host, in the settings' order. It connects on first use."""
     return [_client(dict(host)) for host in settings.CHANNELBOX_REDIS_HOSTS]
+
+
+def client(name: str) -> redis.Redis:
+    """The client of the host that holds a name, as `Hosts.client` has it for event loops."""
+    return clients()[_consistent_hash(name, len(clients()))]
 
 
 def _client(host: dict[str, Any]) -> redis.Redis:

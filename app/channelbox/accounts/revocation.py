@@ -1,0 +1,176 @@
+"""A socket outlives neither its session nor its user's rights.
+
+Whoever changes a right says so on a channel that all web processes hear (`told`). Each then looks up in the database
+which of its sockets are concerned and may stay; the word itself ends nothing. A word may be lost, or said while a
+socket was just coming: so every socket is looked at once more within a second after it came, all of them when Redis was
+away, and all of them once a minute.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+from channels.db import database_sync_to_async
+from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY
+from django.contrib.sessions.models import Session
+from django.utils import timezone
+from django.utils.crypto import constant_time_compare
+
+from channelbox.accounts.models import User
+from channelbox.realtime import keys
+from channelbox.realtime.blocking import client
+from channelbox.realtime.bus import Bus
+from channelbox.realtime.codes import Close, Code, Refused
+
+logger = logging.getLogger(__name__)
+
+NEW_SECONDS = 1.0
+ALL_SECONDS = 60.0
+AT_ONCE = 500  # sockets in one look into the database
+
+
+@dataclass(eq=False, slots=True)
+class Ticket:
+    """What one socket's stay depends on. `end` tells it why it ends, and closes it."""
+
+    end: Callable[[Refused], Awaitable[None]]
+    user: int | None = None
+    session: str | None = None
+    room: str | None = None
+
+    @classmethod
+    def of(cls, scope: dict[str, Any], end: Callable[[Refused], Awaitable[None]], room: str | None = None) -> "Ticket":
+        """The ticket of a socket that has been let in."""
+        user, session = scope.get("user"), scope.get("session")
+        return cls(end, user.pk if user is not None else None, getattr(session, "session_key", None), room)
+
+
+# Looks into the database and returns who may not stay, and why. Runs in a thread.
+Rule = Callable[[list[Ticket]], dict[Ticket, Refused]]
+
+
+def sessions(tickets: list[Ticket]) -> dict[Ticket, Refused]:
+    """A rule: signed out, deactivated, removed, given a new password, or the session has expired."""
+    users = User.objects.filter(pk__in={t.user for t in tickets if t.user}, is_active=True).in_bulk()
+    keys_in_use = {t.session for t in tickets if t.user and t.session}
+    stored = Session.objects.filter(session_key__in=keys_in_use, expire_date__gt=timezone.now())
+    signed_in = {session.session_key: session.get_decoded() for session in stored}
+    return {
+        ticket: Refused(Code.SIGN_IN, "You are signed out. Sign in again.", close=Close.SIGN_IN)
+        for ticket in tickets
+        if ticket.user and not _belongs(signed_in.get(ticket.session or "", {}), users.get(ticket.user))
+    }
+
+
+def _belongs(session: dict[str, str], user: User | None) -> bool:
+    if user is None or session.get(SESSION_KEY) != str(user.pk):
+        return False
+    given = session.get(HASH_SESSION_KEY, "")
+    hashes = [user.get_session_auth_hash(), *user.get_session_auth_fallback_hash()]
+    return any(constant_time_compare(given, good) for good in hashes)
+
+
+rules: list[Rule] = [sessions]
+
+
+def told(kind: str, name: object) -> None:
+    """Has the sockets of a `user` (by id) or a `room` (by name) looked at anew. For after the commit; never raises."""
+    try:
+        client(keys.revoked()).publish(keys.revoked(), f"{kind} {name}")
+    except redis.RedisError as error:
+        logger.warning("Sockets of %s %s end within a minute rather than at once: %s", kind, name, error)
+
+
+class Guard:
+    """The sockets of one event loop that may have to end."""
+
+    def __init__(self) -> None:
+        self.tickets: set[Ticket] = set()
+        self._due: set[Ticket] = set()
+        self._wake = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @staticmethod
+    def current() -> "Guard":
+        """The running loop's."""
+        shared = Bus.current().shared
+        if Guard not in shared:
+            shared[Guard] = Guard()
+        return shared[Guard]
+
+    def admit(self, ticket: Ticket) -> None:
+        """Watches over a socket from now on, until `leave`. One that depends on nothing may stay anyway."""
+        if ticket.user is None and ticket.room is None:
+            return
+        self.tickets.add(ticket)
+        self._due.add(ticket)
+        if not self._tasks:
+            bus = Bus.current()
+            bus.on_restored(self.look_at_all)
+            bus.on_stop(self.stop)
+            self._tasks = [
+                asyncio.create_task(self._hear(bus), name="revocation hears"),
+                asyncio.create_task(self._run(), name="revocation"),
+            ]
+
+    def leave(self, ticket: Ticket) -> None:
+        self.tickets.discard(ticket)
+
+    def look_at_all(self) -> None:
+        self._due |= self.tickets
+        self._wake.set()
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _hear(self, bus: Bus) -> None:
+        await bus.subscribe(keys.revoked(), self._heard)
+        self.look_at_all()
+
+    def _heard(self, payload: bytes) -> None:
+        kind, _, name = payload.decode().partition(" ")
+        if kind == "room":
+            self._due.update(ticket for ticket in self.tickets if ticket.room == name)
+        elif kind == "user":
+            self._due.update(ticket for ticket in self.tickets if str(ticket.user) == name)
+        self._wake.set()
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        all_at = loop.time() + ALL_SECONDS
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(NEW_SECONDS):
+                    await self._wake.wait()
+            self._wake.clear()
+            if loop.time() >= all_at:
+                all_at = loop.time() + ALL_SECONDS
+                self._due |= self.tickets
+            due, self._due = self._due & self.tickets, set()
+            try:
+                await self._look(list(due))
+            except Exception as error:
+                # Whatever it was: who may stay has to be looked up again.
+                logger.warning("It cannot be looked up who may stay connected: %s", error)
+                self._due |= due
+                await asyncio.sleep(NEW_SECONDS)
+
+    async def _look(self, due: list[Ticket]) -> None:
+        for start in range(0, len(due), AT_ONCE):
+            some = due[start : start + AT_ONCE]
+            for rule in rules:
+                ended = await database_sync_to_async(rule, thread_sensitive=False)(some)
+                await self._end(ended.items())
+
+    async def _end(self, ended: Iterable[tuple[Ticket, Refused]]) -> None:
+        for ticket, reason in ended:
+            if ticket in self.tickets:
+                self.leave(ticket)
+                with contextlib.suppress(OSError):  # it is gone already
+                    await ticket.end(reason)

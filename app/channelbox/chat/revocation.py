@@ -1,0 +1,51 @@
+"""Who may no longer be in a room: it was closed or removed, or is for its members only and they are none."""
+
+from typing import Any
+
+from django.db import transaction
+from django.db.models.signals import m2m_changed, post_delete, post_save
+from django.dispatch import receiver
+
+from channelbox.accounts.models import User
+from channelbox.accounts.revocation import Ticket, told
+from channelbox.chat.models import Room
+from channelbox.realtime.codes import Close, Code, Refused
+
+
+def rooms(tickets: list[Ticket]) -> dict[Ticket, Refused]:
+    """A rule for the guard over all sockets."""
+    names = {ticket.room for ticket in tickets if ticket.room}
+    found = {room.name: room for room in Room.objects.filter(name__in=names)}
+    private = [room.pk for room in found.values() if room.members_only]
+    users = {ticket.user for ticket in tickets if ticket.user}
+    members = set(
+        Room.members.through.objects.filter(room_id__in=private, user_id__in=users).values_list("room_id", "user_id")
+    )
+    ended = {}
+    for ticket in tickets:
+        if not ticket.room:
+            continue
+        room = found.get(ticket.room)
+        if room is None:
+            ended[ticket] = Refused(Code.NO_ROOM, "This room was removed.", close=Close.NOT_ALLOWED)
+        elif room.closed:
+            ended[ticket] = Refused(Code.NOT_ALLOWED, "This room is closed.", close=Close.NOT_ALLOWED)
+        elif room.members_only and (room.pk, ticket.user) not in members:
+            ended[ticket] = Refused(Code.NOT_ALLOWED, "This room is for its members only.", close=Close.NOT_ALLOWED)
+    return ended
+
+
+@receiver(post_save, sender=Room)
+@receiver(post_delete, sender=Room)
+def changed(instance: Room, **kwargs: Any) -> None:
+    """Storing messages updates rooms in bulk, which sends no signal: this is somebody's change."""
+    if not kwargs.get("created"):
+        transaction.on_commit(lambda: told("room", instance.name))
+
+
+@receiver(m2m_changed, sender=Room.members.through)
+def members_changed(instance: Room | User, action: str, reverse: bool, **kwargs: Any) -> None:
+    """From either side: the members of a room, or the rooms of a user."""
+    if action.startswith("post_"):
+        kind, name = ("user", instance.pk) if reverse else ("room", str(getattr(instance, "name", "")))
+        transaction.on_commit(lambda: told(kind, name))

@@ -1,0 +1,248 @@
+"""A socket outlives neither its session nor its user's rights: through the whole application, with a real Redis."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+from channels.testing import WebsocketCommunicator
+from django.conf import settings as django_settings
+from django.contrib.sessions.models import Session
+from django.core.management import call_command
+from django.test import Client
+from django.urls import reverse
+from pytest_django import Settings
+from tests.chat.process import live  # noqa: F401 - a fixture
+
+from channelbox.accounts import revocation
+from channelbox.accounts.models import User
+from channelbox.accounts.revocation import Guard, Ticket
+from channelbox.asgi import application
+from channelbox.chat.live import Live
+from channelbox.chat.models import Room
+from channelbox.realtime.bus import Bus
+from channelbox.realtime.codes import Refused
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("live")]
+ORIGIN = "http://localhost"
+SECONDS = 3  # by when a socket is closed; unless told it would be a minute
+
+
+@pytest.fixture(autouse=True)
+def installation(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.CHANNELBOX_GUESTS = True
+    settings.CHANNELBOX_ROOM_CREATION = "anyone"
+    settings.CHANNELBOX_ORIGINS = [ORIGIN]
+    # The look at newcomers would hide that nobody was told.
+    monkeypatch.setattr(revocation, "NEW_SECONDS", 30.0)
+
+
+def signed_in(user: User) -> Client:
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+class Socket:
+    def __init__(self, path: str, client: Client | None) -> None:
+        cookie = client.cookies[django_settings.SESSION_COOKIE_NAME].value if client else ""
+        headers = [
+            (b"origin", ORIGIN.encode()),
+            (b"cookie", f"{django_settings.SESSION_COOKIE_NAME}={cookie}".encode()),
+        ]
+        self.ws = WebsocketCommunicator(application, path, headers=headers)
+
+    async def connect(self) -> None:
+        await self.ws.connect(timeout=10)
+        while json.loads(await self.ws.receive_from(timeout=10)).get("type") not in ("welcome", None):
+            pass
+
+    async def closed(self) -> tuple[int, str]:
+        """The close code, and the sentence before it."""
+        sentence = ""
+        async with asyncio.timeout(SECONDS):
+            while True:
+                message = await self.ws.receive_output(timeout=SECONDS)
+                if message["type"] == "websocket.close":
+                    return message["code"], sentence
+                sentence = json.loads(message["text"]).get("error", sentence)
+
+    async def answers(self) -> bool:
+        """Whether it is open, seen by an answer to a ping."""
+        await self.ws.send_to(text_data='{"type": "ping"}')
+        while True:
+            message = await self.ws.receive_output(timeout=SECONDS)
+            if message["type"] == "websocket.close":
+                return False
+            if json.loads(message["text"])["type"] == "pong":
+                return True
+
+
+Enter = Callable[..., Any]
+
+
+@pytest.fixture
+async def enter() -> AsyncIterator[Enter]:
+    sockets: list[Socket] = []
+
+    async def enter(client: Client | None, room: str = "ops", path: str = "") -> Socket:
+        socket = Socket(path or f"/ws/chat/{room}/", client)
+        sockets.append(socket)
+        await socket.connect()
+        await told_of_everything()
+        return socket
+
+    yield enter
+    for socket in sockets:
+        await socket.ws.disconnect(timeout=10)
+
+
+async def told_of_everything() -> None:
+    """Waits until the guard hears Redis, so that what follows is not missed."""
+    bus = Bus.current()
+    async with asyncio.timeout(10):
+        while not await bus.publish(revocation.keys.revoked(), b"nobody"):
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+def ann() -> User:
+    return User.objects.create_user("ann", password="correct horse battery")
+
+
+in_thread = sync_to_async
+
+
+async def test_signing_out_closes_the_sockets_of_that_session_only(enter: Enter, ann: User) -> None:
+    here, elsewhere = await in_thread(signed_in)(ann), await in_thread(signed_in)(ann)
+    first, second, other = await enter(here), await enter(here, "lab"), await enter(elsewhere)
+    await in_thread(here.post)(reverse("accounts:logout"))
+    assert await first.closed() == (4001, "You are signed out. Sign in again.")
+    assert await second.closed() == (4001, "You are signed out. Sign in again.")
+    assert await other.answers()
+
+
+async def test_deactivation_closes_all_sockets_of_that_user_only(enter: Enter, ann: User) -> None:
+    bob = await User.objects.acreate(username="bob")
+    socket, other, guest = (
+        await enter(await in_thread(signed_in)(ann)),
+        await enter(await in_thread(signed_in)(bob)),
+        await enter(None),
+    )
+    ann.is_active = False
+    await ann.asave()
+    assert (await socket.closed())[0] == 4001
+    assert await other.answers()
+    assert await guest.answers()
+
+
+async def test_a_new_password_closes_them(enter: Enter, ann: User) -> None:
+    socket = await enter(await in_thread(signed_in)(ann))
+    ann.set_password("another horse battery")
+    await ann.asave()
+    assert (await socket.closed())[0] == 4001
+
+
+async def test_the_command_line_closes_them(enter: Enter, ann: User) -> None:
+    socket = await enter(await in_thread(signed_in)(ann))
+    command = [sys.executable, "-m", "channelbox.console.main", "user", "deactivate", "ann"]
+    await in_thread(subprocess.run)(command, check=True, capture_output=True)
+    assert (await socket.closed())[0] == 4001
+
+
+async def test_a_user_who_is_removed_is_gone(enter: Enter, ann: User) -> None:
+    socket = await enter(await in_thread(signed_in)(ann))
+    await ann.adelete()
+    assert (await socket.closed())[0] == 4001
+
+
+async def test_the_dashboard_ends_as_well(enter: Enter, ann: User) -> None:
+    client = await in_thread(signed_in)(ann)
+    socket = await enter(client, path="/ws/dashboard/")
+    await in_thread(client.post)(reverse("accounts:logout"))
+    assert (await socket.closed())[0] == 4001
+
+
+@pytest.mark.parametrize("side", ["the room's", "the user's"])
+async def test_who_is_no_longer_a_member_leaves_the_room(enter: Enter, ann: User, side: str) -> None:
+    bob = await User.objects.acreate(username="bob")
+    room = await Room.objects.acreate(name="ops", members_only=True)
+    await room.members.aset([ann, bob])
+    leaving, staying = await enter(await in_thread(signed_in)(ann)), await enter(await in_thread(signed_in)(bob))
+    if side == "the room's":
+        await room.members.aremove(ann)
+    else:
+        await ann.rooms.aclear()
+    assert await leaving.closed() == (4003, "This room is for its members only.")
+    assert await staying.answers()
+
+
+async def test_a_room_that_is_closed_is_empty_also_of_guests(enter: Enter, ann: User) -> None:
+    user, guest, other = await enter(await in_thread(signed_in)(ann)), await enter(None), await enter(None, "lab")
+    room = await Room.objects.aget(name="ops")
+    room.closed = True
+    await room.asave(update_fields=["closed"])
+    assert await user.closed() == (4003, "This room is closed.")
+    assert (await guest.closed())[0] == 4003
+    assert await other.answers()
+
+
+async def test_a_room_that_is_removed_is_empty(enter: Enter) -> None:
+    guest = await enter(None)
+    await Room.objects.filter(name="ops").adelete()
+    assert await guest.closed() == (4003, "This room was removed.")
+
+
+async def test_what_nobody_told_is_found_by_looking_at_all(enter: Enter, ann: User) -> None:
+    socket = await enter(await in_thread(signed_in)(ann))
+    await User.objects.filter(pk=ann.pk).aupdate(is_active=False)
+    Guard.current().look_at_all()
+    assert (await socket.closed())[0] == 4001
+
+
+async def test_what_happened_while_a_socket_came_is_found_within_a_second(
+    ann: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(revocation, "NEW_SECONDS", 1.0)
+    session = (await in_thread(signed_in)(ann)).session.session_key
+    await User.objects.filter(pk=ann.pk).aupdate(is_active=False)
+    ended: asyncio.Future[Refused] = asyncio.get_running_loop().create_future()
+
+    async def end(reason: Refused) -> None:
+        ended.set_result(reason)
+
+    Guard.current().admit(Ticket(end, ann.pk, session))
+    async with asyncio.timeout(SECONDS):
+        assert (await ended).close == 4001
+
+
+async def test_sockets_that_left_are_forgotten(enter: Enter, ann: User) -> None:
+    socket = await enter(await in_thread(signed_in)(ann))
+    assert len(Guard.current().tickets) == 1
+    await socket.ws.disconnect(timeout=10)
+    assert not Guard.current().tickets
+
+
+async def test_signing_in_elsewhere_and_cleaning_up_ends_nothing(enter: Enter, ann: User) -> None:
+    socket = await enter(await in_thread(signed_in)(ann))
+    expired = await in_thread(signed_in)(ann)
+    await Session.objects.filter(session_key=expired.session.session_key).aupdate(expire_date="2020-01-01T00:00Z")
+    await in_thread(call_command)("clearsessions")
+    assert await Session.objects.acount() == 1
+    Guard.current().look_at_all()
+    assert await socket.answers()
+
+
+async def test_without_redis_a_change_is_made_all_the_same(ann: User, settings: Settings, live: Live) -> None:  # noqa: F811
+    from channelbox.realtime import blocking
+
+    settings.CHANNELBOX_REDIS_HOSTS = [{"address": "unix:///nowhere/redis.sock"}]
+    blocking.clients.cache_clear()
+    ann.is_active = False
+    await ann.asave()
+    blocking.clients.cache_clear()
+    assert not (await User.objects.aget(pk=ann.pk)).is_active
