@@ -12,7 +12,7 @@ The dashboard's socket sends ``{"data": <this>}``::
             "store_p50_ms": 5.1,            # from a message's arrival until it is known to be stored, over the last
                                             # 10 s; null: there was none
             "store_p99_ms": 9.8,
-            "queue": 0,                     # messages that wait for a worker; null: nobody could look
+            "queue": 0,                     # batches of messages that wait for a worker; null: nobody could look
             "nodes": 2,
             "processes": 6,                 # those in the list below
         },

@@ -1,0 +1,77 @@
+"""docs/protocol.md says everything that a client may meet, and its example keeps what it promises."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.integration.local import Installation, installation
+from tests.waiting import until
+
+from channelbox.dashboard.series import NODE, TOTALS
+from channelbox.realtime.codes import INVALID_FORMAT, Close, Code
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
+
+
+@pytest.fixture
+async def local(tmp_path: Path) -> AsyncIterator[Installation]:
+    async with installation(tmp_path) as local:
+        yield local
+
+
+def example() -> type[Any]:
+    """The client of the document."""
+    (source,) = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(compile(source, "docs/protocol.md", "exec"), names)
+    return names["Room"]
+
+
+@pytest.mark.parametrize("code", Code)
+def test_every_error_is_explained(code: Code) -> None:
+    assert f"| `{code}` |" in DOCUMENT
+
+
+@pytest.mark.parametrize("code", Close)
+def test_every_close_code_is_explained(code: Close) -> None:
+    assert re.search(rf"^\| {code:d}\b", DOCUMENT, re.MULTILINE)
+
+
+def test_the_tutorial_s_words_and_every_figure_are_there() -> None:
+    for word in (INVALID_FORMAT, *TOTALS, *NODE):
+        assert f"`{word}`" in DOCUMENT
+
+
+async def test_the_example_loses_nothing_and_hears_everything_once(local: Installation) -> None:
+    heard: list[dict[str, Any]] = []
+    guest = {"additional_headers": {"Cookie": await guest_cookie(local)}, "compression": None, "proxy": None}
+    room = example()(local.url.replace("http", "ws") + "/ws/chat/documented/", heard.append, **guest)
+    running = asyncio.create_task(room.run())
+    try:
+        for number in range(60):
+            await room.say(f"{number}")
+            if number in (20, 40):
+                for child in local.web:
+                    await local.kill(child)
+            await asyncio.sleep(0.05)
+        await until(lambda: len(heard) >= 60, 30)
+        assert [event["message"] for event in heard] == [f"{number}" for number in range(60)]
+        assert [event["seq"] for event in heard] == list(range(1, 61))
+        await until(lambda: not room.unanswered)
+        assert room.refused == []
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def guest_cookie(local: Installation) -> str:
+    """As the document says: a page gives a guest its session."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(local.url.rpartition(":")[2]))
+    writer.write(b"GET /chat/ HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+    answer = (await reader.read()).decode()
+    writer.close()
+    (cookie,) = re.findall(r"(?i)^set-cookie: (channelbox_session=[^;]+)", answer, re.MULTILINE)
+    return str(cookie)
