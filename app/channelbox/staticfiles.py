@@ -1,0 +1,15 @@
+"""Static files without nginx, for `channelbox run`."""
+
+from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
+from django.core.exceptions import SuspiciousFileOperation
+from django.http import FileResponse, Http404, HttpRequest
+
+
+class StaticFiles(ASGIStaticFilesHandler):
+    """Django's own, which answers 500 to a path that leads out of the folder."""
+
+    def serve(self, request: HttpRequest) -> FileResponse:
+        try:
+            return super().serve(request)
+        except SuspiciousFileOperation as error:
+            raise Http404(str(error)) from error
