@@ -1,7 +1,6 @@
 """The dashboard of this process: one read, one aggregation and one encoding for all who look here."""
 
 import asyncio
-import contextlib
 import logging
 
 from redis.exceptions import RedisError
@@ -26,9 +25,9 @@ _WELCOME_FOR = 1.0  # s: those who come together get the same welcome
 class Board:
     """Who looks at the dashboard through this process, and what they are sent."""
 
-    def __init__(self) -> None:
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
         self._members: set[Member] = set()
-        self._hearing: asyncio.Task[None] | None = None
         self._pushing: asyncio.Task[None] | None = None
         self._asking: asyncio.Task[None] | None = None
         self._wanted = asyncio.Event()
@@ -41,10 +40,10 @@ class Board:
     @staticmethod
     def current() -> "Board":
         """The board of the running event loop."""
-        shared = Bus.current().shared
-        if Board not in shared:
-            shared[Board] = Board()
-        return shared[Board]
+        bus = Bus.current()
+        if Board not in bus.shared:
+            bus.shared[Board] = Board(bus)
+        return bus.shared[Board]
 
     # --- Coming and going
 
@@ -60,7 +59,8 @@ class Board:
         member.write_frames(welcome + (fresh or b""))
         self._members.add(member)
         if self._pushing is None:
-            self._hearing = asyncio.create_task(self._hear(), name="dashboard hears")
+            # Nobody waits for the confirmation: until then a question is answered by the push of the next second.
+            self._bus.begin(keys.dashboard(), lambda _: self._wanted.set())
             self._pushing = asyncio.create_task(self._push_on(), name="dashboard")
 
     def leave(self, member: Member) -> None:
@@ -68,10 +68,12 @@ class Board:
         self._members.discard(member)
         if self._members:
             return
-        for task in (self._hearing, self._pushing, self._asking):
+        if self._pushing is not None:
+            self._bus.forget(keys.dashboard())
+        for task in (self._pushing, self._asking):
             if task is not None:
                 task.cancel()
-        self._hearing = self._pushing = self._asking = None
+        self._pushing = self._asking = None
 
     def ask(self) -> None:
         """Wants every client of the dashboard in the installation to get an update soon. Returns at once."""
@@ -103,19 +105,6 @@ class Board:
             if await _within(self._wanted, started + EVERY - self._now()):
                 await asyncio.sleep(started + AT_MOST_EVERY - self._now())
 
-    async def _hear(self) -> None:
-        """Has every question in the installation lead to a push here, until cancelled.
-
-        A cancelled one is through before the next one begins: it waits for nothing on its way out.
-        """
-        bus = Bus.current()
-        with contextlib.suppress(RedisError):  # the bus was stopped
-            await bus.subscribe(keys.dashboard(), lambda _: self._wanted.set())
-            try:
-                await asyncio.get_running_loop().create_future()
-            finally:
-                bus.forget(keys.dashboard())
-
     async def _push(self, started: float) -> None:
         try:
             frame = json_frame({"data": aggregate(await read_fleet())})
@@ -137,12 +126,11 @@ class Board:
     async def _ask(self) -> None:
         """Publishes until a push has begun after the newest question, or Redis is away."""
         try:
-            bus = Bus.current()
             while self._read_at < self._asked_at:
                 pushed = self._pushed
                 gate = keys.dashboard_gate()
-                if await bus.client(gate).set(gate, b"", nx=True, px=int(AT_MOST_EVERY * 1000)):
-                    await bus.publish(keys.dashboard(), b"")
+                if await self._bus.client(gate).set(gate, b"", nx=True, px=int(AT_MOST_EVERY * 1000)):
+                    await self._bus.publish(keys.dashboard(), b"")
                 await _within(pushed, AT_MOST_EVERY)
         except (RedisError, OSError) as error:
             logger.debug("The dashboard's update could not be asked for: %s", error)
