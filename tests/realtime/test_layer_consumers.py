@@ -1,0 +1,103 @@
+"""What is written for Channels runs on the default layer as it is."""
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from channels.layers import get_channel_layer
+from channels.testing import ApplicationCommunicator, WebsocketCommunicator
+from tests.realtime.tutorial import AsyncChat, JsonChat, SyncChat
+from tests.servers import RedisServer
+
+from channelbox.realtime import keys
+from channelbox.realtime.layer import ChannelLayer
+
+
+@pytest.fixture
+async def layer() -> AsyncIterator[ChannelLayer]:
+    layer = get_channel_layer()
+    yield layer
+    await layer.close()
+
+
+def client_of(consumer: Any, room: str = "lobby") -> WebsocketCommunicator:
+    client = WebsocketCommunicator(consumer.as_asgi(), "/")
+    client.scope["url_route"] = {"kwargs": {"room_name": room}}
+    return client
+
+
+async def joined(consumer: Any, room: str = "lobby") -> WebsocketCommunicator:
+    client = client_of(consumer, room)
+    assert (await client.connect(timeout=5))[0]
+    return client
+
+
+@pytest.mark.parametrize("consumer", [AsyncChat, SyncChat, JsonChat])
+async def test_a_room_of_the_tutorial(layer: ChannelLayer, redis_server: RedisServer, consumer: Any) -> None:
+    ann, bob = await joined(consumer), await joined(consumer)
+    elsewhere = await joined(AsyncChat, "elsewhere")
+    for number in range(20):
+        await ann.send_json_to({"message": f"{number}"})
+    for person in (ann, bob):
+        assert [(await person.receive_json_from(5))["message"] for _ in range(20)] == [str(n) for n in range(20)]
+    await bob.disconnect()
+    await ann.send_json_to({"message": "alone"})
+    assert await ann.receive_json_from(5) == {"message": "alone"}
+    await ann.disconnect()
+    assert await elsewhere.receive_nothing(0.01)
+    await elsewhere.disconnect()
+    await layer.new_channel()
+    with redis_server.client() as client:
+        assert client.pubsub_channels(keys.group("*")) == []
+
+
+async def test_sync_and_async_consumers_share_a_room(layer: ChannelLayer) -> None:
+    people = [await joined(consumer) for consumer in (AsyncChat, SyncChat, JsonChat)]
+    for speaker in people:
+        await speaker.send_json_to({"message": "hello"})
+        assert [await person.receive_json_from(5) for person in people] == [{"message": "hello"}] * 3
+    for person in people:
+        await person.disconnect()
+
+
+class Fragile(AsyncChat):
+    """Its client is gone in the middle of a group's message, as uvicorn tells it: disconnect() is never called."""
+
+    async def chat_message(self, event: dict[str, Any]) -> None:
+        raise ConnectionResetError(event["message"])
+
+
+async def test_consumers_that_die_of_a_group_message_leave_nothing_behind(
+    layer: ChannelLayer,
+) -> None:
+    survivor = await joined(AsyncChat)
+    before = len(layer._local().mailboxes)
+    for number in range(20):
+        fragile = await joined(Fragile)
+        await survivor.send_json_to({"message": f"{number}"})
+        assert await survivor.receive_json_from(5) == {"message": f"{number}"}
+        with pytest.raises(ConnectionResetError):
+            await fragile.wait(5)
+    del fragile
+    async with asyncio.timeout(5):
+        while len(layer._local().mailboxes) > before:
+            gc.collect()
+            await asyncio.sleep(0.01)
+    assert len(layer._local().groups["chat_lobby"].members) == 1
+    await survivor.disconnect()
+
+
+async def test_a_worker_consumer_takes_from_a_common_channel(layer: ChannelLayer) -> None:
+    done: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+
+    class Jobs(AsyncChat):
+        async def job(self, message: dict[str, Any]) -> None:
+            await done.put(message)
+
+    worker = ApplicationCommunicator(Jobs.as_asgi(), {"type": "channel", "channel": "jobs"})
+    await layer.send("jobs", {"type": "job", "number": 1})
+    await worker.send_input(await layer.receive("jobs"))
+    assert (await asyncio.wait_for(done.get(), 5))["number"] == 1
+    worker.stop()
