@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from asgiref.sync import sync_to_async
+from channels.db import database_sync_to_async as in_database
 from channels.testing import WebsocketCommunicator
 from django.conf import settings as django_settings
+from django.db import close_old_connections
 from django.test import Client
 from pytest_django import Settings
 
@@ -23,6 +24,12 @@ from tests.chat.process import Workers, live, workers  # noqa: F401 - fixtures
 pytestmark = pytest.mark.django_db(transaction=True)
 
 ORIGIN = "http://localhost"
+
+
+@pytest.fixture(autouse=True)
+def connections_go_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Channels' communicator keeps database connections open, for tests inside one transaction: it empties the pool."""
+    monkeypatch.setattr("channels.testing.application.no_op", close_old_connections)
 
 
 @pytest.fixture(autouse=True)
@@ -94,7 +101,7 @@ async def test_it_works(enter, workers: Workers) -> None:
     heard = [await person.next("message") for person in (ann, bob)]
     assert heard[0] == heard[1]
     assert (heard[0]["seq"], heard[0]["message"], heard[0]["user"]) == (1, "hi", ann.welcome["you"])
-    assert await sync_to_async(Event.objects.get)(seq=1)
+    assert await in_database(Event.objects.get)(seq=1)
 
 
 async def test_rooms_do_not_hear_each_other(enter, workers: Workers) -> None:
@@ -117,7 +124,7 @@ async def test_a_message_sent_again_is_answered_and_stored_once(enter, workers: 
     await ann.next("message")
     await ann.say("hi", id="a")
     assert await ann.next("stored", "message") == {"type": "stored", "id": "a", "seq": 1}
-    assert await sync_to_async(Event.objects.count)() == 1
+    assert await in_database(Event.objects.count)() == 1
 
 
 async def test_each_senders_order_holds(enter, workers: Workers) -> None:
@@ -150,12 +157,12 @@ async def test_what_was_missed_comes_after_a_reconnect(enter, workers: Workers) 
 
 
 async def test_too_far_back_is_told_as_a_gap(enter, workers: Workers, settings: Settings) -> None:
-    room = await Room.objects.acreate(name="lobby", last_seq=2000)
+    room = await in_database(Room.objects.create)(name="lobby", last_seq=2000)
     now = room.created_at
     events = [
         Event(room=room, seq=n, sender="g:x", client_id=str(n), name="x", text="x", at=now) for n in range(1, 2001)
     ]
-    await Event.objects.abulk_create(events)
+    await in_database(Event.objects.bulk_create)(events)
     bob = await enter("/ws/chat/lobby/?after=5")
     assert bob.welcome["resumed"] is False
     assert await bob.next("gap") == {"type": "gap", "from": 6, "to": 1950}
@@ -222,14 +229,14 @@ async def test_guests_are_told_to_sign_in_where_they_may_not_talk(enter, setting
 
 async def test_a_user_talks_under_the_own_name(enter, workers: Workers, settings: Settings) -> None:
     settings.CHANNELBOX_GUESTS = False
-    user = await sync_to_async(User.objects.create_user)("ann", password="long enough 1")
+    user = await in_database(User.objects.create_user)("ann", password="long enough 1")
     client = Client()
-    await sync_to_async(client.force_login)(user)
+    await in_database(client.force_login)(user)
     ann = await enter(cookie=client.cookies[settings.SESSION_COOKIE_NAME].value)
     assert (ann.welcome["you"], ann.welcome["guest"]) == ("ann", False)
     await ann.say("hi")
     assert (await ann.next("message"))["user"] == "ann"
-    event = await Event.objects.aget()
+    event = await in_database(Event.objects.get)()
     assert (event.sender, event.user_id) == (f"u:{user.pk}", user.pk)
 
 
@@ -238,20 +245,20 @@ async def test_a_room_that_may_not_be_made_is_refused(enter, settings: Settings)
     ann = await enter("/ws/chat/unknown/")
     assert ann.welcome["code"] == "no_room"
     assert await ann.closed() == 4003
-    assert not await Room.objects.aexists()
+    assert not await in_database(Room.objects.exists)()
 
 
 async def test_a_room_for_members_admits_only_them(enter, settings: Settings) -> None:
-    room = await Room.objects.acreate(name="lobby", members_only=True)
-    user = await sync_to_async(User.objects.create_user)("ann", password="long enough 1")
+    room = await in_database(Room.objects.create)(name="lobby", members_only=True)
+    user = await in_database(User.objects.create_user)("ann", password="long enough 1")
     client = Client()
-    await sync_to_async(client.force_login)(user)
+    await in_database(client.force_login)(user)
     cookie = client.cookies[settings.SESSION_COOKIE_NAME].value
     for options in ({}, {"cookie": cookie}):
         person = await enter(**options)
         assert person.welcome["code"] == "not_allowed"
         assert await person.closed() == 4003
-    await room.members.aadd(user)
+    await in_database(room.members.add)(user)
     assert (await enter(cookie=cookie)).welcome["type"] == "welcome"
 
 
@@ -274,7 +281,7 @@ async def test_an_address_without_a_socket_is_told(enter) -> None:
 
 
 async def test_a_full_room_closes_with_4000_until_somebody_leaves(enter, people: list[Person]) -> None:
-    await Room.objects.acreate(name="lobby", limit=2)
+    await in_database(Room.objects.create)(name="lobby", limit=2)
     first, _ = await enter(), await enter()
     third = await enter()
     assert third.welcome["code"] == "room_full"
@@ -319,7 +326,7 @@ async def test_nothing_is_acknowledged_without_a_worker_and_nothing_is_lost(
     ann = await enter()
     await ann.say("patience", id="a")
     assert await ann.socket.receive_nothing(timeout=1.5) or (await ann.next("presence"))
-    assert not await Event.objects.aexists()
+    assert not await in_database(Event.objects.exists)()
     workers = Workers()
     workers.start()
     assert (await ann.next("message"))["id"] == "a"
@@ -353,9 +360,9 @@ async def test_a_worker_that_dies_after_the_commit_is_made_good(
         workers.start()
         await ann.say("hi", id="a")
         async with asyncio.timeout(10):
-            while not await Event.objects.aexists():
+            while not await in_database(Event.objects.exists)():
                 await asyncio.sleep(0.01)
     assert (await ann.next("stored", "message"))["seq"] == 1
     assert (await bob.next("message"))["id"] == "a"
-    assert await Event.objects.acount() == 1
+    assert await in_database(Event.objects.count)() == 1
     await workers.stop()
