@@ -1,0 +1,231 @@
+"""The outbox over real Redis. The hub's record is empty and its rooms are real; the test is the worker."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from channelbox.realtime import keys
+from channelbox.realtime.bus import Bus
+from channelbox.realtime.codes import Code, Refused
+from channelbox.realtime.envelope import Answer, Envelope, Origin
+from channelbox.realtime.frames import payloads
+from channelbox.realtime.hub import Hub, Run
+from channelbox.work.outbox import BATCH_MOST, Message, Outbox
+from channelbox.work.queue import WorkLayer
+
+CHANNEL = "test.jobs"
+
+
+class Nothing:
+    """A record in which nothing was ever said."""
+
+    async def open(self, name: str) -> Run:
+        return Run(1, 0, b"")
+
+    async def after(self, name: str, seq: int, most: int) -> Run:
+        return Run(seq + 1, seq, b"")
+
+
+class Sender:
+    """A member that remembers what it was told."""
+
+    on_lost = None
+
+    def __init__(self) -> None:
+        self.told: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+
+    def write_frames(self, frames: bytes) -> None:
+        for _, payload in payloads(frames):
+            self.told.put_nowait(json.loads(bytes(payload)))
+
+    async def next(self) -> dict[str, Any]:
+        return await asyncio.wait_for(self.told.get(), 10)
+
+
+class Line:
+    """An outbox, and the worker's end of its queue."""
+
+    def __init__(self, capacity: int = 100, expiry: float = 0.3, most: int = 1000) -> None:
+        self.bus = Bus.current()
+        self.layer = WorkLayer(capacity=capacity, expiry=expiry)
+        self.hub = Hub(self.bus, Nothing(), "me")
+        self.outbox = Outbox(self.layer, CHANNEL, "job", self.bus, self.hub, "me", most)
+        self.sender = Sender()
+
+    def put(self, *ids: str, room: str = "r") -> None:
+        for id in ids:
+            self.outbox.put(room, Message("g:ann", None, "ann", id, "message", "hi", self.sender))
+
+    async def taken(self) -> list[dict[str, Any]]:
+        async with asyncio.timeout(10):
+            while not (entries := await self.layer.receive_many(CHANNEL, 200, 1)):
+                pass
+        return entries
+
+    async def stored(self, entry: dict[str, Any], first: int = 1, elsewhere: tuple[str, ...] = ()) -> None:
+        count = len(entry["messages"]) - len(elsewhere)
+        origin = Origin(entry["origin"], entry["batch"], list(elsewhere))
+        await self.bus.publish(keys.room(entry["room"]), Envelope(first, first + count - 1, [origin], b"").pack())
+
+    async def answered(self, entry: dict[str, Any], **answer: Any) -> None:
+        full = Answer(entry["room"], entry["batch"], answer.get("stored", []), answer.get("refused", []))
+        await self.bus.publish(keys.origin("me"), full.pack())
+
+    async def empty(self) -> None:
+        await asyncio.wait_for(self.outbox._empty.wait(), 10)
+
+
+@pytest.fixture
+async def lines() -> AsyncIterator[list[Line]]:
+    lines: list[Line] = []
+    yield lines
+    for line in lines:
+        await line.outbox.stop(0)
+        await line.hub.stop()
+    await Bus.current().stop()
+
+
+async def started(lines: list[Line], **options: Any) -> Line:
+    line = Line(**options)
+    lines.append(line)
+    await line.outbox.start()
+    return line
+
+
+def ids(entry: dict[str, Any]) -> list[str]:
+    return [message[3] for message in entry["messages"]]
+
+
+async def test_it_works(lines: list[Line]) -> None:
+    line = await started(lines)
+    line.put("a")
+    (entry,) = await line.taken()
+    assert (entry["type"], entry["room"], entry["origin"], ids(entry)) == ("job", "r", "me", ["a"])
+    await line.stored(entry)
+    await line.empty()
+
+
+async def test_one_batch_of_a_room_is_in_flight_and_the_rest_waits_in_order(lines: list[Line]) -> None:
+    line = await started(lines, expiry=5)
+    line.put("a", "b")
+    (first,) = await line.taken()
+    line.put("c", "d")
+    assert await line.layer.receive_many(CHANNEL, 10, 0.3) == []
+    await line.stored(first)
+    (second,) = await line.taken()
+    assert ids(first) + ids(second) == ["a", "b", "c", "d"]
+
+
+async def test_rooms_do_not_wait_for_each_other(lines: list[Line]) -> None:
+    line = await started(lines)
+    line.put("a", room="one")
+    line.put("b", room="two")
+    assert {entry["room"] for entry in await line.taken()} == {"one", "two"}
+
+
+async def test_a_batch_is_bounded(lines: list[Line]) -> None:
+    line = await started(lines)
+    line.put(*map(str, range(BATCH_MOST + 5)))
+    (first,) = await line.taken()
+    await line.stored(first)
+    (second,) = await line.taken()
+    assert (len(first["messages"]), len(second["messages"])) == (BATCH_MOST, 5)
+
+
+async def test_what_nobody_answers_is_sent_again_as_it_was(lines: list[Line]) -> None:
+    line = await started(lines)
+    line.put("a", "b")
+    (first,) = await line.taken()
+    line.put("c")
+    (again,) = await line.taken()
+    assert again == first
+    await line.stored(again)
+    (next_one,) = await line.taken()
+    assert ids(next_one) == ["c"]
+
+
+async def test_stored_before_is_told_to_its_sender_and_ends_the_batch(lines: list[Line]) -> None:
+    line = await started(lines)
+    line.put("a")
+    (entry,) = await line.taken()
+    await line.answered(entry, stored=[("g:ann", "a", 17)])
+    assert await line.sender.next() == {"type": "stored", "id": "a", "seq": 17}
+    await line.empty()
+
+
+async def test_refused_is_told_with_its_reason_and_the_rest_of_the_batch_goes_on(lines: list[Line]) -> None:
+    line = await started(lines, expiry=5)
+    line.put("a", "b")
+    (entry,) = await line.taken()
+    await line.answered(entry, refused=[("g:ann", "a", "not_allowed", "This room is closed.")])
+    assert await line.sender.next() == {"error": "This room is closed.", "code": "not_allowed", "id": "a"}
+    assert not line.outbox._empty.is_set()
+    await line.stored(entry, elsewhere=("a",))
+    await line.empty()
+
+
+async def test_a_second_answer_changes_nothing(lines: list[Line]) -> None:
+    line = await started(lines)
+    line.put("a")
+    (entry,) = await line.taken()
+    for _ in range(2):
+        await line.answered(entry, stored=[("g:ann", "a", 1)])
+    await line.stored(entry)
+    await line.empty()
+    assert await line.sender.next() == {"type": "stored", "id": "a", "seq": 1}
+    assert line.sender.told.empty()
+
+
+async def test_a_full_queue_is_told_after_the_expiry_and_nothing_is_kept(lines: list[Line]) -> None:
+    line = await started(lines, capacity=1, expiry=1.0)
+    await line.layer.send(CHANNEL, {"type": "other"})
+    keep = asyncio.create_task(_keep_full(line))
+    line.put("a")
+    told = await line.sender.next()
+    keep.cancel()
+    assert (told["code"], told["id"]) == (Code.QUEUE_FULL, "a")
+    assert told["retry_after"] > 0
+    await line.empty()
+
+
+async def _keep_full(line: Line) -> None:
+    """Somebody else's entries, renewed before they expire."""
+    while True:
+        await asyncio.sleep(0.2)
+        await line.layer.flush()
+        await line.layer.send(CHANNEL, {"type": "other"})
+
+
+async def test_a_batch_that_may_be_stored_is_never_refused_for_a_full_queue(lines: list[Line]) -> None:
+    """Its worker may have died after the commit: only the record can tell."""
+    line = await started(lines, capacity=1, expiry=0.3)
+    line.put("a")
+    (entry,) = await line.taken()
+    keep = asyncio.create_task(_keep_full(line))
+    await asyncio.sleep(3)  # the deadline, then refusals of the queue for longer than the expiry
+    assert line.sender.told.empty()
+    keep.cancel()
+    await asyncio.gather(keep, return_exceptions=True)
+    await line.layer.flush()
+    assert await line.taken() == [entry]
+
+
+async def test_a_full_outbox_refuses_at_once(lines: list[Line]) -> None:
+    line = await started(lines, most=2)
+    line.put("a", "b")
+    with pytest.raises(Refused) as refused:
+        line.put("c")
+    assert refused.value.frame["id"] == "c"
+
+
+async def test_the_room_stays_subscribed_while_a_batch_is_in_flight_and_no_longer(lines: list[Line]) -> None:
+    line = await started(lines)
+    line.put("a")
+    (entry,) = await line.taken()
+    assert line.hub.rooms["r"].holds == 1
+    await line.stored(entry)
+    await line.empty()
+    assert line.hub.rooms["r"].holds == 0
