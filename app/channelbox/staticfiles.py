@@ -2,13 +2,13 @@
 
 from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 from django.core.exceptions import SuspiciousFileOperation
-from django.http import FileResponse, Http404, HttpRequest
+from django.http import FileResponse, Http404, HttpRequest, HttpResponse
 
 
 class StaticFiles(ASGIStaticFilesHandler):
     """Django's own, which answers 500 to a path that leads out of the folder."""
 
-    def serve(self, request: HttpRequest) -> FileResponse:
+    def serve(self, request: HttpRequest) -> HttpResponse | FileResponse:
         try:
             return super().serve(request)
         except SuspiciousFileOperation as error:

@@ -216,3 +216,24 @@ async def test_a_lost_redis_raises_and_a_new_one_is_used(new_redis: Callable[...
     await layer.send(JOBS, {"type": "job"})
     assert await layer.receive(JOBS) == {"type": "job"}
     await Bus.current([server.url]).stop()
+
+
+async def test_a_frozen_redis_raises_within_seconds_and_is_used_when_it_thaws(
+    new_redis: Callable[..., RedisServer],
+) -> None:
+    server = new_redis()
+    layer = WorkLayer([server.url])
+    await layer.send(JOBS, {"type": "job"})
+    assert await layer.receive(JOBS) == {"type": "job"}
+    server.freeze()
+    loop = asyncio.get_running_loop()
+    for attempt in (layer.send(JOBS, {"type": "job"}), layer.receive_many(JOBS, 1, 0.5), layer.length(JOBS)):
+        began = loop.time()
+        with pytest.raises((RedisError, OSError)):
+            await attempt
+        assert loop.time() - began < 5
+    server.thaw()
+    await layer.flush()
+    await layer.send(JOBS, {"type": "job", "n": 1})
+    assert {"type": "job", "n": 1} in await layer.receive_many(JOBS, 10, 1)
+    await Bus.current([server.url]).stop()

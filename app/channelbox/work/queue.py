@@ -1,5 +1,6 @@
 """The `work` channel layer: worker channels as Redis lists, each message to exactly one of the workers."""
 
+import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ logger = logging.getLogger(__name__)
 PUSH = Path(__file__).with_name("push.lua").read_text()
 STAMP = 13  # digits before each entry: when it expires, in ms of Redis' clock
 IDLE_SECONDS = 5.0  # one wait of `receive`: shorter than the hosts' socket_timeout
+PATIENCE = 3.0  # s beyond that for an answer
 UNREADABLE = (ValueError, TypeError, RecursionError, msgpack.exceptions.UnpackException)
 
 
@@ -32,12 +34,13 @@ class WorkLayer(BaseChannelLayer):
     capacity: entries in one channel's list, beyond which `send` raises ChannelFull; `channel_capacity` as in Channels.
     expiry: seconds, on Redis' clock, after which an entry is given to nobody.
 
-    A message is given to at most one worker, once for each time that it is in the list. A send whose connection broke
-    may be in the list twice, or in spite of its error: consumers must make the second time harmless, as the store does.
-    A worker that dies loses what it has taken.
+    A message is given to at most one worker, once for each time that it is in the list. A send that raised for another
+    reason than ChannelFull may be in the list all the same, and twice when it is sent again: consumers must make the
+    second time harmless, as the store does. A worker that dies loses what it has taken.
 
-    All methods raise redis' RedisError or OSError when Redis does not answer. With several hosts a channel's list is on
-    the one that its name falls to. There are no groups and no channels of a single process here.
+    All methods raise redis' RedisError or OSError when Redis does not answer, at most 3 s after it should have. With
+    several hosts a channel's list is on the one that its name falls to. There are no groups and no channels of a single
+    process here.
     """
 
     extensions = ["flush"]
@@ -82,7 +85,9 @@ class WorkLayer(BaseChannelLayer):
         name = keys.queue(channel)
         push = AsyncScript(self._client(name), PUSH)
         try:
-            taken, dropped = await push([name], [self.get_capacity(channel), round(self.expiry * 1000), *entries])
+            # A frozen host is noticed sooner than by its socket_timeout: all rooms of a process wait for this.
+            async with asyncio.timeout(PATIENCE):
+                taken, dropped = await push([name], [self.get_capacity(channel), round(self.expiry * 1000), *entries])
         except OutOfMemoryError as error:
             raise ChannelFull(f"Redis is out of memory: {error}") from error
         counters.expired += dropped
@@ -100,13 +105,15 @@ class WorkLayer(BaseChannelLayer):
         pipe = self._client(name).pipeline(transaction=False)
         pipe.blmpop(timeout, 1, name, direction="LEFT", count=limit)
         pipe.time()
-        popped, (seconds, micros) = await pipe.execute()
+        async with asyncio.timeout(timeout + PATIENCE):
+            popped, (seconds, micros) = await pipe.execute()
         return _readable(channel, popped[1], seconds * 1000 + micros // 1000) if popped else []
 
     async def length(self, channel: str) -> int:
         """Entries in a channel's list, expired ones included."""
         name = keys.queue(channel)
-        return await self._client(name).llen(name)
+        async with asyncio.timeout(PATIENCE):
+            return await self._client(name).llen(name)
 
     def _client(self, name: str) -> Redis:
         return Bus.current(self._hosts).client(name)
