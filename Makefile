@@ -79,6 +79,26 @@ deb-lint: venv vendor ## lintian on both packages
 
 # --- Tests
 
+# Debian keeps PostgreSQL's server programs out of the PATH: the cluster tool is what tells that they are there.
+TEST_PACKAGES = $(call need,redis-server,redis-server); $(call need,pg_createcluster,postgresql); $(call need,nginx,nginx-light); \
+	$(call need,chromium,chromium fonts-dejavu-core); $(call need,node,nodejs)
+PYTEST = $(BIN)/python -m pytest
+DATABASE ?= sqlite
+
+.PHONY: test
+test: venv ## everything that CI runs: lint, the application on both databases, the pages, the packages, the nodes
+	@$(BIN)/python tests/everything.py
+
+.PHONY: test-app
+test-app: venv vendor ## the application's tests on a real Redis and a real database (DATABASE=sqlite or postgresql)
+	@$(TEST_PACKAGES)
+	@$(PYTEST) tests --ignore tests/browser --database $(DATABASE) $(ARGS)
+
+.PHONY: test-browser
+test-browser: venv vendor ## people in Debian's Chromium
+	@$(TEST_PACKAGES)
+	@$(PYTEST) tests/browser $(ARGS)
+
 .PHONY: lint
 lint: venv ## every linter; all run, each says what it looks at
 	@$(BIN)/python tests/lint.py
