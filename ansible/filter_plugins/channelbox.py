@@ -78,7 +78,7 @@ def strangers(given: Iterable[str], known: Iterable[str]) -> list[str]:
     sentences = []
     for name in sorted(set(given) - set(known)):
         nearest = difflib.get_close_matches(name, known, 1, 0.6)
-        hint = f"Did you mean {nearest[0]}?" if nearest else "roles/*/meta/argument_specs.yml lists those that there are."
+        hint = f"Did you mean {nearest[0]}?" if nearest else "All are in roles/*/meta/argument_specs.yml."
         sentences.append(f"{name} is not a setting of channelbox. {hint}")
     return sentences
 
@@ -97,8 +97,8 @@ def busy_ports(listeners: Mapping[str, Mapping[str, str]], ours: Mapping[str, st
 def unreachable(targets: Iterable[Mapping[str, str]], source: str) -> list[str]:
     """A sentence for each target that a node at the address `source` could not reach."""
     return [
-        f"{target['target']} cannot be reached: {target['why']}. Open this port for {source} in the firewall there and on "
-        "the way, or correct ansible_host or channelbox_address in the inventory."
+        f"{target['target']} cannot be reached: {target['why']}. Open this port for {source} in the firewall there "
+        "and on the way, or correct ansible_host or channelbox_address in the inventory."
         for target in targets
     ]
 

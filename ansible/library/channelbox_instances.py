@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
+from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -62,18 +62,16 @@ def states(module: AnsibleModule, units: list[str]) -> dict[str, tuple[str, str]
 
 def load(record: str) -> dict[str, int]:
     """The kept numbers."""
-    if not os.path.exists(record):
-        return {}
-    with open(record) as file:
-        numbers: dict[str, int] = json.load(file)
+    path = Path(record)
+    numbers: dict[str, int] = json.loads(path.read_text()) if path.exists() else {}
     return numbers
 
 
 def save(record: str, numbers: dict[str, int]) -> None:
     """Keep the numbers; the file is whole at any moment."""
-    with open(record + ".new", "w") as file:
-        file.write(json.dumps(numbers, indent=1, sort_keys=True) + "\n")
-    os.replace(record + ".new", record)
+    fresh = Path(record + ".new")
+    fresh.write_text(json.dumps(numbers, indent=1, sort_keys=True) + "\n")
+    fresh.replace(record)
 
 
 def main() -> None:

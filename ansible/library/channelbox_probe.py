@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
-import os
 import platform
 import re
 import shutil
 import socket
 import subprocess
 import time
+from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -41,25 +42,24 @@ LISTENING = "0A"
 def release() -> tuple[str, str]:
     """The distribution and its release, as in debian, bookworm."""
     values = {}
-    with open("/etc/os-release") as lines:
-        for line in lines:
-            name, _, value = line.strip().partition("=")
-            values[name] = value.strip('"')
+    for line in Path("/etc/os-release").read_text().splitlines():
+        name, _, value = line.partition("=")
+        values[name] = value.strip('"')
     return values.get("ID", ""), values.get("VERSION_CODENAME", "")
 
 
 def memory_mb() -> int:
     """All memory of the node."""
-    with open("/proc/meminfo") as lines:
-        kib = next(int(line.split()[1]) for line in lines if line.startswith("MemTotal:"))
-    return kib // 1024
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("MemTotal:")) // 1024
 
 
 def free_mb(path: str) -> int:
     """Free space of the file system that the path is on, or will be on."""
-    while not os.path.exists(path):
-        path = os.path.dirname(path)
-    return shutil.disk_usage(path).free // 1024**2
+    place = Path(path)
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free // 1024**2
 
 
 def own_address(wanted: str) -> str:
@@ -91,34 +91,27 @@ def _resolve(name: str) -> list[str]:
 def listeners(ports: list[int]) -> dict[str, dict[str, str]]:
     """For each of the ports on which somebody listens: the program and its unit."""
     inodes = {}
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        if os.path.exists(table):
-            with open(table) as lines:
-                for line in list(lines)[1:]:
-                    fields = line.split()
-                    port = int(fields[1].rpartition(":")[2], 16)
-                    if fields[3] == LISTENING and port in ports:
-                        inodes[f"socket:[{fields[9]}]"] = port
+    for table in map(Path, ("/proc/net/tcp", "/proc/net/tcp6")):
+        for line in table.read_text().splitlines()[1:] if table.exists() else ():
+            fields = line.split()
+            port = int(fields[1].rpartition(":")[2], 16)
+            if fields[3] == LISTENING and port in ports:
+                inodes[f"socket:[{fields[9]}]"] = port
     found = {str(port): {"program": "an unknown program", "unit": ""} for port in inodes.values()}
-    for pid in filter(str.isdigit, os.listdir("/proc")) if inodes else ():
-        try:
-            for handle in os.listdir(f"/proc/{pid}/fd"):
-                port = inodes.get(os.readlink(f"/proc/{pid}/fd/{handle}"))
+    for process in Path("/proc").glob("[0-9]*") if inodes else ():
+        # A process may end meanwhile.
+        with contextlib.suppress(OSError):
+            for handle in (process / "fd").iterdir():
+                port = inodes.get(str(handle.readlink()))
                 if port:
-                    found[str(port)] = {"program": _read(f"/proc/{pid}/comm").strip(), "unit": _unit(pid)}
-        except OSError:
-            continue  # it ended meanwhile
+                    found[str(port)] = {"program": (process / "comm").read_text().strip(), "unit": _unit(process)}
     return found
 
 
-def _unit(pid: str) -> str:
-    units = re.findall(r"/([^/\s]+\.(?:service|socket))$", _read(f"/proc/{pid}/cgroup"), re.MULTILINE)
+def _unit(process: Path) -> str:
+    control_groups = (process / "cgroup").read_text()
+    units = re.findall(r"/([^/\s]+\.(?:service|socket))$", control_groups, re.MULTILINE)
     return units[-1] if units else ""
-
-
-def _read(path: str) -> str:
-    with open(path) as file:
-        return file.read()
 
 
 def installed() -> str:
@@ -131,14 +124,13 @@ def installed() -> str:
 def interrupted() -> bool:
     """Whether dpkg was stopped half-way, as a killed run leaves it."""
     audit = subprocess.run(["dpkg", "--audit"], capture_output=True, text=True)
-    return bool(audit.stdout.strip() or os.listdir("/var/lib/dpkg/updates"))
+    return bool(audit.stdout.strip() or any(Path("/var/lib/dpkg/updates").iterdir()))
 
 
 def packages_known() -> bool:
     """Whether apt has lists of packages, not older than a day."""
-    lists = "/var/lib/apt/lists"
-    known = os.path.isdir(lists) and any("_Packages" in name for name in os.listdir(lists))
-    return known and time.time() - os.path.getmtime(lists) < 86_400
+    lists = Path("/var/lib/apt/lists")
+    return any(lists.glob("*_Packages*")) and time.time() - lists.stat().st_mtime < 86_400
 
 
 def main() -> None:
@@ -161,7 +153,7 @@ def main() -> None:
         free_mb={path: free_mb(path) for path in module.params["paths"]},
         listeners=listeners(module.params["ports"]),
         address=own_address(module.params["address"]),
-        ipv6=os.path.exists("/proc/net/if_inet6"),
+        ipv6=Path("/proc/net/if_inet6").exists(),
         installed=installed() if debian else "",
         packages_known=packages_known(),
         interrupted=interrupted() if debian else False,

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-from datetime import datetime, timezone
+from datetime import UTC, datetime
+from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -38,7 +38,7 @@ FORMAT = "%a %Y-%m-%d %H:%M:%S.%f %Z"
 
 def changed_at(files: list[str]) -> float:
     """When the newest of the files changed, be it in content, place, owner or mode."""
-    return max((os.stat(path).st_ctime for path in files if os.path.exists(path)), default=0.0)
+    return max((Path(file).stat().st_ctime for file in files if Path(file).exists()), default=0.0)
 
 
 def units(pattern: str) -> list[dict[str, str]]:
@@ -53,7 +53,7 @@ def units(pattern: str) -> list[dict[str, str]]:
 
 def seconds(timestamp: str) -> float:
     """systemd's time, as in `Tue 2026-11-24 06:00:00.123456 UTC`, since the epoch."""
-    return datetime.strptime(timestamp, FORMAT).replace(tzinfo=timezone.utc).timestamp()
+    return datetime.strptime(timestamp, FORMAT).replace(tzinfo=UTC).timestamp()
 
 
 def main() -> None:

@@ -1,0 +1,85 @@
+"""What an inventory is refused for: the controller alone sees it, and asks no node anything."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from probe.site import site
+
+TIERS = ("loadbalancer", "web", "worker", "redis", "postgresql")
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def refused(tmp_path: Path) -> Refused:
+    """Runs site.yml over hosts that do not exist: a refusal in time is the only way not to hang or fail on them."""
+    (tmp_path / "channelbox_0.1.0~deb12_amd64.deb").touch()
+
+    def refused(*, cluster: dict[str, list[str]] | None = None, **variables: Any) -> str:
+        groups = {tier: ["one"] for tier in TIERS} | (cluster or {})
+        hosts = sorted({host for members in groups.values() for host in members})
+        inventory = {
+            "all": {
+                "hosts": {host: {"ansible_host": "192.0.2.1"} for host in hosts},
+                "vars": {"channelbox_deb_dir": str(tmp_path), "channelbox_secrets_dir": str(tmp_path / "secrets")},
+                "children": {group: {"hosts": {host: {} for host in members}} for group, members in groups.items()},
+            }
+        }
+        inventory["all"]["vars"] |= variables
+        path = tmp_path / "inventory.json"
+        path.write_text(json.dumps(inventory))
+        result = site(path)
+        assert result.code != 0, result.output
+        assert "The node tells of itself" not in result.output
+        assert not (tmp_path / "secrets").exists()
+        return result.words
+
+    return refused
+
+
+def test_a_misspelt_variable_is_refused_with_the_nearest(refused: Refused) -> None:
+    said = refused(channelbox_gests=True, channelbox_settings={"CHANNELBOX_ROOM_LIMITS": 10})
+    assert "channelbox_gests is not a setting of channelbox. Did you mean channelbox_guests?" in said
+    assert "CHANNELBOX_ROOM_LIMITS is not a setting of channelbox. Did you mean CHANNELBOX_ROOM_LIMIT?" in said
+
+
+def test_an_unknown_variable_is_refused(refused: Refused) -> None:
+    said = refused(channelbox_frobnicate=1)
+    assert "channelbox_frobnicate is not a setting of channelbox." in said
+
+
+def test_a_value_of_the_wrong_kind_is_refused(refused: Refused) -> None:
+    assert "channelbox_web_instances" in refused(channelbox_web_instances="many")
+
+
+def test_a_missing_group_is_refused(refused: Refused) -> None:
+    said = refused(cluster={"redis": [], "worker": []})
+    assert "The inventory has no host in the group worker, redis. Put one into each of" in said
+
+
+def test_sqlite_with_more_than_one_node_is_refused(refused: Refused) -> None:
+    said = refused(cluster={"web": ["one", "two"], "postgresql": []})
+    assert "one, two cannot share an SQLite database. Put one host into the group postgresql." in said
+
+
+def test_two_databases_and_two_redis_hosts_are_refused(refused: Refused) -> None:
+    said = refused(cluster={"postgresql": ["one", "two"], "redis": ["one", "two"]})
+    assert "The group postgresql has 2 hosts. Leave one in it." in said
+    assert "The group redis has 2 hosts. Put one into it, or three" in said
+
+
+def test_a_folder_without_packages_is_refused(refused: Refused, tmp_path: Path) -> None:
+    said = refused(channelbox_deb_dir=str(tmp_path / "nowhere"))
+    assert f"There is no channelbox_*.deb in {tmp_path / 'nowhere'}. Copy the packages there" in said
+
+
+def test_a_certificate_without_its_key_is_refused(refused: Refused, tmp_path: Path) -> None:
+    said = refused(channelbox_certificate=str(tmp_path / "missing.pem"))
+    assert "Only one of channelbox_certificate and channelbox_certificate_key is set." in said
+    assert f"The controller has no file {tmp_path / 'missing.pem'}." in said
+
+
+def test_hosts_with_scheme_or_port_are_refused(refused: Refused) -> None:
+    assert "channelbox_hosts takes a list of names and addresses" in refused(channelbox_hosts=["https://chat:8443"])

@@ -1,0 +1,82 @@
+"""What a node is refused for: each time the remedy is said, and nothing has been changed."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from probe.nodes import Nodes
+from probe.site import Run
+
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def undo(nodes: Nodes) -> Iterator[Callable[[str, str], None]]:
+    """Remembers commands that make the nodes well again."""
+    with contextlib.ExitStack() as stack:
+        yield lambda node, command: stack.callback(nodes.root, node, command)
+
+
+def test_nodes_in_order_are_accepted(run: Callable[..., Run]) -> None:
+    result = run("--tags", "preflight")
+    assert result.code == 0, result.output
+    assert result.changed == {"door": 0, "data": 0}
+
+
+def test_another_distribution_is_refused(nodes: Nodes, refused: Refused, undo: Callable[[str, str], None]) -> None:
+    nodes.root("data", "mv /etc/os-release /etc/os-release.kept")
+    undo("data", "mv /etc/os-release.kept /etc/os-release")
+    nodes.root("data", "printf 'ID=ubuntu\\nVERSION_CODENAME=jammy\\n' > /etc/os-release")
+    assert "data runs ubuntu jammy. Install Debian 12 (bookworm) or 13 (trixie) on it." in refused()
+
+
+def test_another_release_is_refused(nodes: Nodes, refused: Refused, undo: Callable[[str, str], None]) -> None:
+    nodes.root("data", "mv /etc/os-release /etc/os-release.kept")
+    undo("data", "mv /etc/os-release.kept /etc/os-release")
+    nodes.root("data", "sed s/trixie/bullseye/ /etc/os-release.kept > /etc/os-release")
+    assert "data runs debian bullseye. Install Debian 12 (bookworm) or 13 (trixie) on it." in refused()
+
+
+def test_too_little_memory_and_disk_are_refused(refused: Refused) -> None:
+    said = refused(channelbox_minimum_memory_mb=10**8, channelbox_minimum_disk_mb=10**9)
+    assert "MB of memory, 100000000 are needed. Give it more" in said
+    assert "MB for /var, 1000000000 are needed in each. Make room" in said
+
+
+def test_a_port_taken_by_something_else_is_refused(
+    nodes: Nodes, refused: Refused, undo: Callable[[str, str], None]
+) -> None:
+    nodes.root("door", "systemd-run --unit=intruder --service-type=exec python3 -m http.server 443")
+    undo("door", "systemctl stop intruder")
+    nodes.root("door", "timeout 10 sh -c 'until ss -Hltn sport = 443 | grep -q .; do sleep 0.1; done'")
+    said = refused()
+    assert "Port 443 is taken by python3. Free it for nginx: systemctl disable --now intruder.service" in said
+
+
+def test_a_clock_that_is_off_is_refused(nodes: Nodes, refused: Refused, undo: Callable[[str, str], None]) -> None:
+    # The nodes share one clock, as containers do: the tool that tells it is made to differ.
+    nodes.root("data", r"""printf '#!/bin/sh\n/bin/date -d "+9 seconds" "$@"\n' > /usr/local/bin/date""")
+    undo("data", "rm /usr/local/bin/date")
+    nodes.root("data", "chmod 0755 /usr/local/bin/date")
+    said = refused()
+    assert "s ahead of door's. Let the nodes take their time from the same server: set channelbox_ntp_servers" in said
+
+
+def test_nodes_that_cannot_reach_each_other_are_refused(
+    nodes: Nodes, refused: Refused, undo: Callable[[str, str], None]
+) -> None:
+    nodes.root("data", "nft add table inet wall")
+    undo("data", "nft delete table inet wall")
+    nodes.root("data", "nft 'add chain inet wall input { type filter hook input priority 0 ; }'")
+    nodes.root("data", "nft add rule inet wall input tcp dport { 5432, 6379 } drop")
+    said = refused()
+    assert ":6379 cannot be reached: no answer within 3 s. Open this port for" in said
+    assert ":5432 cannot be reached: no answer within 3 s. Open this port for" in said
+
+
+def test_a_release_without_a_package_is_refused(refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "channelbox_0.1.0~deb12_amd64.deb").touch()
+    said = refused(channelbox_deb_dir=str(tmp_path))
+    assert "data runs trixie, but" in said
+    assert "channelbox_*~deb13_amd64.deb. Copy it there, or build it with: make deb" in said
