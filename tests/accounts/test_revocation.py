@@ -13,6 +13,7 @@ from channels.testing import WebsocketCommunicator
 from django.conf import settings as django_settings
 from django.contrib.sessions.models import Session
 from django.core.management import call_command
+from django.db import close_old_connections, connections
 from django.test import Client
 from django.urls import reverse
 from pytest_django import Settings
@@ -39,6 +40,14 @@ def installation(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.CHANNELBOX_ORIGINS = [ORIGIN]
     # The look at newcomers would hide that nobody was told.
     monkeypatch.setattr(revocation, "NEW_SECONDS", 30.0)
+
+
+@pytest.fixture(autouse=True)
+async def connections_go_back(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """Into the pool: Channels' communicator keeps them open, and so does the thread of a test's own queries."""
+    monkeypatch.setattr("channels.testing.application.no_op", close_old_connections)
+    yield
+    await in_thread(connections.close_all)()
 
 
 def signed_in(user: User) -> Client:
