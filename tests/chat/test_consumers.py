@@ -12,6 +12,7 @@ from django.conf import settings as django_settings
 from django.db import close_old_connections
 from django.test import Client
 from pytest_django import Settings
+from redis.exceptions import RedisError
 
 from channelbox.accounts.models import User
 from channelbox.asgi import application
@@ -366,3 +367,31 @@ async def test_a_worker_that_dies_after_the_commit_is_made_good(
     assert (await bob.next("message"))["id"] == "a"
     assert await in_database(Event.objects.count)() == 1
     await workers.stop()
+
+
+async def test_a_client_that_is_lost_while_it_joins_does_not_stay_in_the_room(
+    live: Live, enter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    join = live.hub.join
+
+    async def lost_on_the_way(name: str, member: Any, *more: Any) -> Any:
+        member.on_lost()
+        return await join(name, member, *more)
+
+    monkeypatch.setattr(live.hub, "join", lost_on_the_way)
+    await enter()
+    assert live.hub.rooms["lobby"].members == set()
+
+
+async def test_typing_while_redis_is_away_ends_no_connection(
+    live: Live, enter, workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(channel: str, payload: bytes) -> None:
+        raise RedisError("away")
+
+    ann = await enter()
+    with monkeypatch.context() as patch:
+        patch.setattr(live.bus, "publish", away)
+        await ann.socket.send_to(text_data=json.dumps({"type": "typing"}))
+        await ann.socket.send_to(text_data=json.dumps({"type": "ping"}))
+        assert (await ann.next("pong", "error"))["type"] == "pong"

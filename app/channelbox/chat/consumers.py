@@ -1,5 +1,6 @@
 """The chat's socket."""
 
+import contextlib
 import time
 import unicodedata
 import uuid
@@ -8,6 +9,7 @@ from urllib.parse import parse_qs
 
 from channels.db import database_sync_to_async
 from django.conf import settings
+from redis.exceptions import RedisError
 
 from channelbox.accounts.revocation import Guard, Ticket
 from channelbox.chat import rights
@@ -48,7 +50,8 @@ class ChatConsumer(RealtimeConsumer):
         if not self._gone:
             history = settings.CHANNELBOX_HISTORY
             await self.live.hub.join(room.name, self.member, self._after, history, self._greeting)
-        if self._gone:  # it left while this was on its way
+        if self._gone:  # it left while this was on its way, perhaps before the hub had it
+            self.live.hub.leave(room.name, self.member)
             self.left()
             return
         self._guard.admit(self._ticket)
@@ -113,7 +116,8 @@ class ChatConsumer(RealtimeConsumer):
         if self._present and now - self._typed >= TYPING_SECONDS:
             self._typed = now
             frame = json_frame({"type": "typing", "user": self.person.name})
-            await self.live.bus.publish(keys.room(self.room_name), Envelope(0, 0, [], frame).pack())
+            with contextlib.suppress(RedisError, OSError):  # no reason to end a connection
+                await self.live.bus.publish(keys.room(self.room_name), Envelope(0, 0, [], frame).pack())
 
 
 def _after(query: bytes) -> int | None:

@@ -109,9 +109,8 @@ class Hub:
             self._spawn(self._open(name, room))
         room.holds += 1
         try:
-            if not room.ready.done():
-                await asyncio.wait_for(asyncio.shield(room.ready), OPEN_SECONDS)
-            room.ready.result()
+            async with asyncio.timeout(OPEN_SECONDS):
+                await asyncio.shield(room.ready)
         except BaseException as error:
             self.release(name, room)
             if isinstance(error, Exception):
@@ -176,6 +175,8 @@ class Hub:
         try:
             await self._bus.subscribe(keys.room(name), lambda payload: self._payload(name, room, payload))
             run = await self._store.open(name)
+            if self.rooms.get(name) is not room:
+                return  # given up meanwhile: nobody waits, and who comes now opens the room anew
             room.seq = run.last
             room.known = max(room.known, run.last)
             if run.frames:
@@ -203,7 +204,7 @@ class Hub:
     def _forget(self, name: str, room: Room) -> None:
         if self.rooms.get(name) is room:
             del self.rooms[name]
-            self._spawn(self._bus.unsubscribe(keys.room(name)))
+            self._bus.forget(keys.room(name))
         if room.repair is not None:
             room.repair.cancel()
 

@@ -176,9 +176,10 @@ class Leases:
                     self.taken.pop(name, None)
 
     def _granted(self, name: str, futures: list[asyncio.Future[bool]], got: int) -> None:
-        for number, future in enumerate(futures):
-            if future.done():
+        for future in futures:
+            if future.done():  # gave up waiting: its place goes to the next
                 continue
-            if number < got:
+            if got > 0:
                 self._held[name] = self._held.get(name, 0) + 1
-            future.set_result(number < got)
+            future.set_result(got > 0)
+            got -= 1
