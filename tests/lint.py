@@ -14,6 +14,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 
+Command = tuple[list[str], str | None]  # words, and the file that is its standard input
+
 
 def files(*endings: str, under: str = "") -> list[str]:
     """The project's files with one of these endings, whether committed yet or not."""
@@ -40,34 +42,33 @@ def shell_scripts() -> list[str]:
     return found
 
 
-def checks() -> Iterator[tuple[str, str, list[str]]]:
-    """Name, what it looks at, command. What a command reads from standard input is a file named after `<`."""
+def checks() -> Iterator[tuple[str, str, list[Command]]]:
+    """Name, what it looks at, commands."""
     templates = files(".html", under="app")
     modules = files(".js", ".mjs")
     scripts = shell_scripts()
-    yield "ruff", "Python: mistakes and style", [str(BIN / "ruff"), "check", "--quiet", "--output-format=concise", "."]
-    yield (
-        "ruff-format",
-        "Python: format (mend: ruff format)",
-        [str(BIN / "ruff"), "format", "--check", "--output-format=concise", "."],
-    )
-    yield "import-linter", "Python: imports run one way", [str(BIN / "lint-imports"), "--no-cache"]
-    yield "mypy", "Python: types", [str(BIN / "mypy")]
+
+    def tool(*words: str) -> list[Command]:
+        return [([str(BIN / words[0]), *words[1:]], None)]
+
+    yield "ruff", "Python: mistakes and style", tool("ruff", "check", "--quiet", "--output-format=concise", ".")
+    formatted = tool("ruff", "format", "--check", "--output-format=concise", ".")
+    yield "ruff-format", "Python: format (mend: ruff format)", formatted
+    yield "import-linter", "Python: imports run one way", tool("lint-imports", "--no-cache")
+    yield "mypy", "Python: types", tool("mypy")
     if templates:
-        yield "djlint", f"{len(templates)} templates: mistakes", [str(BIN / "djlint"), "--lint", "--quiet", *templates]
-        yield (
-            "djlint-format",
-            "templates: format (mend: djlint --reformat)",
-            [str(BIN / "djlint"), "--check", *templates],
-        )
-    for module in modules:
+        yield "djlint", f"{len(templates)} templates: mistakes", tool("djlint", "--lint", "--quiet", *templates)
+        formatted = tool("djlint", "--check", *templates)
+        yield "djlint-format", "templates: format (mend: djlint --reformat)", formatted
+    if modules:
         # By its name alone node 20 takes a module for a script, and for good whatever it says.
-        yield f"node {Path(module).name}", "JavaScript: syntax", [node(), "--input-type=module", "--check", "<", module]
+        check = [node(), "--input-type=module", "--check"]
+        yield "node", f"{len(modules)} JavaScript modules: syntax", [(check, module) for module in modules]
     if scripts:
-        yield "shellcheck", f"{len(scripts)} shell scripts", [str(BIN / "shellcheck"), "--external-sources", *scripts]
+        yield "shellcheck", f"{len(scripts)} shell scripts", tool("shellcheck", "--external-sources", *scripts)
     if (ROOT / "ansible" / "site.yml").exists():
-        command = [str(BIN / "ansible-lint"), "--offline", "--strict", "--profile", "production", "-q", "."]
-        yield "ansible-lint", "roles and playbooks, with yamllint", command
+        production = tool("ansible-lint", "--offline", "--strict", "--profile", "production", "-q", ".")
+        yield "ansible-lint", "roles and playbooks, with yamllint", production
 
 
 def node() -> str:
@@ -78,30 +79,38 @@ def node() -> str:
     return found
 
 
+def run(command: Command, folder: Path, environment: dict[str, str]) -> str | None:
+    """What the tool says when it objects; None when it does not."""
+    words, source = command
+    result = subprocess.run(
+        words,
+        cwd=folder,
+        env=environment,
+        input=(ROOT / source).read_text() if source else None,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    if result.returncode == 0:
+        return None
+    return f"{source}:\n{result.stdout.strip()}" if source else result.stdout.strip()
+
+
 def main(wanted: list[str]) -> int:
     # The tools call each other by name: ansible-lint calls ansible and yamllint.
     environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT / "app")}
     failed = []
-    for name, what, command in checks():
+    for name, what, commands in checks():
         if wanted and not any(name.startswith(word) for word in wanted):
             continue
         started = time.monotonic()
         folder = ROOT / "ansible" if name == "ansible-lint" else ROOT
-        source = (ROOT / command[-1]).read_text() if "<" in command else None
-        result = subprocess.run(
-            command[: command.index("<")] if "<" in command else command,
-            cwd=folder,
-            env=environment,
-            input=source,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        verdict = "ok" if result.returncode == 0 else "OBJECTS"
-        print(f"{verdict:<8} {name:<24} {what} ({time.monotonic() - started:.1f} s)", flush=True)
-        if result.returncode:
+        objections = [objection for command in commands if (objection := run(command, folder, environment)) is not None]
+        verdict = "OBJECTS" if objections else "ok"
+        print(f"{verdict:<8} {name:<14} {what} ({time.monotonic() - started:.1f} s)", flush=True)
+        if objections:
             failed.append(name)
-            print("  " + "\n  ".join(result.stdout.strip().splitlines()), flush=True)
+            print("  " + "\n  ".join("\n".join(objections).splitlines()), flush=True)
     if failed:
         print(f"\n{len(failed)} object: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
