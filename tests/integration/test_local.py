@@ -137,6 +137,24 @@ async def test_a_room_goes_on_without_a_gap_when_redis_is_restarted(
             await bob.hears("all well")
 
 
+async def test_processes_that_are_started_before_redis_wait_for_it(
+    tmp_path: Path, new_redis: Callable[..., RedisServer]
+) -> None:
+    redis = new_redis()
+    redis.stop()
+    said: list[str] = []
+    local = Installation(tmp_path, lambda _, line: said.append(line), redis_url=redis.url)
+    starting = asyncio.create_task(local.start())
+    await until(lambda: any("chat.ingest does not answer" in line for line in said), 60)
+    assert not starting.done()
+    await asyncio.to_thread(redis.start)
+    await starting
+    async with await local.enter() as ann:
+        await ann.say("at last")
+        await ann.hears("at last")
+    await local.stop()
+
+
 async def test_a_web_process_that_is_stopped_says_so_and_loses_nothing(local: Installation) -> None:
     async with await local.enter_at(local.web[0]) as ann, await local.enter_at(local.web[1]) as bob:
         for n in range(50):
