@@ -143,6 +143,24 @@ def test_other_people_sign_in_meanwhile(client: Client, ann: User, settings: Set
     assert sign_in(client, address="192.0.2.7").status_code == 302
 
 
+def test_the_journal_says_from_where_and_not_what_was_typed(
+    client: Client, ann: User, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.CHANNELBOX_SIGN_IN_ADDRESS = 2
+    caplog.set_level("INFO", "channelbox.accounts")
+    sign_in(client, password="wrong")
+    sign_in(client, "typed-into-the-wrong-field", "x")
+    sign_in(client)
+    sign_in(client, address="192.0.2.2")
+    said = [record.getMessage() for record in caplog.records if record.name.startswith("channelbox.")]
+    assert said == [
+        "Wrong sign-in from 192.0.2.1",
+        "Wrong sign-in from 192.0.2.1",
+        "Sign-in refused for 300 s: too many attempts from 192.0.2.1 or with that name",
+        "ann signed in from 192.0.2.2",
+    ]
+
+
 def test_the_administration_uses_the_same_door(client: Client) -> None:
     answer = client.get("/admin/", follow=True)
     assert answer.redirect_chain[-1][0] == "/accounts/login/?next=/admin/"

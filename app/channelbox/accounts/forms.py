@@ -1,5 +1,6 @@
 """The sign-in form."""
 
+import logging
 import threading
 from typing import Any
 
@@ -9,6 +10,8 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from channelbox.accounts import throttle
+
+logger = logging.getLogger(__name__)
 
 # Argon2 takes memory and a core by design: so many at once in a process, others wait their turn.
 HASHING = threading.BoundedSemaphore(4)
@@ -34,10 +37,19 @@ class SignInForm(AuthenticationForm):
         attempt = throttle.Attempt.of(address, name)
         self.retry_after = throttle.take(attempt)
         if self.retry_after:
+            logger.warning(
+                "Sign-in refused for %d s: too many attempts from %s or with that name", self.retry_after, address
+            )
             raise ValidationError(too_many(self.retry_after), code="throttled")
-        with HASHING:
-            cleaned = super().clean()
+        try:
+            with HASHING:
+                cleaned = super().clean()
+        except ValidationError:
+            # Not the name: people type passwords there.
+            logger.info("Wrong sign-in from %s", address)
+            raise
         throttle.give_back(attempt)
+        logger.info("%s signed in from %s", self.get_user(), address)
         return cleaned
 
 
