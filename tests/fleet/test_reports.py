@@ -217,3 +217,13 @@ async def test_a_frozen_redis_holds_up_neither_reader_nor_stop(new_redis, settin
     assert time.monotonic() - begun < 8
     server.thaw()
     await Bus.current().stop()
+
+
+async def test_a_queue_that_cannot_be_asked_does_not_silence_the_process(bus):
+    async def away():
+        raise reports.RedisError("away")
+
+    reporter = Reporter("web", queues=away)
+    await reporter.start()
+    assert (await until(only)).queues == {}
+    await reporter.stop()

@@ -174,7 +174,7 @@ async def test_status_lists_every_process(local: Installation) -> None:
     assert {"node", "unit", "kind", "version", "state", "connections"} <= set(shown[0])
     table = await local.run("status")
     assert "web@2" in table
-    assert "3 processes on 1 nodes" in table
+    assert "Processes 3 · nodes 1" in table
 
 
 async def test_status_without_redis_says_why_and_fails(local: Installation, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,8 +76,8 @@ def show(data: dict[str, Any]) -> None:
     totals = data["totals"]
     queue = "unknown" if totals["queue"] is None else totals["queue"]
     console.print(
-        f"{totals['processes']} processes on {totals['nodes']} nodes, {totals['connections']} connections, "
-        f"{totals['rooms']} rooms, {totals['messages_per_s']:.1f} messages/s, queue {queue}"
+        f"Processes {totals['processes']} · nodes {totals['nodes']} · connections {totals['connections']} · "
+        f"rooms {totals['rooms']} · messages/s {totals['messages_per_s']:.1f} · queue {queue}"
     )
     if not rows:
         console.print("Nothing runs. Start it with: systemctl start channelbox.target")

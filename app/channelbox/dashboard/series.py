@@ -71,6 +71,9 @@ class Recorder:
                 # The reporter says it in the log; a second of nobody is null in the series.
                 logger.debug("No sample: %s", error)
                 rest = 1.0
+            except Exception:
+                logger.exception("No sample this time")
+                rest = 1.0
             await asyncio.sleep(rest)
 
     async def _record(self) -> float:

@@ -168,8 +168,10 @@ class Reporter:
                     await self._write()
             except (RedisError, OSError) as error:
                 if self._told:
-                    logger.warning("No report while Redis does not answer: %s", error or type(error).__name__)
+                    logger.warning("No report while Redis does not answer: %s", str(error) or type(error).__name__)
                 self._told = False
+            except Exception:
+                logger.exception("No report this time")
             else:
                 self._told = True
             await asyncio.sleep(due - time.monotonic())
@@ -180,8 +182,16 @@ class Reporter:
         if self._started is None:
             seconds, micros = await client.time()
             self._started = seconds + micros / 1e6 - (time.monotonic() - self._born)
-        report = self._report(self._started, await self._queues() if self._queues else {})
+        report = self._report(self._started, await self._lengths())
         await client.eval(_WRITE, 1, name, report.process, report.pack())
+
+    async def _lengths(self) -> Mapping[str, int]:
+        try:
+            return await self._queues() if self._queues else {}
+        except (RedisError, OSError) as error:
+            # Another Redis host than that of the reports may hold the queues.
+            logger.debug("The queues' lengths are not known: %s", error)
+            return {}
 
     def _report(self, started: float, queues: Mapping[str, int]) -> Report:
         now, totals = time.monotonic(), _totals()
