@@ -1,7 +1,9 @@
 """The command as a whole."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +18,13 @@ def test_help_names_every_verb(run: Run) -> None:
     assert answer.returncode == 0
     for verb in VERBS:
         assert f"  {verb} " in answer.stdout
+
+
+def test_the_manual_page_names_every_verb() -> None:
+    page = Path(__file__).parents[2] / "packaging" / "debian" / "channelbox.8"
+    verbs = page.read_text().replace("\\-", "-").partition(".SH VERBS")[2].partition(".SH UNITS")[0]
+    for verb in VERBS:
+        assert re.search(rf"^\.BR? (\w+ \", \" )?{verb}\b", verbs, re.MULTILINE), verb
 
 
 def test_help_loads_neither_django_nor_redis_nor_uvicorn() -> None:
