@@ -5,6 +5,7 @@ import collections
 import logging
 
 import msgpack
+from redis.asyncio.client import Pipeline
 from redis.exceptions import RedisError
 
 from channelbox.realtime import keys
@@ -138,19 +139,22 @@ class Presence:
 
     async def _tell(self, names: "set[str] | list[str]") -> None:
         publishes = []
+        pipelines: dict[int, Pipeline] = {}
         for name in names:
             here = self._rooms.get(name)
             if here is None:
                 continue
             people, count = here.part()
-            client = self._bus.client(name)
+            pipeline = self._pipeline(pipelines, name)
             if count:
-                await client.hset(keys.people(name), self._process, msgpack.packb((people, count)))
-                await client.expire(keys.people(name), 86_400)
+                pipeline.hset(keys.people(name), self._process, msgpack.packb((people, count)))
+                pipeline.expire(keys.people(name), 86_400)
             else:
-                await client.hdel(keys.people(name), self._process)
+                pipeline.hdel(keys.people(name), self._process)
             envelope = Envelope(0, 0, [], b"", (self._process, people, count))
             publishes.append((keys.room(name), envelope.pack()))
+        for pipeline in pipelines.values():
+            await pipeline.execute()
         if publishes:
             await self._bus.publish_many(publishes)
 
@@ -163,19 +167,61 @@ class Presence:
     async def _read(self, names: list[str]) -> None:
         """The parts that Redis has of these rooms, without those of dead processes."""
         try:
-            for name in names:
-                client = self._bus.client(name)
-                stored = await client.hgetall(keys.people(name))
-                alive: dict[str, Part] = {}
-                for raw, packed in stored.items():
-                    process = raw.decode()
-                    if process == self._process or await client.exists(keys.lease(process)):
-                        people, count = msgpack.unpackb(packed)
-                        alive[process] = (people, count)
-                    else:
-                        await client.hdel(keys.people(name), process)
-                if (here := self._rooms.get(name)) is not None and here.parts != alive:
-                    here.parts = alive
-                    self._heard.add(name)
-        except (RedisError, OSError) as error:
+            before = {name: dict(here.parts) for name in names if (here := self._rooms.get(name)) is not None}
+            stored = await self._stored(names)
+            processes = {process for parts in stored.values() for process in parts} - {self._process}
+            dead = await self._dead(processes)
+            pipelines: dict[int, Pipeline] = {}
+            for name, parts in stored.items():
+                for process in dead & parts.keys():
+                    del parts[process]
+                    self._pipeline(pipelines, name).hdel(keys.people(name), process)
+                if (here := self._rooms.get(name)) is not None:
+                    # What was told while this was read is newer.
+                    parts = _newer(parts, before.get(name, {}), here.parts)
+                    if here.parts != parts:
+                        here.parts = parts
+                        self._heard.add(name)
+            for pipeline in pipelines.values():
+                await pipeline.execute()
+        except (RedisError, OSError, ValueError) as error:
             logger.warning("Presence cannot be read: %s", error)
+
+    async def _stored(self, names: list[str]) -> dict[str, dict[str, Part]]:
+        pipelines: dict[int, Pipeline] = {}
+        asked: dict[int, list[str]] = {}
+        for name in names:
+            self._pipeline(pipelines, name).hgetall(keys.people(name))
+            asked.setdefault(self._bus.hosts.index(name), []).append(name)
+        stored: dict[str, dict[str, Part]] = {}
+        for host, pipeline in pipelines.items():
+            for name, parts in zip(asked[host], await pipeline.execute(), strict=True):
+                stored[name] = {raw.decode(): _part(packed) for raw, packed in parts.items()}
+        return stored
+
+    async def _dead(self, processes: set[str]) -> set[str]:
+        """Those without a lease, which is on every host: asked once for each, however many rooms it has people in."""
+        ordered = sorted(processes)
+        if not ordered:
+            return set()
+        pipeline = self._bus.clients()[0].pipeline(transaction=False)
+        for process in ordered:
+            pipeline.exists(keys.lease(process))
+        return {process for process, alive in zip(ordered, await pipeline.execute(), strict=True) if not alive}
+
+    def _pipeline(self, pipelines: dict[int, Pipeline], name: str) -> Pipeline:
+        host = self._bus.hosts.index(name)
+        if host not in pipelines:
+            pipelines[host] = self._bus.hosts.clients[host].pipeline(transaction=False)
+        return pipelines[host]
+
+
+def _part(packed: bytes) -> Part:
+    people, count = msgpack.unpackb(packed)
+    return people, count
+
+
+def _newer(stored: dict[str, Part], before: dict[str, Part], now: dict[str, Part]) -> dict[str, Part]:
+    told = {process for process in before.keys() | now.keys() if before.get(process) != now.get(process)}
+    kept = {process: part for process, part in stored.items() if process not in told}
+    return kept | {process: now[process] for process in told if process in now}
