@@ -1,6 +1,7 @@
 """Each check is seen to fire, with a remedy, and to be silent where all is well."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -60,7 +61,8 @@ def test_they_are_silent_where_all_is_well() -> None:
         ("W001", {"CHANNELBOX_ORIGINS": ["http://chat.example.org"]}, "plain http"),
         ("W002", {"CHANNELBOX_ORIGIN_REQUIRED": False}, "no Origin"),
         ("W003", {"CHANNELBOX_RATE_BURST": 5}, "CHANNELBOX_RATE_BURST"),
-        ("W004", {"CHANNELBOX_WORK_EXPIRY": 30.0}, "30 s"),
+        ("W004", {"CHANNELBOX_WORK_EXPIRY": 7.0, "CHANNELBOX_DRAIN_SECONDS": 0}, "7 s"),
+        ("W006", {"CHANNELBOX_DRAIN_SECONDS": 30.0}, "38 s to stop"),
     ],
 )
 def test_it_fires_with_a_remedy(settings: Settings, id: str, changes: dict[str, Any], word: str) -> None:
@@ -71,6 +73,12 @@ def test_it_fires_with_a_remedy(settings: Settings, id: str, changes: dict[str, 
     assert message.level == (ERROR if id.startswith("E") else WARNING)
     assert word in message.msg
     assert message.hint
+
+
+@pytest.mark.parametrize("unit", ["channelbox-web@.service", "channelbox-worker@.service"])
+def test_the_units_give_processes_the_time_that_the_check_assumes(unit: str) -> None:
+    text = (Path(__file__).parents[1] / "packaging" / "debian" / "units" / unit).read_text()
+    assert f"\nTimeoutStopSec={checks.STOP_SECONDS}\n" in text
 
 
 def test_several_nodes_may_not_share_sqlite(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,8 @@ from django.core.checks import CheckMessage, Error, Warning, register
 FILE = "/etc/channelbox/channelbox.env"
 MAKE_ONE = 'python3 -c "import secrets; print(secrets.token_urlsafe(50))"'
 
+STOP_SECONDS = 15  # TimeoutStopSec= of channelbox-web@.service
+
 Check = Callable[[], Iterator[CheckMessage]]
 
 
@@ -158,12 +160,22 @@ def limits() -> Iterator[CheckMessage]:
             hint="Set CHANNELBOX_RATE_BURST to at least CHANNELBOX_RATE.",
             id="channelbox.W003",
         )
-    if settings.CHANNELBOX_WORK_EXPIRY > 10:
+    if settings.CHANNELBOX_WORK_EXPIRY > 5:
         yield Warning(
             f"CHANNELBOX_WORK_EXPIRY is {settings.CHANNELBOX_WORK_EXPIRY:g} s: so long a message waits before it is "
             "sent again when a worker died with it.",
             hint="3 is enough unless the database regularly takes longer than that.",
             id="channelbox.W004",
+        )
+    from channelbox.server import GRACE_SECONDS
+
+    stopping = settings.CHANNELBOX_DRAIN_SECONDS + settings.CHANNELBOX_WORK_EXPIRY + GRACE_SECONDS
+    if stopping > STOP_SECONDS:
+        yield Warning(
+            f"A web process may take {stopping:g} s to stop (CHANNELBOX_DRAIN_SECONDS and CHANNELBOX_WORK_EXPIRY, and "
+            f"{GRACE_SECONDS} s more); its unit kills it after {STOP_SECONDS}.",
+            hint="Lower CHANNELBOX_DRAIN_SECONDS, or raise TimeoutStopSec= with: systemctl edit channelbox-web@",
+            id="channelbox.W006",
         )
     if settings.CHANNELBOX_SLOW_READER_BYTES < settings.CHANNELBOX_FRAME_MAX:
         yield Error(
