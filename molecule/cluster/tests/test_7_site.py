@@ -1,0 +1,107 @@
+"""site.yml run again over the cluster, as an administrator does after changing a variable."""
+
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nodes.paths import cluster_dir
+from probe.nodes import Nodes
+from probe.people import Browser, Door
+from probe.site import Run, site
+
+
+@pytest.fixture
+def run(nodes: Nodes) -> Callable[..., Run]:
+    """Runs site.yml over the cluster, with tags and variables."""
+
+    def run(*arguments: str, **variables: Any) -> Run:
+        return site(cluster_dir(nodes.cluster) / "inventory.json", *arguments, **variables)
+
+    return run
+
+
+@pytest.fixture
+def by_hand(nodes: Nodes) -> Iterator[str]:
+    """An instance far beyond what site.yml runs, enabled by an administrator."""
+    unit = "channelbox-worker@9"
+    nodes.root("worker1", f"systemctl enable --now {unit}")
+    yield unit
+    nodes.root("worker1", f"systemctl disable --now {unit}")
+
+
+def test_a_smaller_number_stops_what_a_run_started_and_leaves_what_was_added_by_hand(
+    nodes: Nodes, run: Callable[..., Run], by_hand: str
+) -> None:
+    third = "channelbox-worker@3"
+    more = run("--tags", "worker", channelbox_worker_instances=3)
+    assert more.code == 0, more.output
+    assert nodes.active("worker1", third) and nodes.active("worker2", third)
+
+    fewer = run("--tags", "worker", channelbox_worker_instances=2)
+    assert fewer.code == 0, fewer.output
+    assert not nodes.active("worker1", third) and not nodes.active("worker2", third)
+    assert nodes["worker1"].run(f"systemctl is-enabled {third}").stdout.strip() == "disabled"
+    assert nodes.active("worker1", by_hand)
+
+
+def test_what_a_killed_run_wrote_takes_effect_in_the_next(nodes: Nodes, run: Callable[..., Run]) -> None:
+    unit = "channelbox-worker@1"
+    before = nodes.main_pid("worker1", unit)
+    # As if it were killed there: the settings are written, the workers have not been told.
+    written = run("--tags", "app", channelbox_settings={"CHANNELBOX_OPERATOR": "The harbour office"})
+    assert written.code == 0, written.output
+    assert nodes.main_pid("worker1", unit) == before
+
+    again = run("--tags", "app,worker", channelbox_settings={"CHANNELBOX_OPERATOR": "The harbour office"})
+    assert again.code == 0, again.output
+    pid = nodes.main_pid("worker1", unit)
+    assert pid != before
+    assert "The harbour office" in nodes.root("worker1", f"cat /proc/{pid}/environ")
+
+    restored = run("--tags", "app,web,worker")
+    assert restored.code == 0, restored.output
+
+
+def test_an_nginx_configuration_that_fails_its_test_never_replaces_one_that_works(
+    nodes: Nodes, run: Callable[..., Run], balancer: Door
+) -> None:
+    site_file = "sha256sum /etc/nginx/sites-available/channelbox"
+    before = nodes.root("lb1", site_file)
+    nodes.root("lb1", "echo 'nonsense on;' > /etc/nginx/conf.d/broken.conf")
+    try:
+        result = run("--tags", "nginx", channelbox_hosts=["lb1", "elsewhere.example.org"])
+    finally:
+        nodes.root("lb1", "rm /etc/nginx/conf.d/broken.conf")
+    assert result.code != 0
+    assert 'unknown directive "nonsense"' in result.words
+    assert nodes.root("lb1", site_file) == before
+    assert Browser(balancer).request("GET", "/healthz") == (200, "ok")
+
+
+def test_an_organisations_own_certificate_is_served(nodes: Nodes, run: Callable[..., Run], tmp_path: Path) -> None:
+    certificate, key = tmp_path / "own.pem", tmp_path / "own.key"
+    subprocess.run(
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=own.example.org "
+        f"-keyout {key} -out {certificate}".split(),
+        check=True,
+        capture_output=True,
+    )
+    look = "openssl s_client -connect 127.0.0.1:443 < /dev/null 2>/dev/null | openssl x509 -noout -subject"
+
+    own = run("--tags", "nginx", channelbox_certificate=str(certificate), channelbox_certificate_key=str(key))
+    assert own.code == 0, own.output
+    assert "own.example.org" in nodes.root("lb1", look)
+
+    selfsigned = run("--tags", "nginx")
+    assert selfsigned.code == 0, selfsigned.output
+    assert "own.example.org" not in nodes.root("lb1", look)
+
+
+def test_no_secret_is_in_what_a_run_prints(nodes: Nodes, run: Callable[..., Run]) -> None:
+    result = run("-vvv", "--diff", "--tags", "postgresql,redis,app")
+    assert result.code == 0, result.output
+    secrets = [path.read_text().strip() for path in (cluster_dir(nodes.cluster) / "secrets").iterdir()]
+    assert len(secrets) == 3
+    assert [secret for secret in secrets if secret in result.output] == []
