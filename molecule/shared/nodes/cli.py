@@ -1,6 +1,7 @@
 """The command line of the node tool."""
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from .run import NodeError
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb; an error is one readable text on stderr and exit code 1."""
     options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stopped by a program: cleaned up all the same
     try:
         if options.verb == "check":
             machine.refuse_unless_able()

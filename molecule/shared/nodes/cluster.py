@@ -15,7 +15,7 @@ from .podman import LABEL, containers_of, inspect_container, inspect_network, ne
 from .run import NodeError, say
 
 _FIRST_ADDRESS = 10
-_BOOT_SECONDS = 60.0
+_BOOT_SECONDS = 180.0
 
 
 def up(plan: Plan, volumes: list[str]) -> None:

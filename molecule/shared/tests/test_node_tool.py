@@ -1,0 +1,115 @@
+"""The node tool keeps its own promises: what it makes it removes, and where it cannot work it says why."""
+
+import subprocess
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from nodes import access, cluster, machine
+from nodes.cli import main
+from nodes.paths import cluster_dir
+from nodes.plan import Plan, from_arguments, from_file
+from nodes.podman import containers_of, network_exists, podman
+from nodes.run import NodeError, run
+
+
+@pytest.fixture
+def name() -> Iterator[str]:
+    """A cluster that no one else has, removed in any case."""
+    name = f"t{uuid.uuid4().hex[:8]}"
+    yield name
+    cluster.down(name)
+
+
+def nothing_is_left_of(name: str) -> bool:
+    return not (containers_of(name) or network_exists(cluster.network_name(name)) or cluster_dir(name).exists())
+
+
+def test_a_user_with_sudo_gets_in_by_ssh_and_root_does_not(name: str) -> None:
+    assert main(["up", name, "--node", "one:trixie:web", "--node", "two:bookworm:web,redis"]) == 0
+    ssh = ["ssh", "-F", str(cluster_dir(name) / "ssh_config"), "-o", "BatchMode=yes"]
+    for node in ("one", "two"):
+        assert run([*ssh, node, "sudo id -u"]).strip() == "0"
+        as_root = subprocess.run([*ssh, "-l", "root", node, "true"], capture_output=True, text=True)
+        assert "Permission denied" in as_root.stderr
+    assert "two" in run([*ssh, "one", "getent hosts two"])
+    assert main(["down", name]) == 0
+    assert nothing_is_left_of(name)
+
+
+def test_a_failure_in_the_middle_leaves_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_plan: Plan) -> None:
+        raise NodeError("in the middle")
+
+    monkeypatch.setattr(access, "open_ssh", fail)
+    assert main(["up", name, "--node", "one:trixie"]) == 1
+    assert nothing_is_left_of(name)
+
+
+def test_an_interruption_leaves_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(_plan: Plan) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(access, "open_ssh", interrupt)
+    assert main(["up", name, "--node", "one:trixie"]) == 130
+    assert nothing_is_left_of(name)
+
+
+def test_a_node_keeps_address_and_files_over_a_restart(name: str) -> None:
+    cluster.up(from_arguments(name, ["one:trixie"]), volumes=[])
+    container = f"cb-{name}-one"
+    before = podman("exec", container, "hostname", "-I")
+    podman("exec", container, "touch", "/var/kept")
+    for power_cut in (False, True):
+        cluster.restart(name, "one", power_cut=power_cut)
+        assert podman("exec", container, "hostname", "-I") == before
+        podman("exec", container, "test", "-e", "/var/kept")
+
+
+def test_a_cluster_that_is_there_is_not_made_twice(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["up", name, "--node", "one:trixie"]) == 0
+    assert main(["up", name, "--node", "one:trixie"]) == 1
+    assert f"down {name}" in capsys.readouterr().err
+    assert containers_of(name) == [f"cb-{name}-one"]
+
+
+def test_removing_what_is_not_there_is_no_error(name: str) -> None:
+    assert main(["down", name]) == 0
+
+
+def test_without_root_it_says_so_and_names_the_other_way(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(machine.os, "geteuid", lambda: 1000)
+    assert main(["check"]) == 1
+    told = capsys.readouterr().err
+    assert "sudo" in told
+    assert "make run" in told
+
+
+def test_without_privileges_it_says_so_and_names_the_other_way() -> None:
+    tool = Path(__file__).parents[1] / "node"
+    command = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin", str(tool), "check"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "CAP_SYS_ADMIN" in done.stderr
+    assert "make run" in done.stderr
+
+
+@pytest.mark.parametrize("text", ["One:trixie", "one two:trixie", "-one:trixie"])
+def test_impossible_names_are_refused(text: str) -> None:
+    with pytest.raises(NodeError, match="small letters"):
+        from_arguments("t", [text])
+
+
+def test_an_unknown_release_is_refused_with_those_that_there_are(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["up", name, "--node", "one:sid"]) == 1
+    assert "bookworm" in capsys.readouterr().err
+
+
+def test_a_broken_plan_is_refused_with_its_name(tmp_path: Path) -> None:
+    plan = tmp_path / "plan.toml"
+    plan.write_text("[nodes.one]\ngroups = ['web']\n")
+    with pytest.raises(NodeError, match=r"plan\.toml"):
+        from_file("t", plan)
