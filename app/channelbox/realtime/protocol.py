@@ -11,9 +11,11 @@ from typing import Any
 from django.conf import settings
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+from channelbox.realtime.codes import Close
 from channelbox.realtime.counters import counters
 
 EXTENSION = "channelbox.frames"
+GOODBYE_SECONDS = 2.0  # for the client's Close after ours
 
 
 class FrameProtocol(WebSocketsSansIOProtocol):
@@ -51,6 +53,11 @@ class FrameProtocol(WebSocketsSansIOProtocol):
             counters.slow_closed += 1
             self.transport.abort()
 
+    def keepalive_timeout(self) -> None:
+        """No pong. Who does not read would keep the connection, and its place, until the backlog is gone: never."""
+        super().keepalive_timeout()
+        self.transport.abort()
+
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         if self.on_lost is not None:
@@ -63,18 +70,36 @@ class FrameProtocol(WebSocketsSansIOProtocol):
         self.loop.call_later(random.random() * settings.CHANNELBOX_DRAIN_SECONDS, self._restart)  # noqa: S311
 
     def _restart(self) -> None:
-        if not self.disconnected and not self.transport.is_closing():
+        """Closes with 1012 and waits a moment for the client's own Close.
+
+        uvicorn's own shutdown closes at once: what the client has sent meanwhile then resets the connection, and the
+        code is lost with it.
+        """
+        if self.disconnected or self.transport.is_closing():
+            return
+        if self.close_sent or not self.handshake_complete:
             super().shutdown()
+            return
+        self.stop_keepalive()
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": Close.RESTART})
+        self.conn.send_close(Close.RESTART)
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_sent = True
+        if self.read_paused:
+            self.read_paused = False
+            self.transport.resume_reading()
+        self.close_timer = self.loop.call_later(GOODBYE_SECONDS, self.transport.close)
 
 
 def check_protocol() -> None:
     """Raises RuntimeError when uvicorn no longer has the names that `FrameProtocol` relies on."""
     missing = [
         name
-        for name in ("run_asgi", "pause_writing", "connection_lost", "shutdown", "connection_made")
+        for name in ("run_asgi", "pause_writing", "connection_lost", "shutdown", "connection_made", "stop_keepalive")
         if not callable(getattr(WebSocketsSansIOProtocol, name, None))
     ]
     names = WebSocketsSansIOProtocol.__init__.__code__.co_names
-    missing += [name for name in ("close_sent", "disconnected", "transport", "loop") if name not in names]
+    used = ("close_sent", "close_timer", "conn", "disconnected", "handshake_complete", "loop", "queue", "read_paused")
+    missing += [name for name in (*used, "transport") if name not in names]
     if missing:
         raise RuntimeError(f"This uvicorn lacks {', '.join(missing)}: install the version that channelbox pins.")

@@ -1,0 +1,214 @@
+"""The door for finished frames, in a real uvicorn with real sockets, on both event loops."""
+
+import asyncio
+import contextlib
+import socket
+import struct
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
+
+import pytest
+import uvicorn
+import uvloop
+from pytest_django import Settings
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from channelbox.realtime.counters import counters
+from channelbox.realtime.frames import text_frame
+from channelbox.realtime.protocol import EXTENSION, FrameProtocol, check_protocol
+
+Run = Callable[[Coroutine[Any, Any, None]], None]
+
+
+@pytest.fixture(params=[asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def run(request: pytest.FixtureRequest) -> Run:
+    return lambda scenario: request.param(asyncio.wait_for(scenario, 30))
+
+
+class Room:
+    """The smallest application: whoever connects is a member; a text frame ends the connection with 4000."""
+
+    def __init__(self) -> None:
+        self.members: list[FrameProtocol] = []
+        self.lost: list[FrameProtocol] = []
+        self.changed = asyncio.Event()
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        member: FrameProtocol = scope["extensions"][EXTENSION]
+        member.on_lost = lambda: self._lost(member)
+        self.members.append(member)
+        self.changed.set()
+        while (await receive())["type"] == "websocket.receive":
+            await send({"type": "websocket.close", "code": 4000})
+            member.write_frames(text_frame(b"after the Close frame"))
+
+    def _lost(self, member: FrameProtocol) -> None:
+        self.lost.append(member)
+        self.changed.set()
+
+    def write(self, payload: bytes) -> None:
+        for member in self.members:
+            member.write_frames(text_frame(payload))
+
+    async def until(self, true: Callable[[], bool]) -> None:
+        while not true():
+            self.changed.clear()
+            await self.changed.wait()
+
+
+class Served:
+    def __init__(self, room: Room, server: uvicorn.Server, port: int) -> None:
+        self.room = room
+        self.server = server
+        self.port = port
+
+    async def client(self) -> ClientConnection:
+        """A client that reads, once it is a member."""
+        count = len(self.room.members)
+        client = await connect(f"ws://127.0.0.1:{self.port}/", compression=None, ping_interval=None)
+        await self.room.until(lambda: len(self.room.members) > count)
+        return client
+
+    async def silent_client(self) -> socket.socket:
+        """A client that never reads again, once it is a member."""
+        count = len(self.room.members)
+        client = socket.socket()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", self.port))
+        client.sendall(
+            b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+        )
+        await self.room.until(lambda: len(self.room.members) > count)
+        return client
+
+
+@contextlib.asynccontextmanager
+async def served(**options: Any) -> AsyncIterator[Served]:
+    room = Room()
+    listener = socket.create_server(("127.0.0.1", 0))
+    protocol = "channelbox.realtime.protocol:FrameProtocol"
+    config = uvicorn.Config(room, ws=protocol, lifespan="off", log_config=None, log_level="warning", **options)
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        yield Served(room, server, listener.getsockname()[1])
+    finally:
+        server.should_exit = True
+        await serving
+        listener.close()
+
+
+def test_this_uvicorn_has_what_the_protocol_relies_on() -> None:
+    check_protocol()
+
+
+def test_frames_reach_every_member_between_the_librarys_own(run: Run) -> None:
+    async def scenario() -> None:
+        async with served() as server:
+            clients = [await server.client() for _ in range(5)]
+            for number in range(100):
+                server.room.write(b"%d" % number)
+                pong = await clients[0].ping()
+                assert [await client.recv() for client in clients] == [str(number)] * 5
+                await pong
+
+    run(scenario())
+
+
+def test_a_reader_that_is_too_slow_is_cut_off_and_disturbs_nobody(run: Run, settings: Settings) -> None:
+    settings.CHANNELBOX_SLOW_READER_BYTES = 300_000
+
+    async def scenario() -> None:
+        before = counters.slow_closed
+        async with served() as server:
+            slow, quick = await server.silent_client(), await server.client()
+            room = server.room
+            payload = bytes(50_000).replace(b"\0", b"x")
+            while not room.lost:
+                room.write(payload)
+                assert await quick.recv() == payload.decode()
+            assert room.lost == [room.members[0]]
+            assert counters.slow_closed == before + 1
+            slow.close()
+
+    run(scenario())
+
+
+def test_a_member_that_is_gone_does_not_end_a_fan_out(run: Run) -> None:
+    async def scenario() -> None:
+        async with served() as server:
+            room = server.room
+            for _ in range(10):
+                gone, stays = await server.silent_client(), await server.client()
+                gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                gone.close()  # a reset: the kernel tells of it at the next write
+                for number in range(20):
+                    room.write(b"%d" % number)
+                    assert await stays.recv() == str(number)
+                await stays.close()
+                await room.until(lambda: len(room.lost) == len(room.members))
+
+    run(scenario())
+
+
+def test_nothing_follows_a_close_frame(run: Run) -> None:
+    async def scenario() -> None:
+        async with served() as server:
+            client = await server.client()
+            server.room.write(b"before")
+            await client.send("end this")
+            assert await client.recv() == "before"
+            with pytest.raises(ConnectionClosed) as closed:
+                await client.recv()
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == 4000
+            leaving = await server.client()
+            closing = asyncio.ensure_future(leaving.close())
+            while not server.room.members[-1].disconnected:
+                server.room.write(b"x")
+                await asyncio.sleep(0)
+            await closing
+            assert leaving.close_code == 1000
+
+    run(scenario())
+
+
+def test_a_restart_is_told_to_all_spread_over_the_drain(run: Run, settings: Settings) -> None:
+    settings.CHANNELBOX_DRAIN_SECONDS = 0.5
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        async with served() as server:
+            clients = [await server.client() for _ in range(30)]
+
+            async def closed(client: ClientConnection) -> float:
+                await client.wait_closed()
+                assert client.close_code == 1012
+                return loop.time()
+
+            start = loop.time()
+            server.server.should_exit = True
+            times = [time - start for time in await asyncio.gather(*map(closed, clients))]
+            # 30 even draws: the chance that all fall into one half is one in 500 million.
+            assert max(times) - min(times) > 0.2
+            assert max(times) < 2
+
+    run(scenario())
+
+
+def test_who_does_not_answer_pings_is_gone_though_much_waits_for_it(run: Run) -> None:
+    async def scenario() -> None:
+        async with served(ws_ping_interval=0.2, ws_ping_timeout=0.2) as server:
+            silent = await server.silent_client()
+            room = server.room
+            for _ in range(30):
+                room.write(bytes(100_000).replace(b"\0", b"x"))
+            async with asyncio.timeout(5):
+                await room.until(lambda: bool(room.lost))
+            silent.close()
+
+    run(scenario())
