@@ -7,6 +7,7 @@ from typing import Any
 
 from channels.exceptions import StopConsumer
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
+from uvicorn.protocols.utils import ClientDisconnected
 
 from channelbox.realtime.codes import INVALID_FORMAT, Close, Code, Refused
 from channelbox.realtime.counters import counters
@@ -47,7 +48,7 @@ class RealtimeConsumer(AsyncJsonWebsocketConsumer):
             with contextlib.suppress(StopConsumer):
                 while True:
                     await self.dispatch(await receive())
-        except OSError:  # uvicorn's ClientDisconnected: gone while something was sent
+        except ClientDisconnected:  # gone while something was sent
             pass
         finally:
             self._leave()
@@ -94,9 +95,9 @@ class RealtimeConsumer(AsyncJsonWebsocketConsumer):
             await step
         except Refused as refused:
             await self.refuse(refused)
-        except OSError:
+        except ClientDisconnected:
             raise
-        except Exception:
+        except Exception:  # a TimeoutError is an OSError, as ClientDisconnected is, but the client must be told
             logger.exception("A frame could not be handled")
             await self.refuse(Refused(Code.TRY_LATER, "Something went wrong here. Try again.", close=Close.TRY_LATER))
 

@@ -143,7 +143,13 @@ class Outbox:
             await self._wake.wait()
             self._wake.clear()
             ready, self._ready = self._ready, []
-            await self._launch(ready)
+            try:
+                await self._launch(ready)
+            except Exception:
+                # Whatever it was, the other rooms go on, and these are tried again after the deadline.
+                logger.exception("Batches could not be sent")
+                for lane in ready:
+                    self._sent(lane)
 
     async def _launch(self, lanes: list[_Lane]) -> None:
         """Sends the batches of all rooms that are ready, in one call."""
