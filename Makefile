@@ -84,6 +84,7 @@ TEST_PACKAGES = $(call need,redis-server,redis-server); $(call need,pg_createclu
 	$(call need,chromium,chromium fonts-dejavu-core); $(call need,node,nodejs)
 PYTEST = $(BIN)/python -m pytest
 DATABASE ?= sqlite
+MINUTES ?= 15
 
 .PHONY: test
 test: venv ## everything that CI runs: lint, the application on both databases, the pages, the packages, the nodes
@@ -93,6 +94,11 @@ test: venv ## everything that CI runs: lint, the application on both databases, 
 test-app: venv vendor ## the application's tests on a real Redis and a real database (DATABASE=sqlite or postgresql)
 	@$(TEST_PACKAGES)
 	@$(PYTEST) tests --ignore tests/browser --database $(DATABASE) $(ARGS)
+
+.PHONY: pictures
+pictures: venv vendor ## the pictures of the documents anew, in docs/images (MINUTES=15 of life before the dashboard's)
+	@$(TEST_PACKAGES)
+	@PICTURES=$(MINUTES) $(PYTEST) tests/browser/test_screenshots.py
 
 .PHONY: test-browser
 test-browser: venv vendor ## people in Debian's Chromium

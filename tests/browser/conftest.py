@@ -1,7 +1,7 @@
 """Debian's Chromium in front of a real installation: web processes, a worker, Redis, a database."""
 
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -85,14 +85,3 @@ async def town(open_town: Town) -> AsyncIterator[Town]:
 async def strict_town(closed_town: Town) -> AsyncIterator[Town]:
     yield closed_town
     await closed_town.go_home()
-
-
-@pytest.fixture
-def screenshot() -> Callable[..., Awaitable[None]]:
-    """Keeps a picture of a page in build/screenshots."""
-
-    async def keep(page: object, name: str, **options: object) -> None:
-        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        await page.screenshot(path=SCREENSHOTS / f"{name}.png", **options)  # type: ignore[attr-defined]
-
-    return keep

@@ -107,7 +107,7 @@ Room.objects.filter(pk=room.pk).update(last_seq=len(events), changed_at=events[-
             await context.close()
         self._contexts.clear()
         complaints, self.complaints = self.complaints, []
-        assert not complaints
+        assert not complaints, "\n".join(complaints)
 
     def _watch(self, page: Page) -> None:
         page.on("console", self._heard)

@@ -55,6 +55,7 @@ async def test_a_frozen_server_is_marked_stale_and_then_said_in_words(town: Town
     try:
         await expect(tile).to_have_attribute("data-age", "stale")
         await expect(tile.locator(".age")).to_contain_text("stale")
+        await expect(page.locator(".state-word")).not_to_have_text("live")
         await expect(page.locator(".state-word")).to_contain_text("reconnecting")
         await expect(page.locator(".dead")).to_be_visible(timeout=DEAD)
         await expect(page.locator(".dead")).to_contain_text("What you see is how things were then")

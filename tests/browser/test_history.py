@@ -36,7 +36,7 @@ async def test_older_messages_load_on_scrolling_up_and_nothing_jumps(town: Town,
     anchor = page.locator(".log .message[data-seq='140']")
     await page.evaluate("document.querySelector('.scroller').scrollTop = 300")
     before = await anchor.bounding_box()
-    await page.wait_for_function("+document.querySelector('.log .message').dataset.seq <= 81")
+    await page.wait_for_function("() => +document.querySelector('.log .message').dataset.seq <= 81")
     after = await anchor.bounding_box()
     assert before is not None
     assert after is not None

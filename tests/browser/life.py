@@ -1,0 +1,80 @@
+"""An ordinary day in the yard: what was said, and people without browsers who come, talk and go."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator
+
+from tests.browser.people import Town
+from tests.integration.local import Person
+
+LONG = (
+    "The crew confirms. Replacing it takes until 07:30. I have told the harbour and the depot: 4713 is held back "
+    "there, and 4715 goes over track 6, which is free until 07:45 but has 30 km/h over the bridge."
+)
+# Minutes ago, name, text.
+MORNING = [
+    (1460, "mara", "Night shift has taken over. Nothing open from the day."),
+    (1441, "joris", "Thanks. Good night to those who leave."),
+    (58, "mara", "Good morning. Track 4 stays closed until the points are checked."),
+    (58, "mara", "The crew is on its way, they expect 40 minutes."),
+    (55, "joris", "Then the 06:12 from the harbour waits at signal 17?"),
+    (54, "mara", "Yes. Hold it there, the driver knows."),
+    (49, "ann", "Platform screens show +40 for 4711 and +15 for everything behind it."),
+    (37, "ben", "Measured at the point heater:\n  left   11.8 A\n  right   3.1 A\nNominal is 12."),
+    (35, "joris", "So the right one is gone. A spare is in store B, shelf 12."),
+    (34, "ben", "On my way."),
+    (21, "mara", LONG),
+    (20, "joris", "4715 over track 6, route is set."),
+    (18, "ann", "Screens are updated."),
+    (17, "ann", "Shall I keep the lift at platform 4 running?"),
+    (16, "mara", "Please do, the wheelchair group from 4709 is still over there."),
+    (4, "ben", "Heater is in, warming up. 12.1 A on both sides."),
+    (4, "ben", "Give it ten minutes, then try the points."),
+    (1, "joris", "Will do. Thank you!"),
+]
+ROOMS = {"yard-north": "Northern yard", "dispatch": "Dispatch", "depot": "Depot", "platforms": "", "night-shift": ""}
+PHRASES = ["Track 2 is free.", "Copied.", "4717 is at signal 12.", "Two minutes.", "Done, please check.", "All clear."]
+
+
+async def furnish(town: Town) -> None:
+    """The rooms, one with a morning's history."""
+    await town.history("yard-north", MORNING, ROOMS["yard-north"])
+    names = {name: title for name, title in ROOMS.items() if name != "yard-north"}
+    await town.shell(
+        f"for name, title in {names!r}.items(): Room.objects.get_or_create(name=name, defaults={{'title': title}})\n"
+        "leads = Room.objects.create(name='shift-leads', title='Shift leads', members_only=True)\n"
+        "leads.members.add(User.objects.get(username='ann'))"
+    )
+
+
+@contextlib.asynccontextmanager
+async def lively(town: Town, most: int = 40) -> AsyncIterator[None]:
+    """Meanwhile up to `most` guests are in the rooms without history and talk, now more, now less."""
+    task = asyncio.create_task(_live(town, most))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _live(town: Town, most: int) -> None:
+    chance = random.Random(7)
+    rooms = [name for name in ROOMS if name != "yard-north"]
+    async with contextlib.AsyncExitStack() as stack:
+        here: list[Person] = []
+        wanted = most // 2
+        while True:
+            if chance.random() < 0.05:
+                wanted = chance.randint(most // 4, most)
+            if len(here) < wanted:
+                here.append(await stack.enter_async_context(await town.local.enter(chance.choice(rooms))))
+            elif len(here) > wanted:
+                await here.pop(chance.randrange(len(here))).connection.close()
+            for person in chance.sample(here, min(len(here), chance.randint(0, 1 + wanted // 10))):
+                with contextlib.suppress(ConnectionError):
+                    await person.say(chance.choice(PHRASES))
+            for person in here:
+                person.frames.clear()
+            await asyncio.sleep(0.5)

@@ -1,0 +1,195 @@
+"""Pictures of every page in every state, in build/screenshots, to be looked at.
+
+With PICTURES=<minutes> in the environment (make pictures) the installation lives for so long before the dashboard is
+taken, and the pictures of README are renewed in docs/images.
+"""
+
+import asyncio
+import os
+import shutil
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, Page, expect
+from tests.browser.conftest import PICTURES, SCREENSHOTS, founded
+from tests.browser.life import furnish, lively
+from tests.browser.people import Scheme, Town, connected, say
+
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
+
+MINUTES = float(os.environ.get("PICTURES", "0"))
+LOOKS: list[tuple[int, int, Scheme]] = [
+    (1440, 900, "light"),
+    (1440, 900, "dark"),
+    (390, 844, "light"),
+    (390, 844, "dark"),
+]
+DEAD = 45_000  # ms
+README = {
+    "chat-busy-1440-light": "chat",
+    "chat-unsent-390-dark": "chat-phone",
+    "dashboard-live-1440-dark": "dashboard",
+    "dashboard-dead-1440-light": "dashboard-stale",
+    "rooms-390-light": "rooms-phone",
+}
+PICTURE_MOST = 150_000  # bytes
+
+Take = Callable[..., Awaitable[list[Page]]]
+
+
+@pytest_asyncio.fixture(loop_scope="session", scope="module")
+async def yard(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Town]:
+    async with founded(chromium, tmp_path_factory.mktemp("yard")) as town:
+        await furnish(town)
+        yield town
+        await town.go_home()
+
+
+@pytest.fixture
+def take(yard: Town) -> Take:
+    """Opens a page in each look, brings it into a state, keeps a picture of it, and closes it unless it is to stay."""
+
+    async def taken(name: str, visit: Callable[[Page], Awaitable[object]], stay: bool = False) -> list[Page]:
+        pages = []
+        for width, height, scheme in LOOKS:
+            page = await yard.window("ann", width=width, height=height, scheme=scheme, reduced_motion="reduce")
+            await visit(page)
+            await keep(page, f"{name}-{width}-{scheme}")
+            if stay:
+                pages.append(page)
+            else:
+                await page.context.close()
+        return pages
+
+    return taken
+
+
+async def keep(page: Page, name: str) -> None:
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    file = SCREENSHOTS / f"{name}.png"
+    await page.screenshot(path=file)
+    if MINUTES and name in README:
+        renew(file, PICTURES / f"{README[name]}.png")
+
+
+def renew(file: Path, picture: Path) -> None:
+    assert file.stat().st_size < PICTURE_MOST, f"{file} is too big for README"
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(file, picture)
+
+
+async def test_sign_in(take: Take) -> None:
+    async def visit(page: Page) -> None:
+        await page.context.clear_cookies()
+        await page.goto("/accounts/login/")
+
+    await take("sign-in", visit)
+
+    async def fail(page: Page) -> None:
+        await visit(page)
+        await page.fill("#username", "ann")
+        await page.fill("#password", "wrong")
+        await page.keyboard.press("Enter")
+        await expect(page.locator("#password-errors")).to_be_visible()
+
+    await take("sign-in-wrong", fail)
+
+
+async def test_rooms(take: Take) -> None:
+    await take("rooms", lambda page: page.goto("/chat/"))
+
+    async def menu(page: Page) -> None:
+        await page.goto("/chat/")
+        await page.locator("details.menu summary").click()
+
+    await take("menu", menu)
+
+
+async def test_chat(yard: Town, take: Take) -> None:
+    for name in ("mara", "joris", "ben"):
+        await yard.enter(name, "yard-north")
+
+    async def busy(page: Page) -> None:
+        await page.goto("/chat/room/yard-north/")
+        await connected(page)
+        await expect(page.locator(".people li")).to_have_count(4)
+
+    await take("chat-busy", busy)
+
+    async def drawer(page: Page) -> None:
+        await busy(page)
+        if await page.locator(".drawer-open").is_visible():
+            await page.locator(".drawer-open").click()
+
+    await take("chat-drawer", drawer)
+
+    async def empty(page: Page) -> None:
+        await page.goto("/chat/room/night-shift/")
+        await connected(page)
+        await expect(page.locator(".top")).to_contain_text("Nobody has said anything here yet")
+
+    await take("chat-empty", empty)
+
+
+async def test_chat_while_the_connection_is_away(yard: Town, take: Take) -> None:
+    async def unsent(page: Page) -> None:
+        await page.goto("/chat/room/yard-north/")
+        await connected(page)
+        await say(page, "Points on track 4 work\a")
+        await expect(page.locator(".pending[data-state=failed]")).to_be_visible()
+        await page.context.set_offline(True)
+        await expect(page.locator(".state-word")).to_contain_text("reconnecting in")
+        await say(page, "Points on track 4 work again, both ends are reached.")
+        await say(page, "Track 4 can be opened.")
+        await page.fill("#text", "Next: the")
+        await expect(page.locator(".notice")).to_be_visible()
+
+    await take("chat-unsent", unsent)
+
+    async def door(page: Page) -> None:
+        await page.goto("/chat/room/not-for-ben/")
+
+    await yard.shell("Room.objects.create(name='not-for-ben', closed=True)")
+    await take("closed-door", door)
+
+
+async def test_dashboard(yard: Town, take: Take) -> None:
+    async def live(page: Page) -> None:
+        await page.goto("/chat/dashboard/")
+        await expect(page.locator(".state-word")).to_have_text("live")
+        await expect(page.locator("tbody tr")).to_have_count(4)
+        await page.wait_for_function("() => document.querySelector('.chart .legend b')?.textContent > ''")
+
+    async def wall(page: Page) -> None:
+        await page.goto("/chat/dashboard/?wall")
+        await expect(page.locator(".summary")).to_have_text("all 4 well")
+
+    async with lively(yard):
+        await asyncio.sleep(20 + MINUTES * 60)
+        await take("wall", wall)
+        pages = await take("dashboard-live", live, stay=True)
+    for child in yard.local.web:
+        child.signal(signal.SIGSTOP)
+    try:
+        for age in ("stale", "dead"):
+            for page in pages:
+                await page.bring_to_front()
+                await expect(page.locator(".tile").first).to_have_attribute("data-age", age, timeout=DEAD)
+                await keep(page, f"dashboard-{age}-{await look(page)}")
+    finally:
+        for child in yard.local.web:
+            child.signal(signal.SIGCONT)
+
+
+async def test_admin(take: Take) -> None:
+    await take("admin", lambda page: page.goto("/admin/chat/room/"))
+
+
+async def look(page: Page) -> str:
+    """How the pictures of this page are called."""
+    assert page.viewport_size is not None
+    dark = await page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
+    return f"{page.viewport_size['width']}-{'dark' if dark else 'light'}"

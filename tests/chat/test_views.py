@@ -1,0 +1,208 @@
+"""The pages and the history over HTTP: who sees what, and what is said to those who do not."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+from pytest_django import Settings
+
+from channelbox.accounts.models import User
+from channelbox.chat import rights
+from channelbox.chat.models import Event, Room
+
+pytestmark = pytest.mark.django_db
+
+AT = datetime(2026, 1, 2, 8, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True)
+def _closed_to_guests(settings: Settings) -> None:
+    settings.CHANNELBOX_GUESTS = False
+    settings.CHANNELBOX_ROOM_CREATION = "users"
+
+
+@pytest.fixture
+def ann(client: Client) -> User:
+    user = User.objects.create_user("ann")
+    client.force_login(user)
+    return user
+
+
+@pytest.fixture
+def room() -> Room:
+    return Room.objects.create(name="north", title="Northern yard")
+
+
+def tell(room: Room, *texts: str) -> None:
+    Event.objects.bulk_create(
+        Event(room=room, seq=seq, sender="u:1", client_id=str(seq), name="ann", text=text, at=AT)
+        for seq, text in enumerate(texts, 1)
+    )
+
+
+def history(client: Client, room: str = "north", **query: Any) -> Any:
+    return client.get(reverse("chat:history", kwargs={"room_name": room}), query)
+
+
+def test_it_works(client: Client, ann: User, room: Room) -> None:
+    answer = client.get(reverse("chat:room", kwargs={"room_name": room.name}))
+    assert answer.status_code == 200
+    assert answer.context["page"]["socket"] == "/ws/chat/north/"
+    assert "Northern yard" in answer.text
+    assert "unsafe" not in answer.headers["Content-Security-Policy"]
+
+
+def test_the_tutorials_addresses_stay() -> None:
+    assert reverse("chat:rooms") == "/chat/"
+    assert reverse("chat:room", kwargs={"room_name": "north"}) == "/chat/room/north/"
+    assert reverse("dashboard:live") == "/chat/dashboard/"
+
+
+@pytest.mark.parametrize("address", ["/chat/", "/chat/room/north/", "/chat/dashboard/"])
+def test_who_is_not_signed_in_is_led_there_and_back(client: Client, address: str) -> None:
+    answer = client.get(address)
+    assert answer.status_code == 302
+    assert answer.headers["Location"] == f"/accounts/login/?next={address}"
+
+
+@pytest.mark.parametrize("address", ["/chat/", "/chat/room/north/", "/chat/dashboard/"])
+def test_guests_enter_where_the_installation_lets_them(
+    client: Client, settings: Settings, room: Room, address: str
+) -> None:
+    settings.CHANNELBOX_GUESTS = True
+    assert client.get(address).status_code == 200
+
+
+def test_a_guest_keeps_its_key_from_page_to_page(client: Client, settings: Settings, room: Room) -> None:
+    settings.CHANNELBOX_GUESTS = True
+    client.get("/chat/room/north/")
+    key = client.session[rights.GUEST_KEY]
+    client.get("/chat/")
+    assert client.session[rights.GUEST_KEY] == key
+    assert len(key) > 20
+
+
+def test_rooms_are_listed_with_the_newest_activity_first(client: Client, ann: User, room: Room) -> None:
+    busy = Room.objects.create(name="busy")
+    Room.objects.filter(pk=room.pk).update(changed_at=AT)
+    Room.objects.create(name="closed", closed=True)
+    Room.objects.create(name="leads", members_only=True)
+    own = Room.objects.create(name="own", members_only=True)
+    own.members.add(ann)
+    assert client.get("/chat/").context["rooms"] == [own, busy, room]
+
+
+def test_a_form_opens_a_room_by_its_name(client: Client, ann: User) -> None:
+    answer = client.post("/chat/", {"name": " a.b-c_1 "})
+    assert answer.headers["Location"] == "/chat/room/a.b-c_1/"
+
+
+@pytest.mark.parametrize("name", ["", "two words", "a/b", "\N{LATIN SMALL LETTER A WITH DIAERESIS}", "x" * 81])
+def test_a_name_that_no_room_can_have_is_refused_with_the_reason(client: Client, ann: User, name: str) -> None:
+    answer = client.post("/chat/", {"name": name})
+    assert answer.status_code == 400
+    assert answer.context["form"].errors["name"]
+
+
+def test_only_those_who_may_create_rooms_open_new_ones(
+    client: Client, ann: User, room: Room, settings: Settings
+) -> None:
+    settings.CHANNELBOX_ROOM_CREATION = "staff"
+    assert client.post("/chat/", {"name": "new"}).status_code == 400
+    assert client.post("/chat/", {"name": "north"}).status_code == 302
+    assert client.get("/chat/room/new/").status_code == 404
+    User.objects.filter(pk=ann.pk).update(is_staff=True)
+    assert client.get("/chat/room/new/").status_code == 200
+    assert not Room.objects.filter(name="new").exists()
+
+
+def test_closed_rooms_and_those_of_others_have_closed_doors(client: Client, ann: User) -> None:
+    Room.objects.create(name="closed", closed=True)
+    leads = Room.objects.create(name="leads", members_only=True)
+    assert client.get("/chat/room/closed/").status_code == 403
+    assert client.get("/chat/room/leads/").status_code == 403
+    leads.members.add(ann)
+    assert client.get("/chat/room/leads/").status_code == 200
+
+
+def test_a_title_is_never_html(client: Client, ann: User) -> None:
+    Room.objects.create(name="attack", title="</script><script>alert(1)</script>")
+    for address in ("/chat/", "/chat/room/attack/"):
+        assert "<script>alert" not in client.get(address).text
+
+
+def test_pages_are_kept_by_no_cache(client: Client, ann: User, room: Room) -> None:
+    for address in ("/chat/", "/chat/room/north/", "/chat/api/rooms/north/messages", "/chat/dashboard/"):
+        assert "no-store" in client.get(address).headers["Cache-Control"]
+
+
+def test_history_is_the_newest_oldest_first(client: Client, ann: User, room: Room) -> None:
+    tell(room, *map(str, range(1, 61)))
+    messages = history(client).json()["messages"]
+    assert [message["seq"] for message in messages] == list(range(11, 61))
+    assert messages[0] == {
+        "type": "message",
+        "seq": 11,
+        "id": "11",
+        "user": "ann",
+        "message": "11",
+        "at": "2026-01-02T08:00:00.000Z",
+    }
+
+
+def test_history_before_and_after_a_number(client: Client, ann: User, room: Room) -> None:
+    tell(room, *map(str, range(1, 11)))
+
+    def numbers(**query: int) -> list[int]:
+        return [message["seq"] for message in history(client, **query).json()["messages"]]
+
+    assert numbers(before=4) == [1, 2, 3]
+    assert numbers(before=9, limit=2) == [7, 8]
+    assert numbers(after=8) == [9, 10]
+    assert numbers(after=2, limit=3) == [3, 4, 5]
+    assert numbers(after=2, before=4) == [3]
+    assert numbers(after=10) == []
+
+
+def test_history_gives_at_most_200_at_once(client: Client, ann: User, room: Room) -> None:
+    tell(room, *map(str, range(1, 251)))
+    assert len(history(client, limit=1000).json()["messages"]) == 200
+
+
+@pytest.mark.parametrize(
+    "query", [{"before": "x"}, {"after": "-1"}, {"limit": "1.5"}, {"before": "9" * 30}, {"before": ""}]
+)
+def test_what_is_no_number_is_refused(client: Client, ann: User, room: Room, query: dict[str, str]) -> None:
+    answer = history(client, **query)
+    assert answer.status_code == 400
+    assert answer.json()["code"] == "invalid"
+
+
+def test_history_has_the_rights_of_the_socket(client: Client, room: Room) -> None:
+    assert history(client).status_code == 401
+    client.force_login(User.objects.create_user("ben"))
+    assert history(client).status_code == 200
+    for name, fields in {"closed": {"closed": True}, "leads": {"members_only": True}}.items():
+        Room.objects.create(name=name, **fields)
+        assert history(client, name).status_code == 403
+    # A room that is hidden and one that does not exist look alike.
+    assert history(client, "leads").json()["code"] == history(client, "missing").json()["code"] == "not_allowed"
+
+
+def test_only_reading_methods_are_answered(client: Client, ann: User, room: Room) -> None:
+    assert client.post("/chat/api/rooms/north/messages").status_code == 405
+    assert client.post("/chat/room/north/").status_code == 405
+    assert client.delete("/chat/").status_code == 405
+
+
+def test_the_dashboard_has_a_form_for_a_wall(client: Client, ann: User) -> None:
+    assert not client.get("/chat/dashboard/").context["wall"]
+    assert client.get("/chat/dashboard/?wall").context["wall"]
+
+
+def test_pages_that_do_not_exist_have_our_words(client: Client) -> None:
+    answer = client.get("/no/such/page")
+    assert answer.status_code == 404
+    assert "There is no such page" in answer.text
