@@ -31,6 +31,7 @@ class RoomForm(forms.Form):
     name = forms.RegexField(
         rf"^{ROOM_NAME}\Z",
         max_length=80,
+        strip=True,
         error_messages={
             "required": _("Give the room a name."),
             "invalid": _("Letters, digits, - _ and . only, without spaces."),

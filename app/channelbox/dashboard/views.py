@@ -28,7 +28,7 @@ CHARTS = (
     {"name": "delivered", "title": _("Deliveries a second, by node")},
     {"name": "store", "title": _("Time to store, ms")},
     {"name": "queue", "title": _("Messages that wait for a worker")},
-    {"name": "lag", "title": _("Lateness of the slowest process, ms, by node")},
+    {"name": "lag", "title": _("Lag of the slowest process, ms, by node")},
 )
 
 

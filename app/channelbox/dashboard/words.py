@@ -8,6 +8,7 @@ def catalogue() -> dict[str, str]:
     return {
         "connecting": _("connecting"),
         "connected": _("live"),
+        "quiet": _("no news"),
         "reconnecting": _("reconnecting in {s} s"),
         "reconnecting_now": _("reconnecting"),
         "signed_out": _("signed out"),
@@ -24,7 +25,7 @@ def catalogue() -> dict[str, str]:
         "why_not_allowed": _("You may not see the dashboard. Ask who runs this installation."),
         # The age of what is shown
         "age": _("{t} old"),
-        "stale": _("stale, {t} old"),
+        "stale": _("stale, {t}"),
         "dead": _(
             "No news since {at}. What you see is how things were then, not how they are. This page asks again by itself."
         ),

@@ -29,7 +29,7 @@ export class State {
     else if (this.#name !== "connecting") this.show("reconnecting", say("reconnecting_now"));
   }
 
-  /** One of the states: connecting, connected, catching_up, reconnecting, full, signed_out, not_allowed. */
+  /** One of the states: connecting, connected, quiet, catching_up, reconnecting, full, signed_out, not_allowed. */
   show(name, word = say(name)) {
     clearInterval(this.#ticking);
     this.#word.textContent = word;

@@ -99,7 +99,7 @@ class Chart {
     };
     const options = {
       ...this.#size(),
-      padding: [6, 12, 0, 0],
+      padding: [10, 12, 0, 0],
       legend: { show: false },
       cursor: { sync: { key: "dashboard" }, y: false, drag: { setScale: false }, points: { size: 6 } },
       scales: {

@@ -3,7 +3,7 @@ import { page } from "../channelbox/words.js";
 import { Socket } from "../channelbox/socket.js";
 import { State } from "../channelbox/state.js";
 import { Charts } from "./charts.js";
-import { Freshness } from "./freshness.js";
+import { Freshness, STALE } from "./freshness.js";
 import { Processes } from "./processes.js";
 import { Series } from "./series.js";
 import { Tiles } from "./tiles.js";
@@ -30,6 +30,7 @@ const socket = new Socket({
     } else if (frame.data) {
       newest = frame.data;
       freshness.heard(newest.at);
+      if (state.name === "quiet" && freshness.age < STALE) state.show("connected");
       series.add(newest);
       tiles.show(newest.totals);
       processes.show(newest.processes, newest.at);
@@ -39,6 +40,8 @@ const socket = new Socket({
 
 function show() {
   freshness.show(all, tiles.ages());
+  // Connected is not live.
+  if (state.name === "connected" && freshness.age > STALE) state.show("quiet");
   if (document.hidden) return;
   tiles.sparks(series);
   // The time axis goes on while no figures come: the hole is seen.

@@ -10,7 +10,7 @@ export const NOTHING = "–";
 /** A figure with as many digits as tell something; a dash where it is not known. */
 export function number(value) {
   if (value === null || value === undefined) return NOTHING;
-  return Number.isInteger(value) || Math.abs(value) >= 100 ? whole.format(value) : tenths.format(value);
+  return Number.isInteger(value) || Math.abs(value) >= 10 ? whole.format(value) : tenths.format(value);
 }
 
 /** 12 s, 3 min, 2 h 5 min, 4 d 3 h. */
