@@ -27,7 +27,8 @@ def catalogue() -> dict[str, str]:
         "age": _("{t} old"),
         "stale": _("stale, {t}"),
         "dead": _(
-            "No news since {at}. What you see is how things were then, not how they are. This page asks again by itself."
+            "No news since {at}. What you see is how things were then, not how they are now. "
+            "This page asks again by itself."
         ),
         "never": _("No figures have come yet. The server is asked again and again."),
         "seconds": _("{n} s"),
