@@ -44,7 +44,6 @@ def catalogue() -> dict[str, str]:
         "code_sign_in": _("you are signed out"),
         "retry": _("Send again"),
         "edit": _("Edit"),
-        "you": _("you"),
         "today": _("Today"),
         "yesterday": _("Yesterday"),
         "beginning": _("This is the beginning of the room."),
@@ -53,8 +52,8 @@ def catalogue() -> dict[str, str]:
         "load_failed": _("Older messages could not be loaded."),
         "new_messages": _("{n} new"),
         "newest": _("To the newest"),
-        "left": _("{n} characters left"),
-        "over": _("{n} characters too many"),
+        "left": _("characters left: {n}"),
+        "over": _("characters too many: {n}"),
         # People
         "here": _("{n} here"),
         "here_many": _("{n} people are here: too many to list."),
