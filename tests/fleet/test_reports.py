@@ -52,7 +52,8 @@ async def write(bus, report, age=0.0):
 
 
 def report(process="other:web@1:1-a", **told):
-    return Report(process=process, node="other", unit="web@1", kind="web", version="0.1.0", started=0.0, **told)
+    ours = {"node": "other", "unit": "web@1", "kind": "web", "version": "0.1.0", "started": 1.0}
+    return Report(process=process, **{**ours, **told})
 
 
 async def test_a_new_process_is_visible_within_two_seconds(bus):
@@ -227,3 +228,16 @@ async def test_a_queue_that_cannot_be_asked_does_not_silence_the_process(bus):
     await reporter.start()
     assert (await until(only)).queues == {}
     await reporter.stop()
+
+
+async def test_a_unit_that_was_killed_and_started_again_is_one_process(bus):
+    await write(bus, report("killed", started=100.0), age=5)
+    await write(bus, report("again", started=200.0))
+    await write(bus, report("elsewhere", started=50.0, node="third"), age=5)
+    assert {told.process for told in (await read_fleet()).reports} == {"again", "elsewhere"}
+
+
+async def test_two_that_live_are_two_whatever_they_are_called(bus):
+    await write(bus, report("one", started=100.0))
+    await write(bus, report("two", started=200.0))
+    assert len((await read_fleet()).reports) == 2

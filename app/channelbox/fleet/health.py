@@ -1,8 +1,7 @@
 """When a process is well, and when its report is too old to be believed."""
 
-from channelbox.fleet.reports import Report
+from channelbox.fleet.reports import STALE, Report
 
-STALE = 3.0  # s without news: three reports missed
 LAGGING_MS = 250.0  # an event loop that late is felt by those who wait for it
 
 STATES = ("stale", "draining", "lagging", "well")  # the unwell first

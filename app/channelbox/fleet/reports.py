@@ -26,6 +26,7 @@ from channelbox.realtime.counters import counters
 logger = logging.getLogger(__name__)
 
 EVERY = 1.0  # s between two reports of a process
+STALE = 3.0  # s without a report: three missed, it is no longer known how the process is
 DEAD = 15.0  # s without a report: not among the living any more
 _FORGET = 60.0  # s without a report: removed by whoever reads
 _PATIENCE = 3.0  # s to wait for Redis before trying anew
@@ -82,7 +83,7 @@ class Fleet:
 
 
 async def read_fleet() -> Fleet:
-    """The processes that reported in the last 15 s, in no order.
+    """The processes that reported in the last 15 s, in no order; of a unit that was started again the new one.
 
     Raises redis' RedisError, OSError or TimeoutError when Redis does not answer within 3 s.
     """
@@ -107,7 +108,16 @@ async def read_fleet() -> Fleet:
                 logger.debug("Not a report, from %s: %s", process.decode(errors="replace"), error)
         if forgotten:
             await client.hdel(name, *forgotten)
-    return Fleet(now, reports)
+    return Fleet(now, _without_replaced(reports))
+
+
+def _without_replaced(reports: list[Report]) -> list[Report]:
+    """Without the last words of processes that were killed and whose unit has been started again since."""
+    newest: dict[tuple[str, str], float] = {}
+    for report in reports:
+        unit = report.node, report.unit
+        newest[unit] = max(newest.get(unit, 0.0), report.started)
+    return [r for r in reports if r.age_s <= STALE or r.started == newest[r.node, r.unit]]
 
 
 def mark_of(room: str) -> bytes:
