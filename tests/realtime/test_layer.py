@@ -13,6 +13,7 @@ from channels.exceptions import ChannelFull
 from channels.layers import BaseChannelLayer, get_channel_layer
 from redis.exceptions import RedisError
 from tests.servers import RedisServer
+from tests.waiting import until
 
 from channelbox.realtime import keys
 from channelbox.realtime.bus import Bus
@@ -366,7 +367,7 @@ async def test_a_channel_goes_with_its_name(layer: ChannelLayer, redis_server: R
     assert "g" not in local.groups
     with redis_server.client() as client:
         assert client.pubsub_numsub(keys.group("g")) == [(keys.group("g").encode(), 0)]
-        assert client.hgetall(keys.unread(local.inbox)) == {}
+        await until(lambda: client.hgetall(keys.unread(local.inbox)) == {})
 
 
 async def test_flush_forgets_messages_and_groups(layer: ChannelLayer) -> None:
