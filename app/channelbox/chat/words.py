@@ -25,6 +25,10 @@ def catalogue() -> dict[str, str]:
         "why_full": _("This room is full. As soon as somebody leaves there is a place: this page keeps trying."),
         "why_signed_out": _("You are signed out. Sign in, here or in another tab, and this page goes on."),
         "why_not_allowed": _("You may not enter this room, or it was closed. Ask who runs this installation."),
+        "why_origin": _(
+            "The server does not accept pages from this address. "
+            "Who runs this installation adds it to CHANNELBOX_ORIGINS, with scheme and port."
+        ),
         "why_too_fast": _("More was sent than the room takes. The connection comes back by itself in a moment."),
         "sign_in": _("Sign in"),
         "try_again": _("Try again"),

@@ -23,6 +23,10 @@ def catalogue() -> dict[str, str]:
         "why_too_fast": _("The server has cut this page off for a moment. The connection comes back by itself."),
         "why_signed_out": _("You are signed out. Sign in, here or in another tab, and this page goes on."),
         "why_not_allowed": _("You may not see the dashboard. Ask who runs this installation."),
+        "why_origin": _(
+            "The server does not accept pages from this address. "
+            "Who runs this installation adds it to CHANNELBOX_ORIGINS, with scheme and port."
+        ),
         # The age of what is shown
         "age": _("{t} old"),
         "stale": _("stale, {t}"),

@@ -32,8 +32,8 @@ export class Socket {
 
   /**
    * address(): the path to connect to, asked at each attempt. heard(frame): a JSON frame. changed(state): an object with
-   * `name` ("connecting", "open", "waiting", "final"), and `code` of the last close and `until` (Date.now() of the next
-   * attempt) where there are such. silence: ms without a frame after which the other side is asked for one; as long
+   * `name` ("connecting", "open", "waiting", "final"), and `code` and `reason` of the last close and `until` (Date.now()
+   * of the next attempt) where there are such. silence: ms without a frame after which the other side is asked for one; as long
    * again without an answer, and the connection is given up.
    */
   constructor({ address, heard, changed, silence = 25_000 }) {
@@ -71,7 +71,7 @@ export class Socket {
       this.#heard(JSON.parse(data));
     });
     socket.addEventListener("open", () => socket === this.#socket && this.#changed({ name: "open" }));
-    socket.addEventListener("close", ({ code }) => socket === this.#socket && this.#lost(code));
+    socket.addEventListener("close", ({ code, reason }) => socket === this.#socket && this.#lost(code, reason));
   }
 
   /** Whether it was handed to the connection; that says nothing of its arrival. */
@@ -81,17 +81,17 @@ export class Socket {
     return true;
   }
 
-  #lost(code) {
+  #lost(code, reason = "") {
     this.#drop();
     if (this.#stopped) return;
     if (FINAL.has(code)) {
-      this.#changed({ name: "final", code });
+      this.#changed({ name: "final", code, reason });
       return;
     }
     if (Date.now() - this.#opened > SETTLED) this.#attempt = 0;
     const wait = delay(code, this.#attempt++);
     this.#timer = setTimeout(() => this.connect(), wait);
-    this.#changed({ name: "waiting", code, until: Date.now() + wait });
+    this.#changed({ name: "waiting", code, reason, until: Date.now() + wait });
   }
 
   #drop() {

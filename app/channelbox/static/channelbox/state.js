@@ -22,9 +22,9 @@ export class State {
   }
 
   /** What a Socket reports. "open" is no state yet for people: the welcome is. */
-  socket({ name, code, until }) {
+  socket({ name, code, reason, until }) {
     if (name === "waiting") this.#waiting(code, until);
-    else if (name === "final") this.#final(code);
+    else if (name === "final") this.#final(code, reason);
     else if (this.#name === "") this.show("connecting");
     else if (this.#name !== "connecting") this.show("reconnecting", say("reconnecting_now"));
   }
@@ -58,14 +58,15 @@ export class State {
     else if (!this.#later) this.#later = setTimeout(tell, PATIENCE);
   }
 
-  #final(code) {
+  #final(code, reason) {
     if (code === Close.SIGN_IN) {
       this.show("signed_out");
       this.#tell("bad", say("why_signed_out"), [[say("sign_in"), page.login]]);
     } else {
       this.show("not_allowed");
       const ways = page.rooms ? [[say("other_rooms"), page.rooms]] : [];
-      this.#tell("bad", say("why_not_allowed"), [[say("try_again"), this.#now], ...ways]);
+      const why = reason === "origin" ? "why_origin" : "why_not_allowed";
+      this.#tell("bad", say(why), [[say("try_again"), this.#now], ...ways]);
     }
   }
 
