@@ -31,6 +31,10 @@ class OnNodes(Installation):
     def _of(self, name: str) -> dict[str, str]:
         return {**super()._of(name), "CHANNELBOX_NODE": NODES[name]}
 
+    def _settings(self, port: int, redis_url: str) -> dict[str, str]:
+        # As localhost it is reached too, but not accepted.
+        return {**super()._settings(port, redis_url), "CHANNELBOX_ORIGINS": self.url}
+
 
 @pytest_asyncio.fixture(loop_scope="session", scope="session")
 async def chromium() -> AsyncIterator[Browser]:

@@ -120,7 +120,8 @@ Room.objects.filter(pk=room.pk).update(last_seq=len(events), changed_at=events[-
 
     def _asked(self, request: Request) -> None:
         """Nothing may be fetched from elsewhere."""
-        if not request.url.startswith((f"{self.local.url}/", "data:")):
+        own = self.local.url
+        if not request.url.startswith((f"{own}/", f"{own.replace('127.0.0.1', 'localhost')}/", "data:")):
             self.complaints.append(f"asked for {request.url}")
 
 

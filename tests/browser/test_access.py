@@ -79,6 +79,13 @@ async def test_rooms_that_are_not_for_everybody(strict_town: Town) -> None:
     await expect(page.locator("#name-below")).to_contain_text("There is no such room for you")
 
 
+async def test_an_address_that_the_server_does_not_know_is_told_with_the_remedy(town: Town) -> None:
+    page = await town.window()
+    await page.goto(town.local.url.replace("127.0.0.1", "localhost") + "/chat/room/origin/")
+    await expect(page.locator(".state-word")).to_have_text("not admitted")
+    await expect(page.locator(".notice")).to_contain_text("CHANNELBOX_ORIGINS")
+
+
 async def test_a_room_is_opened_by_its_name(town: Town) -> None:
     page = await town.window("ben")
     await page.goto("/chat/")
