@@ -134,6 +134,23 @@ class Installation(Local):
             for each in others:
                 each.signal(signal.SIGCONT)
 
+    async def handshake(self, path: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A socket without a library: what is written goes out as it is, and nothing is answered by itself."""
+        host = self.url.removeprefix("http://")
+        reader, writer = await asyncio.open_connection(*host.split(":"))
+        headers = [
+            f"Host: {host}",
+            f"Origin: {self.url}",
+            "Upgrade: websocket",
+            "Connection: Upgrade",
+            "Sec-WebSocket-Version: 13",
+            "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+        ]
+        writer.write("\r\n".join([f"GET {path} HTTP/1.1", *headers, "", ""]).encode())
+        answer = await reader.readuntil(b"\r\n\r\n")
+        assert b" 101 " in answer, answer
+        return reader, writer
+
     async def kill(self, child: Child) -> None:  # type: ignore[override]  # one process, and it comes back
         """kill -9; returns when the process has been started again and is ready."""
         child.signal(signal.SIGKILL)

@@ -222,7 +222,7 @@ async def test_what_is_no_websocket_frame_ends_its_own_connection(
     local: Installation, frames: bytes, code: int
 ) -> None:
     async with undisturbed(local):
-        reader, writer = await handshake(local, SOCKETS[0])
+        reader, writer = await local.handshake(SOCKETS[0])
         writer.write(frames)
         end = await asyncio.wait_for(reader.read(), 10)
         writer.close()
@@ -234,7 +234,7 @@ async def test_what_is_no_websocket_frame_ends_its_own_connection(
 async def test_connections_that_break_off_anywhere_leave_nothing(local: Installation) -> None:
     async with undisturbed(local):
         for part in (b"", b"\x81", b"\x81\xfe\xff\xff", b"\x81\x92\0\0\0\0{", b"\x01\x82\0\0\0\0hi"):
-            _, writer = await handshake(local, SOCKETS[0])
+            _, writer = await local.handshake(SOCKETS[0])
             writer.write(part)
             writer.transport.abort()
         async with await local.enter(ROOM, origin=local.url) as person:
@@ -363,7 +363,7 @@ async def test_200_questions_to_the_dashboard_at_once_are_not_200_answers(local:
 
 async def test_who_reads_nothing_does_not_hold_up_others(local: Installation) -> None:
     async with undisturbed(local):
-        reader, writer = await handshake(local, SOCKETS[0])
+        reader, writer = await local.handshake(SOCKETS[0])
         reader.set_exception(ConnectionError("not read"))
         writer.transport.pause_reading()
         async with await local.enter(ROOM, origin=local.url) as ann:
@@ -387,17 +387,6 @@ async def exchange(local: Installation, request: bytes) -> bytes:
         return b""
     finally:
         writer.close()
-
-
-async def handshake(local: Installation, path: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A socket without a library: what is written to it goes out as it is."""
-    host = local.url.removeprefix("http://")
-    reader, writer = await asyncio.open_connection(*host.split(":"))
-    headers = ["Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13", f"Origin: {local.url}"]
-    key = "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="
-    writer.write("\r\n".join([f"GET {path} HTTP/1.1", f"Host: {host}", *headers, key, "", ""]).encode())
-    assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
-    return reader, writer
 
 
 def request(local: Installation, target: str, *headers: str, method: str = "GET", body: bytes = b"") -> bytes:

@@ -171,6 +171,19 @@ async def test_a_web_process_that_is_stopped_says_so_and_loses_nothing(local: In
             assert again.messages == bob.messages
 
 
+async def test_a_web_process_that_is_stopped_waits_for_its_clients_goodbye(local: Installation) -> None:
+    """To close at once would reset the connection of who is just sending, and take the code away with it."""
+    reader, writer = await local.handshake("/ws/chat/hello/")
+    stopped = [asyncio.create_task(child.stop()) for child in local.web]
+    await asyncio.wait_for(reader.readuntil(b"\x88\x02" + (1012).to_bytes(2)), 10)
+    writer.write(b"\x81\x8f\0\0\0\0" + b'{"type":"ping"}')
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(reader.read(1), 0.5)
+    writer.write(b"\x88\x82\0\0\0\0" + (1012).to_bytes(2))
+    assert await asyncio.wait_for(reader.read(), 1) == b""
+    assert await asyncio.gather(*stopped) == [0, 0]
+
+
 async def test_a_worker_that_is_stopped_ends_well(local: Installation) -> None:
     async with await local.enter() as ann, talking(ann) as said:
         await ann.hears(*said)
