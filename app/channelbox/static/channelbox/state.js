@@ -72,11 +72,12 @@ export class State {
 
   #tell(kind, sentence, ways) {
     clearTimeout(this.#later);
-    this.#notice.className = `notice ${kind}`;
-    const held = this.#notice.contains(document.activeElement);
+    // What stands there already is not said again to those who listen, and keeps the focus.
+    if (!this.#notice.hidden && this.#notice.textContent.startsWith(sentence)) return;
+    this.#notice.classList.remove("warn", "bad");
+    this.#notice.classList.add("notice", kind);
     this.#notice.replaceChildren(icon("alert"), element("p", "", sentence), ...ways.map(way));
     this.#notice.hidden = false;
-    if (held) this.#notice.querySelector(".button")?.focus();
   }
 }
 

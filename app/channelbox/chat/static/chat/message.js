@@ -37,7 +37,7 @@ export function render(message, previous, you) {
 export function avatar(name) {
   let sum = 0x811c9dc5; // FNV-1a: names that differ in a letter differ in colour
   for (const letter of name) sum = Math.imul(sum ^ letter.codePointAt(0), 0x01000193) >>> 0;
-  const made = element("span", `avatar tone-${(sum >>> 8) % 8}`, ([...name.trim()][0] ?? "?").toLocaleUpperCase());
+  const made = element("span", `avatar tone-${sum % 12}`, ([...name.trim()][0] ?? "?").toLocaleUpperCase());
   made.setAttribute("aria-hidden", "true");
   return made;
 }
