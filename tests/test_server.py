@@ -90,6 +90,28 @@ async def test_an_application_that_cannot_start_is_an_exit_status_and_never_read
         assert await child.stop() not in (0, None)
 
 
+async def test_systemd_hears_that_it_is_ready_then_that_it_lives_then_that_it_stops(runtime: Path) -> None:
+    with listen(runtime) as listener, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices:
+        notices.setblocking(False)
+        notices.bind(str(runtime / "notices"))
+        unit = as_systemd_starts_it(listener, runtime, WATCHDOG_USEC="2000000")
+        process = await asyncio.create_subprocess_exec(
+            *unit.command,
+            env={**unit.environment, "NOTIFY_SOCKET": str(runtime / "notices")},
+            pass_fds=unit.descriptors,
+        )
+        heard: list[str] = []
+        async with asyncio.timeout(30):
+            while heard.count("WATCHDOG=1") < 3:
+                heard += (await asyncio.get_running_loop().sock_recv(notices, 4096)).decode().splitlines()
+            process.terminate()
+            while "STOPPING=1" not in heard:
+                heard += (await asyncio.get_running_loop().sock_recv(notices, 4096)).decode().splitlines()
+        assert await process.wait() == 0
+    assert heard[:2] == ["READY=1", f"STATUS=Listening on {runtime}/web.sock"]
+    assert heard[-1] == "STOPPING=1"
+
+
 async def test_neighbours_on_one_socket_are_stopped_and_started_without_a_refused_request(runtime: Path) -> None:
     answers: list[bytes] = []
 

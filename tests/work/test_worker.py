@@ -178,12 +178,12 @@ async def test_a_stop_waits_for_what_is_in_hand_and_leaves_the_rest() -> None:
     assert await layer.length("jobs") == 2
 
 
-async def test_an_idle_worker_stops_within_two_seconds() -> None:
+async def test_an_idle_worker_stops_when_its_wait_is_over() -> None:
     async with working({"jobs": single(Notes())}) as worker:
         await until(lambda: worker.ready)
         worker.stop()
         began = asyncio.get_running_loop().time()
-    assert asyncio.get_running_loop().time() - began < 2
+    assert asyncio.get_running_loop().time() - began < 5
 
 
 async def test_a_lost_redis_is_waited_for_and_told_twice_in_all(

@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from channelbox.console.problem import give_up
+
 
 def worker(
     channels: Annotated[
@@ -12,8 +14,11 @@ def worker(
     layer: Annotated[str, typer.Option(help="The channel layer that holds the queues.")] = "work",
 ) -> None:
     """Work on what the web processes put into the queues."""
-    from django.core.management import call_command
+    from django.core.management import CommandError, call_command
 
     from channelbox.chat.ingest import INGEST_CHANNEL
 
-    call_command("runworker", *(channels or [INGEST_CHANNEL]), layer=layer)
+    try:
+        call_command("runworker", *(channels or [INGEST_CHANNEL]), layer=layer)
+    except CommandError as error:
+        give_up(str(error))
