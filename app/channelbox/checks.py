@@ -238,7 +238,7 @@ def database_answers() -> Iterator[CheckMessage]:
         return
     if plan:
         yield Error(
-            f"The database lacks {len(plan)} migrations of this version.",
+            f"The database lacks migrations of this version, {len(plan)} of them.",
             hint="Run: channelbox migrate",
             id="channelbox.E016",
         )

@@ -35,4 +35,4 @@ def test_warnings_do_not_fail_it(migrated: Run, new_redis: Callable[..., RedisSe
     answer = migrated("check", CHANNELBOX_REDIS_URL=new_redis("--maxmemory-policy", "volatile-lru").url)
     assert answer.returncode == 0
     assert "channelbox.W005" in answer.stderr
-    assert answer.stdout == "No errors, 1 warnings.\n"
+    assert answer.stdout == "No errors. Warnings: 1.\n"

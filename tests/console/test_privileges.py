@@ -72,10 +72,11 @@ def test_root_becomes_the_service_for_good(file: Path) -> None:
 
 
 @root_only
-def test_the_file_wins_over_the_shell(file: Path) -> None:
-    seen = json.loads(become(file, CHANNELBOX_NODES="9").stdout)
+def test_only_the_file_counts_not_the_shell(file: Path) -> None:
+    seen = json.loads(become(file, CHANNELBOX_NODES="9", CHANNELBOX_DATABASE_URL="sqlite:////elsewhere").stdout)
     assert seen["env"]["CHANNELBOX_HOSTS"] == "chat.example.org"
     assert seen["env"]["CHANNELBOX_NODES"] == "3"
+    assert "CHANNELBOX_DATABASE_URL" not in seen["env"]
 
 
 @root_only

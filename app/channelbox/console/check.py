@@ -18,6 +18,6 @@ def check() -> None:
         typer.echo(describe(message), err=True)
     errors = sum(message.level >= checks.ERROR for message in found)
     if errors:
-        typer.echo(f"{errors} errors, {len(found) - errors} warnings.", err=True)
+        typer.echo(f"Errors: {errors}. Warnings: {len(found) - errors}.", err=True)
         raise typer.Exit(1)
-    typer.echo(f"No errors, {len(found)} warnings." if found else "All is well.")
+    typer.echo(f"No errors. Warnings: {len(found)}." if found else "All is well.")

@@ -46,7 +46,7 @@ def prepare(
         return  # Anybody may read what a verb does.
     if context.invoked_subcommand not in WITHOUT_APPLIANCE:
         become_service()
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "channelbox.settings")
+    os.environ["DJANGO_SETTINGS_MODULE"] = "channelbox.settings"
     if context.invoked_subcommand not in WITHOUT_DJANGO:
         import django
 

@@ -25,7 +25,7 @@ def migrate(
         # Also with nothing to apply: it makes the permissions at its end, and the last run may have been killed before.
         call_command("migrate", interactive=False, verbosity=1 if plan else 0)
         connection.close()
-    tell(f"The database is up to date: {len(plan)} migrations applied now." if plan else "The database is up to date.")
+    tell(f"The database is up to date. Migrations applied now: {len(plan)}." if plan else "The database is up to date.")
 
 
 def tell(sentence: str) -> None:

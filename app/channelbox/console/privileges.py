@@ -9,9 +9,9 @@ what the command writes (SQLite's files, a session) must belong to the service. 
 - as that user: the file is read;
 - as anybody else: refused, with the remedy.
 
-What the file says wins over the caller's environment, lest a variable left in an administrator's shell point a command
-at another database. Only within a unit the environment wins: systemd has read the file already, and the instance's own
-file (web@2.env) after it.
+The file alone counts: CHANNELBOX_* variables of the caller are dropped, lest one that was left in an administrator's
+shell point a command at another database. Only within a unit the environment wins: systemd has read the file already,
+and the instance's own file (web@2.env) after it.
 """
 
 import os
@@ -57,9 +57,11 @@ def become_service(
             settings = parse(file.read_text())
         except OSError as error:
             raise Problem(f"{file} cannot be read: {error.strerror}.", f"It should be 0640 root:{user}.") from None
+        if not in_unit:
+            for name in [name for name in environment if name.startswith("CHANNELBOX_")]:
+                del environment[name]
         for name, value in settings.items():
-            if not in_unit or name not in environment:
-                environment[name] = value
+            environment.setdefault(name, value)
     if os.geteuid() == 0:
         os.initgroups(user, account.pw_gid)
         os.setgid(account.pw_gid)
