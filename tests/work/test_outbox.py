@@ -179,24 +179,21 @@ async def test_a_second_answer_changes_nothing(lines: list[Line]) -> None:
     assert line.sender.told.empty()
 
 
+async def _filled() -> WorkLayer:
+    """Somebody else's entry, which takes the only place and does not expire during the test."""
+    layer = WorkLayer(capacity=1, expiry=60)
+    await layer.send(CHANNEL, {"type": "other"})
+    return layer
+
+
 async def test_a_full_queue_is_told_after_the_expiry_and_nothing_is_kept(lines: list[Line]) -> None:
-    line = await started(lines, capacity=1, expiry=1.0)
-    await line.layer.send(CHANNEL, {"type": "other"})
-    keep = asyncio.create_task(_keep_full(line))
+    line = await started(lines, capacity=1, expiry=0.3)
+    await _filled()
     line.put("a")
     told = await line.sender.next()
-    keep.cancel()
     assert (told["code"], told["id"]) == (Code.QUEUE_FULL, "a")
     assert told["retry_after"] > 0
     await line.empty()
-
-
-async def _keep_full(line: Line) -> None:
-    """Somebody else's entries, renewed before they expire."""
-    while True:
-        await asyncio.sleep(0.2)
-        await line.layer.flush()
-        await line.layer.send(CHANNEL, {"type": "other"})
 
 
 async def test_a_batch_that_may_be_stored_is_never_refused_for_a_full_queue(lines: list[Line]) -> None:
@@ -204,12 +201,10 @@ async def test_a_batch_that_may_be_stored_is_never_refused_for_a_full_queue(line
     line = await started(lines, capacity=1, expiry=0.3)
     line.put("a")
     (entry,) = await line.taken()
-    keep = asyncio.create_task(_keep_full(line))
+    other = await _filled()
     await asyncio.sleep(3)  # the deadline, then refusals of the queue for longer than the expiry
     assert line.sender.told.empty()
-    keep.cancel()
-    await asyncio.gather(keep, return_exceptions=True)
-    await line.layer.flush()
+    await other.flush()
     assert await line.taken() == [entry]
 
 

@@ -40,7 +40,7 @@ def person_of(user: User | AnonymousUser, session: Any) -> Person:
     if not settings.CHANNELBOX_GUESTS:
         raise Refused(Code.SIGN_IN, "Sign in first.", close=Close.SIGN_IN)
     key = (session.get(GUEST_KEY) if session is not None else None) or secrets.token_urlsafe(24)
-    return Person(f"g:{key}", f"guest-{hashlib.sha256(key.encode()).hexdigest()[:5]}")
+    return Person(f"g:{key}", f"guest-{hashlib.sha256(key.encode()).hexdigest()[:8]}")
 
 
 def give_guest_key(session: Any) -> None:

@@ -1,0 +1,58 @@
+"""A room with thousands of members, over several processes: everybody hears, all are counted, and full is full."""
+
+import asyncio
+import contextlib
+import os
+from pathlib import Path
+
+from tests.integration.local import Person, installation
+
+from channelbox.realtime.codes import Close
+
+MEMBERS = 2000
+AT_ONCE = 50
+PATIENCE = 120
+
+
+async def test_thousands_in_one_room_hear_and_are_counted(tmp_path: Path) -> None:
+    variables = {"CHANNELBOX_ROOM_LIMIT": str(MEMBERS)}
+    async with (
+        installation(tmp_path, redis_url=os.environ["CHANNELBOX_REDIS_URL"], variables=variables) as local,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        gate = asyncio.Semaphore(AT_ONCE)
+
+        async def enter() -> Person:
+            async with gate:
+                # A busy test process answers pings late.
+                person = await local.enter("hall", open_timeout=PATIENCE, ping_interval=None)
+                return await stack.enter_async_context(person)
+
+        crowd = await asyncio.gather(*(enter() for _ in range(MEMBERS)))
+
+        late = await stack.enter_async_context(await local.open("/ws/chat/hall/"))
+        assert await late.closed(PATIENCE) == Close.ROOM_FULL
+
+        await crowd[0].say("hear, hear")
+        await asyncio.gather(*(person.hears("hear, hear", seconds=PATIENCE) for person in crowd))
+        await crowd[-1].until(lambda: _newest_count(crowd[-1]) == MEMBERS, PATIENCE)
+        assert all("users" not in frame for frame in crowd[-1].frames if frame.get("count", 0) > 100)
+
+        board = await stack.enter_async_context(await local.open("/ws/dashboard/"))
+        await board.until(lambda: _connections(board) == MEMBERS, PATIENCE)
+        shares = [p["connections"] for p in _data(board)["processes"] if p["kind"] == "web"]
+        assert len(shares) == 2
+        assert min(shares) > 0
+
+
+def _newest_count(person: Person) -> int:
+    return next((f["count"] for f in reversed(person.frames) if f.get("type") == "presence"), 0)
+
+
+def _data(board: Person) -> dict:
+    return next((frame["data"] for frame in reversed(board.frames) if "data" in frame), {})
+
+
+def _connections(board: Person) -> int:
+    """Those in the room: the dashboard's own is counted too."""
+    return _data(board).get("totals", {}).get("connections", 0) - 1
