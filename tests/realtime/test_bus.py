@@ -86,6 +86,33 @@ async def test_handlers_are_called_in_the_order_of_the_publishes(bus: Bus) -> No
     assert seen == [b"%d" % n for n in range(5000)]
 
 
+async def test_many_publishers_at_once_share_a_connection_and_keep_their_order(
+    bus: Bus, redis_server: RedisServer
+) -> None:
+    seen: list[int] = []
+    done = Heard()
+    await bus.subscribe("c", lambda payload: seen.append(int(payload)))
+    await bus.subscribe("done", done)
+    with redis_server.client() as client:
+        before = len(client.client_list())
+        counts = await asyncio.gather(*(bus.publish("c", b"%d" % number) for number in range(5000)))
+        assert counts == [1] * 5000
+        assert len(client.client_list()) <= before + 1
+    await bus.publish("done", b"")
+    await done.next()
+    assert seen == list(range(5000))
+
+
+async def test_a_publisher_that_is_cancelled_takes_nobody_else_along(bus: Bus) -> None:
+    await bus.subscribe("c", Heard())
+    publishing = [asyncio.ensure_future(bus.publish("c", b"")) for _ in range(20)]
+    await asyncio.sleep(0)
+    for task in publishing[::2]:
+        task.cancel()
+    assert await asyncio.gather(*publishing[1::2]) == [1] * 10
+    assert await bus.publish("c", b"") == 1
+
+
 async def test_a_failing_handler_is_logged_and_disturbs_nobody(bus: Bus, caplog: pytest.LogCaptureFixture) -> None:
     def fail(payload: bytes) -> None:
         raise ZeroDivisionError(payload)
@@ -191,6 +218,9 @@ async def current() -> Bus:
 
 
 def test_it_works_on_uvloop(redis_server: RedisServer) -> None:
+    with redis_server.client() as client:
+        before = len(client.client_list())
+
     async def run() -> bytes:
         heard = Heard()
         await Bus.current().subscribe("c", heard)
@@ -199,7 +229,7 @@ def test_it_works_on_uvloop(redis_server: RedisServer) -> None:
 
     assert uvloop.run(run()) == b"uvloop"
     with redis_server.client() as client:
-        assert len(client.client_list()) == 1
+        assert len(client.client_list()) == before
 
 
 async def test_names_are_spread_over_several_hosts(
@@ -332,7 +362,7 @@ async def test_who_waits_for_a_redis_that_never_comes_is_told_when_the_bus_stops
 async def test_a_publish_that_gets_no_answer_ends_in_time_and_is_not_done_twice(
     new_redis: Callable[..., RedisServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("channelbox.realtime.bus.PUBLISH_SECONDS", 0.3)
+    monkeypatch.setattr("channelbox.realtime.publisher.PUBLISH_SECONDS", 0.3)
     server = new_redis()
     bus = Bus([server.url])
     await bus.publish("c", b"connects")

@@ -1,33 +1,21 @@
 """The process's way to and from Redis' pub/sub: one for each event loop, over all hosts."""
 
 import asyncio
-import contextlib
 import logging
 import threading
 import types
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Any, ClassVar
 
 from django.conf import settings
 from redis.asyncio import Redis
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from channelbox.realtime import keys
 from channelbox.realtime.hosts import Host, Hosts
 from channelbox.realtime.link import Handler, Link
+from channelbox.realtime.publisher import Publisher
 
 logger = logging.getLogger(__name__)
-
-PUBLISH_SECONDS = 5.0
-
-
-@contextlib.asynccontextmanager
-async def _deadline() -> AsyncIterator[None]:
-    try:
-        async with asyncio.timeout(PUBLISH_SECONDS):
-            yield
-    except TimeoutError:
-        raise RedisTimeoutError(f"Redis did not answer a PUBLISH within {PUBLISH_SECONDS:g} s") from None
 
 
 class Bus:
@@ -42,6 +30,7 @@ class Bus:
         self.shared: dict[Hashable, Any] = {}  # what others keep for as long as this bus
         self._callbacks: list[Callable[[], None]] = []
         self._closers: list[Callable[[], Awaitable[None]]] = []
+        self._publishers = [Publisher(pool) for pool in self.hosts.pools]
         probe = keys.probe(keys.process_name())
         self._links = [
             Link(pool, client, probe, self._restored)
@@ -111,21 +100,20 @@ class Bus:
     async def publish(self, channel: str, payload: bytes) -> int:
         """Publishes once and returns how many connections heard it.
 
-        Raises RedisError if that is not known to have happened; at most after PUBLISH_SECONDS.
+        Publishes of one process to one host keep the order of the calls. Raises RedisError if it is not known to have
+        happened, within seconds.
         """
-        async with _deadline():
-            return int(await self.client(channel).publish(channel, payload))
+        (heard,) = await self._publishers[self.hosts.index(channel)].publish([(channel, payload)])
+        return heard
 
     async def publish_many(self, publishes: Sequence[tuple[str, bytes]]) -> None:
-        """Publishes in this order, in one pipeline for each host. Raises RedisError as `publish` does."""
-        pipelines: dict[int, Any] = {}
+        """Publishes in this order, with one command to each host. Raises RedisError as `publish` does."""
+        by_host: dict[int, list[tuple[str, bytes]]] = {}
         for channel, payload in publishes:
-            host = self.hosts.index(channel)
-            if host not in pipelines:
-                pipelines[host] = self.hosts.clients[host].pipeline(transaction=False)
-            pipelines[host].publish(channel, payload)
-        async with _deadline():
-            results = await asyncio.gather(*(p.execute() for p in pipelines.values()), return_exceptions=True)
+            by_host.setdefault(self.hosts.index(channel), []).append((channel, payload))
+        results = await asyncio.gather(
+            *(self._publishers[host].publish(some) for host, some in by_host.items()), return_exceptions=True
+        )
         for result in results:
             if isinstance(result, BaseException):
                 raise result
@@ -157,6 +145,7 @@ class Bus:
         for result in results:
             if isinstance(result, Exception):
                 logger.error("While the bus was stopped", exc_info=result)
+        await asyncio.gather(*(publisher.stop() for publisher in self._publishers))
         await asyncio.gather(*(link.stop() for link in self._links))
         await self.hosts.aclose()
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -61,7 +62,7 @@ def make_pool(host: Mapping[str, Any]) -> ConnectionPool:
         "protocol": 2,
         "retry": once,
         "driver_info": None,
-        "client_name": f"channelbox:{settings.CHANNELBOX_NODE}:{settings.CHANNELBOX_INSTANCE}".replace(" ", "_"),
+        "client_name": re.sub("[^!-~]", "_", f"channelbox:{settings.CHANNELBOX_NODE}:{settings.CHANNELBOX_INSTANCE}"),
         **host,
     }
     if "sentinels" in options:

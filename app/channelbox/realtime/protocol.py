@@ -29,7 +29,7 @@ class FrameProtocol(WebSocketsSansIOProtocol):
         transport.set_write_buffer_limits(high=settings.CHANNELBOX_SLOW_READER_BYTES)
 
     async def run_asgi(self) -> None:
-        extensions: dict[str, Any] = self.scope["extensions"]  # type: ignore[assignment]
+        extensions: dict[str, Any] = self.scope["extensions"]
         extensions[EXTENSION] = self
         await super().run_asgi()
 
