@@ -9,6 +9,7 @@ class AccountsConfig(AppConfig):
 
         from channelbox import checks  # noqa: F401 - registers them
         from channelbox.accounts import signals  # noqa: F401 - connects them
-        from channelbox.accounts.views import admin_sign_in
+        from channelbox.accounts.views import admin_password_change, admin_sign_in
 
         admin.site.login = admin_sign_in  # type: ignore[method-assign]
+        admin.site.password_change = admin_password_change  # type: ignore[method-assign,assignment]

@@ -1,10 +1,10 @@
-"""The sign-in form."""
+"""The forms with a password in them."""
 
 import logging
 import threading
 from typing import Any
 
-from django.contrib.auth.forms import AuthenticationForm
+from django.contrib.auth.forms import AuthenticationForm, PasswordChangeForm
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
@@ -51,6 +51,22 @@ class SignInForm(AuthenticationForm):
         throttle.give_back(attempt)
         logger.info("%s signed in from %s", self.get_user(), address)
         return cleaned
+
+
+class PasswordForm(PasswordChangeForm):
+    """A new password for whoever knows the old one, throttled as signing in is: a session may have been stolen."""
+
+    retry_after = 0
+
+    def clean_old_password(self) -> str:
+        attempt = throttle.Attempt.again(self.user.pk)
+        self.retry_after = throttle.take(attempt)
+        if self.retry_after:
+            raise ValidationError(too_many(self.retry_after), code="throttled")
+        with HASHING:
+            old = super().clean_old_password()
+        throttle.give_back(attempt)
+        return old
 
 
 def too_many(seconds: int) -> str:

@@ -57,6 +57,11 @@ class Attempt:
         name = unicodedata.normalize("NFKC", name).casefold()
         return cls(_digest("address", network(address)), _digest("name", name))
 
+    @classmethod
+    def again(cls, user: int) -> "Attempt":
+        """Somebody who is signed in gives their password once more."""
+        return cls(_digest("again", str(user)), _digest("once more", str(user)))
+
     @property
     def counters(self) -> list[tuple[str, int]]:
         """Names and limits."""

@@ -8,5 +8,7 @@ app_name = "accounts"
 
 urlpatterns = [
     path("login/", views.SignIn.as_view(), name="login"),
+    path("password/", views.ChangePassword.as_view(), name="password"),
+    path("password/changed/", views.PasswordChanged.as_view(), name="password-changed"),
     path("logout/", views.SignOut.as_view(), name="logout"),
 ]

@@ -1,12 +1,27 @@
-"""Signing in and out. Signing in gives the session a new key, signing out empties it: both are Django's own."""
+"""Signing in and out, and the password. Signing in gives the session a new key, signing out empties it (Django does)."""
 
 from typing import Any
 
-from django.contrib.auth.views import LoginView, LogoutView, redirect_to_login
+from django.contrib.auth.views import (
+    LoginView,
+    LogoutView,
+    PasswordChangeDoneView,
+    PasswordChangeView,
+    redirect_to_login,
+)
 from django.http import HttpRequest, HttpResponse
-from django.urls import reverse
+from django.shortcuts import redirect
+from django.urls import reverse, reverse_lazy
 
-from channelbox.accounts.forms import SignInForm
+from channelbox.accounts.forms import PasswordForm, SignInForm
+
+
+def told_to_wait(answer: HttpResponse, seconds: int) -> HttpResponse:
+    """A page that refuses, with what HTTP has for it if it was for too many attempts."""
+    if seconds:
+        answer.status_code = 429
+        answer.headers["Retry-After"] = str(seconds)
+    return answer
 
 
 class SignIn(LoginView):
@@ -16,11 +31,22 @@ class SignIn(LoginView):
     authentication_form = SignInForm
 
     def form_invalid(self, form: Any) -> HttpResponse:
-        answer = super().form_invalid(form)
-        if form.retry_after:
-            answer.status_code = 429
-            answer.headers["Retry-After"] = str(form.retry_after)
-        return answer
+        return told_to_wait(super().form_invalid(form), form.retry_after)
+
+
+class ChangePassword(PasswordChangeView):
+    """Whoever has it signed in elsewhere is signed out there: sessions are bound to the password."""
+
+    template_name = "accounts/password.html"
+    form_class = PasswordForm
+    success_url = reverse_lazy("accounts:password-changed")
+
+    def form_invalid(self, form: Any) -> HttpResponse:
+        return told_to_wait(super().form_invalid(form), form.retry_after)
+
+
+class PasswordChanged(PasswordChangeDoneView):
+    template_name = "accounts/password_changed.html"
 
 
 class SignOut(LogoutView):
@@ -30,3 +56,8 @@ class SignOut(LogoutView):
 def admin_sign_in(request: HttpRequest, extra_context: dict[str, object] | None = None) -> HttpResponse:
     """Stands in for `admin.site.login`."""
     return redirect_to_login(request.GET.get("next") or reverse("admin:index"))
+
+
+def admin_password_change(request: HttpRequest, extra_context: dict[str, object] | None = None) -> HttpResponse:
+    """Stands in for `admin.site.password_change`."""
+    return redirect("accounts:password")

@@ -33,4 +33,4 @@ def first_password(
         typer.echo(json_format.dumps({"name": NAME, "password": password}))
     else:
         typer.echo(f"Name:     {NAME}\nPassword: {password}")
-        typer.echo("It is not kept anywhere: note it now, or change it at /admin/password_change/.", err=True)
+        typer.echo("It is not kept anywhere: note it now, or change it after signing in.", err=True)
