@@ -1,4 +1,4 @@
-"""Signing in and out, and the password. Signing in gives the session a new key, signing out empties it (Django does)."""
+"""Signing in and out, and the password. A session gets a new key at sign-in and is emptied at sign-out: Django does so."""
 
 from typing import Any
 
