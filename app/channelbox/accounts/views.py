@@ -1,4 +1,4 @@
-"""Signing in and out, and the password. A session gets a new key at sign-in and is emptied at sign-out: Django does so."""
+"""Signing in and out, and the password. Django gives the session a new key at sign-in and empties it at sign-out."""
 
 from typing import Any
 
