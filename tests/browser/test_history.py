@@ -7,6 +7,7 @@ from tests.browser.people import Town, numbers, say
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 MOST = 600  # messages in the page, as in timeline.js
+KEPT = 300  # while the newest is in sight
 BOTTOM = "const s = document.querySelector('.scroller'); s.scrollHeight - s.scrollTop - s.clientHeight"
 
 
@@ -84,6 +85,21 @@ async def test_the_page_stays_bounded_and_finds_the_newest_again(town: Town, tol
     assert len(shown) <= MOST
     await say(ben, "live again")
     await expect(page.get_by_text("live again")).to_be_attached()
+
+
+async def test_a_flood_leaves_the_newest_in_sight_and_the_page_bounded(town: Town) -> None:
+    page = await town.enter("ann", "flood")
+    people = [await town.local.enter("flood") for _ in range(6)]
+    for n in range(60):
+        for person in people:
+            await person.say(f"drop {n}")
+    await page.wait_for_function("() => document.querySelector('.log .message:last-child')?.dataset.seq === '360'")
+    shown = await numbers(page)
+    assert shown == list(range(shown[0], 361))
+    assert len(shown) <= KEPT
+    assert await page.evaluate(BOTTOM) < 2
+    for person in people:
+        await person.connection.close()
 
 
 async def test_the_newest_is_one_click_away_from_far_above(town: Town, told: set[str]) -> None:

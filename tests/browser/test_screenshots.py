@@ -21,18 +21,15 @@ from tests.browser.people import Scheme, Town, connected, say
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 MINUTES = float(os.environ.get("PICTURES", "0"))
-LOOKS: list[tuple[int, int, Scheme]] = [
-    (1440, 900, "light"),
-    (1440, 900, "dark"),
-    (390, 844, "light"),
-    (390, 844, "dark"),
-]
+Look = tuple[int, int, Scheme]
+LOOKS: list[Look] = [(1440, 900, "light"), (1440, 900, "dark"), (390, 844, "light"), (390, 844, "dark")]
+SMALL: list[Look] = [(1280, 700, "light"), (1280, 700, "dark")]  # many lines make big files
 DEAD = 45_000  # ms
 README = {
     "chat-busy-1440-light": "chat",
     "chat-unsent-390-dark": "chat-phone",
-    "dashboard-live-1440-dark": "dashboard",
-    "dashboard-dead-1440-light": "dashboard-stale",
+    "dashboard-live-1280-dark": "dashboard",
+    "dashboard-dead-1280-light": "dashboard-stale",
     "rooms-390-light": "rooms-phone",
 }
 PICTURE_MOST = 150_000  # bytes
@@ -52,9 +49,11 @@ async def yard(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> A
 def take(yard: Town) -> Take:
     """Opens a page in each look, brings it into a state, keeps a picture of it, and closes it unless it is to stay."""
 
-    async def taken(name: str, visit: Callable[[Page], Awaitable[object]], stay: bool = False) -> list[Page]:
+    async def taken(
+        name: str, visit: Callable[[Page], Awaitable[object]], looks: list[Look] = LOOKS, stay: bool = False
+    ) -> list[Page]:
         pages = []
-        for width, height, scheme in LOOKS:
+        for width, height, scheme in looks:
             page = await yard.window("ann", width=width, height=height, scheme=scheme, reduced_motion="reduce")
             await visit(page)
             await keep(page, f"{name}-{width}-{scheme}")
@@ -170,7 +169,7 @@ async def test_dashboard(yard: Town, take: Take) -> None:
     async with lively(yard):
         await asyncio.sleep(20 + MINUTES * 60)
         await take("wall", wall)
-        pages = await take("dashboard-live", live, stay=True)
+        pages = await take("dashboard-live", live, [*LOOKS, *SMALL], stay=True)
     for child in yard.local.web:
         child.signal(signal.SIGSTOP)
     try:
