@@ -53,7 +53,7 @@ def catalogue() -> dict[str, str]:
         "beginning": _("This is the beginning of the room."),
         "empty": _("Nobody has said anything here yet. Write the first message below."),
         "loading": _("Loading older messages"),
-        "load_failed": _("Older messages could not be loaded."),
+        "load_failed": _("Older messages could not be loaded. They are asked for again in a moment."),
         "new_messages": _("{n} new"),
         "newest": _("To the newest"),
         "left": _("characters left: {n}"),

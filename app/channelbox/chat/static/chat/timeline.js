@@ -11,6 +11,7 @@ const KEEP = 300; // messages while the newest is in sight
 const MOST = 600; // messages ever
 const NEAR = 60; // px from the end that count as being there
 const EARLY = 600; // px before an end at which more is loaded
+const AGAIN = 10_000; // ms after which a load that failed is tried again
 
 export class Timeline {
   #scroller; #log; #top; #pill; #load; #you = "";
@@ -154,6 +155,7 @@ export class Timeline {
       await work();
     } catch {
       this.#failed = true;
+      setTimeout(() => this.#failed && this.#loadOlder(), AGAIN);
     } finally {
       this.#loading = false;
       this.#showTop();
