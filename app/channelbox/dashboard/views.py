@@ -24,8 +24,8 @@ TILES = (
 )
 CHARTS = (
     {"name": "connections", "title": _("Connections, by node")},
-    {"name": "messages", "title": _("Messages stored a second, by node")},
-    {"name": "delivered", "title": _("Deliveries a second, by node")},
+    {"name": "messages", "title": _("Messages stored a second, 10 s mean, by node")},
+    {"name": "delivered", "title": _("Deliveries a second, 10 s mean, by node")},
     {"name": "store", "title": _("Time to store, ms")},
     {"name": "queue", "title": _("Messages that wait for a worker")},
     {"name": "lag", "title": _("Lag of the slowest process, ms, by node")},

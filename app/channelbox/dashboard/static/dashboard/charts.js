@@ -3,16 +3,17 @@ import uPlot from "../vendor/uplot/uPlot.esm.js";
 import { element, say } from "../channelbox/words.js";
 import { hoursMinutes } from "../channelbox/times.js";
 import { number } from "./numbers.js";
+import { mean } from "./series.js";
 
 const SPAN = 900; // s
 const IN_LEGEND = 6;
 const STEPS = [1, 10, 100, 1e3, 1e4, 1e5, 1e6].flatMap((ten) => [ten, 2 * ten, 5 * ten]);
 
-/* By node, or one line for each of the totals named. */
+/* By node, or one line for each of the totals named; smooth: what is drawn is a mean, what is said the newest second. */
 const CHARTS = {
   connections: { node: "connections" },
-  messages: { node: "messages_per_s" },
-  delivered: { node: "delivered_per_s" },
+  messages: { node: "messages_per_s", smooth: true },
+  delivered: { node: "delivered_per_s", smooth: true },
   store: { totals: { store_p50_ms: "p50_name", store_p99_ms: "p99_name" } },
   queue: { totals: { queue: "queue_name" } },
   lag: { node: "lag_ms" },
@@ -55,7 +56,7 @@ class Chart {
       this.#keys = keys;
       this.#make();
     }
-    this.#plot.setData([this.#series.at, ...this.#lines.map(({ column }) => column)]);
+    this.#plot.setData(this.#data());
     if (this.#plot.cursor.idx === null || this.#plot.cursor.left < 0) this.#tell(this.#series.at.length - 1);
   }
 
@@ -81,6 +82,11 @@ class Chart {
       .sort()
       .map((name) => ({ label: name, column: this.#series.column(this.#what.node, name) }))
       .filter(({ column }) => column.some((value) => value !== null));
+  }
+
+  #data() {
+    const drawn = this.#what.smooth ? mean : (column) => column;
+    return [this.#series.at, ...this.#lines.map(({ column }) => drawn(column))];
   }
 
   #size() {
@@ -123,7 +129,7 @@ class Chart {
       ],
       hooks: { setCursor: [(plot) => this.#tell(plot.cursor.idx ?? this.#series.at.length - 1)] },
     };
-    this.#plot = new uPlot(options, [this.#series.at, ...this.#lines.map(({ column }) => column)], this.#place);
+    this.#plot = new uPlot(options, this.#data(), this.#place);
     const most = this.#lines.length > IN_LEGEND ? IN_LEGEND - 1 : IN_LEGEND;
     this.#legend.replaceChildren(
       ...this.#lines.slice(0, most).map(({ label }, n) => {

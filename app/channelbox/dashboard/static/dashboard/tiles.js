@@ -2,6 +2,7 @@
 import { say } from "../channelbox/words.js";
 import { now, since } from "./freshness.js";
 import { number } from "./numbers.js";
+import { mean } from "./series.js";
 
 const WIDTH = 300;
 const HEIGHT = 40;
@@ -44,7 +45,9 @@ export class Tiles {
 
   sparks(series) {
     for (const tile of this.#tiles) {
-      const { line, area } = spark(series.column(tile.dataset.figure));
+      const { figure } = tile.dataset;
+      const column = series.column(figure);
+      const { line, area } = spark(figure === "messages_per_s" ? mean(column) : column);
       tile.querySelector(".spark-line").setAttribute("d", line);
       tile.querySelector(".spark-area").setAttribute("d", area);
     }
