@@ -167,6 +167,13 @@ def test_the_administration_uses_the_same_door(client: Client) -> None:
     assert client.post("/admin/login/", {"username": "ann", "password": PASSWORD}).status_code == 302
 
 
+def test_who_may_not_administer_is_told_so(client: Client, ann: User) -> None:
+    client.force_login(ann)
+    page = client.get("/admin/", follow=True).content.decode()
+    assert "ann may not open that page." in page
+    assert "may not open" not in Client().get("/admin/", follow=True).content.decode()
+
+
 def test_the_page_is_not_cached(client: Client) -> None:
     assert "no-store" in client.get(reverse("accounts:login"))["Cache-Control"]
 
