@@ -57,7 +57,7 @@ async def test_signing_out_ends_the_room_and_signing_in_elsewhere_resumes_it(str
     await strict_town.sign_in(other, "signe")
     await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
     await connected(page)
-    await expect(page.get_by_text("said while signed out")).to_be_visible()
+    await expect(page.locator(".log").get_by_text("said while signed out")).to_be_visible()
     await expect(page.locator(".pending")).to_have_count(0)
     strict_town.forget("signe")
 

@@ -60,7 +60,7 @@ async def test_who_reads_above_is_not_moved_and_sees_how_much_is_new(town: Town,
     assert await page.evaluate("document.querySelector('.scroller').scrollTop") == before
     await page.locator(".pill").click()
     await expect(page.locator(".pill")).to_be_hidden()
-    await expect(page.get_by_text("two", exact=True)).to_be_in_viewport()
+    await expect(page.locator(".log").get_by_text("two", exact=True)).to_be_in_viewport()
 
 
 async def test_the_page_stays_bounded_and_finds_the_newest_again(town: Town, told: set[str]) -> None:
@@ -84,7 +84,7 @@ async def test_the_page_stays_bounded_and_finds_the_newest_again(town: Town, tol
     assert shown == list(range(shown[0], 902))
     assert len(shown) <= MOST
     await say(ben, "live again")
-    await expect(page.get_by_text("live again")).to_be_attached()
+    await expect(page.locator(".log").get_by_text("live again")).to_be_attached()
 
 
 async def test_a_flood_leaves_the_newest_in_sight_and_the_page_bounded(town: Town) -> None:
@@ -107,9 +107,9 @@ async def test_the_newest_is_one_click_away_from_far_above(town: Town, told: set
     while (await numbers(page))[-1] == 900:
         await scroll_up(page)
     await page.locator(".pill").click()
-    await expect(page.get_by_text("message 900", exact=True)).to_be_in_viewport()
+    await expect(page.locator(".log").get_by_text("message 900", exact=True)).to_be_in_viewport()
     await say(page, "and on")
-    await expect(page.get_by_text("and on", exact=True)).to_be_in_viewport()
+    await expect(page.locator(".log").get_by_text("and on", exact=True)).to_be_in_viewport()
 
 
 async def test_too_much_missed_begins_anew_with_the_newest(town: Town, told: set[str]) -> None:
@@ -126,7 +126,7 @@ async def test_too_much_missed_begins_anew_with_the_newest(town: Town, told: set
     for child in town.local.web:  # the room's newest messages are also in their memory
         await town.local.kill(child)
     await page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
-    await expect(page.get_by_text("message 1220", exact=True)).to_be_in_viewport()
+    await expect(page.locator(".log").get_by_text("message 1220", exact=True)).to_be_in_viewport()
     shown = await numbers(page)
     assert shown == list(range(shown[0], 1221))
     await scroll_up(page)
