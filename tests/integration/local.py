@@ -114,7 +114,7 @@ class Installation(Local):
 
     async def enter(self, room: str = "hello", after: int | None = None, **options: Any) -> Person:
         """A person in a room, welcomed. `options` are those of websockets' `connect`."""
-        person = await self.open(f"/ws/chat/{room}/" + ("" if after is None else f"?after={after}"), **options)
+        person = await self.open(_address(room, after), **options)
         await person.first(type="welcome")
         return person
 
@@ -123,16 +123,21 @@ class Installation(Local):
         url = self.url.replace("http://", "ws://") + path
         return Person(await connect(url, **{"proxy": None, "compression": None, "max_size": None, **options}))
 
-    async def enter_at(self, child: Child, *arguments: Any, **options: Any) -> Person:
-        """As `enter`, at one of the web processes: the others are frozen meanwhile and accept nothing."""
+    async def enter_at(self, child: Child, room: str = "hello", after: int | None = None, **options: Any) -> Person:
+        """As `enter`, at one of the web processes: the others are frozen for a moment and accept nothing.
+
+        No longer than that: a process may be frozen while it holds a lock of the database.
+        """
         others = [each for each in self.web if each is not child]
         for each in others:
             each.signal(signal.SIGSTOP)
         try:
-            return await self.enter(*arguments, **options)
+            person = await self.open(_address(room, after), **options)
         finally:
             for each in others:
                 each.signal(signal.SIGCONT)
+        await person.first(type="welcome")
+        return person
 
     async def handshake(self, path: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A socket without a library: what is written goes out as it is, and nothing is answered by itself."""
@@ -156,6 +161,10 @@ class Installation(Local):
         child.signal(signal.SIGKILL)
         async with asyncio.timeout(FRAME_SECONDS):
             await child.ready.wait()
+
+
+def _address(room: str, after: int | None) -> str:
+    return f"/ws/chat/{room}/" + ("" if after is None else f"?after={after}")
 
 
 def tell(name: str, line: str) -> None:
