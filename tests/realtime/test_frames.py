@@ -2,10 +2,10 @@ import json
 
 from hypothesis import given
 from hypothesis import strategies as st
-
-from channelbox.realtime.frames import json_frame, payloads, skip, text_frame
 from websockets.frames import Frame, Opcode
 from websockets.streams import StreamReader
+
+from channelbox.realtime.frames import json_frame, payloads, skip, text_frame
 
 
 def parsed(frame: bytes) -> Frame:

@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 
 import pytest
+from tests.servers import RedisServer
 
 from channelbox.realtime import keys, leases
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.codes import Close, Code, Refused
 from channelbox.realtime.leases import Leases
-from tests.servers import RedisServer
 
 
 @pytest.fixture

@@ -124,7 +124,7 @@ async def test_the_people_of_a_process_that_died_are_taken_out(
     processes: list[Process], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(presence, "CHECK_SECONDS", 0.2)
-    one, two = processes
+    one, _ = processes
     await one.enter("ann")
     dead = Process("dead")
     await dead.start()

@@ -115,7 +115,10 @@ class Hub:
             self.release(name, room)
             if isinstance(error, Exception):
                 raise Refused(
-                    Code.TRY_LATER, "The room cannot be opened just now. Try again.", retry_after=2, close=Close.TRY_LATER
+                    Code.TRY_LATER,
+                    "The room cannot be opened just now. Try again.",
+                    retry_after=2,
+                    close=Close.TRY_LATER,
                 ) from error
             raise
         return room

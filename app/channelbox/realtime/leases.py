@@ -100,7 +100,10 @@ class Leases:
                 self.give(name)
             if isinstance(error, TimeoutError | RedisError | OSError):
                 raise Refused(
-                    Code.TRY_LATER, "Places cannot be counted just now. Try again.", retry_after=2, close=Close.TRY_LATER
+                    Code.TRY_LATER,
+                    "Places cannot be counted just now. Try again.",
+                    retry_after=2,
+                    close=Close.TRY_LATER,
                 ) from error
             raise
         if not got:
@@ -161,9 +164,7 @@ class Leases:
                 futures = [f for f in wait.futures if not f.done()] if wait else []
                 held = self._held.get(name, 0)
                 limit = wait.limit if wait else 0
-                pipeline.eval(
-                    TAKE, 1, keys.places(name), self._process, held, len(futures), limit, keys.lease("")
-                )
+                pipeline.eval(TAKE, 1, keys.places(name), self._process, held, len(futures), limit, keys.lease(""))
                 asked.append((name, held, futures))
             answers = await pipeline.execute()
             for (name, held, futures), (got, taken) in zip(asked, answers[1:], strict=True):
