@@ -13,6 +13,7 @@ from django.db import close_old_connections
 from django.test import Client
 from pytest_django import Settings
 from redis.exceptions import RedisError
+from tests.chat.process import Workers, live, workers  # noqa: F401 - fixtures
 
 from channelbox.accounts.models import User
 from channelbox.asgi import application
@@ -20,7 +21,6 @@ from channelbox.chat.live import Live
 from channelbox.chat.models import Event, Room
 from channelbox.realtime.codes import INVALID_FORMAT
 from channelbox.realtime.counters import counters
-from tests.chat.process import Workers, live, workers  # noqa: F401 - fixtures
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -172,7 +172,16 @@ async def test_too_far_back_is_told_as_a_gap(enter, workers: Workers, settings: 
 
 async def test_bad_input_is_answered_and_the_socket_goes_on(enter, workers: Workers) -> None:
     ann = await enter()
-    for text in ("no json", "[]", '"x"', "{}", '{"message": 5}', '{"message": null}', '{"type": "unheard-of"}', "[" * 9000):
+    for text in (
+        "no json",
+        "[]",
+        '"x"',
+        "{}",
+        '{"message": 5}',
+        '{"message": null}',
+        '{"type": "unheard-of"}',
+        "[" * 9000,
+    ):
         await ann.socket.send_to(text_data=text)
         error = await ann.next("error")
         assert (error["error"], error["code"]) == (INVALID_FORMAT, "invalid")

@@ -71,6 +71,6 @@ def enter(person: Person, name: str) -> Room:
         room, _ = Room.objects.get_or_create(name=name)
     if room.closed:
         raise Refused(Code.NOT_ALLOWED, "This room is closed.", close=Close.NOT_ALLOWED)
-    if room.members_only and (person.guest or not room.members.filter(pk=person.user_id).exists()):
+    if room.members_only and not (person.user_id and room.members.filter(pk=person.user_id).exists()):
         raise Refused(Code.NOT_ALLOWED, "This room is for its members only.", close=Close.NOT_ALLOWED)
     return room

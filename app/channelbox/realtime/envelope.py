@@ -1,5 +1,6 @@
 """What travels on a room's pub/sub channel, and on the channel of a process's own answers."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgpack
@@ -42,8 +43,8 @@ class Answer(NamedTuple):
 
     room: str
     batch: int
-    stored: list[tuple[str, str, int]]  # sender, id, seq
-    refused: list[tuple[str, str, str, str]]  # sender, id, code, sentence
+    stored: Sequence[tuple[str, str, int]]  # sender, id, seq
+    refused: Sequence[tuple[str, str, str, str]]  # sender, id, code, sentence
 
     def pack(self) -> bytes:
         return msgpack.packb(tuple(self))
@@ -53,5 +54,3 @@ class Answer(NamedTuple):
         """Raises ValueError for what is no answer."""
         room, batch, stored, refused, *_ = msgpack.unpackb(payload)
         return cls(room, batch, [tuple(item) for item in stored], [tuple(item) for item in refused])
-
-
