@@ -104,10 +104,12 @@ def unreachable(targets: Iterable[Mapping[str, str]], source: str) -> list[str]:
 
 
 def argument_specs(roles: str) -> dict[str, Any]:
-    """All options of the roles in this folder, from their meta/argument_specs.yml."""
+    """All options of the roles in this folder, from their meta/argument_specs.yml and common/meta/settings.yml."""
     options: dict[str, Any] = {}
     for path in sorted(Path(roles).glob("*/meta/argument_specs.yml")):
         options.update(yaml.safe_load(path.read_text())["argument_specs"]["main"].get("options", {}))
+    settings = yaml.safe_load(Path(roles, "common/meta/settings.yml").read_text())
+    options["channelbox_settings"] = {**options["channelbox_settings"], "options": settings}
     return options
 
 

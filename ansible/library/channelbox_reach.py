@@ -55,8 +55,9 @@ def main() -> None:
     targets, timeout = module.params["targets"], module.params["timeout"]
     with ThreadPoolExecutor(max_workers=max(1, len(targets))) as threads:
         answers = threads.map(lambda target: {"target": target, "why": trouble(target, timeout)}, targets)
-        unreachable = [answer for answer in answers if answer["why"]]
-    module.exit_json(changed=False, unreachable=unreachable)
+        # Ansible takes a result named `unreachable` for its own.
+        silent = [answer for answer in answers if answer["why"]]
+    module.exit_json(changed=False, silent=silent)
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ def test_a_port_taken_by_something_else_is_refused(
 
 def test_a_clock_that_is_off_is_refused(nodes: Nodes, refused: Refused, undo: Callable[[str, str], None]) -> None:
     # The nodes share one clock, as containers do: the tool that tells it is made to differ.
-    nodes.root("data", r"""printf '#!/bin/sh\n/bin/date -d "+9 seconds" "$@"\n' > /usr/local/bin/date""")
+    nodes.root("data", r"""printf '#!/bin/sh\n/bin/date -d "+30 seconds" "$@"\n' > /usr/local/bin/date""")
     undo("data", "rm /usr/local/bin/date")
     nodes.root("data", "chmod 0755 /usr/local/bin/date")
     said = refused()
