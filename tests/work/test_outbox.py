@@ -12,7 +12,8 @@ from channelbox.realtime.bus import Bus
 from channelbox.realtime.codes import Code, Refused
 from channelbox.realtime.envelope import Answer, Envelope, Origin
 from channelbox.realtime.frames import payloads
-from channelbox.realtime.hub import Hub, Run
+from channelbox.realtime.hub import Hub, Room, Run
+from channelbox.work import outbox as outbox_module
 from channelbox.work.outbox import BATCH_MOST, Message, Outbox
 from channelbox.work.queue import WorkLayer
 
@@ -124,6 +125,28 @@ async def test_rooms_do_not_wait_for_each_other(lines: list[Line]) -> None:
     line.put("a", room="one")
     line.put("b", room="two")
     assert {entry["room"] for entry in await line.taken()} == {"one", "two"}
+
+
+async def test_a_room_that_cannot_be_opened_holds_up_no_other(
+    lines: list[Line], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox_module, "HOLD_PAUSE", 0.05)
+    line = await started(lines)
+    away = True
+    hold = line.hub.hold
+
+    async def sometimes(name: str) -> Room:
+        if name == "broken" and away:
+            raise Refused(Code.TRY_LATER, "The room cannot be opened just now.")
+        return await hold(name)
+
+    monkeypatch.setattr(line.hub, "hold", sometimes)
+    line.put("a", room="broken")
+    line.put("b")
+    assert [ids(entry) for entry in await line.taken()] == [["b"]]
+    away = False
+    entries = await line.taken()
+    assert ["a"] in [ids(entry) for entry in entries]
 
 
 async def test_a_batch_is_bounded(lines: list[Line]) -> None:

@@ -31,6 +31,7 @@ MARGIN_SECONDS = 1.0  # after the expiry, before a batch is sent again: a worker
 BATCH_MOST = 200  # messages
 FULL_PAUSE = 0.05
 FULL_LONGEST_PAUSE = 1.0
+HOLD_PAUSE = 1.0  # before a room that could not be opened is tried again
 
 Id = tuple[str, str]  # sender, the sender's id
 
@@ -69,6 +70,7 @@ class _Lane:
         self.waiting: collections.deque[Message] = collections.deque()
         self.flying: _Batch | None = None
         self.held: Room | None = None
+        self.holding = False
         self.resend: asyncio.TimerHandle | None = None
 
 
@@ -92,6 +94,7 @@ class Outbox:
         self._empty = asyncio.Event()
         self._empty.set()
         self._task: asyncio.Task[None] | None = None
+        self._holds: set[asyncio.Task[None]] = set()
         hub.outcomes = self
 
     async def start(self) -> None:
@@ -106,9 +109,10 @@ class Outbox:
                 await self._empty.wait()
         except TimeoutError:
             logger.warning("%d messages were not stored in time; their senders will send them again", self._size)
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        tasks = [*self._holds, *([self._task] if self._task is not None else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         for lane in self._lanes.values():
             if lane.resend is not None:
                 lane.resend.cancel()
@@ -154,13 +158,14 @@ class Outbox:
     async def _launch(self, lanes: list[_Lane]) -> None:
         """Sends the batches of all rooms that are ready, in one call."""
         for lane in lanes:
-            if lane.flying is None and lane.waiting:
+            if lane.held is None:
+                self._hold(lane)
+            elif lane.flying is None and lane.waiting:
                 count = min(BATCH_MOST, len(lane.waiting))
                 messages = [lane.waiting.popleft() for _ in range(count)]
                 lane.flying = _Batch(next(self._numbers), messages, {(m.sender, m.id) for m in messages})
                 self._batches[lane.flying.number] = lane
         lanes = [lane for lane in lanes if lane.flying is not None]
-        await asyncio.gather(*(self._hold(lane) for lane in lanes if lane.held is None))
         entries = [self._entry(lane.name, lane.flying) for lane in lanes if lane.flying is not None]
         if not entries:
             return
@@ -222,13 +227,25 @@ class Outbox:
             "messages": [message.entry() for message in batch.messages],
         }
 
-    async def _hold(self, lane: _Lane) -> None:
-        """While a batch is in flight its room stays subscribed: the answer is heard there."""
-        try:
-            lane.held = await self._hub.hold(lane.name)
-        except Refused:
-            # The answer will not be heard; the batch is sent again after its deadline, and held then.
-            lane.held = None
+    def _hold(self, lane: _Lane) -> None:
+        """While a batch is in flight its room stays subscribed: the answer is heard there.
+
+        A room that is slow to open, or cannot be opened, holds up nobody else.
+        """
+        if not lane.holding:
+            lane.holding = True
+            task = asyncio.ensure_future(self._held(lane))
+            self._holds.add(task)
+            task.add_done_callback(self._holds.discard)
+
+    async def _held(self, lane: _Lane) -> None:
+        while lane.held is None:
+            try:
+                lane.held = await self._hub.hold(lane.name)
+            except Refused:
+                await asyncio.sleep(HOLD_PAUSE)
+        lane.holding = False
+        self._next(lane)
 
     # --- Answers
 
