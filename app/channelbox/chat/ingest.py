@@ -10,6 +10,7 @@ from django.db import InterfaceError, OperationalError
 from redis.exceptions import RedisError
 
 from channelbox.chat import events
+from channelbox.chat.models import Room
 from channelbox.chat.store import Draft, Outcome, store
 from channelbox.realtime import keys
 from channelbox.realtime.bus import Bus
@@ -22,6 +23,7 @@ INGEST_CHANNEL = "chat.ingest"
 INGEST_TYPE = "chat.ingest"
 
 _store = database_sync_to_async(store, thread_sensitive=False)
+_reach = database_sync_to_async(lambda: Room.objects.exists(), thread_sensitive=False)
 
 
 @dataclass(slots=True)
@@ -48,6 +50,11 @@ class IngestConsumer(AsyncConsumer):
 
     channel_layer_alias = "none"
     batch = True  # the worker hands over all that it took at once
+
+    @classmethod
+    async def ready(cls) -> None:
+        """The database answers and has its tables: before, a worker takes nothing. Raises what it raises."""
+        await _reach()
 
     async def dispatch(self, message: dict[str, Any]) -> None:
         entries = []
