@@ -13,7 +13,8 @@ site=$venv/lib/$(basename "$python")/site-packages
 
 # The commands of the libraries are started by nobody here; sources and tests of theirs are not needed to run them.
 find "$venv/bin" -type f -delete
-rm -rf "$venv/lib64" "$venv/include" "$venv/.gitignore"
+cd "$venv"
+rm -rf lib64 include .gitignore
 find "$site" -depth -type d -name tests -exec rm -r {} +
 find "$site" -type f \( -name '*.c' -o -name '*.h' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.po' \) -delete
 find "$site" -type f -name '*.py' -exec chmod -x {} +
