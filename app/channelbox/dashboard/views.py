@@ -24,11 +24,11 @@ TILES = (
 )
 CHARTS = (
     {"name": "connections", "title": _("Connections, by node")},
-    {"name": "messages", "title": _("Messages stored a second, 10 s mean, by node")},
-    {"name": "delivered", "title": _("Deliveries a second, 10 s mean, by node")},
+    {"name": "messages", "title": _("Stored a second, 10 s mean, by node")},
+    {"name": "delivered", "title": _("Delivered a second, 10 s mean, by node")},
     {"name": "store", "title": _("Time to store, ms")},
     {"name": "queue", "title": _("Messages that wait for a worker")},
-    {"name": "lag", "title": _("Lag of the slowest process, ms, by node")},
+    {"name": "lag", "title": _("Worst lag in 10 s, ms, by node")},
 )
 
 

@@ -3,20 +3,20 @@ import uPlot from "../vendor/uplot/uPlot.esm.js";
 import { element, say } from "../channelbox/words.js";
 import { hoursMinutes } from "../channelbox/times.js";
 import { number } from "./numbers.js";
-import { mean } from "./series.js";
+import { mean, worst } from "./series.js";
 
 const SPAN = 900; // s
 const IN_LEGEND = 6;
 const STEPS = [1, 10, 100, 1e3, 1e4, 1e5, 1e6].flatMap((ten) => [ten, 2 * ten, 5 * ten]);
 
-/* By node, or one line for each of the totals named; smooth: what is drawn is a mean, what is said the newest second. */
+/* By node, or one line for each of the totals named. `drawn`: single seconds would only be noise; said is the newest. */
 const CHARTS = {
   connections: { node: "connections" },
-  messages: { node: "messages_per_s", smooth: true },
-  delivered: { node: "delivered_per_s", smooth: true },
+  messages: { node: "messages_per_s", drawn: mean },
+  delivered: { node: "delivered_per_s", drawn: mean },
   store: { totals: { store_p50_ms: "p50_name", store_p99_ms: "p99_name" } },
   queue: { totals: { queue: "queue_name" } },
-  lag: { node: "lag_ms" },
+  lag: { node: "lag_ms", drawn: worst },
 };
 
 export class Charts {
@@ -85,7 +85,7 @@ class Chart {
   }
 
   #data() {
-    const drawn = this.#what.smooth ? mean : (column) => column;
+    const { drawn = (column) => column } = this.#what;
     return [this.#series.at, ...this.#lines.map(({ column }) => drawn(column))];
   }
 

@@ -3,11 +3,15 @@
 const LENGTH = 900; // rows
 
 /** Each row's mean over it and the rows before it, ten in all; what is not known stays so. */
-export function mean(column) {
+export const mean = (column) => rolling(column, (known) => known.reduce((sum, one) => sum + one, 0) / known.length);
+
+/** The same with the largest of the ten. */
+export const worst = (column) => rolling(column, (known) => Math.max(...known));
+
+function rolling(column, joined) {
   return column.map((value, row) => {
     if (value === null) return null;
-    const known = column.slice(Math.max(0, row - 9), row + 1).filter((one) => one !== null);
-    return known.reduce((sum, one) => sum + one, 0) / known.length;
+    return joined(column.slice(Math.max(0, row - 9), row + 1).filter((one) => one !== null));
   });
 }
 
