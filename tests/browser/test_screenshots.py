@@ -29,7 +29,7 @@ README = {
     "chat-busy-1440-light": "chat",
     "chat-unsent-390-dark": "chat-phone",
     "dashboard-live-1280-dark": "dashboard",
-    "dashboard-dead-1280-light": "dashboard-stale",
+    "dashboard-dead-390-light": "dashboard-stale-phone",
     "rooms-390-light": "rooms-phone",
 }
 PICTURE_MOST = 150_000  # bytes
