@@ -11,7 +11,7 @@ PYTHON ?= python3
 RELEASE := $(shell $(PYTHON) -c 'import sys; print({(3, 11): "deb12", (3, 13): "deb13"}.get(sys.version_info[:2], "unsupported"))')
 LOCK := packaging/locks/$(RELEASE)-dev.txt
 
-SCENARIO ?= single cluster
+SCENARIO ?= preflight single cluster
 RELEASE_OF_SINGLE ?= bookworm trixie
 
 # What is missing is installed for root, and named to anybody else: $(call need,command,package)
@@ -110,7 +110,7 @@ lint: venv ## every linter; all run, each says what it looks at
 	@$(BIN)/python tests/lint.py
 
 .PHONY: molecule
-molecule: venv deb ## scenarios on nodes that boot systemd: SCENARIO="single cluster", RELEASE_OF_SINGLE="bookworm trixie"
+molecule: venv deb ## scenarios on nodes that boot systemd: SCENARIO="preflight single cluster", RELEASE_OF_SINGLE="bookworm trixie"
 	@$(PYTHON) molecule/shared/node check
 	@export PATH="$(CURDIR)/$(BIN):$$PATH" MOLECULE_COMMAND_BORDERS=0; \
 	for scenario in $(SCENARIO); do \
