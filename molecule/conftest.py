@@ -16,4 +16,4 @@ def nodes() -> Nodes:
 @pytest.fixture
 def room(request: pytest.FixtureRequest) -> str:
     """A room that no other test uses, named after this one."""
-    return f"{request.node.name.split('[')[0].removeprefix('test_')[:60]}-{uuid.uuid4().hex[:6]}"
+    return f"{request.node.name.split('[')[0].removeprefix('test_')[:40]}-{uuid.uuid4().hex[:6]}"

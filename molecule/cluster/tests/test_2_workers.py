@@ -51,7 +51,8 @@ async def test_with_all_workers_stopped_nothing_is_lost_and_nothing_false_is_tol
         nodes.root(workers[0], f"systemctl start {WORKERS[0]}")
         for id in sent:
             await first.gets(lambda frame, id=id: frame.get("id") == id and "seq" in frame, within=15)
-        await second.gets(lambda frame: frame.get("seq") == 32, within=15)
+        for member in (first, second):
+            await member.gets(lambda frame: frame.get("seq") == 32, within=15)
         said = [text for text in second.messages.values() if text != "waiting too"]
         assert said == ["before", *(f"waiting {number}" for number in range(30))]
         assert first.messages == second.messages

@@ -85,16 +85,14 @@ class Browser:
 
 
 @dataclass
-class Member:
-    """A WebSocket in a room: everything that it heard, in order."""
+class Line:
+    """A WebSocket to a path of the server: everything that it heard, in order."""
 
     browser: Browser
-    room: str
+    path: str
     door: Door
     origin: str | None = None
     frames: list[Frame] = field(default_factory=list)
-    seen: int = 0
-    """The last number seen, from which a reconnect goes on."""
     closed: tuple[int, str] | None = None
     """Code and reason of a connection that has ended; 1006 when nothing was told."""
     _socket: ClientConnection | None = None
@@ -110,8 +108,7 @@ class Member:
         await self.leave()
 
     async def enter(self, *, welcome: bool = True) -> Self:
-        """Connect, after a first time with ?after=, and wait for the welcome."""
-        after = f"?after={self.seen}" if self.seen else ""
+        """Connect, again if need be, and wait for the welcome."""
         scheme = "wss" if self.door.tls else "ws"
         raw = await asyncio.to_thread(self.door.open)
         raw.setblocking(False)
@@ -120,7 +117,7 @@ class Member:
         start = len(self.frames)
         self.closed = None
         self._socket = await connect(
-            f"{scheme}://{self.door.host}/ws/chat/{self.room}/{after}",
+            f"{scheme}://{self.door.host}{self.path}",
             sock=raw,
             origin=self.origin or self.browser.origin,  # type: ignore[arg-type]
             additional_headers=headers,
@@ -140,25 +137,10 @@ class Member:
             await self._socket.close()
             await self._reader
 
-    async def say(self, text: str, id: str | None = None) -> str:
-        """Send a message with an id of its own, and give the id; whether it was stored is another question."""
-        id = id or uuid.uuid4().hex
-        await self.send_text(json.dumps({"message": text, "id": id}))
-        return id
-
     async def send_text(self, text: str) -> None:
         """Send a frame as it is."""
         assert self._socket is not None
         await self._socket.send(text)
-
-    async def says(self, text: str, within: float = 10) -> Frame:
-        """Send a message and wait until it comes back, which means that it is stored."""
-        id = await self.say(text)
-        return await self.gets(lambda frame: frame.get("id") == id and "seq" in frame, within=within)
-
-    async def hears(self, text: str, within: float = 10) -> Frame:
-        """Wait until a message with this text has arrived."""
-        return await self.gets(lambda frame: frame.get("message") == text, within=within)
 
     async def gets(self, wanted: Callable[[Frame], object], within: float = 10, start: int = 0) -> Frame:
         """Wait for the first frame that is wanted, from the `start`th on."""
@@ -184,24 +166,17 @@ class Member:
         return self.closed
 
     @property
-    def messages(self) -> dict[int, str]:
-        """What was said, by number; a message heard twice must be the same."""
-        heard: dict[int, str] = {}
-        for frame in self.frames:
-            if frame.get("type") == "message":
-                assert heard.setdefault(frame["seq"], frame["message"]) == frame["message"]
-        return heard
-
-    @property
     def errors(self) -> list[Frame]:
         return [frame for frame in self.frames if "error" in frame]
+
+    def heard(self, frame: Frame) -> None:
+        """Called with each frame as it arrives."""
 
     async def _read(self, connection: ClientConnection) -> None:
         try:
             async for text in connection:
                 frame = json.loads(text)
-                if frame.get("type") == "message":
-                    self.seen = max(self.seen, frame["seq"])
+                self.heard(frame)
                 async with self._news:
                     self.frames.append(frame)
                     self._news.notify_all()
@@ -211,3 +186,40 @@ class Member:
             self.closed = (connection.close_code or 1006, connection.close_reason or "")
             async with self._news:
                 self._news.notify_all()
+
+
+class Member(Line):
+    """Somebody in a room, who comes back with ?after= to hear what was missed."""
+
+    def __init__(self, browser: Browser, room: str, door: Door, origin: str | None = None) -> None:
+        super().__init__(browser, f"/ws/chat/{room}/", door, origin)
+        self.room = room
+
+    async def say(self, text: str, id: str | None = None) -> str:
+        """Send a message with an id of its own, and give the id; whether it was stored is another question."""
+        id = id or uuid.uuid4().hex
+        await self.send_text(json.dumps({"message": text, "id": id}))
+        return id
+
+    async def says(self, text: str, within: float = 10) -> Frame:
+        """Send a message and wait until it comes back, which means that it is stored."""
+        id = await self.say(text)
+        return await self.gets(lambda frame: frame.get("id") == id and "seq" in frame, within=within)
+
+    async def hears(self, text: str, within: float = 10) -> Frame:
+        """Wait until a message with this text has arrived."""
+        return await self.gets(lambda frame: frame.get("message") == text, within=within)
+
+    def heard(self, frame: Frame) -> None:
+        if frame.get("type") == "message":
+            seen = max(frame["seq"], int(self.path.partition("?after=")[2] or 0))
+            self.path = f"/ws/chat/{self.room}/?after={seen}"
+
+    @property
+    def messages(self) -> dict[int, str]:
+        """What was said, by number; a message heard twice must be the same."""
+        said: dict[int, str] = {}
+        for frame in self.frames:
+            if frame.get("type") == "message":
+                assert said.setdefault(frame["seq"], frame["message"]) == frame["message"]
+        return said
