@@ -95,11 +95,17 @@ def _start(cluster: str, node: Node, image: str, address: str, volumes: list[str
         f"--name={container_name(cluster, node.name)}",
         f"--hostname={node.name}",
         f"--label={LABEL}={cluster}",
-        f"--network={network_name(cluster)}:ip={address},alias={node.name}",
+        # A machine keeps its MAC over a reboot; with a new one its neighbours would not reach it for most of a minute.
+        f"--network={network_name(cluster)}:ip={address},mac={_mac(address)},alias={node.name}",
         *(f"--publish=127.0.0.1:{here or ''}:{port}" for port, here in node.ports.items()),
         *(f"--volume={volume}" for volume in volumes),
         image,
     )
+
+
+def _mac(address: str) -> str:
+    """A MAC of the locally administered kind, from the address on the cluster's network."""
+    return "02:cb:" + ":".join(f"{byte:02x}" for byte in ipaddress.ip_address(address).packed)
 
 
 @contextlib.contextmanager
