@@ -294,7 +294,7 @@ async def test_a_redis_restarted_again_and_again_is_found_again(case: Case) -> N
     for _ in range(3):
         case.server.kill()
         case.server.start()
-        await case.goes_on(5)
+        await case.goes_on(20)
 
 
 async def test_a_frozen_redis_is_noticed_and_found_again_when_it_thaws(case: Case) -> None:
