@@ -1,5 +1,9 @@
 """Installing again and upgrading: settings and what was said stay, and nobody has to do anything."""
 
+import threading
+from collections import Counter
+from collections.abc import Iterator
+
 import pytest
 from probe.nodes import Nodes
 from probe.people import Browser, Door, Member
@@ -43,6 +47,46 @@ async def test_an_upgrade_keeps_settings_enabled_instances_and_what_was_said(
     async with member:
         await member.says("after it")
     assert list(member.messages.values()) == ["before the upgrade", "after it"]
+
+
+@pytest.fixture
+def visitors(door: Door) -> Iterator[Counter[object]]:
+    """Counts what somebody is answered who asks for a page again and again, each time over a new connection."""
+    answers: Counter[object] = Counter()
+    enough = threading.Event()
+
+    def visit() -> None:
+        while not enough.wait(0.02):
+            try:
+                answers[Browser(door).request("GET", "/accounts/login/")[0]] += 1
+            except OSError as error:
+                answers[repr(error)] += 1
+
+    thread = threading.Thread(target=visit)
+    thread.start()
+    yield answers
+    enough.set()
+    thread.join()
+
+
+def test_an_upgrade_refuses_no_request(nodes: Nodes, visitors: Counter[object]) -> None:
+    nodes.root("box", "systemctl enable --now channelbox-web@2")
+    before = nodes.main_pid("box", "channelbox-web@1")
+    nodes.root("box", f"apt-get -q install --yes --reinstall /root/{NEWER} < /dev/null")
+    assert nodes.main_pid("box", "channelbox-web@1") not in (0, before)
+    assert visitors[200] > 50
+    assert list(visitors) == [200], visitors
+    nodes.root("box", "systemctl disable --now channelbox-web@2")
+
+
+def test_a_version_that_does_not_start_leaves_the_other_instance_as_it_is(nodes: Nodes, admin: Browser) -> None:
+    nodes.root("box", "systemctl start channelbox-web@2 && echo CHANNELBOX_LAYER=nonsense > /etc/channelbox/web@1.env")
+    before = nodes.main_pid("box", "channelbox-web@2")
+    assert nodes["box"].run("dpkg-reconfigure channelbox").rc != 0
+    assert nodes.main_pid("box", "channelbox-web@2") == before
+    assert admin.request("GET", "/chat/")[0] == 200
+    nodes.root("box", "rm /etc/channelbox/web@1.env && dpkg-reconfigure channelbox && systemctl stop channelbox-web@2")
+    assert nodes.active("box", "channelbox-web@1")
 
 
 def test_after_a_reboot_everything_runs(nodes: Nodes, admin: Browser) -> None:
