@@ -109,6 +109,10 @@ test-browser: venv vendor ## people in Debian's Chromium
 lint: venv ## every linter; all run, each says what it looks at
 	@$(BIN)/python tests/lint.py
 
+.PHONY: test-nodes
+test-nodes: venv ## the tool that makes the nodes: what it makes it removes
+	@$(BIN)/python -m pytest -c molecule/pytest.ini molecule/shared/tests
+
 .PHONY: molecule
 molecule: venv deb ## scenarios on nodes that boot systemd: SCENARIO="preflight single cluster", RELEASE_OF_SINGLE="bookworm trixie"
 	@$(PYTHON) molecule/shared/node check
