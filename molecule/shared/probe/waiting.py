@@ -3,12 +3,16 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
 
 
-async def until(question: Callable[[], T] | Callable[[], Awaitable[T]], within: float, what: str) -> T:
+@overload
+async def until(question: Callable[[], Awaitable[T | None]], within: float, what: str) -> T: ...
+@overload
+async def until(question: Callable[[], T | None], within: float, what: str) -> T: ...
+async def until(question: Callable[[], Any], within: float, what: str) -> Any:
     """Ask until the answer is true, and give it; fails with the last answer or error after `within` seconds."""
     deadline = time.monotonic() + within
     while True:
