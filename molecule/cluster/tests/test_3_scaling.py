@@ -37,13 +37,9 @@ async def shows_within(dashboard: Line, node: str, unit: str, seconds: float) ->
     await dashboard.gets(shown, within=seconds, start=len(dashboard.frames))
 
 
-def connections(nodes: Nodes, node: str, instance: str) -> int | None:
-    """Connections that the fleet report gives for an instance; None if it is not in the report."""
-    for process in nodes.status("web2"):
-        if (process["node"], process["unit"]) == (node, instance):
-            count: int = process["connections"]
-            return count
-    return None
+def connections(nodes: Nodes, node: str) -> dict[str, int]:
+    """Connections of each web instance of a node, as the fleet report gives them."""
+    return {p["unit"]: p["connections"] for p in nodes.status("web2") if p["node"] == node and p["kind"] == "web"}
 
 
 def nginx_processes(nodes: Nodes, node: str) -> str:
@@ -51,18 +47,23 @@ def nginx_processes(nodes: Nodes, node: str) -> str:
 
 
 async def test_a_web_instance_joins_takes_connections_and_leaves_without_touching_the_others(
-    nodes: Nodes, third_web: str, room: str, ann: Browser, bob: Browser, web1: Door, balancer: Door
+    nodes: Nodes, third_web: str, room: str, ann: Browser, bob: Browser, web1: Door, web2: Door
 ) -> None:
     nginx = {node: nginx_processes(nodes, node) for node in ("lb1", "web1")}
     async with AsyncExitStack() as stack:
-        dashboard = await stack.enter_async_context(Line(ann, "/ws/dashboard/", balancer))
+        dashboard = await stack.enter_async_context(Line(ann, "/ws/dashboard/", web2))
         early = [await stack.enter_async_context(Member(ann, room, web1)) for _ in range(20)]
 
         await asyncio.to_thread(nodes.root, "web1", f"systemctl enable --now {third_web}")
         await shows_within(dashboard, "web1", "web@3", SHOWN_WITHIN)
 
         late = [await stack.enter_async_context(Member(bob, room, web1)) for _ in range(60)]
-        share = await until(lambda: connections(nodes, "web1", "web@3"), 5, "web@3 has connections")
+
+        def all_reported() -> dict[str, int] | None:
+            held = connections(nodes, "web1")
+            return held if sum(held.values()) == len(early + late) else None
+
+        share = (await until(all_reported, 10, "the report counts every connection"))["web@3"]
         assert share >= 1
 
         await asyncio.to_thread(nodes.root, "web1", f"systemctl stop {third_web}")
