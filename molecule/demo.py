@@ -26,7 +26,7 @@ from nodes.machine import missing_packages, prepare, refuse_unless_able  # noqa:
 from nodes.names import container_name  # noqa: E402
 from nodes.paths import BUILD, cluster_dir  # noqa: E402
 from nodes.plan import Node, from_file  # noqa: E402
-from nodes.podman import containers_of, podman  # noqa: E402
+from nodes.podman import podman  # noqa: E402
 from nodes.run import NodeError, say  # noqa: E402
 
 NAME = "demo"
@@ -61,7 +61,7 @@ def main(verb: str) -> int:
 def check() -> int:
     """Whether the demo runs already; raises NodeError where it cannot be made."""
     refuse_unless_able()
-    if missing_packages() or not (ENV.exists() and containers_of(NAME) and answers()):
+    if missing_packages() or not (ENV.exists() and cluster.nodes_of(NAME) and answers()):
         return 1
     print("The demo runs already (`make demo-down` removes it).")
     show()
@@ -72,7 +72,7 @@ def up() -> None:
     """Make the nodes unless they are there, run site.yml over them, and write build/demo.env."""
     started = time.monotonic()
     prepare()
-    if containers_of(NAME):
+    if cluster.nodes_of(NAME):
         cluster.start(NAME)
     else:
         ENV.unlink(missing_ok=True)

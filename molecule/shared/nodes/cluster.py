@@ -18,9 +18,14 @@ _FIRST_ADDRESS = 10
 _BOOT_SECONDS = 180.0
 
 
+def nodes_of(cluster: str) -> list[str]:
+    """Names of the cluster's containers, running or not."""
+    return containers_of(network_name(cluster))
+
+
 def up(plan: Plan, volumes: list[str]) -> None:
     """Start the cluster's nodes and wait until each has booted and answers ssh; on any failure nothing is left."""
-    if containers_of(plan.cluster):
+    if nodes_of(plan.cluster):
         raise NodeError(f"The cluster {plan.cluster!r} is there already; remove it first with: down {plan.cluster}")
     images = {release: ensure_image(release) for release in {node.release for node in plan.nodes}}
     with _removed_on_failure(plan.cluster):
@@ -37,7 +42,7 @@ def up(plan: Plan, volumes: list[str]) -> None:
 
 def down(cluster: str) -> None:
     """Remove the cluster's containers, network and files; nothing to remove is no error."""
-    containers = containers_of(cluster)
+    containers = nodes_of(cluster)
     if containers:
         say(f"removing {len(containers)} node(s) of the cluster {cluster!r}")
         podman("rm", "--force", "--time", "0", "--volumes", *containers)
@@ -48,7 +53,7 @@ def down(cluster: str) -> None:
 
 def start(cluster: str) -> None:
     """Start nodes that have stopped, as after a reboot of this machine, and wait until they have booted."""
-    for container in containers_of(cluster):
+    for container in nodes_of(cluster):
         if not inspect_container(container)["State"]["Running"]:
             say(f"starting {container}")
             podman("start", container)
@@ -70,6 +75,8 @@ def wait_booted(cluster: str, node: str) -> None:
     while time.monotonic() < deadline:
         with contextlib.suppress(NodeError):  # systemd does not answer yet
             state = podman("exec", name, "sh", "-c", "systemctl is-system-running --wait || true").strip()
+        if state == "nothing" and not inspect_container(name)["State"]["Running"]:
+            raise NodeError(f"{node} ended instead of booting:\n{podman('logs', '--tail', '20', name)}")
         if state == "running":
             return
         if state == "degraded":
@@ -94,7 +101,7 @@ def _start(cluster: str, node: Node, image: str, address: str, volumes: list[str
         "--systemd=always",
         f"--name={container_name(cluster, node.name)}",
         f"--hostname={node.name}",
-        f"--label={LABEL}={cluster}",
+        f"--label={LABEL}={network_name(cluster)}",
         # A machine keeps its MAC over a reboot; with a new one its neighbours would not reach it for most of a minute.
         f"--network={network_name(cluster)}:ip={address},mac={_mac(address)},alias={node.name}",
         *(f"--publish=127.0.0.1:{here or ''}:{port}" for port, here in node.ports.items()),

@@ -33,9 +33,9 @@ def inspect_container(container: str) -> dict[str, Any]:
     return found
 
 
-def containers_of(cluster: str) -> list[str]:
-    """Names of the cluster's containers, running or not."""
-    return podman("ps", "--all", "--filter", f"label={LABEL}={cluster}", "--format", "{{.Names}}").split()
+def containers_of(network: str) -> list[str]:
+    """Names of the containers that were made for a cluster's network, running or not."""
+    return podman("ps", "--all", "--filter", f"label={LABEL}={network}", "--format", "{{.Names}}").split()
 
 
 def running(container: str) -> bool:

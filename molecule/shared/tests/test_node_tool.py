@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from nodes import access, cluster, machine
 from nodes.cli import main
+from nodes.names import container_name, network_name
 from nodes.paths import cluster_dir
 from nodes.plan import Plan, from_arguments, from_file
-from nodes.podman import containers_of, network_exists, podman
+from nodes.podman import network_exists, podman
 from nodes.run import NodeError, run
 
 
@@ -23,7 +24,7 @@ def name() -> Iterator[str]:
 
 
 def nothing_is_left_of(name: str) -> bool:
-    return not (containers_of(name) or network_exists(cluster.network_name(name)) or cluster_dir(name).exists())
+    return not (cluster.nodes_of(name) or network_exists(network_name(name)) or cluster_dir(name).exists())
 
 
 def test_a_user_with_sudo_gets_in_by_ssh_and_root_does_not(name: str) -> None:
@@ -58,7 +59,7 @@ def test_an_interruption_leaves_nothing(name: str, monkeypatch: pytest.MonkeyPat
 
 def test_a_node_keeps_address_and_files_over_a_restart(name: str) -> None:
     cluster.up(from_arguments(name, ["one:trixie"]), volumes=[])
-    container = f"cb-{name}-one"
+    container = container_name(name, "one")
     before = podman("exec", container, "hostname", "-I")
     podman("exec", container, "touch", "/var/kept")
     for power_cut in (False, True):
@@ -71,7 +72,7 @@ def test_a_cluster_that_is_there_is_not_made_twice(name: str, capsys: pytest.Cap
     assert main(["up", name, "--node", "one:trixie"]) == 0
     assert main(["up", name, "--node", "one:trixie"]) == 1
     assert f"down {name}" in capsys.readouterr().err
-    assert containers_of(name) == [f"cb-{name}-one"]
+    assert cluster.nodes_of(name) == [container_name(name, "one")]
 
 
 def test_removing_what_is_not_there_is_no_error(name: str) -> None:
