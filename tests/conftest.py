@@ -3,11 +3,15 @@
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from tests.servers import PostgreSQLServer, RedisServer
+
+if TYPE_CHECKING:
+    from channelbox.realtime.bus import Bus
 
 DATABASE = "channelbox_test"
 STACK = pytest.StashKey[contextlib.ExitStack]()
@@ -88,3 +92,14 @@ def new_redis() -> Iterator[Callable[..., RedisServer]]:
             return server
 
         yield start
+
+
+@pytest.fixture
+async def bus() -> AsyncIterator["Bus"]:
+    """The running loop's bus, stopped after the test."""
+    # Not before Django has read its settings.
+    from channelbox.realtime.bus import Bus
+
+    bus = Bus.current()
+    yield bus
+    await bus.stop()

@@ -197,6 +197,9 @@ def test_an_address_is_told_as_people_type_it(host: str, address: str) -> None:
     try:
         listener = server.bind(host, 0)
     except OSError:
+        # Containers without IPv6 are common, and there is no address to bind there. IPv4 is everywhere.
+        if ":" not in host:
+            raise
         pytest.skip("this machine has no IPv6")
     with listener:
         assert server.describe(listener) == address.format(listener.getsockname()[1])

@@ -1,11 +1,21 @@
-"""The chat in one process: the live parts, and a worker's consumer on the same loop."""
+"""The chat in one process: the live parts, a worker's consumer on the same loop, and people on its sockets.
+
+Test modules import the fixtures: as a conftest.py this would be loaded before Django has read its settings.
+"""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from channels.layers import get_channel_layer
+from channels.testing import WebsocketCommunicator
+from django.conf import settings as django_settings
+from django.db import close_old_connections
+from pytest_django import Settings
 
+from channelbox.asgi import application
 from channelbox.chat.ingest import INGEST_CHANNEL, IngestConsumer
 from channelbox.chat.live import Live
 from channelbox.realtime.bus import Bus
@@ -48,3 +58,75 @@ async def workers(live: Live) -> AsyncIterator[Workers]:
     workers.start()
     yield workers
     await workers.stop()
+
+
+ORIGIN = "http://localhost"
+
+
+@pytest.fixture(autouse=True)
+def connections_go_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Channels' communicator keeps database connections open, for tests inside one transaction: it empties the pool."""
+    monkeypatch.setattr("channels.testing.application.no_op", close_old_connections)
+
+
+@pytest.fixture(autouse=True)
+def installation(settings: Settings) -> None:
+    settings.CHANNELBOX_GUESTS = True
+    settings.CHANNELBOX_ROOM_CREATION = "anyone"
+    settings.CHANNELBOX_ORIGINS = [ORIGIN]
+
+
+class Person:
+    """A client as simple as the tutorial's."""
+
+    def __init__(self, path: str, origin: str | None = ORIGIN, cookie: str = "") -> None:
+        headers = [(b"origin", origin.encode())] if origin else []
+        if cookie:
+            headers.append((b"cookie", f"{django_settings.SESSION_COOKIE_NAME}={cookie}".encode()))
+        self.socket = WebsocketCommunicator(application, path, headers=headers)
+        self.welcome: dict[str, Any] = {}
+
+    async def connect(self) -> dict[str, Any]:
+        """The welcome, or the error that comes in its place."""
+        connected, _ = await self.socket.connect(timeout=10)
+        assert connected
+        self.welcome = await self.next("welcome", "error")
+        return self.welcome
+
+    async def say(self, message: object, **more: object) -> None:
+        await self.socket.send_to(text_data=json.dumps({"message": message, **more}))
+
+    async def next(self, *kinds: str) -> dict[str, Any]:
+        """The next frame of one of these kinds."""
+        while True:
+            frame = json.loads(await self.socket.receive_from(timeout=10))
+            if frame.get("type", "error") in kinds:
+                return frame
+
+    async def closed(self) -> int:
+        while True:
+            message = await self.socket.receive_output(timeout=10)
+            if message["type"] == "websocket.close":
+                return message["code"]
+
+    async def leave(self) -> None:
+        await self.socket.disconnect(timeout=10)
+
+
+@pytest.fixture
+async def people(live: Live) -> AsyncIterator[list[Person]]:
+    people: list[Person] = []
+    yield people
+    for person in people:
+        await person.leave()
+
+
+@pytest.fixture
+def enter(people: list[Person]):
+    async def enter(path: str = "/ws/chat/lobby/", **options: Any) -> Person:
+        person = Person(path, **options)
+        people.append(person)
+        await person.connect()
+        return person
+
+    return enter

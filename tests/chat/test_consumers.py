@@ -1,99 +1,21 @@
-"""The chat's socket through the whole ASGI application, real Redis and the database."""
+"""People in a room: the chat's socket through the whole ASGI application, real Redis and the database."""
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from channels.db import database_sync_to_async as in_database
-from channels.testing import WebsocketCommunicator
-from django.conf import settings as django_settings
-from django.db import close_old_connections
-from django.test import Client
 from pytest_django import Settings
 from redis.exceptions import RedisError
-from tests.chat.process import Workers, live, workers  # noqa: F401 - fixtures
+from tests.chat.process import Person, Workers, connections_go_back, enter, installation, live, people, workers
 
-from channelbox.accounts.models import User
-from channelbox.asgi import application
 from channelbox.chat.live import Live
 from channelbox.chat.models import Event, Room
 from channelbox.realtime.codes import INVALID_FORMAT
 from channelbox.realtime.counters import counters
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-ORIGIN = "http://localhost"
-
-
-@pytest.fixture(autouse=True)
-def connections_go_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Channels' communicator keeps database connections open, for tests inside one transaction: it empties the pool."""
-    monkeypatch.setattr("channels.testing.application.no_op", close_old_connections)
-
-
-@pytest.fixture(autouse=True)
-def installation(settings: Settings) -> None:
-    settings.CHANNELBOX_GUESTS = True
-    settings.CHANNELBOX_ROOM_CREATION = "anyone"
-    settings.CHANNELBOX_ORIGINS = [ORIGIN]
-
-
-class Person:
-    """A client as simple as the tutorial's."""
-
-    def __init__(self, path: str, origin: str | None = ORIGIN, cookie: str = "") -> None:
-        headers = [(b"origin", origin.encode())] if origin else []
-        if cookie:
-            headers.append((b"cookie", f"{django_settings.SESSION_COOKIE_NAME}={cookie}".encode()))
-        self.socket = WebsocketCommunicator(application, path, headers=headers)
-        self.welcome: dict[str, Any] = {}
-
-    async def connect(self) -> dict[str, Any]:
-        """The welcome, or the error that comes in its place."""
-        connected, _ = await self.socket.connect(timeout=10)
-        assert connected
-        self.welcome = await self.next("welcome", "error")
-        return self.welcome
-
-    async def say(self, message: object, **more: object) -> None:
-        await self.socket.send_to(text_data=json.dumps({"message": message, **more}))
-
-    async def next(self, *kinds: str) -> dict[str, Any]:
-        """The next frame of one of these kinds."""
-        while True:
-            frame = json.loads(await self.socket.receive_from(timeout=10))
-            if frame.get("type", "error") in kinds:
-                return frame
-
-    async def closed(self) -> int:
-        while True:
-            message = await self.socket.receive_output(timeout=10)
-            if message["type"] == "websocket.close":
-                return message["code"]
-
-    async def leave(self) -> None:
-        await self.socket.disconnect(timeout=10)
-
-
-@pytest.fixture
-async def people(live: Live) -> AsyncIterator[list[Person]]:
-    people: list[Person] = []
-    yield people
-    for person in people:
-        await person.leave()
-
-
-@pytest.fixture
-def enter(people: list[Person]):
-    async def enter(path: str = "/ws/chat/lobby/", **options: Any) -> Person:
-        person = Person(path, **options)
-        people.append(person)
-        await person.connect()
-        return person
-
-    return enter
 
 
 async def test_it_works(enter, workers: Workers) -> None:
@@ -228,77 +150,6 @@ async def test_who_does_not_heed_is_closed_with_4008(enter, settings: Settings) 
     for _ in range(300):
         await ann.socket.send_to(text_data="nonsense")
     assert await ann.closed() == 4008
-
-
-async def test_guests_are_told_to_sign_in_where_they_may_not_talk(enter, settings: Settings) -> None:
-    settings.CHANNELBOX_GUESTS = False
-    ann = await enter()
-    assert ann.welcome["code"] == "sign_in"
-    assert await ann.closed() == 4001
-
-
-async def test_a_user_talks_under_the_own_name(enter, workers: Workers, settings: Settings) -> None:
-    settings.CHANNELBOX_GUESTS = False
-    user = await in_database(User.objects.create_user)("ann", password="long enough 1")
-    client = Client()
-    await in_database(client.force_login)(user)
-    ann = await enter(cookie=client.cookies[settings.SESSION_COOKIE_NAME].value)
-    assert (ann.welcome["you"], ann.welcome["guest"]) == ("ann", False)
-    await ann.say("hi")
-    assert (await ann.next("message"))["user"] == "ann"
-    event = await in_database(Event.objects.get)()
-    assert (event.sender, event.user_id) == (f"u:{user.pk}", user.pk)
-
-
-async def test_a_room_that_may_not_be_made_is_refused(enter, settings: Settings) -> None:
-    settings.CHANNELBOX_ROOM_CREATION = "staff"
-    ann = await enter("/ws/chat/unknown/")
-    assert ann.welcome["code"] == "no_room"
-    assert await ann.closed() == 4003
-    assert not await in_database(Room.objects.exists)()
-
-
-async def test_a_room_for_members_admits_only_them(enter, settings: Settings) -> None:
-    room = await in_database(Room.objects.create)(name="lobby", members_only=True)
-    user = await in_database(User.objects.create_user)("ann", password="long enough 1")
-    client = Client()
-    await in_database(client.force_login)(user)
-    cookie = client.cookies[settings.SESSION_COOKIE_NAME].value
-    for options in ({}, {"cookie": cookie}):
-        person = await enter(**options)
-        assert person.welcome["code"] == "not_allowed"
-        assert await person.closed() == 4003
-    await in_database(room.members.add)(user)
-    assert (await enter(cookie=cookie)).welcome["type"] == "welcome"
-
-
-@pytest.mark.parametrize("origin", [None, "http://evil.example", "https://localhost", "null", "http://localhost:81"])
-async def test_another_origin_or_none_is_refused(enter, origin: str | None) -> None:
-    ann = await enter(origin=origin)
-    assert ann.welcome["code"] == "origin"
-    assert await ann.closed() == 4003
-
-
-async def test_no_origin_may_be_allowed(enter, settings: Settings) -> None:
-    settings.CHANNELBOX_ORIGIN_REQUIRED = False
-    assert (await enter(origin=None)).welcome["type"] == "welcome"
-
-
-async def test_an_address_without_a_socket_is_told(enter) -> None:
-    nowhere = await enter("/ws/nowhere/")
-    assert nowhere.welcome["code"] == "no_room"
-    assert await nowhere.closed() == 4003
-
-
-async def test_a_full_room_closes_with_4000_until_somebody_leaves(enter, people: list[Person]) -> None:
-    await in_database(Room.objects.create)(name="lobby", limit=2)
-    first, _ = await enter(), await enter()
-    third = await enter()
-    assert third.welcome["code"] == "room_full"
-    assert await third.closed() == 4000
-    await first.leave()
-    people.remove(first)
-    assert (await enter()).welcome["type"] == "welcome"
 
 
 async def test_who_is_here_is_told_and_who_left_is_gone(enter, people: list[Person]) -> None:

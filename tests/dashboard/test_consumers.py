@@ -18,13 +18,6 @@ from channelbox.realtime.codes import Close, Code
 
 
 @pytest.fixture
-async def bus():
-    bus = Bus.current()
-    yield bus
-    await bus.stop()
-
-
-@pytest.fixture
 async def reporter(bus):
     reporter = Reporter("web")
     await reporter.start()

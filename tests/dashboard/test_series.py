@@ -3,19 +3,10 @@
 import asyncio
 
 import msgpack
-import pytest
 
 from channelbox.dashboard.series import LENGTH, NODE, TOTALS, Recorder, read_series, series_of
 from channelbox.fleet.reports import Reporter
 from channelbox.realtime import keys
-from channelbox.realtime.bus import Bus
-
-
-@pytest.fixture
-async def bus():
-    bus = Bus.current()
-    yield bus
-    await bus.stop()
 
 
 def sample(second, connections, nodes):

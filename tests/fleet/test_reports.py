@@ -14,13 +14,6 @@ from channelbox.realtime.counters import counters, observe
 
 
 @pytest.fixture
-async def bus():
-    bus = Bus.current()
-    yield bus
-    await bus.stop()
-
-
-@pytest.fixture
 async def reporter(bus):
     reporter = Reporter("web", rooms=lambda: ["lobby", "lab"], queues=queue_of_seven)
     await reporter.start()

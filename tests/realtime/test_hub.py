@@ -84,13 +84,6 @@ def greet(newest: int, first: int, resumed: bool) -> bytes:
 
 
 @pytest.fixture
-async def bus() -> AsyncIterator[Bus]:
-    bus = Bus.current()
-    yield bus
-    await bus.stop()
-
-
-@pytest.fixture
 async def record() -> Record:
     return Record()
 

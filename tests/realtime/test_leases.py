@@ -13,13 +13,6 @@ from channelbox.realtime.leases import Leases
 
 
 @pytest.fixture
-async def bus() -> AsyncIterator[Bus]:
-    bus = Bus.current()
-    yield bus
-    await bus.stop()
-
-
-@pytest.fixture
 async def one(bus: Bus) -> AsyncIterator[Leases]:
     one = Leases(bus, "one")
     await one.start()

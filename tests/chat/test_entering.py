@@ -1,0 +1,83 @@
+"""Who may enter a room by the chat's socket, and what the others are told."""
+
+import pytest
+from channels.db import database_sync_to_async as in_database
+from django.test import Client
+from pytest_django import Settings
+from tests.chat.process import Person, Workers, connections_go_back, enter, installation, live, people, workers
+
+from channelbox.accounts.models import User
+from channelbox.chat.models import Event, Room
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+async def test_guests_are_told_to_sign_in_where_they_may_not_talk(enter, settings: Settings) -> None:
+    settings.CHANNELBOX_GUESTS = False
+    ann = await enter()
+    assert ann.welcome["code"] == "sign_in"
+    assert await ann.closed() == 4001
+
+
+async def test_a_user_talks_under_the_own_name(enter, workers: Workers, settings: Settings) -> None:
+    settings.CHANNELBOX_GUESTS = False
+    user = await in_database(User.objects.create_user)("ann", password="long enough 1")
+    client = Client()
+    await in_database(client.force_login)(user)
+    ann = await enter(cookie=client.cookies[settings.SESSION_COOKIE_NAME].value)
+    assert (ann.welcome["you"], ann.welcome["guest"]) == ("ann", False)
+    await ann.say("hi")
+    assert (await ann.next("message"))["user"] == "ann"
+    event = await in_database(Event.objects.get)()
+    assert (event.sender, event.user_id) == (f"u:{user.pk}", user.pk)
+
+
+async def test_a_room_that_may_not_be_made_is_refused(enter, settings: Settings) -> None:
+    settings.CHANNELBOX_ROOM_CREATION = "staff"
+    ann = await enter("/ws/chat/unknown/")
+    assert ann.welcome["code"] == "no_room"
+    assert await ann.closed() == 4003
+    assert not await in_database(Room.objects.exists)()
+
+
+async def test_a_room_for_members_admits_only_them(enter, settings: Settings) -> None:
+    room = await in_database(Room.objects.create)(name="lobby", members_only=True)
+    user = await in_database(User.objects.create_user)("ann", password="long enough 1")
+    client = Client()
+    await in_database(client.force_login)(user)
+    cookie = client.cookies[settings.SESSION_COOKIE_NAME].value
+    for options in ({}, {"cookie": cookie}):
+        person = await enter(**options)
+        assert person.welcome["code"] == "not_allowed"
+        assert await person.closed() == 4003
+    await in_database(room.members.add)(user)
+    assert (await enter(cookie=cookie)).welcome["type"] == "welcome"
+
+
+@pytest.mark.parametrize("origin", [None, "http://evil.example", "https://localhost", "null", "http://localhost:81"])
+async def test_another_origin_or_none_is_refused(enter, origin: str | None) -> None:
+    ann = await enter(origin=origin)
+    assert ann.welcome["code"] == "origin"
+    assert await ann.closed() == 4003
+
+
+async def test_no_origin_may_be_allowed(enter, settings: Settings) -> None:
+    settings.CHANNELBOX_ORIGIN_REQUIRED = False
+    assert (await enter(origin=None)).welcome["type"] == "welcome"
+
+
+async def test_an_address_without_a_socket_is_told(enter) -> None:
+    nowhere = await enter("/ws/nowhere/")
+    assert nowhere.welcome["code"] == "no_room"
+    assert await nowhere.closed() == 4003
+
+
+async def test_a_full_room_closes_with_4000_until_somebody_leaves(enter, people: list[Person]) -> None:
+    await in_database(Room.objects.create)(name="lobby", limit=2)
+    first, _ = await enter(), await enter()
+    third = await enter()
+    assert third.welcome["code"] == "room_full"
+    assert await third.closed() == 4000
+    await first.leave()
+    people.remove(first)
+    assert (await enter()).welcome["type"] == "welcome"
