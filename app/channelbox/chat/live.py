@@ -1,7 +1,5 @@
 """The running parts of the chat in one process: made, started and stopped together."""
 
-import asyncio
-import weakref
 from typing import Self
 
 from channels.layers import get_channel_layer
@@ -19,9 +17,7 @@ from channelbox.work.outbox import Outbox
 
 
 class Live:
-    """One for each event loop; `current` is the running loop's."""
-
-    _of_loop: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Live]" = weakref.WeakKeyDictionary()
+    """One for each event loop."""
 
     def __init__(self) -> None:
         process = process_name()
@@ -40,13 +36,13 @@ class Live:
             settings.CHANNELBOX_OUTBOX_MAX,
         )
 
-    @classmethod
-    def current(cls) -> "Live":
-        loop = asyncio.get_running_loop()
-        live = cls._of_loop.get(loop)
-        if live is None:
-            live = cls._of_loop[loop] = cls()
-        return live
+    @staticmethod
+    def current() -> "Live":
+        """The running loop's."""
+        shared = Bus.current().shared
+        if Live not in shared:
+            shared[Live] = Live()
+        return shared[Live]
 
     def rooms(self) -> list[str]:
         """The names of the rooms with members here."""
@@ -67,4 +63,4 @@ class Live:
         await self.presence.stop()
         await self.leases.stop()
         await self.hub.stop()
-        self._of_loop.pop(asyncio.get_running_loop(), None)
+        self.bus.shared.pop(Live, None)

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
+from channelbox.realtime.codes import Close
+
 PATIENCE = 5.0  # s for each step
 WARN_DAYS = 30  # before a certificate ends
 
@@ -188,9 +190,14 @@ class Way:
             )
 
     def _foreign(self) -> Iterator[Finding]:
-        code, _, status = self._open_socket(FOREIGN_ORIGIN)
-        if code == "origin" or status is not None:
+        code, closed, status = self._open_socket(FOREIGN_ORIGIN)
+        if code == "origin" or closed == Close.NOT_ALLOWED or status is not None:
             yield well("Pages of other sites are refused.")
+        elif not code:
+            yield note(
+                f"Whether pages of other sites are refused could not be seen (close code {closed}).",
+                "Run it again; if that stays so: journalctl -u 'channelbox-web@*' -n 50",
+            )
         else:
             yield wrong(
                 "Pages of any other site may open WebSockets with the rights of whoever visits them.",
