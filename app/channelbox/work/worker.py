@@ -1,6 +1,7 @@
 """The worker: takes messages from worker channels and gives them to their consumers, one batch after another."""
 
 import asyncio
+import contextlib
 import logging
 import random
 import signal
@@ -160,10 +161,10 @@ class Worker:
         return None
 
     async def _pause(self, seconds: float) -> None:
-        try:
-            await asyncio.wait_for(self._stopping.wait(), seconds * random.uniform(0.5, 1))  # noqa: S311
-        except TimeoutError:
-            return
+        # Not `wait_for`: Python 3.11's may swallow a cancellation.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds * random.uniform(0.5, 1)):  # noqa: S311
+                await self._stopping.wait()
 
     # --- What systemd is told
 
