@@ -72,7 +72,7 @@ export class Timeline {
     this.#complete ||= seq === 0;
     if (this.#failed) this.#loadOlder();
     this.#showTop();
-    this.#fill();
+    this.#more();
   }
 
   /** Forgets everything: the numbers went on without us, or began again. */
@@ -109,6 +109,13 @@ export class Timeline {
     this.#stick = below < NEAR && this.#attached;
     if (this.#stick) this.#unseen = 0;
     this.#showPill();
+    this.#more();
+  }
+
+  /** Loads what is missing where the reader is; a load that is under way calls it again when it ends. */
+  #more() {
+    const { scrollTop, scrollHeight, clientHeight } = this.#scroller;
+    const below = scrollHeight - scrollTop - clientHeight;
     if (scrollTop < EARLY && !this.#failed) this.#loadOlder();
     if (below < EARLY && !this.#attached) this.#loadNewer();
   }
@@ -124,7 +131,7 @@ export class Timeline {
       this.#prepend(older);
       if (!first) this.#toEnd();
     });
-    this.#fill();
+    this.#more();
   }
 
   async #loadNewer() {
@@ -138,12 +145,6 @@ export class Timeline {
       this.#keepPlace(() => this.#cutTop(MOST));
     });
     this.#scrolled();
-  }
-
-  /** Loads older messages until there is something to scroll. */
-  #fill() {
-    const { scrollHeight, clientHeight } = this.#scroller;
-    if (scrollHeight < clientHeight + EARLY / 2 && !this.#failed) this.#loadOlder();
   }
 
   async #busy(work) {
