@@ -87,7 +87,8 @@ DATABASE ?= sqlite
 MINUTES ?= 15
 
 .PHONY: test
-test: venv ## everything that CI runs: lint, the application on both databases, the pages, the packages, the nodes
+test: venv vendor ## everything that CI runs: lint, the application on both databases, the pages, the packages, the nodes
+	@$(TEST_PACKAGES)
 	@$(BIN)/python tests/everything.py
 
 .PHONY: test-app

@@ -1,13 +1,16 @@
 """`make test`: every stage, the fast ones first; the first that fails ends it. Says how long each took.
 
-Where this machine cannot make nodes, what needs them is named as not run, with the reason; with CI=true that is a
-failure.
+Stages that mostly wait run side by side; what they print comes one after the other. Where this machine cannot make
+nodes, what needs them is named as not run, with the reason; with CI=true that is a failure.
 """
 
+import contextlib
 import os
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,42 +26,77 @@ class Stage:
 
 
 STAGES = [
-    Stage("lint", ["make", "lint"]),
-    Stage("application on SQLite", ["make", "test-app", "DATABASE=sqlite"]),
-    Stage("application on PostgreSQL", ["make", "test-app", "DATABASE=postgresql"]),
-    Stage("pages in Chromium", ["make", "test-browser"]),
-    Stage("the node tool", ["make", "test-nodes"], nodes=True),
-    Stage("packages and lintian", ["make", "deb-lint"], nodes=True),
-    Stage("one node", ["make", "molecule", "SCENARIO=single"], nodes=True),
-    Stage("preflight", ["make", "molecule", "SCENARIO=preflight"], nodes=True),
-    Stage("the cluster", ["make", "molecule", "SCENARIO=cluster"], nodes=True),
+    [Stage("lint", ["make", "lint"])],
+    [
+        Stage("application on SQLite", ["make", "test-app", "DATABASE=sqlite"]),
+        Stage("application on PostgreSQL", ["make", "test-app", "DATABASE=postgresql"]),
+    ],
+    [Stage("pages in Chromium", ["make", "test-browser"])],
+    [Stage("the node tool", ["make", "test-nodes"], nodes=True)],
+    [Stage("packages and lintian", ["make", "deb-lint"], nodes=True)],
+    [Stage("one node", ["make", "molecule", "SCENARIO=single"], nodes=True)],
+    [Stage("preflight", ["make", "molecule", "SCENARIO=preflight"], nodes=True)],
+    [Stage("the cluster", ["make", "molecule", "SCENARIO=cluster"], nodes=True)],
 ]
+
+
+@dataclass(frozen=True)
+class Result:
+    name: str
+    seconds: float
+    status: int
+
+    def __str__(self) -> str:
+        return f"{self.name:26} {self.seconds:6.0f} s{'  FAILED' if self.status else ''}"
+
+
+def run(stages: Sequence[Stage]) -> list[Result]:
+    """All at once, to the end of each; the first prints as it goes, the others when it has ended."""
+    for stage in stages:
+        print(f"\n=== {stage.name}: {' '.join(stage.command)}", flush=True)
+    started = time.monotonic()
+    results = []
+    with contextlib.ExitStack() as stack:
+        outputs = [None, *(stack.enter_context(tempfile.TemporaryFile("w+")) for _ in stages[1:])]
+        running = [
+            subprocess.Popen(
+                [*stage.command, "--no-print-directory"],
+                cwd=ROOT,
+                stdout=output,
+                stderr=subprocess.STDOUT if output else None,
+            )
+            for stage, output in zip(stages, outputs, strict=True)
+        ]
+        for stage, process, output in zip(stages, running, outputs, strict=True):
+            status = process.wait()
+            results.append(Result(stage.name, time.monotonic() - started, status))
+            if output:
+                output.seek(0)
+                print(f"\n=== {stage.name}\n{output.read()}", flush=True)
+    return results
 
 
 def main() -> int:
     possible = subprocess.run(NODES, cwd=ROOT, capture_output=True, text=True)
     no_nodes = (possible.stdout + possible.stderr).strip() if possible.returncode else ""
     strict = os.environ.get("CI") == "true"
-    results: list[tuple[str, str]] = []
+    table: list[str] = []
     passed = failed = 0
-    for stage in STAGES:
-        if stage.nodes and no_nodes:
-            results.append((stage.name, "NOT RUN: this machine cannot make nodes"))
-            failed += strict
+    for stages in STAGES:
+        if no_nodes and any(stage.nodes for stage in stages):
+            table += [f"{stage.name:26} NOT RUN: this machine cannot make nodes" for stage in stages]
+            failed += strict * len(stages)
             continue
-        print(f"\n=== {stage.name}: {' '.join(stage.command)}", flush=True)
-        started = time.monotonic()
-        status = subprocess.run([*stage.command, "--no-print-directory"], cwd=ROOT).returncode
-        took = f"{time.monotonic() - started:6.0f} s"
-        if status:
-            failed += 1
-            results.append((stage.name, f"{took}  FAILED"))
+        results = run(stages)
+        table += map(str, results)
+        broken = sum(result.status != 0 for result in results)
+        failed += broken
+        passed += len(results) - broken
+        if broken:
             break
-        passed += 1
-        results.append((stage.name, took))
     print("\n=== make test")
-    for name, result in results:
-        print(f"  {name:26} {result}")
+    for line in table:
+        print(f"  {line}")
     if no_nodes:
         print(f"\nWhat needs nodes was not run. {no_nodes}")
     print(f"{passed} passed, {failed} failed", flush=True)
