@@ -1,0 +1,70 @@
+"""`make test-faults`: a real installation, faults from a seed, and the verdict.
+
+Exits with 1 when a promise is broken.
+"""
+
+import argparse
+import asyncio
+import random
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+from tests.faults import report
+from tests.faults.faults import draw, everything
+from tests.faults.history import History, read
+from tests.faults.local import LocalTarget
+from tests.faults.run import Crowd, run
+from tests.faults.verdict import judge
+
+BUILD = Path(__file__).parents[2] / "build"
+SECONDS, MESSAGES = 200.0, 20_000
+LONG_MESSAGES = 100_000
+LONGEST = {False: 600, True: 3600}  # s
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make test-faults", description=__doc__)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000))
+    parser.add_argument("--long", action="store_true", help="100,000 messages through all faults")
+    parser.add_argument("--database", choices=("sqlite", "postgresql"), default="sqlite")
+    parser.add_argument("--broken", default="", help="a build that is broken on purpose: the verdict must say so")
+    parser.add_argument("--only", default="", help="faults whose names have this in them, each once")
+    parser.add_argument("--messages", type=int, default=0)
+    return parser.parse_args()
+
+
+async def main() -> int:
+    options = arguments()
+    console = Console(width=150)
+    chance = random.Random(options.seed)
+    folder = BUILD / "faults"
+    history = History(folder / "history.jsonl")
+    started = time.monotonic()
+    console.print(f"Seed {options.seed} (make test-faults SEED={options.seed} DATABASE={options.database})")
+
+    def tell(line: str) -> None:
+        console.print(f"{time.monotonic() - started:6.1f} s  {line}", highlight=False)
+
+    async with asyncio.timeout(LONGEST[options.long]), LocalTarget(folder, options.database, options.broken) as target:
+        faults = target.faults()
+        if options.only:
+            chosen = [fault for fault in faults if options.only in fault.name]
+        else:
+            chosen = everything(faults, chance) if options.long else draw(faults, chance, SECONDS)
+        messages = options.messages or (LONG_MESSAGES if options.long else MESSAGES)
+        seconds = sum(fault.seconds for fault in chosen)
+        rate = min(200.0, messages / seconds)
+        tell(f"{len(chosen)} faults, {messages} messages at {rate:.0f} a second, about {seconds:.0f} s")
+        await run(target, history, Crowd(3, 4, 2, rate), chosen, messages, chance, tell)
+    history.close()
+    tell("The verdict:")
+    verdict = judge(read(history.path))
+    report.show(verdict, chosen, console)
+    report.write(BUILD / "faults.json", verdict, chosen, seed=options.seed, database=options.database)
+    return 0 if report.passed(verdict, chosen) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))

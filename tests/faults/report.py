@@ -1,0 +1,96 @@
+"""A verdict for people, and for programs."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from tests.faults.faults import RECOVERY_SECONDS, Fault
+from tests.faults.verdict import (
+    ABSENT,
+    DENIED,
+    DOUBLED,
+    GAP,
+    KINDS,
+    LOST,
+    NUMBER,
+    ORDER,
+    PROTOCOL,
+    UNANSWERED,
+    Under,
+    Verdict,
+)
+
+COLUMNS = (LOST, DOUBLED, GAP, ORDER)
+OTHERS = (NUMBER, ABSENT, DENIED, UNANSWERED, PROTOCOL)
+
+
+def late(verdict: Verdict, faults: Sequence[Fault]) -> list[Under]:
+    """Under which of them somebody was behind for longer than is allowed after its end."""
+    limits = {fault.name: fault.limit for fault in faults}
+    return [under for under in verdict.faults if under.stale > limits.get(under.window.name, RECOVERY_SECONDS)]
+
+
+def passed(verdict: Verdict, faults: Sequence[Fault]) -> bool:
+    return not verdict.findings and not late(verdict, faults)
+
+
+def show(verdict: Verdict, faults: Sequence[Fault], console: Console) -> None:
+    """The table, and the first findings of each kind."""
+    limits = {fault.name: fault.limit for fault in faults}
+    table = Table("fault", *COLUMNS, "other", "stale after", "limit", "longest wait", "accepted", box=None)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for under in verdict.faults:
+        others = sum(under.wrong[kind] for kind in OTHERS)
+        limit = limits.get(under.window.name, RECOVERY_SECONDS)
+        table.add_row(
+            under.window.name,
+            *(str(under.wrong[kind]) for kind in COLUMNS),
+            str(others),
+            f"{under.stale:.1f} s" + ("!" if under.stale > limit else ""),
+            f"{limit:.0f} s",
+            f"{under.waited:.1f} s",
+            str(under.accepted),
+        )
+    console.print(table)
+    counts = verdict.counts
+    console.print(
+        f"{verdict.said} said, {verdict.accepted} accepted, {verdict.stored} stored; {verdict.clients} clients, "
+        f"{verdict.reconnects} reconnects. " + ", ".join(f"{kind} {counts[kind]}" for kind in KINDS)
+    )
+    for kind in KINDS:
+        for finding in [each for each in verdict.findings if each.kind == kind][:3]:
+            console.print(f"  {kind}: {finding.sentence}", highlight=False)
+
+
+def write(path: Path, verdict: Verdict, faults: Sequence[Fault], **about: Any) -> None:
+    """The same as JSON, with what the run was about."""
+    limits = {fault.name: fault.limit for fault in faults}
+    rows = [
+        {
+            "fault": under.window.name,
+            **{kind: under.wrong[kind] for kind in KINDS},
+            "stale_s": round(under.stale, 2),
+            "limit_s": limits.get(under.window.name, RECOVERY_SECONDS),
+            "waited_s": round(under.waited, 2),
+            "accepted": under.accepted,
+        }
+        for under in verdict.faults
+    ]
+    content = {
+        **about,
+        "passed": passed(verdict, faults),
+        "said": verdict.said,
+        "accepted": verdict.accepted,
+        "stored": verdict.stored,
+        "clients": verdict.clients,
+        "reconnects": verdict.reconnects,
+        "totals": {kind: verdict.counts[kind] for kind in KINDS},
+        "faults": rows,
+        "findings": [finding._asdict() for finding in verdict.findings[:200]],
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1) + "\n")

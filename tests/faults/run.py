@@ -1,0 +1,176 @@
+"""One run: people talk, faults strike one after another, and in the end everybody is given the time to hear all."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Protocol
+
+from tests.faults.client import Client
+from tests.faults.faults import Fault
+from tests.faults.history import History, What
+
+SETTLE_SECONDS = 60.0
+CALM = (1.0, 3.0)  # seconds between what was made good and the next fault
+CAUGHT_UP_SECONDS = 40.0
+ASLEEP = (5.0, 30.0)
+AWAKE = (5.0, 20.0)
+
+
+class Target(Protocol):
+    """An installation that can be hurt."""
+
+    url: str
+    options: dict[str, Any]  # of websockets' `connect`
+
+    async def cookies(self, count: int) -> list[str]: ...
+    async def rows(self) -> list[tuple[str, int, str]]: ...
+    def faults(self) -> list[Fault]: ...
+
+
+class Crowd:
+    """In each room some who talk, some who only listen, and one who is often away."""
+
+    def __init__(self, rooms: int, senders: int, readers: int, rate: float) -> None:
+        """`rate`: messages a second, of all together."""
+        self.rooms = [f"faults-{n}" for n in range(1, rooms + 1)]
+        self.senders = senders
+        self.readers = readers
+        self.rate = rate
+        self.said = 0
+        self.talking: list[Client] = []
+        self.clients: list[Client] = []
+
+    async def enter(self, target: Target, history: History, chance: random.Random) -> None:
+        """Makes the clients; they do nothing before `alive`."""
+        names = [("sender", self.senders), ("reader", self.readers), ("sleeper", 1)]
+        people = [(f"{kind}-{n}", room) for room in self.rooms for kind, count in names for n in range(count)]
+        for (name, room), cookie in zip(people, await target.cookies(len(people)), strict=True):
+            who = f"{room}-{name}"
+            options = {**target.options, "additional_headers": {"Cookie": cookie}}
+            client = Client(who, room, target.url, history, random.Random(chance.random()), **options)
+            self.clients.append(client)
+        self.talking = [client for client in self.clients if "sender" in client.name]
+
+    @asynccontextmanager
+    async def alive(self, chance: random.Random) -> AsyncIterator[None]:
+        """They connect, and sleepers come and go."""
+        tasks = [asyncio.create_task(client.run()) for client in self.clients]
+        sleepers = [client for client in self.clients if "sleeper" in client.name]
+        tasks += [asyncio.create_task(_sleep(client, random.Random(chance.random()))) for client in sleepers]
+        try:
+            await _soon(tasks, lambda: all(client.joined for client in self.clients), SETTLE_SECONDS)
+            yield
+            _raise_from(tasks)
+        finally:
+            await _end(tasks)
+
+    @asynccontextmanager
+    async def talk(self, chance: random.Random) -> AsyncIterator[None]:
+        """Each says something now and then, whatever happens."""
+        pause = len(self.talking) / self.rate
+        tasks = [
+            asyncio.create_task(self._say(client, pause, random.Random(chance.random()))) for client in self.talking
+        ]
+        try:
+            yield
+            _raise_from(tasks)
+        finally:
+            await _end(tasks)
+
+    async def _say(self, client: Client, pause: float, chance: random.Random) -> None:
+        loop = asyncio.get_running_loop()
+        due = loop.time()
+        while True:
+            due = max(due + pause * chance.uniform(0.5, 1.5), loop.time() - 1)  # not all of a long outage at once
+            await asyncio.sleep(due - loop.time())
+            await client.say()
+            self.said += 1
+
+    async def caught_up(self, seconds: float) -> bool:
+        """Waits until all that was said before now is heard by everybody who is there. False: not in time."""
+        waiting = [(client, frozenset(client.unanswered)) for client in self.talking]
+
+        def answered() -> bool:
+            return all(ids.isdisjoint(client.unanswered) for client, ids in waiting)
+
+        def heard() -> bool:
+            newest = {room: max(c.seq for c in self.clients if c.room == room) for room in self.rooms}
+            return all(client.seq >= newest[client.room] - 5 for client in self.clients if client.wanted)
+
+        return await _soon([], lambda: answered() and heard(), seconds)
+
+    async def settle(self) -> bool:
+        """Waits until everybody has heard everything, sleepers too."""
+        for client in self.clients:
+            client.come_back()
+
+        def quiet() -> bool:
+            return all(
+                not client.unanswered and client.seq == max(c.seq for c in self.clients if c.room == client.room)
+                for client in self.clients
+            )
+
+        return await _soon([], quiet, SETTLE_SECONDS)
+
+
+async def run(
+    target: Target,
+    history: History,
+    crowd: Crowd,
+    faults: Sequence[Fault],
+    messages: int,
+    chance: random.Random,
+    tell: Callable[[str], None],
+) -> None:
+    """Lets all faults strike and at least so many messages be said. The history is complete then."""
+    await crowd.enter(target, history, chance)
+    async with crowd.alive(chance):
+        async with crowd.talk(chance):
+            for fault in faults:
+                await asyncio.sleep(chance.uniform(*CALM))
+                tell(fault.name)
+                history.add("", What.BEGINS, note=fault.name)
+                await fault.strike(chance)
+                history.add("", What.ENDS, note=fault.name)
+                if not await crowd.caught_up(CAUGHT_UP_SECONDS):
+                    tell(f"  not everybody has caught up {CAUGHT_UP_SECONDS:.0f} s after it")
+            crowd.rate = max(crowd.rate, 100)
+            while crowd.said < messages:
+                await asyncio.sleep(0.1)
+        await crowd.settle()
+        history.add("", What.SETTLED)
+    for room, seq, id in await target.rows():
+        history.add("", What.STORED, room=room, id=id, seq=seq)
+
+
+async def _sleep(client: Client, chance: random.Random) -> None:
+    while True:
+        await asyncio.sleep(chance.uniform(*AWAKE))
+        if client.joined:
+            await client.leave()
+            await asyncio.sleep(chance.uniform(*ASLEEP))
+            client.come_back()
+
+
+async def _soon(tasks: list[asyncio.Task[None]], condition: Callable[[], bool], seconds: float) -> bool:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while not condition():
+                _raise_from(tasks)
+                await asyncio.sleep(0.05)
+            return True
+    return False
+
+
+def _raise_from(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        if task.done():
+            task.result()
+
+
+async def _end(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

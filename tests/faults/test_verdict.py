@@ -1,0 +1,251 @@
+"""The verdict finds each kind of wrong, and nothing where nothing is wrong."""
+
+import dataclasses
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.faults.history import Entry, History, What, read
+from tests.faults.verdict import (
+    ABSENT,
+    DENIED,
+    DOUBLED,
+    GAP,
+    KINDS,
+    LOST,
+    NUMBER,
+    ORDER,
+    PROTOCOL,
+    UNANSWERED,
+    Verdict,
+    judge,
+)
+
+LISTENERS = ("ann", "bob", "eve")
+ROOM = "r"
+
+
+@dataclasses.dataclass
+class Story:
+    """A history in the making: what happens a tenth of a second after the other."""
+
+    entries: list[Entry] = dataclasses.field(default_factory=list)
+    at: float = 100.0
+
+    def add(self, who: str, what: str, id: str = "", seq: int = 0, note: str = "") -> None:
+        self.at += 0.1
+        self.entries.append(Entry(self.at, who, what, ROOM if who or id else "", id, seq, note))
+
+    def say(self, who: str, id: str) -> None:
+        self.add(who, What.SAID, id)
+        self.add(who, What.SENT, id)
+
+    def tell(self, id: str, seq: int, *listeners: str) -> None:
+        """Everybody hears it, and its sender so learns that it is stored."""
+        for listener in listeners or LISTENERS:
+            self.add(listener, What.HEARD, id, seq)
+            if id.startswith(listener):
+                self.add(listener, What.ACCEPTED, id, seq)
+
+    def row(self, id: str, seq: int) -> None:
+        self.add("", What.STORED, id, seq)
+
+    def verdict(self) -> Verdict:
+        return judge(self.entries)
+
+
+def conversation(order: list[str]) -> Story:
+    """Ann and Bob talk and nothing goes wrong."""
+    story = Story()
+    for who in LISTENERS:
+        story.add(who, What.CONNECTED)
+    counts = {who: itertools.count(1) for who in LISTENERS}
+    ids = [f"{who}-{next(counts[who])}" for who in order]
+    for seq, (who, id) in enumerate(zip(order, ids, strict=True), 1):
+        story.say(who, id)
+        story.tell(id, seq)
+    for seq, id in enumerate(ids, 1):
+        story.row(id, seq)
+    return story
+
+
+def found(story: Story) -> dict[str, int]:
+    return {kind: count for kind, count in story.verdict().counts.items() if count}
+
+
+def pick(story: Story, what: str, id: str, who: str = "") -> int:
+    """Where that line is."""
+    return next(n for n, e in enumerate(story.entries) if (e.what, e.id) == (what, id) and who in ("", e.who))
+
+
+@given(st.lists(st.sampled_from(LISTENERS), max_size=30))
+def test_nothing_is_found_where_nothing_is_wrong(order: list[str]) -> None:
+    story = conversation(order)
+    assert found(story) == {}
+    assert story.verdict().accepted == len(order)
+
+
+def remove(story: Story, n: int) -> None:
+    del story.entries[n]
+
+
+def renumber(story: Story, n: int, seq: int) -> None:
+    story.entries[n] = story.entries[n]._replace(seq=seq)
+
+
+def swap(story: Story, one: int, other: int) -> None:
+    """Two lines change their times."""
+    a, b = story.entries[one], story.entries[other]
+    story.entries[one], story.entries[other] = b._replace(at=a.at), a._replace(at=b.at)
+
+
+def repeat(story: Story, n: int, **changes: object) -> None:
+    story.entries.append(story.entries[n]._replace(**changes))  # type: ignore[arg-type]
+
+
+WRONG: dict[str, tuple[Callable[[Story], None], set[str]]] = {
+    "accepted and not stored": (lambda s: remove(s, pick(s, What.STORED, "ann-2")), {LOST, GAP}),
+    "stored twice": (lambda s: repeat(s, pick(s, What.STORED, "ann-1"), seq=6), {DOUBLED, GAP}),
+    "heard twice": (lambda s: repeat(s, pick(s, What.HEARD, "ann-1", "eve")), {DOUBLED}),
+    "heard twice, under two numbers": (lambda s: repeat(s, pick(s, What.HEARD, "ann-1", "eve"), seq=6), {DOUBLED}),
+    "not heard by one": (lambda s: remove(s, pick(s, What.HEARD, "ann-2", "eve")), {GAP}),
+    "the end not heard by one": (lambda s: remove(s, pick(s, What.HEARD, "ann-3", "eve")), {GAP}),
+    "a hole in the record": (lambda s: renumber(s, pick(s, What.STORED, "ann-3"), 6), {GAP, ABSENT}),
+    "heard in the wrong order": (
+        lambda s: swap(s, pick(s, What.HEARD, "ann-1", "eve"), pick(s, What.HEARD, "ann-2", "eve")),
+        {GAP, ORDER},
+    ),
+    "one number for two in the record": (lambda s: renumber(s, pick(s, What.STORED, "ann-3"), 4), {NUMBER, ABSENT}),
+    "one number for two who listen": (
+        lambda s: s.entries.__setitem__(
+            pick(s, What.HEARD, "ann-2", "eve"), s.entries[pick(s, What.HEARD, "ann-2", "eve")]._replace(id="bob-9")
+        ),
+        {NUMBER, LOST},
+    ),
+    "told under another number": (lambda s: renumber(s, pick(s, What.ACCEPTED, "ann-2"), 9), {ABSENT}),
+    "refused and stored": (
+        lambda s: s.entries.__setitem__(
+            pick(s, What.ACCEPTED, "ann-2"), s.entries[pick(s, What.ACCEPTED, "ann-2")]._replace(what=What.REFUSED)
+        ),
+        {DENIED},
+    ),
+    "never answered": (lambda s: s.say("ann", "ann-9"), {UNANSWERED}),
+    "against the protocol": (lambda s: s.add("eve", What.BROKEN, note="the room went back"), {PROTOCOL}),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_each_kind_of_wrong_is_found(name: str) -> None:
+    spoil, kinds = WRONG[name]
+    story = conversation(["ann", "bob", "ann", "bob", "ann"])
+    spoil(story)
+    assert kinds <= set(found(story))
+
+
+def test_every_kind_has_a_history_that_is_wrong_in_this_way() -> None:
+    assert {kind for _, kinds in WRONG.values() for kind in kinds} == set(KINDS)
+
+
+@pytest.mark.parametrize(("first", "second", "wrong"), [("ann-1", "ann-2", {}), ("ann-2", "ann-1", {ORDER: 1})])
+def test_a_sender_s_messages_are_stored_in_the_order_of_sending(first: str, second: str, wrong: dict[str, int]) -> None:
+    story = Story()
+    for id in ("ann-1", "ann-2"):
+        story.say("ann", id)
+    for seq, id in enumerate((first, second), 1):
+        story.tell(id, seq)
+        story.row(id, seq)
+    assert found(story) == wrong
+
+
+def test_what_was_refused_takes_its_place_when_it_is_sent_again() -> None:
+    story = Story()
+    story.say("ann", "ann-1")
+    story.say("ann", "ann-2")
+    story.add("ann", What.REFUSED, "ann-1", note="queue_full")
+    story.tell("ann-2", 1)
+    story.add("ann", What.SENT, "ann-1")
+    story.tell("ann-1", 2)
+    story.row("ann-2", 1)
+    story.row("ann-1", 2)
+    assert found(story) == {}
+
+
+def test_sending_again_after_a_reconnect_changes_nothing_of_the_order() -> None:
+    story = Story()
+    story.say("ann", "ann-1")
+    story.say("ann", "ann-2")
+    story.add("ann", What.CLOSED, note="1006")
+    story.add("ann", What.CONNECTED)
+    story.add("ann", What.SENT, "ann-1")
+    for seq, id in enumerate(("ann-2", "ann-1"), 1):
+        story.tell(id, seq)
+        story.row(id, seq)
+    assert found(story) == {ORDER: 1}
+
+
+def test_one_message_that_is_lost_counts_once_however_many_heard_it() -> None:
+    story = conversation(["ann", "bob"])
+    remove(story, pick(story, What.STORED, "bob-1"))
+    assert found(story)[LOST] == 1
+
+
+# --- How long somebody was behind
+
+
+def late(begins: float, ends: float, said: float, heard: float) -> Verdict:
+    return judge(
+        [
+            Entry(0.0, "eve", What.CONNECTED, ROOM),
+            Entry(begins, "", What.BEGINS, note="a fault"),
+            Entry(said, "ann", What.SAID, ROOM, "ann-1"),
+            Entry(ends, "", What.ENDS, note="a fault"),
+            Entry(heard, "eve", What.HEARD, ROOM, "ann-1", 1),
+            Entry(60.0, "", What.STORED, ROOM, "ann-1", 1),
+        ]
+    )
+
+
+def test_staleness_counts_from_the_fault_s_end_for_what_was_said_before_it() -> None:
+    verdict = late(begins=10, ends=20, said=11, heard=23)
+    assert [under.window.name for under in verdict.faults] == ["calm", "a fault"]
+    assert verdict.faults[1].stale == 3
+    assert verdict.faults[1].waited == 12
+
+
+def test_staleness_counts_from_saying_for_what_was_said_after_the_fault() -> None:
+    assert late(begins=10, ends=20, said=25, heard=31).faults[1].stale == 6
+
+
+def test_who_is_away_is_not_stale() -> None:
+    story = [
+        Entry(0.0, "eve", What.CONNECTED, ROOM),
+        Entry(1.0, "eve", What.AWAY, ROOM),
+        Entry(2.0, "ann", What.SAID, ROOM, "ann-1"),
+        Entry(30.0, "eve", What.CONNECTED, ROOM),
+        Entry(30.5, "eve", What.HEARD, ROOM, "ann-1", 1),
+    ]
+    assert judge(story).faults[0].stale == 0.5
+
+
+def test_a_finding_belongs_to_the_fault_after_which_it_showed() -> None:
+    story = conversation(["ann", "bob"])
+    story.add("", What.BEGINS, note="first")
+    story.add("", What.ENDS, note="first")
+    story.add("", What.BEGINS, note="second")
+    story.add("", What.ENDS, note="second")
+    repeat(story, pick(story, What.HEARD, "ann-1", "eve"), at=story.entries[-3].at + 0.05)
+    assert [dict(under.wrong) for under in story.verdict().faults] == [{}, {DOUBLED: 1}, {}]
+
+
+def test_a_history_is_read_as_it_was_written(tmp_path: Path) -> None:
+    history = History(tmp_path / "history.jsonl")
+    history.add("ann", What.HEARD, room="r", id="bob-1", seq=4)
+    history.add("", What.BEGINS, note="Redis frozen")
+    history.close()
+    first, second = read(history.path)
+    assert first[1:] == ("ann", What.HEARD, "r", "bob-1", 4, "")
+    assert second.note == "Redis frozen"
+    assert first.at <= second.at
