@@ -6,8 +6,9 @@ import pytest
 from django.db import connection
 
 from channelbox.accounts.models import User
+from channelbox.chat.draft import Draft
 from channelbox.chat.models import Event, Room
-from channelbox.chat.store import Draft, store
+from channelbox.chat.store import store
 from channelbox.realtime.codes import Code
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -73,11 +74,43 @@ def test_a_closed_room_is_refused() -> None:
 
 def test_one_room_that_cannot_be_stored_does_not_hold_up_the_others() -> None:
     Room.objects.create(name="s")
-    outcomes = store({"s": [draft("a", user=4711)], "r": [draft("a")]})  # no such user
+    nameless = Draft("g:ann", None, None, "a", "message", "hi")  # type: ignore[arg-type]
+    outcomes = store({"s": [nameless], "r": [draft("a")]})
     assert outcomes["s"].refused["g:ann", "a"][0] == Code.REFUSED
     assert record("s") == []
     assert record("r") == [(1, "a")]
     assert Room.objects.get(name="s").last_seq == 0
+
+
+def test_who_was_deactivated_or_deleted_meanwhile_stores_nothing() -> None:
+    user = User.objects.create(username="ann")
+    User.objects.create(username="bob", is_active=False)
+    drafts = [draft(f"of-{pk}", f"u:{pk}", user=pk) for pk in User.objects.values_list("pk", flat=True)]
+    user.delete()
+    outcome = store({"r": [*drafts, draft("a")]})["r"]
+    assert [code for code, _ in outcome.refused.values()] == [Code.SIGN_IN, Code.SIGN_IN]
+    assert record() == [(1, "a")]
+
+
+def test_who_is_no_member_any_more_stores_nothing_and_members_go_on() -> None:
+    room = Room.objects.get()
+    ann, bob = (User.objects.create(username=name) for name in ("ann", "bob"))
+    Room.objects.update(members_only=True)
+    room.members.set([bob])
+    drafts = [draft("a", f"u:{ann.pk}", user=ann.pk), draft("b", f"u:{bob.pk}", user=bob.pk), draft("guest")]
+    outcome = store({"r": drafts})["r"]
+    assert {id: code for (_, id), (code, _) in outcome.refused.items()} == {
+        "a": Code.NOT_ALLOWED,
+        "guest": Code.NOT_ALLOWED,
+    }
+    assert record() == [(1, "b")]
+
+
+def test_what_was_stored_before_the_room_was_closed_is_still_answered() -> None:
+    store({"r": [draft("a")]})
+    Room.objects.update(closed=True)
+    outcome = store({"r": [draft("a"), draft("b")]})["r"]
+    assert (outcome.known, list(outcome.refused)) == ({("g:ann", "a"): 1}, [("g:ann", "b")])
 
 
 def test_a_user_that_is_deleted_leaves_what_was_said() -> None:

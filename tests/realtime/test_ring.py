@@ -48,5 +48,17 @@ def test_a_run_that_does_not_follow_starts_anew() -> None:
     assert numbers(ring.since(4)) == [5, 6]
 
 
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=20), st.data())
+def test_an_event_that_changed_is_handed_out_as_it_is_now(sizes: list[int], data: st.DataObject) -> None:
+    ring, last = Ring(), 0
+    for size in sizes:
+        ring.add(last + 1, last + size, frames(last + 1, last + size))
+        last += size
+    seq = data.draw(st.integers(0, last + 1))
+    ring.replace(seq, text_frame(b"%d" % -seq))
+    assert numbers(ring.since(0)) == [-n if n == seq else n for n in range(1, last + 1)]
+    assert ring._bytes == len(ring.since(0) or b"")
+
+
 def test_an_empty_ring_knows_nothing() -> None:
     assert Ring().since(0) is None

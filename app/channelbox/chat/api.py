@@ -1,10 +1,15 @@
 """What was said in a room, over HTTP: for scrolling back, and for programs."""
 
+from typing import Any
+
+from django.db.models import QuerySet
 from django.http import HttpRequest, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from channelbox.chat import events, rights
+from channelbox.chat import rights
+from channelbox.chat.events import content
+from channelbox.chat.kinds import SPOKEN
 from channelbox.chat.models import Event, Room
 from channelbox.realtime.codes import Code, Refused
 
@@ -15,18 +20,31 @@ STATUS = {Code.SIGN_IN: 401, Code.INVALID: 400}
 
 @never_cache
 @require_safe
-def history(request: HttpRequest, room_name: str) -> JsonResponse:
-    """``?before=<seq>``, ``?after=<seq>``, ``?limit=`` (50, at most 200): ``{"messages": [...]}``, oldest first.
+def messages(request: HttpRequest, room_name: str) -> JsonResponse:
+    """What is to be shown: messages and announcements, removed ones without their text. ``{"messages": [...]}``."""
+    return _answer(request, room_name, "messages", kind__in=SPOKEN)
 
-    Without `before` and `after`: the newest. The messages are those of the socket. Errors are the socket's too, as
+
+@never_cache
+@require_safe
+def events(request: HttpRequest, room_name: str) -> JsonResponse:
+    """Every event, of every kind, without a hole: for who keeps a copy. ``{"events": [...]}``."""
+    return _answer(request, room_name, "events")
+
+
+def _answer(request: HttpRequest, room_name: str, name: str, **which: Any) -> JsonResponse:
+    """``?before=<seq>``, ``?after=<seq>``, ``?limit=`` (50, at most 200), oldest first.
+
+    Without `before` and `after`: the newest. Each is as on the socket. Errors are the socket's too, as
     ``{"error": "...", "code": "..."}``: 401 sign_in, 403 not_allowed, 400 invalid.
     """
     try:
         room = _room(rights.person_of(request.user, request.session), room_name)
-        found = _read(room, *(_number(request, name) for name in ("before", "after", "limit")))
+        numbers = (_number(request, word) for word in ("before", "after", "limit"))
+        found = _read(Event.objects.filter(room=room, **which), *numbers)
     except Refused as refused:
         return JsonResponse(refused.frame, status=STATUS.get(refused.code, 403))
-    return JsonResponse({"messages": [events.content(event) for event in found]})
+    return JsonResponse({name: [content(event) for event in found]})
 
 
 def _room(person: rights.Person, name: str) -> Room:
@@ -36,9 +54,8 @@ def _room(person: rights.Person, name: str) -> Room:
     return room
 
 
-def _read(room: Room, before: int | None, after: int | None, limit: int | None) -> list[Event]:
+def _read(found: QuerySet[Event], before: int | None, after: int | None, limit: int | None) -> list[Event]:
     limit = min(limit or PAGE, PAGE_MAX)
-    found = Event.objects.filter(room=room, kind="message")
     if before is not None:
         found = found.filter(seq__lt=before)
     if after is not None:

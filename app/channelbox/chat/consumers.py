@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 
 from channelbox.accounts.revocation import Guard, Ticket
 from channelbox.chat import rights
+from channelbox.chat.kinds import FOR_STAFF, Kind
 from channelbox.chat.live import Live
 from channelbox.realtime import keys
 from channelbox.realtime.codes import INVALID_FORMAT, Code, Refused
@@ -78,6 +79,7 @@ class ChatConsumer(RealtimeConsumer):
                 "seq": newest,
                 "you": self.person.name,
                 "guest": self.person.guest,
+                "may": ["announce", "remove"] if self.person.staff else [],
                 "resumed": resumed,
                 "limits": {
                     "message": settings.CHANNELBOX_MESSAGE_MAX,
@@ -92,8 +94,10 @@ class ChatConsumer(RealtimeConsumer):
 
     async def receive_json(self, content: dict[str, Any], **kwargs: Any) -> None:
         match content.get("type", "message"):
-            case "message":
-                self._message(content)
+            case Kind.MESSAGE | Kind.ANNOUNCEMENT as kind:
+                self._say(kind, content)
+            case "delete":
+                self._delete(content)
             case "typing":
                 await self._typing()
             case "ping":
@@ -101,14 +105,30 @@ class ChatConsumer(RealtimeConsumer):
             case _:
                 raise Refused(Code.INVALID, INVALID_FORMAT, id=_echo(content))
 
-    def _message(self, content: dict[str, Any]) -> None:
+    def _say(self, kind: str, content: dict[str, Any]) -> None:
+        id = self._opened(content)
+        text = _text(content, id)
+        if kind in FOR_STAFF and not self.person.staff:
+            raise Refused(Code.NOT_ALLOWED, "Only administrators may do this.", id=id)
+        self._put(kind, id, text)
+
+    def _delete(self, content: dict[str, Any]) -> None:
+        id = self._opened(content)
+        seq = content.get("seq")
+        if not isinstance(seq, int) or isinstance(seq, bool) or not 0 < seq < 2**63:
+            raise Refused(Code.INVALID, INVALID_FORMAT, id=id)
+        self._put(Kind.DELETION, id, "", {"removes": seq})
+
+    def _opened(self, content: dict[str, Any]) -> str:
+        """The id of what is to be stored. Raises Refused before the client is in the room."""
         if not self._present:
             raise Refused(Code.TRY_LATER, "You are not in the room yet.", id=_echo(content), retry_after=1)
-        id = _id(content)
-        text = _text(content, id)
+        return _id(content)
+
+    def _put(self, kind: str, id: str, text: str, data: dict[str, object] | None = None) -> None:
         self.take_token(self._bucket, id)
         person = self.person
-        message = Message(person.key, person.user_id, person.name, id, "message", text, self.member)
+        message = Message(person.key, person.user_id, person.name, id, str(kind), text, self.member, data)
         self.live.outbox.put(self.room_name, message)
 
     async def _typing(self) -> None:

@@ -2,22 +2,27 @@
 
 from collections.abc import Iterable
 
+from channelbox.chat.kinds import SPOKEN
 from channelbox.chat.models import Event
 from channelbox.realtime.frames import json_frame
 from channelbox.realtime.hub import Run
 
 
 def content(event: Event) -> dict[str, object]:
-    """The JSON of one event: `type` is its kind, `seq` its number in the room."""
+    """The JSON of one event: `type` is its kind, `seq` its number in the room. A kind's own fields are its `data`."""
     return {
         "type": event.kind,
         "seq": event.seq,
         "id": event.client_id,
         "user": event.name,
-        "message": event.text,
+        **({"message": event.text} if event.text or event.kind in SPOKEN else {}),
         "at": event.at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         **(event.data or {}),
     }
+
+
+def frame(event: Event) -> bytes:
+    return json_frame(content(event))
 
 
 def run(events: Iterable[Event], seq: int) -> Run:
@@ -27,6 +32,11 @@ def run(events: Iterable[Event], seq: int) -> Run:
     for event in events:
         if event.seq != last + 1:
             break
-        frames.append(json_frame(content(event)))
+        frames.append(frame(event))
         last = event.seq
     return Run(seq + 1, last, b"".join(frames))
+
+
+def replaced(events: Iterable[Event]) -> tuple[tuple[int, bytes], ...]:
+    """What earlier events have become, for those who keep their frames."""
+    return tuple((event.seq, frame(event)) for event in events)

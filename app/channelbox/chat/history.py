@@ -3,6 +3,7 @@
 from channels.db import database_sync_to_async
 
 from channelbox.chat import events
+from channelbox.chat.kinds import Kind
 from channelbox.chat.models import Event, Room
 from channelbox.realtime.hub import Run
 
@@ -21,7 +22,10 @@ def _open(name: str) -> Run:
 
 
 def _after(name: str, seq: int, most: int) -> Run:
-    return events.run(Event.objects.filter(room__name=name, seq__gt=seq).order_by("seq")[:most], seq)
+    found = list(Event.objects.filter(room__name=name, seq__gt=seq).order_by("seq")[:most])
+    targets = [event.data["removes"] for event in found if event.kind == Kind.DELETION and event.data]
+    changed = Event.objects.filter(room__name=name, seq__in=targets, seq__lte=seq) if targets else []
+    return events.run(found, seq)._replace(replaced=events.replaced(changed))
 
 
 def _newest(names: list[str]) -> dict[str, int]:

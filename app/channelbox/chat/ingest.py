@@ -10,8 +10,9 @@ from django.db import InterfaceError, OperationalError
 from redis.exceptions import RedisError
 
 from channelbox.chat import events
+from channelbox.chat.draft import Draft
 from channelbox.chat.models import Room
-from channelbox.chat.store import Draft, Outcome, store
+from channelbox.chat.store import Outcome, store
 from channelbox.realtime import keys
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.counters import counters
@@ -41,7 +42,7 @@ class _Entry:
             message["room"],
             message["origin"],
             message["batch"],
-            [Draft(*fields) for fields in message["messages"]],
+            [Draft.of(fields) for fields in message["messages"]],
         )
 
 
@@ -61,7 +62,8 @@ class IngestConsumer(AsyncConsumer):
         for each in message["messages"]:
             try:
                 entries.append(_Entry.of(each))
-            except (KeyError, TypeError) as error:
+            except (KeyError, TypeError, ValueError) as error:
+                # Unanswered, it is sent again until a worker that understands it takes it.
                 logger.error("An entry of the queue is not understood (another version?): %r", error)
         if entries:
             await self._ingest(entries)
@@ -99,7 +101,13 @@ class IngestConsumer(AsyncConsumer):
         for name, outcome in outcomes.items():
             if outcome.stored:
                 run = events.run(outcome.stored, outcome.stored[0].seq - 1)
-                envelope = Envelope(run.first, run.last, origins.get(name, []), run.frames)
+                envelope = Envelope(
+                    run.first,
+                    run.last,
+                    origins.get(name, []),
+                    run.frames,
+                    replaced=events.replaced(outcome.changed),
+                )
             elif outcome.known:
                 # Stored before, but was it told? Whoever lacks it reads it.
                 envelope = Envelope(0, max(outcome.known.values()), [], b"")

@@ -1,10 +1,11 @@
-"""The transaction that stores messages: it numbers them, once each, without a gap.
+"""The transaction that stores events: it numbers them, once each, without a gap, if their senders may.
 
 Separate statements under READ COMMITTED: a single statement would keep the snapshot from before the lock. SQLite's
 transactions are IMMEDIATE, which is its lock.
 """
 
 import datetime
+import itertools
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -12,28 +13,13 @@ from dataclasses import dataclass, field
 from django.db import DataError, IntegrityError, transaction
 from django.utils import timezone
 
+from channelbox.chat.draft import Draft, Id
 from channelbox.chat.models import Event, Room
+from channelbox.chat.removal import Removals
+from channelbox.chat.standing import Refusal, Standing
 from channelbox.realtime.codes import Code
 
 logger = logging.getLogger(__name__)
-
-Id = tuple[str, str]  # sender, the sender's id
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """A message on its way into the record."""
-
-    sender: str
-    user_id: int | None
-    name: str
-    id: str
-    kind: str
-    text: str
-
-    @property
-    def key(self) -> Id:
-        return self.sender, self.id
 
 
 @dataclass(slots=True)
@@ -42,7 +28,8 @@ class Outcome:
 
     stored: list[Event] = field(default_factory=list)  # new, in the order of their numbers
     known: dict[Id, int] = field(default_factory=dict)  # stored before, with their first numbers
-    refused: dict[Id, tuple[Code, str]] = field(default_factory=dict)
+    refused: dict[Id, Refusal] = field(default_factory=dict)
+    changed: list[Event] = field(default_factory=list)  # older events that are no longer what they were
 
 
 def store(drafts: dict[str, list[Draft]]) -> dict[str, Outcome]:
@@ -73,26 +60,56 @@ def _refuse(messages: Iterable[Draft], code: Code, sentence: str) -> Outcome:
 def _store(drafts: dict[str, list[Draft]]) -> dict[str, Outcome]:
     # In the order of their ids: two workers with the same rooms cannot wait for each other.
     rooms = {r.name: r for r in Room.objects.select_for_update().filter(name__in=drafts).order_by("id")}
-    known = _known(rooms, drafts)
-    now = timezone.now()
-    outcomes = {}
-    for name, messages in drafts.items():
-        room = rooms.get(name)
-        if room is None:
-            outcomes[name] = _refuse(messages, Code.NO_ROOM, f"There is no room {name}.")
-        elif room.closed:
-            outcomes[name] = _refuse(messages, Code.NOT_ALLOWED, "This room is closed.")
-        else:
-            outcomes[name] = _number(room, messages, known, now)
+    # Everything else is read after the lock.
+    numbering = _Numbering(rooms, drafts)
+    outcomes = {
+        name: numbering.number(rooms[name], messages)
+        if name in rooms
+        else _refuse(messages, Code.NO_ROOM, f"There is no room {name}.")
+        for name, messages in drafts.items()
+    }
     Event.objects.bulk_create([event for outcome in outcomes.values() for event in outcome.stored])
+    numbering.removals.save()
     changed = [rooms[name] for name, outcome in outcomes.items() if outcome.stored]
     Room.objects.bulk_update(changed, ["last_seq", "changed_at"])
     return outcomes
 
 
-def _known(rooms: dict[str, Room], drafts: dict[str, list[Draft]]) -> dict[tuple[int, str, str], int]:
-    """Which of these are stored already: (room, sender, id) with their numbers. Read after the lock."""
-    messages = [message for name in rooms for message in drafts[name]]
+class _Numbering:
+    """One transaction's knowledge: what is stored already, who may, and what is to be removed."""
+
+    def __init__(self, rooms: dict[str, Room], drafts: dict[str, list[Draft]]) -> None:
+        messages = list(itertools.chain.from_iterable(drafts[name] for name in rooms))
+        self._known = _known(rooms, messages)
+        self._standing = Standing.read(rooms.values(), messages)
+        self.removals = Removals.read((rooms[name], draft) for name in rooms for draft in drafts[name])
+        self._now = timezone.now()
+
+    def number(self, room: Room, messages: list[Draft]) -> Outcome:
+        outcome = Outcome()
+        for message in messages:
+            key = (room.pk, *message.key)
+            if (seq := self._known.get(key)) is not None:
+                outcome.known[message.key] = seq
+            elif refusal := self._refusal(room, message):
+                outcome.refused[message.key] = refusal
+            else:
+                room.last_seq += 1
+                self._known[key] = room.last_seq  # twice in one batch is once
+                event = _event(room, message, self._now)
+                outcome.stored.append(event)
+                if (removed := self.removals.apply(event)) is not None:
+                    outcome.changed.append(removed)
+        if outcome.stored:
+            room.changed_at = self._now
+        return outcome
+
+    def _refusal(self, room: Room, message: Draft) -> Refusal | None:
+        return self._standing.refusal(room, message) or self.removals.refusal(room, message, self._standing)
+
+
+def _known(rooms: dict[str, Room], messages: list[Draft]) -> dict[tuple[int, str, str], int]:
+    """Which of these are stored already: (room, sender, id) with their numbers."""
     found = Event.objects.filter(
         room__in=[room.pk for room in rooms.values()],
         sender__in={message.sender for message in messages},
@@ -104,30 +121,16 @@ def _known(rooms: dict[str, Room], drafts: dict[str, list[Draft]]) -> dict[tuple
     }
 
 
-def _number(
-    room: Room, messages: list[Draft], known: dict[tuple[int, str, str], int], now: datetime.datetime
-) -> Outcome:
-    outcome = Outcome()
-    for message in messages:
-        key = (room.pk, *message.key)
-        if (seq := known.get(key)) is not None:
-            outcome.known[message.key] = seq
-            continue
-        room.last_seq += 1
-        known[key] = room.last_seq  # twice in one batch is once
-        outcome.stored.append(
-            Event(
-                room=room,
-                seq=room.last_seq,
-                kind=message.kind,
-                sender=message.sender,
-                client_id=message.id,
-                user_id=message.user_id,
-                name=message.name,
-                text=message.text,
-                at=now,
-            )
-        )
-    if outcome.stored:
-        room.changed_at = now
-    return outcome
+def _event(room: Room, draft: Draft, now: datetime.datetime) -> Event:
+    return Event(
+        room=room,
+        seq=room.last_seq,
+        kind=draft.kind,
+        sender=draft.sender,
+        client_id=draft.id,
+        user_id=draft.user_id,
+        name=draft.name,
+        text=draft.text,
+        data=draft.data,
+        at=now,
+    )

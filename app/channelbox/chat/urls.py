@@ -11,5 +11,6 @@ urlpatterns = [
     path("", views.rooms, name="rooms"),
     # The socket accepts the same names (routing.py).
     re_path(rf"^room/(?P<room_name>{ROOM_NAME})/\Z", views.room, name="room"),
-    re_path(rf"^api/rooms/(?P<room_name>{ROOM_NAME})/messages\Z", api.history, name="history"),
+    re_path(rf"^api/rooms/(?P<room_name>{ROOM_NAME})/messages\Z", api.messages, name="history"),
+    re_path(rf"^api/rooms/(?P<room_name>{ROOM_NAME})/events\Z", api.events, name="events"),
 ]

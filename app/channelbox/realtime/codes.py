@@ -29,6 +29,8 @@ class Code(enum.StrEnum):
     NOT_ALLOWED = "not_allowed"
     ORIGIN = "origin"
     NO_ROOM = "no_room"
+    NO_MESSAGE = "no_message"
+    REMOVED = "removed"
     ROOM_FULL = "room_full"
     SIGN_IN = "sign_in"
     REFUSED = "refused"

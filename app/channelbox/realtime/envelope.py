@@ -19,7 +19,8 @@ class Envelope(NamedTuple):
 
     With `first` > 0: the finished frames of the events `first` .. `last`. With `first` 0: frames without a number
     (typing), or none; `last` > 0 then says that the room is known to have reached this number. `presence` is one
-    process's part of who is here: (process, names or None, how many).
+    process's part of who is here: (process, names or None, how many). `replaced`: the frames of earlier events that
+    these events have changed, as they are from now on.
     """
 
     first: int
@@ -27,6 +28,7 @@ class Envelope(NamedTuple):
     origins: list[Origin]
     frames: bytes
     presence: tuple[str, list[str] | None, int] | None = None
+    replaced: Sequence[tuple[int, bytes]] = ()  # seq, frame
 
     def pack(self) -> bytes:
         return msgpack.packb(tuple(self))
@@ -34,8 +36,9 @@ class Envelope(NamedTuple):
     @classmethod
     def unpack(cls, payload: bytes) -> "Envelope":
         """Raises ValueError for what is no envelope."""
-        first, last, origins, frames, presence, *_ = msgpack.unpackb(payload)
-        return cls(first, last, [Origin(*origin) for origin in origins], frames, presence)
+        first, last, origins, frames, presence, *more = msgpack.unpackb(payload)
+        replaced = [(seq, frame) for seq, frame in more[0]] if more else ()
+        return cls(first, last, [Origin(*origin) for origin in origins], frames, presence, replaced)
 
 
 class Answer(NamedTuple):

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from channelbox.realtime import keys
@@ -26,11 +26,15 @@ PAGE = 200  # events in one read
 
 
 class Run(NamedTuple):
-    """The finished frames of the events `first` .. `last`; none of them: first = last + 1."""
+    """The finished frames of the events `first` .. `last`; none of them: first = last + 1.
+
+    `replaced`: the frames of earlier events that these have changed, as they are from now on.
+    """
 
     first: int
     last: int
     frames: bytes
+    replaced: Sequence[tuple[int, bytes]] = ()
 
 
 class Store(Protocol):
@@ -183,7 +187,7 @@ class Hub:
             room.seq = run.last
             room.known = max(room.known, run.last)
             if run.frames:
-                room.ring.add(*run)
+                room.ring.add(run.first, run.last, run.frames)
             if self.on_open is not None:
                 self.on_open(name, room)
             room.ready.set_result(None)
@@ -220,7 +224,7 @@ class Hub:
         """One publish. Writes what is next in sequence, parks what is ahead, drops what was written already."""
         if envelope.first:
             if envelope.last > room.seq:
-                self._park(room, Run(envelope.first, envelope.last, envelope.frames))
+                self._park(room, Run(envelope.first, envelope.last, envelope.frames, envelope.replaced))
         else:
             room.known = max(room.known, envelope.last)
             if envelope.frames:
@@ -240,7 +244,7 @@ class Hub:
     def _park(self, room: Room, run: Run) -> None:
         room.known = max(room.known, run.last)
         if run.first <= room.seq:  # begins in what was written already
-            run = Run(room.seq + 1, run.last, skip(run.frames, room.seq + 1 - run.first))
+            run = run._replace(first=room.seq + 1, frames=skip(run.frames, room.seq + 1 - run.first))
         if (other := room.parked.get(run.first)) is None or other.last < run.last:
             room.parked[run.first] = run
 
@@ -257,7 +261,9 @@ class Hub:
                         self._park(room, old)
                 continue
             room.seq = run.last
-            room.ring.add(*run)
+            room.ring.add(run.first, run.last, run.frames)
+            for seq, frame in run.replaced:
+                room.ring.replace(seq, frame)
             room.write(run.frames, run.last - run.first + 1)
         if room.known > room.seq and room.repair is None:
             room.repair = self._spawn(self._repair(name, room))

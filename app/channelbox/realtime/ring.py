@@ -25,6 +25,16 @@ class Ring:
         while len(self._runs) > 1 and (self._bytes > MOST_BYTES or len(self._runs) > MOST_RUNS):
             self._bytes -= len(self._runs.popleft()[2])
 
+    def replace(self, seq: int, frame: bytes) -> None:
+        """An event is no longer what it was: from now on this is handed out in its place, if it is still here."""
+        for index, (first, last, frames) in enumerate(self._runs):
+            if first <= seq <= last:
+                before = len(frames) - len(skip(frames, seq - first))
+                changed = frames[:before] + frame + skip(frames, seq + 1 - first)
+                self._runs[index] = (first, last, changed)
+                self._bytes += len(changed) - len(frames)
+                return
+
     def since(self, seq: int) -> bytes | None:
         """The frames after `seq`; None when the ring does not reach back that far."""
         if not self._runs or self._runs[0][0] > seq + 1:

@@ -47,11 +47,13 @@ class Message:
     kind: str
     text: str
     member: Member
+    data: dict[str, object] | None = None  # what its kind carries besides
     since: float = field(default_factory=time.monotonic)
 
     def entry(self) -> list[object]:
         """What the worker gets of it."""
-        return [self.sender, self.user, self.name, self.id, self.kind, self.text]
+        entry: list[object] = [self.sender, self.user, self.name, self.id, self.kind, self.text]
+        return entry if self.data is None else [*entry, self.data]
 
 
 @dataclass(slots=True)

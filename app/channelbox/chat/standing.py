@@ -1,0 +1,59 @@
+"""What senders may do when their messages are stored: looked up once for a batch, inside the storing transaction.
+
+A socket was let in earlier, and what it sent may have waited: who was deactivated, removed from a room or taken off the
+staff meanwhile stores nothing more.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Self
+
+from channelbox.accounts.models import User
+from channelbox.chat.draft import Draft
+from channelbox.chat.kinds import FOR_STAFF
+from channelbox.chat.models import Room
+from channelbox.realtime.codes import Code
+
+Refusal = tuple[Code, str]
+
+SIGNED_OUT: Refusal = (Code.SIGN_IN, "You are signed out. Sign in again.")
+CLOSED: Refusal = (Code.NOT_ALLOWED, "This room is closed.")
+MEMBERS: Refusal = (Code.NOT_ALLOWED, "This room is for its members only.")
+STAFF: Refusal = (Code.NOT_ALLOWED, "Only administrators may do this.")
+
+
+@dataclass(slots=True)
+class Standing:
+    """The senders of a batch as the record has them."""
+
+    active: set[int] = field(default_factory=set)
+    staff: set[int] = field(default_factory=set)
+    members: set[tuple[int, int]] = field(default_factory=set)  # room, user; of rooms for members only
+
+    @classmethod
+    def read(cls, rooms: Iterable[Room], drafts: Iterable[Draft]) -> Self:
+        """One query for the users, and one for the members where there are rooms for members only."""
+        users = {draft.user_id for draft in drafts if draft.user_id is not None}
+        found = User.objects.filter(pk__in=users, is_active=True).values_list("pk", "is_staff") if users else []
+        standing = cls({pk for pk, _ in found}, {pk for pk, staff in found if staff})
+        private = [room.pk for room in rooms if room.members_only]
+        if private and users:
+            through = Room.members.through.objects.filter(room_id__in=private, user_id__in=users)
+            standing.members = set(through.values_list("room_id", "user_id"))
+        return standing
+
+    def refusal(self, room: Room, draft: Draft) -> Refusal | None:
+        """Why this is not stored, or None."""
+        user = draft.user_id
+        if user is not None and user not in self.active:
+            return SIGNED_OUT
+        if room.closed:
+            return CLOSED
+        if room.members_only and (user is None or (room.pk, user) not in self.members):
+            return MEMBERS
+        if draft.kind in FOR_STAFF and not self.is_staff(draft):
+            return STAFF
+        return None
+
+    def is_staff(self, draft: Draft) -> bool:
+        return draft.user_id in self.staff

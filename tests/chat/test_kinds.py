@@ -1,0 +1,286 @@
+"""Events of other kinds than messages, under the same promises: in the record, on the sockets, over HTTP."""
+
+import json
+from typing import Any
+
+import pytest
+from channels.db import database_sync_to_async as in_database
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from django.utils import timezone
+from pytest_django import Settings
+from tests.chat.process import Person, Workers, connections_go_back, enter, installation, live, people, workers
+
+from channelbox.accounts.models import User
+from channelbox.chat.draft import Draft
+from channelbox.chat.live import Live
+from channelbox.chat.models import Event, Room
+from channelbox.chat.store import Outcome, store
+from channelbox.realtime.codes import Code
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+class Senders:
+    """Ann and an administrator, and what they put into room `r`."""
+
+    def __init__(self) -> None:
+        Room.objects.create(name="r")
+        self.ann = User.objects.create(username="ann")
+        self.chief = User.objects.create(username="chief", is_staff=True)
+        self._count = 0
+
+    def draft(self, user: User, kind: str = "message", text: str = "", id: str = "", **data: Any) -> Draft:
+        self._count += 1
+        name = user.get_username()
+        return Draft(f"u:{user.pk}", user.pk, name, id or f"id-{self._count}", kind, text, data or None)
+
+    def store(self, *drafts: Draft) -> Outcome:
+        return store({"r": list(drafts)})["r"]
+
+    def says(self, user: User, text: str) -> None:
+        self.store(self.draft(user, text=text))
+
+    def removes(self, user: User, seq: int, id: str = "") -> Outcome:
+        return self.store(self.draft(user, "deletion", id=id, removes=seq))
+
+
+@pytest.fixture
+def senders() -> Senders:
+    return Senders()
+
+
+def reasons(outcome: Outcome) -> list[Code]:
+    return [code for code, _ in outcome.refused.values()]
+
+
+def test_a_deletion_has_a_number_and_takes_the_text_out_of_the_record(senders: Senders) -> None:
+    senders.says(senders.ann, "a secret")
+    senders.says(senders.ann, "no secret")
+    outcome = senders.removes(senders.ann, 1)
+    assert [event.seq for event in outcome.stored] == [3]
+    record = [(event.seq, event.kind, event.text, event.data) for event in Event.objects.order_by("seq")]
+    assert record == [
+        (1, "message", "", {"removed": {"by": "ann", "seq": 3}}),
+        (2, "message", "no secret", None),
+        (3, "deletion", "", {"removes": 1}),
+    ]
+
+
+def test_others_messages_are_removed_by_staff_only(senders: Senders) -> None:
+    senders.says(senders.chief, "the chief's")
+    senders.says(senders.ann, "ann's")
+    assert reasons(senders.removes(senders.ann, 1)) == [Code.NOT_ALLOWED]
+    assert senders.removes(senders.chief, 2).stored
+    assert list(Event.objects.filter(kind="message").order_by("seq").values_list("text", flat=True)) == [
+        "the chief's",
+        "",
+    ]
+
+
+def test_who_is_no_longer_staff_when_it_is_stored_removes_nothing(senders: Senders) -> None:
+    senders.says(senders.ann, "ann's")
+    User.objects.filter(pk=senders.chief.pk).update(is_staff=False)
+    assert reasons(senders.removes(senders.chief, 1)) == [Code.NOT_ALLOWED]
+    assert reasons(senders.store(senders.draft(senders.chief, "announcement", "hear"))) == [Code.NOT_ALLOWED]
+
+
+def test_the_same_name_is_not_the_same_sender(senders: Senders) -> None:
+    senders.says(senders.ann, "ann's")
+    guest = Draft("g:guest", None, "ann", "x", "deletion", "", {"removes": 1})
+    assert reasons(senders.store(guest)) == [Code.NOT_ALLOWED]
+
+
+def test_a_second_deletion_is_refused_also_in_one_batch(senders: Senders) -> None:
+    senders.says(senders.ann, "ann's")
+    twice = [senders.draft(senders.ann, "deletion", removes=1) for _ in range(2)]
+    outcome = senders.store(*twice)
+    assert (len(outcome.stored), reasons(outcome)) == (1, [Code.REMOVED])
+    assert reasons(senders.removes(senders.chief, 1)) == [Code.REMOVED]
+    assert Room.objects.get().last_seq == 2
+
+
+def test_what_is_no_message_cannot_be_removed(senders: Senders) -> None:
+    senders.says(senders.ann, "ann's")
+    senders.removes(senders.ann, 1)
+    assert reasons(senders.removes(senders.ann, 2)) == [Code.NO_MESSAGE]  # the deletion
+    assert reasons(senders.removes(senders.ann, 3)) == [Code.NO_MESSAGE]
+    # A number that nobody has seen yet, though the message is in the same batch.
+    guess = senders.store(senders.draft(senders.ann, text="new"), senders.draft(senders.ann, "deletion", removes=3))
+    assert (len(guess.stored), reasons(guess)) == (1, [Code.NO_MESSAGE])
+
+
+def test_a_message_of_another_room_is_not_reached(senders: Senders) -> None:
+    Room.objects.create(name="s")
+    store({"s": [senders.draft(senders.ann, text="in s")]})
+    assert reasons(senders.removes(senders.ann, 1)) == [Code.NO_MESSAGE]
+    assert Event.objects.get().text == "in s"
+
+
+def test_a_deletion_sent_again_is_answered_with_its_number(senders: Senders) -> None:
+    senders.says(senders.ann, "ann's")
+    senders.removes(senders.ann, 1, id="again")
+    outcome = senders.removes(senders.ann, 1, id="again")
+    assert (outcome.known, outcome.refused) == ({(f"u:{senders.ann.pk}", "again"): 2}, {})
+
+
+def test_a_removed_message_sent_again_stays_removed(senders: Senders) -> None:
+    message = senders.draft(senders.ann, text="ann's")
+    senders.store(message)
+    senders.removes(senders.ann, 1)
+    assert senders.store(message).known == {message.key: 1}
+    assert Event.objects.get(seq=1).text == ""
+
+
+def test_what_this_version_does_not_know_is_left_to_a_newer_one() -> None:
+    for fields in (["g:a", None, "a", "1", "reaction", "+1"], ["g:a", None, "a", "1", "deletion", ""]):
+        with pytest.raises(ValueError):
+            Draft.of(fields)
+    with pytest.raises(TypeError):
+        Draft.of(["g:a", None, "a", "1", "message", "hi", None, "more"])
+
+
+def test_rights_cost_one_read_for_a_batch_and_one_more_where_rooms_are_for_members(senders: Senders) -> None:
+    def queries(count: int) -> int:
+        drafts = [senders.draft(user, text="hi") for user in (senders.ann, senders.chief) for _ in range(count)]
+        with CaptureQueriesContext(connection) as captured:
+            senders.store(*drafts)
+        return len(captured)
+
+    few = queries(1)
+    assert queries(20) == few
+    room = Room.objects.get()
+    room.members_only = True
+    room.save()
+    room.members.set([senders.ann, senders.chief])
+    assert queries(20) == few + 1
+
+
+async def signed_in(name: str, settings: Settings, **fields: Any) -> str:
+    """The session of a new user."""
+    user = await in_database(User.objects.create)(username=name, **fields)
+    client = Client()
+    await in_database(client.force_login)(user)
+    return client.cookies[settings.SESSION_COOKIE_NAME].value
+
+
+async def send(person: Person, **content: object) -> None:
+    await person.socket.send_to(text_data=json.dumps(content))
+
+
+async def test_everybody_hears_a_deletion_and_nobody_gets_the_text_again(enter, workers: Workers, live: Live) -> None:
+    ann, bob = await enter(), await enter()
+    for text in ("one", "a secret", "three"):
+        await ann.say(text)
+        await ann.next("message")
+    await send(ann, type="delete", seq=2, id="mine")
+    for person in (ann, bob):
+        deletion = await person.next("deletion")
+        assert (deletion["seq"], deletion["removes"], deletion["id"]) == (4, 2, "mine")
+        assert (deletion["user"], "message" in deletion) == (ann.welcome["you"], False)
+    for path in ("/ws/chat/lobby/", "/ws/chat/lobby/?after=0", "/ws/chat/lobby/?after=1"):
+        late = await enter(path)
+        heard = [await late.next("message", "deletion") for _ in range(late.welcome["seq"] - ("1" in path))]
+        assert [event["seq"] for event in heard] == list(range(heard[0]["seq"], 5))
+        removed = next(event for event in heard if event["seq"] == 2)
+        assert (removed["type"], removed["message"]) == ("message", "")
+        assert removed["removed"] == {"by": ann.welcome["you"], "seq": 4}
+    assert b"secret" not in (live.hub.rooms["lobby"].ring.since(0) or b"secret")
+
+
+async def test_a_deletion_that_was_read_from_the_record_takes_the_text_out_of_the_ring_too(
+    enter, live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker died between its commit and its publish."""
+    from channelbox.chat import ingest
+
+    monkeypatch.setattr(live.outbox._layer, "expiry", 0.2)
+    workers = Workers()
+    workers.start()
+    ann = await enter()
+    await ann.say("a secret")
+    await ann.next("message")
+    silent = True
+    publish = ingest.Bus.publish_many
+
+    async def sometimes(*args: Any) -> None:
+        nonlocal silent
+        if silent:
+            silent = False
+            raise OSError("killed")
+        await publish(*args)
+
+    monkeypatch.setattr(ingest.Bus, "publish_many", sometimes)
+    await send(ann, type="delete", seq=1)
+    assert (await ann.next("deletion"))["removes"] == 1
+    assert b"secret" not in (live.hub.rooms["lobby"].ring.since(0) or b"secret")
+    await workers.stop()
+
+
+async def test_refused_deletions_are_told_with_their_id(enter, workers: Workers) -> None:
+    ann, bob = await enter(), await enter()
+    await ann.say("ann's")
+    await ann.next("message")
+    for seq, code in ((1, "not_allowed"), (7, "no_message")):
+        await send(bob, type="delete", seq=seq, id=f"of-{seq}")
+        error = await bob.next("error")
+        assert (error["code"], error["id"]) == (code, f"of-{seq}")
+    for seq in (None, "1", True, 0, -1, 1.0, 2**63):
+        await send(bob, type="delete", seq=seq)
+        assert (await bob.next("error"))["code"] == "invalid"
+
+
+async def test_an_announcement_is_for_staff(enter, workers: Workers, settings: Settings) -> None:
+    chief = await enter(cookie=await signed_in("chief", settings, is_staff=True))
+    ann = await enter(cookie=await signed_in("ann", settings))
+    assert (chief.welcome["may"], ann.welcome["may"]) == (["announce", "remove"], [])
+    await send(ann, type="announcement", message="me too", id="a")
+    error = await ann.next("error")
+    assert (error["code"], error["id"]) == ("not_allowed", "a")
+    await send(chief, type="announcement", message="Drill at noon.", id="b")
+    heard = await ann.next("announcement", "message")
+    assert (heard["type"], heard["seq"], heard["message"], heard["id"]) == ("announcement", 1, "Drill at noon.", "b")
+
+
+async def test_a_kind_that_nobody_here_knows_keeps_its_number(enter, workers: Workers) -> None:
+    """As a newer version stores it: adjacent versions share a database."""
+    ann = await enter()
+    await ann.say("one")
+    await ann.next("message")
+    await in_database(_newer)()
+    await ann.say("three")
+    late = await enter("/ws/chat/lobby/?after=0")
+    for person, kinds in ((ann, ["reaction", "message"]), (late, ["message", "reaction", "message"])):
+        heard = [await person.next("message", "reaction") for _ in kinds]
+        assert [event["type"] for event in heard] == kinds
+        assert [event["seq"] for event in heard] == list(range(4 - len(kinds), 4))
+    assert heard[1]["to"] == 1
+
+
+def _newer() -> None:
+    room = Room.objects.get()
+    fields = {"sender": "g:x", "client_id": "x", "name": "x", "at": timezone.now()}
+    Event.objects.create(room=room, seq=2, kind="reaction", data={"to": 1, "sign": "+1"}, **fields)
+    Room.objects.filter(pk=room.pk).update(last_seq=2)
+
+
+def test_over_http_history_shows_what_is_left_and_events_leaves_nothing_out(senders: Senders, client: Client) -> None:
+    for text in ("one", "a secret", "three"):
+        senders.says(senders.ann, text)
+    senders.removes(senders.chief, 2)
+    senders.store(senders.draft(senders.chief, "announcement", "Drill at noon."))
+    client.force_login(senders.ann)
+    shown = client.get(reverse("chat:history", kwargs={"room_name": "r"}))
+    assert "secret" not in shown.text
+    assert [(event["seq"], event["message"]) for event in shown.json()["messages"]] == [
+        (1, "one"),
+        (2, ""),
+        (3, "three"),
+        (5, "Drill at noon."),
+    ]
+    assert shown.json()["messages"][1]["removed"] == {"by": "chief", "seq": 4}
+    every = client.get(reverse("chat:events", kwargs={"room_name": "r"}), {"after": 1, "limit": 3}).json()["events"]
+    assert [(event["seq"], event["type"]) for event in every] == [(2, "message"), (3, "message"), (4, "deletion")]
+    assert every[2]["removes"] == 2
