@@ -68,6 +68,12 @@ class Server:
         assert self.process is not None
         self.process.send_signal(number)
 
+    def wait(self) -> None:
+        """Returns when it has ended."""
+        assert self.process is not None
+        self.process.wait(START_SECONDS)
+        self.process = None
+
     def _end(self, number: Signals) -> None:
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(number)
@@ -123,9 +129,12 @@ class SentinelServer(Server):
 
 
 class PostgreSQLServer(Server):
-    """A PostgreSQL cluster on a Unix socket, which trusts whoever reaches it. Root runs it as the user postgres."""
+    """A PostgreSQL cluster on a Unix socket, which trusts whoever reaches it. Root runs it as the user postgres.
 
-    def __init__(self, folder: Path) -> None:
+    It does not wait for the disk, unless `options` (postgres' own) say otherwise.
+    """
+
+    def __init__(self, folder: Path, *options: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o755)
         self.programs = max(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name))
@@ -136,9 +145,9 @@ class PostgreSQLServer(Server):
         self.owner = user or pwd.getpwuid(os.getuid()).pw_name
         settings = {"unix_socket_directories": str(self.data), "listen_addresses": "", "fsync": "off"}
         command = [str(self.programs / "postgres"), "-D", str(self.data / "cluster")]
-        options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        words = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         # SIGINT: what PostgreSQL calls a fast shutdown, which waits for no client.
-        super().__init__(folder, command + options, user=user, stop=SIGINT)
+        super().__init__(folder, [*command, *words, *options], user=user, stop=SIGINT)
 
     def url(self, database: str) -> str:
         """A URL for dj-database-url."""

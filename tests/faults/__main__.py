@@ -56,6 +56,8 @@ async def main() -> int:
         messages = options.messages or (LONG_MESSAGES if options.long else MESSAGES)
         seconds = sum(fault.seconds for fault in chosen)
         rate = min(200.0, messages / seconds)
+        for sentence in target.missing():
+            tell(f"Not possible here: {sentence}")
         tell(f"{len(chosen)} faults, {messages} messages at {rate:.0f} a second, about {seconds:.0f} s")
         await run(target, history, Crowd(3, 4, 2, rate), chosen, messages, chance, tell)
     history.close()

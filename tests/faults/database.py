@@ -1,35 +1,32 @@
 """The target's databases, on a small filesystem of their own where that can be had."""
 
+import contextlib
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
+import psycopg
 from tests.servers import PostgreSQLServer
 
 ROWS = """
     SELECT chat_room.name, chat_event.seq, chat_event.client_id
     FROM chat_event JOIN chat_room ON chat_room.id = chat_event.room_id
 """
-SIZE = "320m"
+OTHERS_ENDED = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE backend_type = 'client backend' AND NOT pid = ANY(%s)
+"""
+SIZE = "400m"
+TAKEN_SECONDS = 2.0  # for taking all there are
 
 Row = tuple[str, int, str]  # room, number, id
-
-
-class Database(Protocol):
-    """Where what was said is kept."""
-
-    folder: Path
-    mounted: bool
-
-    @property
-    def url(self) -> str: ...
-
-    def start(self) -> None: ...
-    def stop(self) -> None: ...
-    def rows(self) -> list[Row]: ...
 
 
 class _Folder:
@@ -50,14 +47,17 @@ class _Folder:
             subprocess.run(["umount", "--lazy", str(self.folder)], check=True)
             self.mounted = False
 
-    def fill(self) -> None:
-        """Takes all the space that is left."""
-        free = shutil.disk_usage(self.folder).free
-        with (self.folder / "filler").open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, free)
-
-    def free(self) -> None:
-        (self.folder / "filler").unlink()
+    @contextmanager
+    def full(self) -> Iterator[None]:
+        """Nothing is left for as long as the context lasts: what becomes free meanwhile is taken too."""
+        filler = self.folder / "filler"
+        with filler.open("wb") as file:
+            try:
+                while free := shutil.disk_usage(self.folder).free:
+                    os.posix_fallocate(file.fileno(), file.seek(0, os.SEEK_END), free)
+                yield
+            finally:
+                filler.unlink()
 
 
 class SQLite(_Folder):
@@ -75,6 +75,17 @@ class SQLite(_Folder):
 
     def connect(self) -> sqlite3.Connection:
         return sqlite3.connect(self.folder / "db.sqlite3", timeout=20, isolation_level=None, check_same_thread=False)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Somebody else writes and does not come to an end."""
+        connection = self.connect()
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        finally:
+            connection.execute("ROLLBACK")
+            connection.close()
 
     def rows(self) -> list[Row]:
         connection = self.connect()
@@ -96,8 +107,6 @@ class PostgreSQL(_Folder):
         return self.server.url("channelbox")
 
     def start(self) -> None:
-        import psycopg
-
         self.mount()
         self.server = PostgreSQLServer(self.folder)
         self.server.start()
@@ -108,8 +117,45 @@ class PostgreSQL(_Folder):
         self.server.stop()
         self.unmount()
 
-    def rows(self) -> list[Row]:
-        import psycopg
+    def restart(self) -> None:
+        """A fast shutdown, and back at once."""
+        self.server.stop()
+        self.server.start()
 
-        with psycopg.connect(self.url) as connection:
+    def crash(self) -> None:
+        """As after a power cut: what was committed comes back from the log."""
+        self.server.signal(signal.SIGQUIT)
+        self.server.wait()
+        self.server.start()
+
+    @contextmanager
+    def connections_taken(self) -> Iterator[None]:
+        """Others hold all connections; those that the installation had are ended."""
+        with contextlib.ExitStack() as stack:
+            taken = [stack.enter_context(self._connect())]
+            end = time.monotonic() + TAKEN_SECONDS
+            while time.monotonic() < end:
+                try:
+                    taken.append(stack.enter_context(self._connect()))
+                except psycopg.OperationalError:
+                    own = [connection.info.backend_pid for connection in taken]
+                    taken[0].execute(OTHERS_ENDED, [own])
+            yield
+
+    def _connect(self) -> "psycopg.Connection[tuple[Any, ...]]":
+        return psycopg.connect(self.url, autocommit=True, connect_timeout=5)
+
+    @contextmanager
+    def full(self) -> Iterator[None]:
+        """As for any folder. Its server may end over it: then somebody starts it when there is room again."""
+        try:
+            with super().full():
+                yield
+        finally:
+            if not self.server.answers():
+                self.server.kill()
+                self.server.start()
+
+    def rows(self) -> list[Row]:
+        with self._connect() as connection:
             return connection.execute(ROWS).fetchall()

@@ -9,10 +9,11 @@ import sys
 import tempfile
 import urllib.request
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from unittest import mock
 
-from tests.faults.database import Database, PostgreSQL, SQLite
+from tests.faults.database import PostgreSQL, SQLite
 from tests.faults.entry import AFTER_COMMIT, BEFORE_COMMIT
 from tests.faults.faults import ONE_PROCESS_SECONDS, Fault
 from tests.faults.nginx import Nginx
@@ -24,6 +25,7 @@ from channelbox.console.child import Child
 WEB, WORKERS = 2, 2
 MEMORY = "64mb"
 FROZEN_SECONDS = 10.0
+HELD_SECONDS = 6.0
 READY_SECONDS = 30.0
 TRAP_SECONDS = 10.0
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
@@ -42,7 +44,7 @@ class LocalTarget:
         self._runtime = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="channelbox-")))
         self._runtime.chmod(0o755)
         data = self._runtime / "data"
-        self.database: Database = PostgreSQL(data) if database == "postgresql" else SQLite(data)
+        self.database: PostgreSQL | SQLite = PostgreSQL(data) if database == "postgresql" else SQLite(data)
         self.redis = RedisServer(self._runtime / "redis", "--maxmemory", MEMORY, "--maxmemory-policy", "noeviction")
         self.traps = self._runtime / "traps"
         self.nginx = Nginx(self._runtime / "nginx")
@@ -100,13 +102,48 @@ class LocalTarget:
         return await asyncio.to_thread(self.database.rows)
 
     def faults(self) -> list[Fault]:
-        """All that may befall it, on this machine."""
-        return [
+        """All that may befall it; `missing` says what else there would be."""
+        faults = [
             _one("a worker killed", "worker", self._kill(lambda chance: chance.choice(self.local.workers))),
             _one("a worker killed before COMMIT", "worker", lambda _: self._trapped(BEFORE_COMMIT)),
             _one("a worker killed between COMMIT and PUBLISH", "worker", lambda _: self._trapped(AFTER_COMMIT)),
             _one("a web process killed", "web", self._kill(lambda chance: chance.choice(self.local.web))),
+            Fault("every process restarted", frozenset({"worker", "web"}), self._restart_all),
+            Fault("Redis killed", frozenset({"redis"}), self._redis_killed),
+            Fault("Redis restarted, empty", frozenset({"redis"}), self._redis_restarted),
+            Fault("Redis frozen for 10 s", frozenset({"redis"}), self._redis_frozen, seconds=22),
+            Fault("Redis full", frozenset({"redis"}), self._redis_full, seconds=16),
+            Fault("nginx reloaded", frozenset({"nginx"}), self._nginx_reloaded, seconds=8),
+            Fault("nginx restarted", frozenset({"nginx"}), self._nginx_restarted),
+            *self._of_database(self.database),
         ]
+        if FAKETIME.exists():
+            faults.append(Fault("a clock 5 minutes off", frozenset({"worker", "web"}), self._clock, seconds=20))
+        return faults
+
+    def _of_database(self, database: SQLite | PostgreSQL) -> list[Fault]:
+        part = frozenset({"database"})
+        faults = []
+        if isinstance(database, PostgreSQL):
+            faults += [
+                Fault("PostgreSQL restarted", part, self._calls(database.restart)),
+                Fault("PostgreSQL crashed", part, self._calls(database.crash)),
+                Fault("PostgreSQL out of connections", part, self._holding(database.connections_taken), seconds=20),
+            ]
+        else:
+            faults.append(Fault("the database locked", part, self._holding(database.locked), seconds=18))
+        if database.mounted:
+            faults.append(Fault("the data directory full", part, self._holding(database.full), seconds=18))
+        return faults
+
+    def missing(self) -> list[str]:
+        """What cannot be had on this machine, and why."""
+        missing = []
+        if not FAKETIME.exists():
+            missing.append("a clock 5 minutes off: libfaketime is not installed")
+        if not self.database.mounted:
+            missing.append("the data directory full: only root may mount a filesystem for it")
+        return missing
 
     # --- Processes
 
@@ -122,6 +159,82 @@ class LocalTarget:
         async with asyncio.timeout(TRAP_SECONDS):
             while file.exists():
                 await asyncio.sleep(0.01)
+
+    async def _restart_all(self, _: random.Random) -> None:
+        await asyncio.gather(*(_restart(child) for child in self.local.web + self.local.workers))
+
+    async def _clock(self, chance: random.Random) -> None:
+        child = chance.choice(self.local.web + self.local.workers)
+        before = child.environment
+        child.environment = {**before, **OTHER_CLOCK, "FAKETIME": chance.choice(("+300s", "-300s"))}
+        try:
+            await _restart(child)
+            await asyncio.sleep(HELD_SECONDS)
+        finally:
+            child.environment = before
+        await _restart(child)
+
+    # --- Servers
+
+    async def _redis_killed(self, chance: random.Random) -> None:
+        self.redis.kill()
+        await asyncio.sleep(chance.uniform(1, 4))
+        await asyncio.to_thread(self.redis.start)
+
+    async def _redis_restarted(self, _: random.Random) -> None:
+        await asyncio.to_thread(self.redis.stop)
+        await asyncio.to_thread(self.redis.start)
+
+    async def _redis_frozen(self, _: random.Random) -> None:
+        self.redis.freeze()
+        try:
+            await asyncio.sleep(FROZEN_SECONDS)
+        finally:
+            self.redis.thaw()
+
+    async def _redis_full(self, _: random.Random) -> None:
+        with self.redis.client() as client:
+            client.config_set("maxmemory", "1mb")
+            try:
+                await asyncio.sleep(HELD_SECONDS)
+            finally:
+                client.config_set("maxmemory", MEMORY)
+
+    async def _nginx_reloaded(self, _: random.Random) -> None:
+        self.nginx.reload()
+
+    async def _nginx_restarted(self, _: random.Random) -> None:
+        await asyncio.to_thread(self.nginx.stop)
+        await asyncio.to_thread(self.nginx.start_again)
+
+    @staticmethod
+    def _calls(function: Callable[[], None]) -> Callable[[random.Random], Awaitable[None]]:
+        async def strike(_: random.Random) -> None:
+            await asyncio.to_thread(function)
+
+        return strike
+
+    @staticmethod
+    def _holding(state: Callable[[], AbstractContextManager[None]]) -> Callable[[random.Random], Awaitable[None]]:
+        """Lasts for a while, then is over."""
+
+        async def strike(_: random.Random) -> None:
+            held = state()
+            await asyncio.to_thread(held.__enter__)
+            try:
+                await asyncio.sleep(HELD_SECONDS)
+            finally:
+                await asyncio.to_thread(held.__exit__, None, None, None)
+
+        return strike
+
+
+async def _restart(child: Child) -> None:
+    """In order, as `systemctl restart` does; returns when it is ready again."""
+    child.ready.clear()
+    child.signal(signal.SIGTERM)
+    async with asyncio.timeout(READY_SECONDS):
+        await child.ready.wait()
 
 
 def _one(name: str, part: str, strike: Callable[[random.Random], Awaitable[None]]) -> Fault:

@@ -173,6 +173,18 @@ def test_what_was_refused_takes_its_place_when_it_is_sent_again() -> None:
     assert found(story) == {}
 
 
+def test_what_waits_behind_something_refused_takes_its_place_when_it_is_sent() -> None:
+    story = Story()
+    story.say("ann", "ann-1")
+    story.add("ann", What.SAID, "ann-2")
+    story.add("ann", What.REFUSED, "ann-1", note="queue_full")
+    for seq, id in enumerate(("ann-1", "ann-2"), 1):
+        story.add("ann", What.SENT, id)
+        story.tell(id, seq)
+        story.row(id, seq)
+    assert found(story) == {}
+
+
 def test_sending_again_after_a_reconnect_changes_nothing_of_the_order() -> None:
     story = Story()
     story.say("ann", "ann-1")

@@ -116,13 +116,11 @@ class _Case:
         who: dict[Where, str] = {}
         for index, entry in enumerate(self.entries):
             where = (entry.room, entry.id)
-            if entry.what == What.SAID:
-                turn[where] = index
-                who[where] = entry.who
-            elif entry.what == What.REFUSED:
+            if entry.what == What.REFUSED:
                 turn.pop(where, None)
             elif entry.what == What.SENT:
                 turn.setdefault(where, index)
+                who[where] = entry.who
         newest: dict[tuple[str, str], tuple[int, str]] = {}
         for row in self.rows:
             where = (row.room, row.id)
