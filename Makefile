@@ -126,6 +126,14 @@ molecule: venv deb ## scenarios on nodes that boot systemd: SCENARIO="preflight 
 		done; \
 	done
 
+# --- How fast it is
+
+.PHONY: bench
+bench: venv ## channelbox beside the Channels tutorial and nchan: build/bench.json, build/bench.html (QUICK=1: under 5 minutes)
+	@$(call need,redis-server,redis-server); $(call need,pg_createcluster,postgresql); $(call need,nginx,nginx-light)
+	@test -e /usr/lib/nginx/modules/ngx_nchan_module.so || { $(call need,nchan-module,libnginx-mod-nchan) }
+	@$(BIN)/python -m bench $(if $(QUICK),--quick) $(ARGS)
+
 # --- The demo
 
 .PHONY: demo

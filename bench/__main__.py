@@ -1,0 +1,91 @@
+"""`make bench`, or `python -m bench --help`: measures, and writes build/bench.json and build/bench.html."""
+
+import argparse
+import asyncio
+import contextlib
+import dataclasses
+import tempfile
+from pathlib import Path
+
+import uvloop
+from rich.console import Console
+from tests.servers import RedisServer, free_port
+
+from bench import machine, plan, report
+from bench.figures import summed_up
+from bench.generator import HOST
+from bench.measuring import Measuring
+from bench.peers import channelbox, channelbox_nginx, nchan, tutorial
+from bench.peers.peer import Peer
+
+ROOT = Path(__file__).resolve().parent.parent
+PAPER = 170  # columns, where the output is not a terminal
+SERVERS = ("channelbox", "channelbox-nginx-tls", "tutorial", "tutorial-pubsub", "nchan", "nchan-redis")
+
+
+def peers(folder: Path, redis: str, people: int) -> list[Peer]:
+    """All of them, not started; one that needs another comes after it."""
+    own = channelbox.Channelbox(folder / "channelbox", people)
+    return [
+        own,
+        channelbox_nginx.ChannelboxNginx(folder / "nginx", own),
+        *(tutorial.Tutorial(name, folder / name, redis, people) for name in tutorial.LAYERS),
+        nchan.Nchan("nchan", folder / "nchan"),
+        nchan.Nchan("nchan-redis", folder / "nchan-redis", redis),
+    ]
+
+
+async def bench(chosen: plan.Plan, servers: set[str], folder: Path, console: Console) -> Measuring:
+    """Starts the servers, measures them and ends them, whatever happens."""
+    port = free_port()
+    redis = RedisServer(folder / "redis", port=port)
+    wanted = [peer for peer in peers(folder, f"redis://{HOST}:{port}", chosen.people) if peer.name in servers]
+    measuring = Measuring(wanted, console)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.callback(redis.stop)
+        redis.start()
+        for peer in wanted:
+            console.print(f"starting {peer.name}")
+            stack.push_async_callback(peer.stop)
+            await peer.start()
+        await measuring.run(chosen)
+    return measuring
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench", description="channelbox beside its peers.")
+    parser.add_argument("--quick", action="store_true", help="what fits into five minutes")
+    parser.add_argument("--servers", default=",".join(SERVERS), help="some of them (default: %(default)s)")
+    parser.add_argument("--sizes", default="", help="only these crowds, as 200,1000")
+    parser.add_argument("--to", type=Path, default=ROOT / "build", help="folder of bench.json and bench.html")
+    words = parser.parse_args()
+    servers = set(words.servers.split(","))
+    if unknown := servers - set(SERVERS):
+        parser.error(f"no such server: {', '.join(sorted(unknown))}")
+    if "channelbox-nginx-tls" in servers:
+        servers.add("channelbox")  # which it is in front of
+    chosen = plan.QUICK if words.quick else plan.FULL
+    if words.sizes:
+        sizes = {int(size) for size in words.sizes.split(",")}
+        visits = tuple(visit for visit in chosen.visits if visit.size in sizes)
+        chosen = dataclasses.replace(chosen, visits=visits, storing_rounds=0, holding=())
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = PAPER
+    this = machine.describe(quick=words.quick)
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-") as folder,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        Path(folder).chmod(0o755)  # PostgreSQL runs as a user of its own
+        measuring = runner.run(bench(chosen, servers, Path(folder), console))
+    figures = summed_up(measuring.samples)
+    words.to.mkdir(parents=True, exist_ok=True)
+    report.write(words.to, this, figures, measuring.notes)
+    report.show(console, figures, measuring.notes)
+    console.print(f"\n{words.to / 'bench.json'}, {words.to / 'bench.html'}")
+
+
+if __name__ == "__main__":
+    main()

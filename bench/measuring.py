@@ -1,0 +1,139 @@
+"""Goes through a plan: the servers in turn, one at a time, and collects what the runs showed."""
+
+import itertools
+import time
+
+from rich.console import Console
+
+from bench import plan
+from bench.figures import Sample, percentile
+from bench.generator import Busy, Crowd
+from bench.peers.peer import Peer
+from bench.runs.delivering import Delivered, deliver
+from bench.runs.holding import holds
+from bench.runs.joining import Joined, join, renewed
+
+SESSIONS_SIZE = 1000  # of connects_per_s
+
+
+class Measuring:
+    """The samples of all runs, and what has to be said beside them."""
+
+    def __init__(self, peers: list[Peer], console: Console) -> None:
+        self.samples: list[Sample] = []
+        self.notes: list[str] = []
+        self._peers = peers
+        self._console = console
+        self._began = time.monotonic()
+        self._rooms = itertools.count(1)
+        self._held: dict[str, int] = {}
+
+    async def run(self, chosen: plan.Plan) -> None:
+        for visit in chosen.visits:
+            for turn in range(visit.rounds):
+                for peer in self._peers:
+                    await self._visit(peer, visit, chosen.holding_messages if turn == 0 else 0)
+        for _ in range(chosen.storing_rounds):
+            for peer in self._peers:
+                await self._store(peer, chosen.storing_seconds)
+        for size in chosen.holding:
+            for peer in self._peers:
+                await self._hold(peer, size, chosen.holding_messages)
+        for server, size in self._held.items():
+            self.samples.append(Sample("max_connections", server, size, size, "connections"))
+
+    async def _visit(self, peer: Peer, visit: plan.Visit, holding_messages: int) -> None:
+        if visit.memory:
+            await renewed(peer)
+        crowd = Crowd(peer.address)
+        try:
+            joined = await join(peer, crowd, {self._room(): visit.size})
+            self._say(peer, visit.size, f"{joined.connects_per_s:.0f} connects/s, {joined.memory_kb:.1f} KiB each")
+            self._joined(peer, joined, visit)
+            await deliver(peer, crowd, 1, 0)  # the first costs what is made once
+            for in_flight in visit.in_flight:
+                told = await deliver(peer, crowd, in_flight, visit.seconds)
+                self._delivered(peer, visit.size, in_flight, told)
+            if holding_messages:
+                self._keeps(peer, visit.size, await holds(crowd, holding_messages))
+        finally:
+            await crowd.close()
+
+    async def _store(self, peer: Peer, seconds: float) -> None:
+        each = plan.STORING_SIZE // plan.STORING_ROOMS
+        crowd = Crowd(peer.address)
+        try:
+            await join(peer, crowd, {self._room(): each for _ in range(plan.STORING_ROOMS)})
+            await deliver(peer, crowd, 1, 0)
+            told = await deliver(peer, crowd, plan.STORING_IN_FLIGHT, seconds)
+        finally:
+            await crowd.close()
+        if self._loses(peer, plan.STORING_SIZE, told):
+            return
+        stored = len(told.latencies) / told.seconds
+        self._say(peer, plan.STORING_SIZE, f"{stored:.0f} messages/s in {plan.STORING_ROOMS} rooms")
+        self._add(peer, "stored_per_s", plan.STORING_SIZE, stored, "1/s", told.busy)
+
+    async def _hold(self, peer: Peer, size: int, messages: int) -> None:
+        """A crowd larger than the last that was held; a server that held no such is not asked again."""
+        if self._held.get(peer.name, 0) < max(held for held in self._held.values() if held < size):
+            return
+        full, rest = divmod(size, plan.ROOM_MOST)
+        sizes = {self._room(): plan.ROOM_MOST for _ in range(full)} | ({self._room(): rest} if rest else {})
+        crowd = Crowd(peer.address)
+        try:
+            await join(peer, crowd, sizes)
+            self._keeps(peer, size, await holds(crowd, messages))
+        except ExceptionGroup as errors:
+            self._note(f"{peer.name} does not take {size} connections: {errors.exceptions[0]}")
+        finally:
+            await crowd.close()
+
+    # --- What a run showed
+
+    def _joined(self, peer: Peer, joined: Joined, visit: plan.Visit) -> None:
+        if visit.size == SESSIONS_SIZE:
+            self._add(peer, "connects_per_s", visit.size, joined.connects_per_s, "1/s", joined.busy)
+            self._add(peer, "connect_cpu_ms", visit.size, joined.cpu * 1000 / joined.people, "ms", joined.busy)
+        if visit.memory:
+            self._add(peer, "idle_memory_kb", visit.size, joined.memory_kb, "KiB", joined.busy)
+
+    def _delivered(self, peer: Peer, size: int, in_flight: int, told: Delivered) -> None:
+        if self._loses(peer, size, told):
+            return
+        p50, p99 = (percentile(told.latencies, share) * 1000 for share in (0.5, 0.99))
+        words = (
+            f"{in_flight:2} in flight: {told.cpu_for_100k:6.2f} CPU s for 100,000, p50 {p50:.1f} ms, p99 {p99:.1f} ms"
+        )
+        self._say(peer, size, words, told.busy)
+        self._add(peer, "delivery_p50_ms", size, p50, "ms", told.busy, in_flight)
+        self._add(peer, "delivery_p99_ms", size, p99, "ms", told.busy, in_flight)
+        figure = "delivery_cpu" if in_flight == plan.CPU_IN_FLIGHT else "delivery_cpu_at"
+        self._add(peer, figure, size, told.cpu_for_100k, "s", told.busy, in_flight)
+
+    def _loses(self, peer: Peer, size: int, told: Delivered) -> bool:
+        if told.lost:
+            self._note(f"{peer.name}, {size} members: {told.lost} messages did not reach everybody within a minute")
+        return told.lost > 0
+
+    def _keeps(self, peer: Peer, size: int, held: bool) -> None:
+        self._held.setdefault(peer.name, 0)
+        if held:
+            self._held[peer.name] = max(size, self._held[peer.name])
+        self._say(peer, size, "held" if held else "not held with a message a second")
+
+    def _add(
+        self, peer: Peer, figure: str, size: int, value: float, unit: str, busy: Busy, in_flight: int | None = None
+    ) -> None:
+        self.samples.append(Sample(figure, peer.name, size, value, unit, busy.share, in_flight))
+
+    def _room(self) -> str:
+        return f"bench-{next(self._rooms)}"  # new for each run: an old one has a history, which who comes is given
+
+    def _note(self, sentence: str) -> None:
+        self.notes.append(sentence)
+        self._console.print(f"  {sentence}")
+
+    def _say(self, peer: Peer, size: int, words: str, busy: Busy | None = None) -> None:
+        load = f", generator {busy.share:.0%}" if busy else ""
+        self._console.print(f"{time.monotonic() - self._began:5.0f} s  {peer.name:20} {size:6}  {words}{load}")

@@ -1,0 +1,69 @@
+"""channelbox as it is installed: a web process, a worker, its Redis and PostgreSQL."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.servers import PostgreSQLServer
+
+from bench.generator import HOST, Address
+from bench.peers.peer import as_the_tutorial
+from channelbox.console.child import run_once
+from channelbox.console.local import Local
+
+# Only what an installation's administrator sets: who may come from where. All limits are the defaults.
+VARIABLES = {
+    "CHANNELBOX_GUESTS": "false",
+    "CHANNELBOX_ROOM_CREATION": "users",
+    "CHANNELBOX_ORIGIN_REQUIRED": "true",
+    "CHANNELBOX_ORIGINS": f"http://{HOST}",
+    "CHANNELBOX_SERVE_STATIC": "false",
+}
+
+
+class Channelbox:
+    """Started as `make run` does, with PostgreSQL that waits for its disk."""
+
+    name = "channelbox"
+
+    def __init__(self, folder: Path, people: int) -> None:
+        self._people = people
+        self._cookies: Sequence[str] = ()
+        self._database = PostgreSQLServer(folder / "postgresql", "-c", "fsync=on")
+        self._log = folder / "channelbox.log"
+        url = self._database.url("postgres")
+        self.local = Local(folder / "data", self._tell, web=1, workers=1, database_url=url, variables=VARIABLES)
+
+    async def start(self) -> None:
+        self._database.start()
+        await self.local.start()
+        sessions = [sys.executable, "-m", "bench.sessions", str(self._people)]
+        settings = {"DJANGO_SETTINGS_MODULE": "channelbox.settings"}
+        status, output = await run_once(sessions, self.local.environment | settings)
+        if status:
+            raise RuntimeError(output)
+        self._cookies = output.split()
+
+    async def renew(self) -> None:
+        for child in self.local.web:
+            await child.stop()
+            await child.start()
+
+    async def stop(self) -> None:
+        await self.local.stop()
+        self._database.stop()
+
+    @property
+    def address(self) -> Address:
+        port = int(self.local.url.rpartition(":")[2])
+        return Address(port, "/ws/chat/{room}/", cookies=self._cookies, welcome=b'"welcome"', said=as_the_tutorial)
+
+    @property
+    def processes(self) -> list[int]:
+        children = [child.pid for child in self.local.web + self.local.workers]
+        database = self._database.process
+        return [pid for pid in [*children, database.pid if database else None] if pid is not None]
+
+    def _tell(self, name: str, line: str) -> None:
+        with self._log.open("a") as log:
+            log.write(f"{name} | {line}\n")

@@ -1,0 +1,1 @@
+"""What is done to every server, one kind a file."""
