@@ -5,14 +5,16 @@ const NEAR_LIMIT = 200; // characters left at which the count shows itself
 const TYPING_EVERY = 3_000; // ms
 
 export class Composer {
-  #form; #text; #count; #send; #typing; #limit = page.limit; #typed = 0;
+  #form; #text; #count; #announce; #send; #typing; #limit = page.limit; #typed = 0;
   #draft = `channelbox:draft:${page.person}:${page.room}`;
 
-  /** send(text): a message is written. typing(): somebody writes; called now and then. */
+  /** send(text, kind): a message or an announcement is written. typing(): somebody writes; called now and then. */
   constructor({ form, send, typing }) {
     this.#form = form;
     this.#text = form.querySelector("textarea");
     this.#count = form.querySelector(".count");
+    this.#announce = form.querySelector(".announce");
+    this.#announce.addEventListener("click", () => this.#announcing(this.#announce.getAttribute("aria-pressed") !== "true"));
     this.#send = send;
     this.#typing = typing;
     form.addEventListener("submit", (event) => {
@@ -44,6 +46,18 @@ export class Composer {
     this.#show();
   }
 
+  /** Whether what is written may be an announcement. */
+  set mayAnnounce(may) {
+    this.#announce.hidden = !may;
+    if (!may) this.#announcing(false);
+  }
+
+  #announcing(on) {
+    this.#announce.setAttribute("aria-pressed", String(on));
+    this.#form.classList.toggle("announcing", on);
+    this.#text.focus();
+  }
+
   /** Puts a text back to be mended, before what is being written. */
   edit(text) {
     this.#text.value = [text, this.#text.value].filter(Boolean).join("\n");
@@ -61,7 +75,8 @@ export class Composer {
     this.#typed = 0;
     this.#keep();
     this.#show();
-    this.#send(text);
+    this.#send(text, this.#announce.getAttribute("aria-pressed") === "true" ? "announcement" : "message");
+    if (!this.#announce.hidden) this.#announcing(false);
   }
 
   #show() {

@@ -6,6 +6,7 @@ import * as attention from "./attention.js";
 import { Composer } from "./composer.js";
 import "./drawer.js";
 import { load } from "./history.js";
+import { MessageMenu } from "./menu.js";
 import { Outbox } from "./outbox.js";
 import { Pending } from "./pending.js";
 import { People } from "./people.js";
@@ -24,8 +25,25 @@ let flushing = 0;
 
 const timeline = new Timeline({ scroller: $(".scroller"), log: $(".log"), top: $(".top"), pill: $(".pill"), load });
 const people = new People({ count: document.querySelectorAll(".here"), list: $(".people ul"), line: $(".typing") });
-const pending = new Pending({ list: $(".pendings"), retry: (id) => outbox.retry(id), edit: (id) => composer.edit(outbox.take(id)) });
-const outbox = new Outbox({ send: (frame) => socket.send(frame), changed: (items) => pending.show(items) });
+const pending = new Pending({
+  list: $(".pendings"),
+  retry: (id) => outbox.retry(id),
+  edit: (id) => composer.edit(outbox.take(id)),
+  drop: (id) => outbox.take(id),
+});
+const outbox = new Outbox({
+  send: (frame) => socket.send(frame),
+  changed(items) {
+    pending.show(items);
+    timeline.removing(new Set(items.filter(({ kind, state }) => kind === "delete" && state !== "failed").map(({ seq }) => seq)));
+  },
+});
+new MessageMenu({
+  log: $(".log"),
+  menu: $(".message-menu"),
+  dialog: $(".confirm"),
+  remove: (seq, text) => outbox.add(text, "delete", seq),
+});
 const state = new State({ notice: $(".notice"), now: () => socket.connect() });
 const socket = new Socket({
   address: () => page.socket + (last === null ? "" : `?after=${last}`),
@@ -49,8 +67,8 @@ const socket = new Socket({
 });
 const composer = new Composer({
   form: $(".composer"),
-  send(text) {
-    outbox.add(text);
+  send(text, kind) {
+    outbox.add(text, kind);
     timeline.toNewest();
   },
   typing: () => state.name === "connected" && socket.send({ type: "typing" }),
@@ -60,7 +78,10 @@ const frames = {
   welcome(frame) {
     // Somebody else signed in, in another tab: everything on this page is the former's.
     if (you && frame.you !== you) location.reload();
-    you = timeline.you = frame.you;
+    you = frame.you;
+    const may = frame.may ?? [];
+    timeline.viewer = { you, mayRemove: may.includes("remove") };
+    composer.mayAnnounce = may.includes("announce");
     limits = frame.limits;
     composer.limit = limits.message;
     outbox.open(`channelbox:pending:${frame.guest ? "guest" : "user"}:${you}:${page.room}`);
@@ -74,10 +95,9 @@ const frames = {
     last ??= frame.seq;
     goal = frame.seq;
   },
-  message(frame) {
-    gathered.push(frame);
-    flushing ||= setTimeout(flush, FLUSH);
-  },
+  message: gather,
+  announcement: gather,
+  deletion: gather,
   gap(frame) {
     // These are not sent again: the timeline begins anew behind them.
     flush();
@@ -89,11 +109,19 @@ const frames = {
   typing: ({ user }) => user !== you && people.typing(user),
 };
 
+function gather(event) {
+  gathered.push(event);
+  flushing ||= setTimeout(flush, FLUSH);
+}
+
 function flush() {
   clearTimeout(flushing);
   flushing = 0;
-  const fresh = timeline.hear(gathered);
-  for (const { id } of gathered) outbox.stored(id);
+  const fresh = timeline.hear(gathered.filter(({ type }) => type !== "deletion"));
+  for (const event of gathered) {
+    if (event.type === "deletion") timeline.remove(event);
+    outbox.stored(event.id);
+  }
   for (const { user } of fresh) people.said(user);
   if (begun) attention.heard(fresh.filter(({ user }) => user !== you).length);
   gathered = [];

@@ -1,17 +1,20 @@
 /* One message as an element. Text is set as text, never as HTML. */
-import { element, say } from "../channelbox/words.js";
+import { element, icon, say } from "../channelbox/words.js";
 import { dayNumber, fullTime, hoursMinutes, longDay } from "../channelbox/times.js";
+import { moreButton } from "./menu.js";
 
 const GROUP = 5 * 60_000; // ms within which messages of one sender stand together
 
-/** The element for a message, after `previous` (or null: it is the first). */
-export function render(message, previous, you) {
+/** The element for a message, after `previous` (or null: it is the first). viewer: who looks, {you, mayRemove}. */
+export function render(message, previous, { you, mayRemove }) {
   const at = new Date(message.at);
   const before = previous && new Date(previous.at);
   const newDay = !before || dayNumber(before) !== dayNumber(at);
-  const first = newDay || previous.user !== message.user || at - before > GROUP;
+  const announcement = message.type === "announcement";
+  const first = newDay || announcement || previous.type !== message.type || previous.user !== message.user || at - before > GROUP;
 
   const row = element("div", first ? "message first" : "message");
+  if (announcement) row.classList.add("announcement");
   row.dataset.seq = message.seq;
   if (message.user === you) row.classList.add("own");
   if (newDay) row.append(dayLine(at));
@@ -20,16 +23,19 @@ export function render(message, previous, you) {
   time.dateTime = message.at;
   time.title = fullTime(at);
   const name = element("bdi", first ? "name" : "name sr", message.user);
-  const text = element("p", "text", message.message);
+  const { removed } = message;
+  const text = element("p", removed ? "text removed" : "text", removed ? say("removed", { user: removed.by }) : message.message);
   text.dir = "auto";
 
   if (first) {
     const head = element("div", "head");
     head.append(name, time);
+    if (announcement) head.append(element("span", "label", say("announcement")));
     row.append(avatar(message.user), head, text);
   } else {
     row.append(name, time, text);
   }
+  if (!removed && (mayRemove || message.user === you)) row.append(moreButton(icon("more"), message.user));
   return row;
 }
 

@@ -19,7 +19,8 @@ export class Outbox {
     this.#changed = changed;
   }
 
-  /** The messages that wait, oldest first: {id, text, at, state: waiting|sent|failed, since, reason?, until?}. */
+  /** What waits, oldest first: {id, kind, text, seq?, at, state: waiting|sent|failed, since, code?, reason?, until?}.
+      kind: "message", "announcement", or "delete", which removes message `seq`; its `text` is how that began. */
   get items() {
     return this.#items;
   }
@@ -37,8 +38,8 @@ export class Outbox {
     this.#tell();
   }
 
-  add(text) {
-    this.#items.push({ id: newId(), text, at: Date.now(), state: "waiting", since: Date.now() });
+  add(text, kind = "message", seq) {
+    this.#items.push({ id: newId(), kind, text, seq, at: Date.now(), state: "waiting", since: Date.now() });
     this.#tell();
     this.#pump();
   }
@@ -76,6 +77,8 @@ export class Outbox {
       this.#paused = Date.now() + seconds * 1_000 * (0.8 + 0.4 * Math.random());
       if (item) Object.assign(item, { state: "waiting", until: this.#paused });
       this.#later(this.#paused - Date.now());
+    } else if (item && code === "removed") {
+      this.stored(id); // by somebody else: as wanted
     } else if (item) {
       Object.assign(item, { state: "failed", code, reason: error });
     }
@@ -120,7 +123,7 @@ export class Outbox {
     let sent = false;
     for (const item of this.#items) {
       if (item.state !== "waiting") continue;
-      if (onTheWire >= AT_ONCE || !this.#token() || !this.#send({ message: item.text, id: item.id })) break;
+      if (onTheWire >= AT_ONCE || !this.#token() || !this.#send(frame(item))) break;
       Object.assign(item, { state: "sent", since: Date.now() });
       delete item.until;
       onTheWire += 1;
@@ -159,4 +162,10 @@ export class Outbox {
       /* full or switched off: the page itself still holds them */
     }
   }
+}
+
+/** As docs/protocol.md has it. */
+function frame({ id, kind = "message", text, seq }) {
+  if (kind === "delete") return { type: kind, seq, id };
+  return { type: kind, message: text, id };
 }

@@ -4,18 +4,21 @@ import { element, icon, say } from "../channelbox/words.js";
 const SLOW = 5_000; // ms without an answer before the words say so
 
 export class Pending {
-  #list; #rows = new Map(); #retry; #edit; #items = [];
+  #list; #rows = new Map(); #retry; #edit; #drop; #items = [];
 
-  /** retry(id) and edit(id): what the buttons of a failed message do. */
-  constructor({ list, retry, edit }) {
+  /** retry(id), edit(id), drop(id): what the buttons of what failed do. */
+  constructor({ list, retry, edit, drop }) {
     this.#list = list;
     this.#retry = retry;
     this.#edit = edit;
+    this.#drop = drop;
     setInterval(() => this.#items.length && this.show(this.#items), 1_000);
   }
 
-  show(items) {
-    this.#items = items;
+  show(all) {
+    // A removal is shown at its message, unless it failed.
+    const items = all.filter(({ kind, state }) => kind !== "delete" || state === "failed");
+    this.#items = all;
     const ids = new Set(items.map(({ id }) => id));
     for (const [id, row] of this.#rows) {
       if (ids.has(id)) continue;
@@ -41,8 +44,9 @@ export class Pending {
     this.#list.hidden = !items.length;
   }
 
-  #row({ id, text }) {
-    const row = element("div", "pending");
+  #row({ id, kind, text }) {
+    const removal = kind === "delete";
+    const row = element("div", kind === "announcement" ? "pending announcement" : "pending");
     row.dataset.id = id;
     const body = element("p", "text", text);
     body.dir = "auto";
@@ -51,7 +55,7 @@ export class Pending {
     ways.hidden = true;
     ways.append(
       button(say("retry"), () => this.#retry(id)),
-      button(say("edit"), () => this.#edit(id)),
+      removal ? button(say("dismiss"), () => this.#drop(id)) : button(say("edit"), () => this.#edit(id)),
     );
     line.append(icon("clock"), element("span", "pending-words"), ways);
     row.append(body, line);
@@ -66,9 +70,9 @@ function button(label, act) {
   return made;
 }
 
-function status({ state, since, until, code, reason }) {
+function status({ kind, state, since, until, code, reason }) {
   const now = Date.now();
-  if (state === "failed") return say("failed", { reason: reasonFor(code, reason) });
+  if (state === "failed") return say(kind === "delete" ? "not_removed" : "failed", { reason: reasonFor(code, reason) });
   if (until > now) return say("later", { s: Math.ceil((until - now) / 1_000) });
   if (state === "waiting") return say("waiting");
   return now - since > SLOW ? say("slow") : say("sending");

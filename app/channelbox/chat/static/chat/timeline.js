@@ -14,9 +14,10 @@ const EARLY = 600; // px before an end at which more is loaded
 const AGAIN = 10_000; // ms after which a load that failed is tried again
 
 export class Timeline {
-  #scroller; #log; #top; #pill; #load; #you = "";
+  #scroller; #log; #top; #pill; #load; #viewer = { you: "", mayRemove: false };
   #items = []; #newest = 0; #complete = false; #welcomed = false; #unseen = 0; #stick = true;
   #loading = false; #failed = false; #today = dayNumber(new Date());
+  #removing = new Set(); #removed = new Map(); // numbers; those that were removed while older messages were on their way
 
   /** scroller, log, top, pill: elements. load(range): history.load. */
   constructor({ scroller, log, top, pill, load }) {
@@ -33,8 +34,9 @@ export class Timeline {
     this.#showTop();
   }
 
-  set you(name) {
-    this.#you = name;
+  /** Who looks: {you, mayRemove}. */
+  set viewer(viewer) {
+    this.#viewer = viewer;
   }
 
   /** Of the messages in the window, all or none are newer than what was heard. */
@@ -59,11 +61,29 @@ export class Timeline {
         this.#append(fresh);
         this.#keepPlace(() => this.#cutTop(MOST));
       }
-      this.#unseen += fresh.filter(({ user }) => user !== this.#you).length;
+      this.#unseen += fresh.filter(({ user }) => user !== this.#viewer.you).length;
     }
     this.#showPill();
     this.#showTop();
     return fresh;
+  }
+
+  /** An event has taken the text of an earlier one away. */
+  remove({ removes: seq, user: by, seq: deletion }) {
+    const removed = { by, seq: deletion };
+    if (this.#loading) this.#removed.set(seq, removed);
+    const index = this.#items.findIndex((item) => item.seq === seq);
+    if (index < 0) return;
+    this.#items[index] = { ...this.#items[index], message: "", removed };
+    const row = render(this.#items[index], this.#items[index - 1] ?? null, this.#viewer);
+    this.#keepPlace(() => this.#log.children[index].replaceWith(row));
+    if (this.#stick) this.#toEnd();
+  }
+
+  /** The numbers of messages whose removal is on its way. */
+  removing(seqs) {
+    this.#removing = seqs;
+    for (const row of this.#log.children) row.classList.toggle("removing", seqs.has(Number(row.dataset.seq)));
   }
 
   /** Everything up to this number was heard. */
@@ -91,7 +111,7 @@ export class Timeline {
   async toNewest() {
     if (!this.#attached && !this.#loading) {
       await this.#busy(async () => {
-        const newest = await this.#load({});
+        const newest = await this.#ask({});
         this.#items = [];
         this.#log.replaceChildren();
         this.#complete = newest.length < PAGE;
@@ -124,7 +144,7 @@ export class Timeline {
     const first = this.#items[0];
     if (this.#loading || this.#complete || !this.#welcomed) return;
     await this.#busy(async () => {
-      const older = await this.#load(first ? { before: first.seq } : {});
+      const older = await this.#ask(first ? { before: first.seq } : {});
       if (this.#items[0] !== first) return; // the window moved meanwhile
       this.#complete = older.length < PAGE;
       this.#newest = Math.max(this.#newest, older.at(-1)?.seq ?? 0);
@@ -138,7 +158,7 @@ export class Timeline {
     const last = this.#items.at(-1);
     if (this.#loading || !last) return;
     await this.#busy(async () => {
-      const newer = await this.#load({ after: last.seq });
+      const newer = await this.#ask({ after: last.seq });
       if (this.#items.at(-1) !== last) return;
       this.#newest = Math.max(this.#newest, newer.at(-1)?.seq ?? 0);
       this.#append(newer);
@@ -147,8 +167,15 @@ export class Timeline {
     this.#scrolled();
   }
 
+  /** Loads. What was removed while the answer was on its way is removed in it. */
+  async #ask(range) {
+    const found = await this.#load(range);
+    return found.map((item) => (this.#removed.has(item.seq) ? { ...item, message: "", removed: this.#removed.get(item.seq) } : item));
+  }
+
   async #busy(work) {
     this.#loading = true;
+    this.#removed.clear();
     this.#failed = false;
     this.#showTop();
     this.#log.setAttribute("aria-live", "off"); // old messages are not news
@@ -173,12 +200,13 @@ export class Timeline {
     const rows = document.createDocumentFragment();
     let previous = this.#items.at(-1) ?? null;
     for (const message of messages) {
-      rows.append(render(message, previous, this.#you));
+      rows.append(render(message, previous, this.#viewer));
       previous = message;
     }
     this.#items.push(...messages);
     if (messages[0]?.seq === 1) this.#complete = true;
     this.#log.append(rows);
+    this.removing(this.#removing);
     this.#renameDays();
   }
 
@@ -188,11 +216,11 @@ export class Timeline {
       const rows = document.createDocumentFragment();
       let previous = null;
       for (const message of messages) {
-        rows.append(render(message, previous, this.#you));
+        rows.append(render(message, previous, this.#viewer));
         previous = message;
       }
       const next = this.#items[0];
-      if (next) this.#log.firstElementChild.replaceWith(render(next, previous, this.#you));
+      if (next) this.#log.firstElementChild.replaceWith(render(next, previous, this.#viewer));
       this.#log.prepend(rows);
       this.#items.unshift(...messages);
     });
@@ -209,7 +237,7 @@ export class Timeline {
     if (over <= 0) return;
     this.#items.splice(0, over);
     for (let n = 0; n < over; n += 1) this.#log.firstElementChild.remove();
-    this.#log.firstElementChild.replaceWith(render(this.#items[0], null, this.#you));
+    this.#log.firstElementChild.replaceWith(render(this.#items[0], null, this.#viewer));
     this.#complete = false;
   }
 
