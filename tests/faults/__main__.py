@@ -13,10 +13,8 @@ from pathlib import Path
 from rich.console import Console
 from tests.faults import report
 from tests.faults.faults import draw, everything
-from tests.faults.history import History, read
 from tests.faults.local import LocalTarget
-from tests.faults.run import Crowd, run
-from tests.faults.verdict import judge
+from tests.faults.run import Crowd, examine
 
 BUILD = Path(__file__).parents[2] / "build"
 SECONDS, MESSAGES = 200.0, 20_000
@@ -40,7 +38,7 @@ async def main() -> int:
     console = Console(width=150)
     chance = random.Random(options.seed)
     folder = BUILD / "faults"
-    history = History(folder / "history.jsonl")
+    folder.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     console.print(f"Seed {options.seed} (make test-faults SEED={options.seed} DATABASE={options.database})")
 
@@ -59,10 +57,8 @@ async def main() -> int:
         for sentence in target.missing():
             tell(f"Not possible here: {sentence}")
         tell(f"{len(chosen)} faults, {messages} messages at {rate:.0f} a second, about {seconds:.0f} s")
-        await run(target, history, Crowd(3, 4, 2, rate), chosen, messages, chance, tell)
-    history.close()
+        verdict = await examine(folder, target, Crowd(3, 4, 2, rate), chosen, messages, chance, tell)
     tell("The verdict:")
-    verdict = judge(read(history.path))
     report.show(verdict, chosen, console)
     report.write(BUILD / "faults.json", verdict, chosen, seed=options.seed, database=options.database)
     return 0 if report.passed(verdict, chosen) else 1

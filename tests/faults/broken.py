@@ -1,11 +1,77 @@
-"""Builds that are broken on purpose, one promise each: the verdict must name what they do."""
+"""Builds that are broken on purpose, each in one promise: the verdict must name what they do."""
 
+import asyncio
 from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
+
+def acknowledge_first() -> None:
+    """Tells everybody before the database has committed."""
+    from channels.db import database_sync_to_async
+    from django.db import transaction
+
+    from channelbox.chat import ingest
+    from channelbox.realtime.bus import Bus
+
+    store, original = ingest.store, ingest.IngestConsumer._ingest
+
+    async def _ingest(self: Any, entries: Any) -> None:
+        loop = asyncio.get_running_loop()
+
+        async def tell(outcomes: Any) -> None:
+            await Bus.current().publish_many(self._publishes(entries, outcomes))
+
+        def tell_first(rooms: Any) -> Any:
+            with transaction.atomic():
+                outcomes = store(rooms)
+                asyncio.run_coroutine_threadsafe(tell(outcomes), loop).result()
+            return outcomes
+
+        with mock.patch.object(ingest, "_store", database_sync_to_async(tell_first, thread_sensitive=False)):
+            await original(self, entries)
+
+    ingest.IngestConsumer._ingest = _ingest  # type: ignore[method-assign]
+
+
+def no_sequence() -> None:
+    """The hub writes what it hears when it hears it."""
+    from channelbox.realtime.hub import Hub, Room, Run
+
+    def _park(self: Hub, room: Room, run: Run) -> None:
+        room.known = max(room.known, run.last)
+        room.seq = run.last
+        room.write(run.frames, run.last - run.first + 1)
+
+    Hub._park = _park  # type: ignore[method-assign]
+
+
+def no_dedup() -> None:
+    """What is sent again is stored again: the store does not look, and the database does not object."""
+    from django.db import connection
+    from django.db.models.signals import post_migrate
+
+    from channelbox.chat import store
+    from channelbox.chat.models import Event
+
+    def unconstrain(sender: Any, **_: Any) -> None:
+        if sender.name == "channelbox.chat":
+            (once,) = [each for each in Event._meta.constraints if each.name == "event_id_once"]
+            Event._meta.constraints.remove(once)  # SQLite makes the table anew from what the model says
+            with connection.schema_editor() as editor:
+                editor.remove_constraint(Event, once)
+
+    post_migrate.connect(unconstrain, weak=False)
+    store._known = lambda *_: {}
+
+
+WAYS: dict[str, Callable[[], None]] = {
+    "acknowledge-first": acknowledge_first,
+    "no-sequence": no_sequence,
+    "no-dedup": no_dedup,
+}
 
 
 def break_it(word: str) -> None:
-    """Breaks this process. Raises KeyError for a word that is none of these."""
+    """Breaks this process. Raises KeyError for a word that is none of `WAYS`."""
     WAYS[word]()
-
-
-WAYS: dict[str, Callable[[], None]] = {}

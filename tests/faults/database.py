@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -49,12 +48,14 @@ class _Folder:
 
     @contextmanager
     def full(self) -> Iterator[None]:
-        """Nothing is left for as long as the context lasts: what becomes free meanwhile is taken too."""
+        """Nothing is left for as long as the context lasts."""
         filler = self.folder / "filler"
         with filler.open("wb") as file:
             try:
-                while free := shutil.disk_usage(self.folder).free:
-                    os.posix_fallocate(file.fileno(), file.seek(0, os.SEEK_END), free)
+                for piece in (1 << 20, 1 << 12):  # others write meanwhile: what is free now is not for long
+                    with contextlib.suppress(OSError):
+                        while True:
+                            os.posix_fallocate(file.fileno(), file.seek(0, os.SEEK_END), piece)
                 yield
             finally:
                 filler.unlink()

@@ -37,6 +37,8 @@ def set_traps() -> None:
 
 
 if __name__ == "__main__":
+    import django
+
     from channelbox.console.main import main
 
     if "worker" in sys.argv:
@@ -44,5 +46,7 @@ if __name__ == "__main__":
     if word := os.environ.get("FAULTS_BROKEN"):
         from tests.faults.broken import break_it
 
+        os.environ["DJANGO_SETTINGS_MODULE"] = "channelbox.settings"
+        django.setup()
         break_it(word)
     main()

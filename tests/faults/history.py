@@ -21,7 +21,6 @@ class What:
     BEGINS = "begins"  # a fault; `note` is its name
     ENDS = "ends"
     STORED = "stored"  # a row of the database when all was over
-    SETTLED = "settled"  # everybody was given the time to hear everything
     BROKEN = "broken"  # a client met what the protocol rules out
 
 

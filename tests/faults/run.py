@@ -5,15 +5,16 @@ import contextlib
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Protocol
 
 from tests.faults.client import Client
 from tests.faults.faults import Fault
-from tests.faults.history import History, What
+from tests.faults.history import History, What, read
+from tests.faults.verdict import Verdict, judge
 
-SETTLE_SECONDS = 60.0
+PATIENCE = 40.0
 CALM = (1.0, 3.0)  # seconds between what was made good and the next fault
-CAUGHT_UP_SECONDS = 40.0
 ASLEEP = (5.0, 30.0)
 AWAKE = (5.0, 20.0)
 
@@ -60,7 +61,7 @@ class Crowd:
         sleepers = [client for client in self.clients if "sleeper" in client.name]
         tasks += [asyncio.create_task(_sleep(client, random.Random(chance.random()))) for client in sleepers]
         try:
-            await _soon(tasks, lambda: all(client.joined for client in self.clients), SETTLE_SECONDS)
+            await _soon(tasks, lambda: all(client.joined for client in self.clients), PATIENCE)
             yield
             _raise_from(tasks)
         finally:
@@ -101,7 +102,7 @@ class Crowd:
 
         return await _soon([], lambda: answered() and heard(), seconds)
 
-    async def settle(self) -> bool:
+    async def settle(self, seconds: float) -> bool:
         """Waits until everybody has heard everything, sleepers too."""
         for client in self.clients:
             client.come_back()
@@ -112,7 +113,7 @@ class Crowd:
                 for client in self.clients
             )
 
-        return await _soon([], quiet, SETTLE_SECONDS)
+        return await _soon([], quiet, seconds)
 
 
 async def run(
@@ -123,6 +124,7 @@ async def run(
     messages: int,
     chance: random.Random,
     tell: Callable[[str], None],
+    patience: float = PATIENCE,
 ) -> None:
     """Lets all faults strike and at least so many messages be said. The history is complete then."""
     await crowd.enter(target, history, chance)
@@ -134,15 +136,25 @@ async def run(
                 history.add("", What.BEGINS, note=fault.name)
                 await fault.strike(chance)
                 history.add("", What.ENDS, note=fault.name)
-                if not await crowd.caught_up(CAUGHT_UP_SECONDS):
-                    tell(f"  not everybody has caught up {CAUGHT_UP_SECONDS:.0f} s after it")
-            crowd.rate = max(crowd.rate, 100)
+                if not await crowd.caught_up(patience):
+                    tell(f"  {patience:.0f} s after it not everybody has caught up")
             while crowd.said < messages:
                 await asyncio.sleep(0.1)
-        await crowd.settle()
-        history.add("", What.SETTLED)
+        if not await crowd.settle(patience):
+            tell(f"After {patience:.0f} s of silence not everybody has heard everything")
     for room, seq, id in await target.rows():
         history.add("", What.STORED, room=room, id=id, seq=seq)
+
+
+async def examine(folder: Path, *arguments: Any) -> Verdict:
+    """The verdict on a run, whose history is left in the folder. Arguments as in `run`, without the history."""
+    target, *others = arguments
+    history = History(folder / "history.jsonl")
+    try:
+        await run(target, history, *others)
+    finally:
+        history.close()
+    return await asyncio.to_thread(lambda: judge(read(history.path)))
 
 
 async def _sleep(client: Client, chance: random.Random) -> None:

@@ -154,7 +154,7 @@ class _Case:
     def listeners(self) -> Iterator[Finding]:
         """Everybody heard everything once, in order, and as it is in the record."""
         newest = {row.room: row.seq for row in self.rows}
-        given: dict[tuple[str, int], str] = {}
+        given = {(row.room, row.seq): row.id for row in self.rows}
         for (who, room), entries in self.heard.items():
             last = 0
             seen: set[int] = set()
@@ -168,7 +168,7 @@ class _Case:
                     yield Finding(GAP, entry.at, f"{who} heard {room}/{entry.seq} after {last}")
                 if given.setdefault((room, entry.seq), entry.id) != entry.id:
                     other = given[room, entry.seq]
-                    yield Finding(NUMBER, entry.at, f"{room}/{entry.seq} was {other} and, for {who}, {entry.id}")
+                    yield Finding(NUMBER, entry.at, f"{room}/{entry.seq} is {other} and, for {who}, {entry.id}")
                 seen.add(entry.seq)
                 ids.add(entry.id)
                 last = max(last, entry.seq)

@@ -1,0 +1,44 @@
+"""The checker can fail: builds that are broken on purpose are found out, and named for what they do.
+
+Not among the application's tests: `make test-faults` runs this after the faults themselves.
+"""
+
+import random
+from pathlib import Path
+
+import pytest
+from tests.faults.broken import WAYS
+from tests.faults.local import LocalTarget
+from tests.faults.run import Crowd, examine
+from tests.faults.verdict import DOUBLED, GAP, LOST, NUMBER
+
+BEFORE = "a worker killed before COMMIT"
+BETWEEN = "a worker killed between COMMIT and PUBLISH"
+SECONDS = 6.0  # to wait for what will not come
+
+NAMED = {
+    "acknowledge-first": (BEFORE, {LOST, NUMBER}),
+    "no-sequence": (BETWEEN, {GAP}),
+    "no-dedup": (BETWEEN, {DOUBLED}),
+    "": (BETWEEN, set()),
+}
+
+
+async def findings(folder: Path, broken: str, fault: str, database: str) -> set[str]:
+    async with LocalTarget(folder, database, broken) as target:
+        faults = [each for each in target.faults() if each.name == fault] * 2
+        crowd = Crowd(rooms=2, senders=5, readers=1, rate=40)
+        verdict = await examine(folder, target, crowd, faults, 200, random.Random(4), print, SECONDS)
+    return set(verdict.counts)
+
+
+@pytest.mark.parametrize("broken", NAMED)
+async def test_the_verdict_names_what_is_broken(broken: str, tmp_path: Path, pytestconfig: pytest.Config) -> None:
+    fault, kinds = NAMED[broken]
+    found = await findings(tmp_path, broken, fault, pytestconfig.getoption("--database"))
+    assert kinds <= found
+    assert broken or not found
+
+
+def test_every_way_to_break_it_is_tried() -> None:
+    assert set(NAMED) == {*WAYS, ""}
