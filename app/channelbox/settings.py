@@ -43,6 +43,8 @@ CHANNELBOX_MESSAGE_MAX = env.integer("MESSAGE_MAX", 4000, 1, 20_000)
 CHANNELBOX_FRAME_MAX = env.integer("FRAME_MAX", 65_536, 1024, 16_777_216)
 CHANNELBOX_RATE = env.number("RATE", 20, 0.1, 100_000)
 CHANNELBOX_RATE_BURST = env.integer("RATE_BURST", 60, 1, 1_000_000)
+CHANNELBOX_RATE_PERSON = env.number("RATE_PERSON", 2 * CHANNELBOX_RATE, 0.1, 100_000)
+CHANNELBOX_RATE_ADDRESS = env.number("RATE_ADDRESS", 100 * CHANNELBOX_RATE, 0.1, 100_000)
 CHANNELBOX_OUTBOX_MAX = env.integer("OUTBOX_MAX", 10_000, 1, 10_000_000)
 # At least a catch-up on joining, which goes out in one write: less would cut off whoever comes back.
 CHANNELBOX_SLOW_READER_BYTES = env.integer("SLOW_READER_BYTES", 4 * 1024 * 1024, 2 * 1024 * 1024, 1024**3)

@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 from channels.db import database_sync_to_async as in_database
+from django.test import Client
 from pytest_django import Settings
 from redis.exceptions import RedisError
 from tests.chat.process import Person, Workers, connections_go_back, enter, installation, live, people, workers
 
+from channelbox.accounts.models import User
 from channelbox.chat.live import Live
 from channelbox.chat.models import Event, Room
 from channelbox.realtime.codes import INVALID_FORMAT
@@ -143,6 +145,32 @@ async def test_too_fast_is_told_with_the_time_to_wait(enter, workers: Workers, s
     error = await ann.next("error")
     assert (error["code"], error["id"]) == ("too_fast", "2")
     assert 0 < error["retry_after"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"), [("PERSON", "over all your connections"), ("ADDRESS", "from your address")]
+)
+async def test_many_connections_send_no_faster_than_their_person_and_their_address_may(
+    enter, workers: Workers, settings: Settings, setting: str, words: str
+) -> None:
+    """Two bursts of three: a connection may send that, both together not."""
+    settings.CHANNELBOX_RATE, settings.CHANNELBOX_RATE_BURST = 0.1, 3
+    settings.CHANNELBOX_RATE_PERSON = settings.CHANNELBOX_RATE_ADDRESS = 100
+    setattr(settings, f"CHANNELBOX_RATE_{setting}", 0.1)
+    client = Client()
+    user = await in_database(User.objects.create)(username="ann")
+    await in_database(client.force_login)(user)
+    cookie = {"cookie": client.cookies[settings.SESSION_COOKIE_NAME].value}
+    # Guests without a session are strangers to each other, and at one address all the same.
+    first, second = [await enter(**(cookie if setting == "PERSON" else {})) for _ in range(2)]
+    for number in range(3):
+        await first.say("hi", id=str(number))
+        await first.next("message")
+    await second.say("hi", id="too much")
+    error = await second.next("error")
+    assert (error["code"], error["id"]) == ("too_fast", "too much")
+    assert words in error["error"]
+    assert 0 < error["retry_after"] <= 10
 
 
 async def test_who_does_not_heed_is_closed_with_4008(enter, settings: Settings) -> None:

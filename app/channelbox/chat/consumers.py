@@ -15,18 +15,17 @@ from channelbox.accounts.revocation import Guard, Ticket
 from channelbox.chat import rights
 from channelbox.chat.kinds import FOR_STAFF, Kind
 from channelbox.chat.live import Live
+from channelbox.chat.pace import Pace
 from channelbox.realtime import keys
 from channelbox.realtime.codes import INVALID_FORMAT, Code, Refused
 from channelbox.realtime.consumer import RealtimeConsumer
 from channelbox.realtime.envelope import Envelope
 from channelbox.realtime.frames import json_frame
-from channelbox.realtime.rate import Bucket
 from channelbox.work.outbox import Message
 
 ID_MOST = 64
 TYPING_SECONDS = 2.0
 
-_enter = database_sync_to_async(rights.enter, thread_sensitive=False)
 
 
 class ChatConsumer(RealtimeConsumer):
@@ -37,13 +36,13 @@ class ChatConsumer(RealtimeConsumer):
 
     async def enter(self) -> None:
         self.live = Live.current()
-        self._bucket = Bucket(settings.CHANNELBOX_RATE, settings.CHANNELBOX_RATE_BURST)
         self._typed = 0.0
         self._placed = self._present = False
         self._guard = Guard.current()
         self._after = _after(self.scope["query_string"])
         self.person = rights.person_of(self.scope["user"], self.scope.get("session"))
-        room = await _enter(self.person, self.scope["url_route"]["kwargs"]["room_name"])
+        self._pace = Pace(self.live.settlement, self.person, self.scope)
+        room = await rights.entered(self.person, self.scope["url_route"]["kwargs"]["room_name"])
         self.room_name, self._title = room.name, str(room)
         self._ticket = Ticket.of(self.scope, self.refuse, room.name)
         await self.live.leases.take(room.name, room.limit or settings.CHANNELBOX_ROOM_LIMIT)
@@ -126,7 +125,7 @@ class ChatConsumer(RealtimeConsumer):
         return _id(content)
 
     def _put(self, kind: str, id: str, text: str, data: dict[str, object] | None = None) -> None:
-        self.take_token(self._bucket, id)
+        self._pace.take(id)
         person = self.person
         message = Message(person.key, person.user_id, person.name, id, str(kind), text, self.member, data)
         self.live.outbox.put(self.room_name, message)

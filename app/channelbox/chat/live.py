@@ -12,6 +12,7 @@ from channelbox.realtime.hub import Hub
 from channelbox.realtime.keys import process_name
 from channelbox.realtime.leases import Leases
 from channelbox.realtime.presence import Presence
+from channelbox.realtime.settlement import Settlement
 from channelbox.realtime.sweep import Sweep
 from channelbox.work.outbox import Outbox
 
@@ -26,6 +27,7 @@ class Live:
         self.leases = Leases(self.bus, process)
         self.presence = Presence(self.bus, self.hub, process)
         self.sweep = Sweep(self.hub, History.newest)
+        self.settlement = Settlement(self.bus, process)
         self.outbox = Outbox(
             get_channel_layer("work"),
             INGEST_CHANNEL,
@@ -54,11 +56,13 @@ class Live:
         await self.leases.start()
         await self.presence.start()
         await self.sweep.start()
+        await self.settlement.start()
         return self
 
     async def stop(self) -> None:
         """After the members are gone: waits for what they sent, then gives back what this process holds."""
         await self.outbox.stop(settings.CHANNELBOX_WORK_EXPIRY)
+        await self.settlement.stop()
         await self.sweep.stop()
         await self.presence.stop()
         await self.leases.stop()

@@ -5,13 +5,16 @@ import secrets
 from dataclasses import dataclass
 from typing import Any
 
+from channels.db import database_sync_to_async
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
 from django.db.models import Q, QuerySet
 
 from channelbox.accounts.models import User
 from channelbox.chat.models import Room
+from channelbox.realtime.bus import Bus
 from channelbox.realtime.codes import Close, Code, Refused
+from channelbox.realtime.gather import Gather
 
 GUEST_KEY = "guest"  # in the session
 
@@ -63,14 +66,46 @@ def open_to(person: Person) -> QuerySet[Room]:
 
 
 def enter(person: Person, name: str) -> Room:
-    """The room, made where there is none and this person may. Raises Refused. One query for a room that is there."""
-    room = Room.objects.filter(name=name).first()
+    """The room, made where there is none and this person may. Raises Refused."""
+    entered = enter_all([(person, name)])[person, name]
+    if isinstance(entered, Refused):
+        raise entered
+    return entered
+
+
+def enter_all(asked: list[tuple[Person, str]]) -> dict[tuple[Person, str], Room | Refused]:
+    """As `enter`, for many at once: one query for rooms that are there, one more where some are for members only."""
+    rooms = {room.name: room for room in Room.objects.filter(name__in={name for _, name in asked})}
+    exclusive = [room.pk for room in rooms.values() if room.members_only]
+    users = {person.user_id for person, _ in asked if person.user_id}
+    members: set[tuple[int, int]] = set()
+    if exclusive and users:
+        pairs = Room.members.through.objects.filter(room_id__in=exclusive, user_id__in=users)
+        members.update(pairs.values_list("room_id", "user_id"))
+    entered: dict[tuple[Person, str], Room | Refused] = {}
+    for person, name in asked:
+        if name not in rooms and may_create(person):
+            rooms[name], _ = Room.objects.get_or_create(name=name)
+        entered[person, name] = _enter(person, name, rooms.get(name), members)
+    return entered
+
+
+def _enter(person: Person, name: str, room: Room | None, members: set[tuple[int, int]]) -> Room | Refused:
     if room is None:
-        if not may_create(person):
-            raise Refused(Code.NO_ROOM, f"There is no room {name}.", close=Close.NOT_ALLOWED)
-        room, _ = Room.objects.get_or_create(name=name)
+        return Refused(Code.NO_ROOM, f"There is no room {name}.", close=Close.NOT_ALLOWED)
     if room.closed:
-        raise Refused(Code.NOT_ALLOWED, "This room is closed.", close=Close.NOT_ALLOWED)
-    if room.members_only and not (person.user_id and room.members.filter(pk=person.user_id).exists()):
-        raise Refused(Code.NOT_ALLOWED, "This room is for its members only.", close=Close.NOT_ALLOWED)
+        return Refused(Code.NOT_ALLOWED, "This room is closed.", close=Close.NOT_ALLOWED)
+    if room.members_only and (room.pk, person.user_id) not in members:
+        return Refused(Code.NOT_ALLOWED, "This room is for its members only.", close=Close.NOT_ALLOWED)
+    return room
+
+
+async def entered(person: Person, name: str) -> Room:
+    """As `enter`, on an event loop, together with all who come meanwhile."""
+    shared = Bus.current().shared
+    if enter_all not in shared:
+        shared[enter_all] = Gather(database_sync_to_async(enter_all, thread_sensitive=False))
+    room = await shared[enter_all].get((person, name))
+    if isinstance(room, Refused):
+        raise room
     return room

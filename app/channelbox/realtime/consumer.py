@@ -13,7 +13,6 @@ from channelbox.realtime.codes import INVALID_FORMAT, Close, Code, Refused
 from channelbox.realtime.counters import counters
 from channelbox.realtime.frames import json_frame
 from channelbox.realtime.members import Member, SendingMember, member_of
-from channelbox.realtime.rate import Bucket
 
 logger = logging.getLogger(__name__)
 
@@ -126,8 +125,3 @@ class RealtimeConsumer(AsyncJsonWebsocketConsumer):
             self._gone = True
             counters.connections -= 1
             self.left()
-
-    def take_token(self, bucket: Bucket, id: str | None = None) -> None:
-        """Raises Refused when this client sends too fast."""
-        if wait := bucket.take():
-            raise Refused(Code.TOO_FAST, f"Too fast. Try again in {wait:.1f} s.", id=id, retry_after=wait)

@@ -51,6 +51,11 @@ def dashboard() -> str:
     return _key("dashboard")
 
 
+def rates() -> str:
+    """What persons and addresses have sent through each process."""
+    return _key("rates")
+
+
 def revoked() -> str:
     """Whose rights have changed: their sockets are looked at anew."""
     return _key("revoked")

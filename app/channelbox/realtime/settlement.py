@@ -1,0 +1,78 @@
+"""Rates of persons and addresses, whose connections may be on several processes.
+
+Asking Redis about each message would double what a message costs. So each process has buckets of its own and tells the
+others once a second what was spent here; they take it out of theirs. What one spends everywhere is so bounded by the
+rate in the long run, and by a burst for each process and second in the short.
+"""
+
+import asyncio
+import logging
+
+import msgpack
+from redis.exceptions import RedisError
+
+from channelbox.realtime import keys
+from channelbox.realtime.bus import Bus
+from channelbox.realtime.rate import Bucket
+
+logger = logging.getLogger(__name__)
+
+EVERY_SECONDS = 1.0
+WORTH_TELLING = 0.125  # of a second's rate: the many who say little now and then cost nobody anything
+
+
+class Settlement:
+    """The shared buckets of this process."""
+
+    def __init__(self, bus: Bus, process: str) -> None:
+        self._bus = bus
+        self._process = process
+        self._buckets: dict[str, Bucket] = {}
+        self._spent: dict[str, tuple[float, float]] = {}  # since it was told, and how much is worth telling
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        await self._bus.subscribe(keys.rates(), self._heard)
+        self._task = asyncio.create_task(self._run(), name="settlement")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def bucket(self, name: str, rate: float, burst: float, whose: str) -> Bucket:
+        """The bucket of this name, full when it is new. Ask again for each message: idle ones are let go."""
+        bucket = self._buckets.get(name)
+        if bucket is None:
+            bucket = self._buckets[name] = Bucket(rate, burst, whose)
+        return bucket
+
+    def spent(self, name: str, rate: float) -> None:
+        """A token was taken here: the others are to know."""
+        so_far, _ = self._spent.get(name, (0.0, 0.0))
+        self._spent[name] = (so_far + 1, rate * WORTH_TELLING)
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(EVERY_SECONDS)
+            told = {name: count for name, (count, worth) in self._spent.items() if count >= worth}
+            for name in told:
+                del self._spent[name]
+            if told:
+                try:
+                    await self._bus.publish(keys.rates(), msgpack.packb((self._process, told)))
+                except (RedisError, OSError) as error:  # each process for itself then
+                    logger.debug("What was spent here is not told: %s", error)
+            idle = [name for name, bucket in self._buckets.items() if bucket.full]
+            for name in idle:
+                del self._buckets[name]
+                self._spent.pop(name, None)
+
+    def _heard(self, payload: bytes) -> None:
+        process, told, *_ = msgpack.unpackb(payload)
+        if process == self._process:
+            return
+        for name, count in told.items():
+            # Whoever is not here now has a full bucket when they come: that is within the burst of a second.
+            if (bucket := self._buckets.get(name)) is not None:
+                bucket.spend(count)

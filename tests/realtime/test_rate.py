@@ -1,0 +1,133 @@
+"""Token buckets, and those that processes settle with each other over a real Redis."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.waiting import until
+
+from channelbox.realtime import rate as rate_module
+from channelbox.realtime import settlement as settlement_module
+from channelbox.realtime.bus import Bus
+from channelbox.realtime.rate import Bucket, take
+from channelbox.realtime.settlement import Settlement
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(rate_module, "time", clock)
+    return clock
+
+
+def test_a_burst_at_once_and_then_the_rate(clock: Clock) -> None:
+    bucket = Bucket(rate=2, burst=3)
+    assert [take([bucket])[0] for _ in range(4)] == [0, 0, 0, 0.5]
+    clock.now += 0.5
+    assert [take([bucket])[0] for _ in range(2)] == [0, 0.5]
+    clock.now += 1000
+    assert [take([bucket])[0] for _ in range(4)] == [0, 0, 0, 0.5]
+
+
+def test_what_one_bucket_refuses_costs_the_others_nothing(clock: Clock) -> None:
+    own, person = Bucket(1, 10, "own"), Bucket(1, 1, "person")
+    assert take([own, person]) == (0, "")
+    for _ in range(20):
+        assert take([own, person]) == (1, "person")
+    assert [take([own])[0] for _ in range(10)] == [0] * 9 + [1]
+
+
+def test_what_was_spent_elsewhere_counts_but_no_deeper_than_a_burst(clock: Clock) -> None:
+    bucket = Bucket(rate=10, burst=20)
+    bucket.spend(1000)
+    assert bucket.wait() == pytest.approx(2.1)
+    assert not bucket.full
+    clock.now += 4
+    assert bucket.full
+
+
+@given(st.lists(st.floats(0, 2), min_size=1, max_size=200))
+def test_never_more_than_the_burst_and_what_came_since(pauses: list[float]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        clock = Clock()
+        patch.setattr(rate_module, "time", clock)
+        bucket, start, taken = Bucket(3, 5), clock.now, 0
+        for pause in pauses:
+            clock.now += pause
+            taken += not take([bucket])[0]
+            assert taken <= 5 + 3 * (clock.now - start) + 1e-6
+
+
+Start = Callable[[str], Awaitable[Settlement]]
+
+
+@pytest.fixture
+async def start(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Start]:
+    """As in a process of this name: with a bus of its own."""
+    monkeypatch.setattr(settlement_module, "EVERY_SECONDS", 0.05)
+    started: list[tuple[Settlement, Bus]] = []
+
+    async def start(process: str) -> Settlement:
+        bus = Bus()
+        settlement = Settlement(bus, process)
+        await settlement.start()
+        started.append((settlement, bus))
+        return settlement
+
+    yield start
+    for settlement, bus in started:
+        await settlement.stop()
+        await bus.stop()
+
+
+def spend(settlement: Settlement, name: str, times: int) -> None:
+    for _ in range(times):
+        settlement.bucket(name, 0.1, 50, "").spend()
+        settlement.spent(name, 0.1)
+
+
+async def test_what_is_spent_in_one_process_is_missing_in_the_others_once(start: Start) -> None:
+    here, there = await start("here"), await start("there")
+    spend(there, "ann", 10)
+    spend(there, "bob", 10)
+    await until(lambda: not there._spent)
+    spend(here, "ann", 40)
+    await until(lambda: there.bucket("ann", 0.1, 50, "").wait() > 0)
+    assert there.bucket("bob", 0.1, 50, "").wait() == 0
+    # Its own word has come back to it by now: it is not taken twice.
+    here.bucket("ann", 0.1, 50, "").spend(9)
+    assert here.bucket("ann", 0.1, 50, "").wait() == 0
+
+
+async def test_idle_buckets_are_let_go(start: Start, clock: Clock) -> None:
+    here = await start("here")
+    for number in range(100):
+        spend(here, f"guest {number}", 1)
+    clock.now += 60
+    await until(lambda: not here._buckets and not here._spent)
+
+
+async def test_without_redis_each_process_counts_for_itself(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = await start("here")
+    asked = asyncio.Event()
+
+    async def away(*_: object) -> None:
+        asked.set()
+        raise OSError("away")
+
+    monkeypatch.setattr(here._bus, "publish", away)
+    spend(here, "ann", 50)
+    await asyncio.wait_for(asked.wait(), 5)
+    assert here.bucket("ann", 0.1, 50, "").wait() > 0
+    assert here._task is not None
+    assert not here._task.done()
