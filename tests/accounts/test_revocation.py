@@ -213,6 +213,31 @@ async def test_what_nobody_told_is_found_by_looking_at_all(enter: Enter, ann: Us
     assert (await socket.closed())[0] == 4001
 
 
+async def test_a_look_at_all_comes_by_itself_and_is_one_look_for_all_of_them(
+    enter: Enter, ann: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody is told: a lost notice ends a socket late, not never."""
+    monkeypatch.setattr(revocation, "NEW_SECONDS", 0.05)
+    monkeypatch.setattr(revocation, "ALL_SECONDS", 0.5)
+    looks: list[int] = []
+
+    def counting(tickets: list[Ticket]) -> dict[Ticket, Refused]:
+        looks.append(len(tickets))
+        return {}
+
+    monkeypatch.setattr(revocation, "rules", [counting, *revocation.rules])
+    client = await in_thread(signed_in)(ann)
+    sockets = [await enter(client, f"room-{number}") for number in range(3)]
+    guest = await enter(None)
+    async with asyncio.timeout(SECONDS):
+        while Guard.current()._due or 4 not in looks:
+            await asyncio.sleep(0.01)
+    await User.objects.filter(pk=ann.pk).aupdate(is_active=False)
+    for socket in sockets:
+        assert (await socket.closed())[0] == 4001
+    assert await guest.answers()
+
+
 async def test_what_happened_while_a_socket_came_is_found_within_a_second(
     ann: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
