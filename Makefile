@@ -94,7 +94,7 @@ test: venv vendor ## everything that CI runs: lint, the application on both data
 .PHONY: test-app
 test-app: venv vendor ## the application's tests on a real Redis and a real database (DATABASE=sqlite or postgresql)
 	@$(TEST_PACKAGES)
-	@$(PYTEST) tests --ignore tests/browser --database $(DATABASE) $(ARGS)
+	@$(PYTEST) tests --ignore tests/browser --ignore tests/faults/test_broken.py --database $(DATABASE) $(ARGS)
 
 .PHONY: pictures
 pictures: venv vendor ## the pictures of the documents anew, in docs/images (MINUTES=15 of life before the dashboard's)
@@ -105,6 +105,14 @@ pictures: venv vendor ## the pictures of the documents anew, in docs/images (MIN
 test-browser: venv vendor ## people in Debian's Chromium
 	@$(TEST_PACKAGES)
 	@$(PYTEST) tests/browser $(ARGS)
+
+.PHONY: test-faults
+test-faults: venv ## faults at random times while people talk, and a verdict: SEED=, LONG=1 (all faults), DATABASE=, ONLY=, BROKEN=
+	@$(call need,redis-server,redis-server); $(call need,pg_createcluster,postgresql); $(call need,nginx,nginx-light)
+	@$(call need,faketime,faketime)
+	@$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(LONG),--long) $(if $(ONLY),--only "$(ONLY)") \
+		$(if $(BROKEN),--broken $(BROKEN)) $(if $(filter command line environment,$(origin DATABASE)),--database $(DATABASE))
+	@$(if $(LONG)$(ONLY)$(BROKEN),,$(PYTEST) tests/faults/test_broken.py)
 
 .PHONY: lint
 lint: venv ## every linter; all run, each says what it looks at

@@ -31,6 +31,7 @@ STAGES = [
         Stage("application on SQLite", ["make", "test-app", "DATABASE=sqlite"]),
         Stage("application on PostgreSQL", ["make", "test-app", "DATABASE=postgresql"]),
     ],
+    [Stage("faults", ["make", "test-faults"])],
     [Stage("pages in Chromium", ["make", "test-browser"])],
     [Stage("the node tool", ["make", "test-nodes"], nodes=True)],
     [Stage("packages and lintian", ["make", "deb-lint"], nodes=True)],

@@ -57,7 +57,8 @@ def no_dedup() -> None:
     def unconstrain(sender: Any, **_: Any) -> None:
         if sender.name == "channelbox.chat":
             (once,) = [each for each in Event._meta.constraints if each.name == "event_id_once"]
-            Event._meta.constraints.remove(once)  # SQLite makes the table anew from what the model says
+            # SQLite makes the table anew from what the model says.
+            Event._meta.constraints = [each for each in Event._meta.constraints if each is not once]
             with connection.schema_editor() as editor:
                 editor.remove_constraint(Event, once)
 

@@ -21,6 +21,7 @@ class What:
     BEGINS = "begins"  # a fault; `note` is its name
     ENDS = "ends"
     STORED = "stored"  # a row of the database when all was over
+    LATE = "late"  # this machine woke the checker late; `note` is by how many seconds
     BROKEN = "broken"  # a client met what the protocol rules out
 
 

@@ -22,12 +22,13 @@ from tests.servers import RedisServer
 from channelbox.console import local as installation
 from channelbox.console.child import Child
 
-WEB, WORKERS = 2, 2
+WEB_PROCESSES, WORKER_PROCESSES = 2, 2
 MEMORY = "64mb"
 FROZEN_SECONDS = 10.0
 HELD_SECONDS = 6.0
 READY_SECONDS = 30.0
 TRAP_SECONDS = 10.0
+WORKER, WEB, REDIS, NGINX, DATABASE = (frozenset({part}) for part in ("worker", "web", "redis", "nginx", "database"))
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 OTHER_CLOCK = {"LD_PRELOAD": str(FAKETIME), "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
 
@@ -76,8 +77,8 @@ class LocalTarget:
         local = installation.Local(
             self._runtime / "local",
             lambda name, line: print(f"{name:>9} | {line}", file=log),
-            web=WEB,
-            workers=WORKERS,
+            web=WEB_PROCESSES,
+            workers=WORKER_PROCESSES,
             database_url=self.database.url,
             redis_url=self.redis.url,
         )
@@ -104,36 +105,42 @@ class LocalTarget:
     def faults(self) -> list[Fault]:
         """All that may befall it; `missing` says what else there would be."""
         faults = [
-            _one("a worker killed", "worker", self._kill(lambda chance: chance.choice(self.local.workers))),
-            _one("a worker killed before COMMIT", "worker", lambda _: self._trapped(BEFORE_COMMIT)),
-            _one("a worker killed between COMMIT and PUBLISH", "worker", lambda _: self._trapped(AFTER_COMMIT)),
-            _one("a web process killed", "web", self._kill(lambda chance: chance.choice(self.local.web))),
-            Fault("every process restarted", frozenset({"worker", "web"}), self._restart_all),
-            Fault("Redis killed", frozenset({"redis"}), self._redis_killed),
-            Fault("Redis restarted, empty", frozenset({"redis"}), self._redis_restarted),
-            Fault("Redis frozen for 10 s", frozenset({"redis"}), self._redis_frozen, seconds=22),
-            Fault("Redis full", frozenset({"redis"}), self._redis_full, seconds=16),
-            Fault("nginx reloaded", frozenset({"nginx"}), self._nginx_reloaded, seconds=8),
-            Fault("nginx restarted", frozenset({"nginx"}), self._nginx_restarted),
+            _one("a worker killed", WORKER, self._kill(lambda chance: chance.choice(self.local.workers))),
+            _one("a worker killed before COMMIT", WORKER, lambda _: self._trapped(BEFORE_COMMIT)),
+            _one("a worker killed between COMMIT and PUBLISH", WORKER, lambda _: self._trapped(AFTER_COMMIT)),
+            _one("a web process killed", WEB, self._kill(lambda chance: chance.choice(self.local.web))),
+            Fault(
+                "a worker frozen for 10 s", frozenset({"worker"}), self._freeze(lambda: self.local.workers), seconds=20
+            ),
+            Fault(
+                "a web process frozen for 10 s", frozenset({"web"}), self._freeze(lambda: self.local.web), seconds=20
+            ),
+            Fault("every process restarted", WORKER | WEB, self._restart_all),
+            Fault("Redis killed", REDIS, self._redis_killed),
+            Fault("Redis restarted, empty", REDIS, self._redis_restarted),
+            Fault("Redis frozen for 10 s", REDIS, self._redis_frozen, seconds=22),
+            Fault("Redis full", REDIS, self._redis_full, seconds=16),
+            Fault("Redis' connections cut", REDIS, self._redis_cut, seconds=8),
+            Fault("nginx reloaded", NGINX, self._nginx_reloaded, seconds=8),
+            Fault("nginx restarted", NGINX, self._nginx_restarted),
             *self._of_database(self.database),
         ]
         if FAKETIME.exists():
-            faults.append(Fault("a clock 5 minutes off", frozenset({"worker", "web"}), self._clock, seconds=20))
+            faults.append(Fault("a clock 5 minutes off", WORKER | WEB, self._clock, seconds=20))
         return faults
 
     def _of_database(self, database: SQLite | PostgreSQL) -> list[Fault]:
-        part = frozenset({"database"})
         faults = []
         if isinstance(database, PostgreSQL):
             faults += [
-                Fault("PostgreSQL restarted", part, self._calls(database.restart)),
-                Fault("PostgreSQL crashed", part, self._calls(database.crash)),
-                Fault("PostgreSQL out of connections", part, self._holding(database.connections_taken), seconds=20),
+                Fault("PostgreSQL restarted", DATABASE, self._calls(database.restart)),
+                Fault("PostgreSQL crashed", DATABASE, self._calls(database.crash)),
+                Fault("PostgreSQL out of connections", DATABASE, self._holding(database.connections_taken), seconds=20),
             ]
         else:
-            faults.append(Fault("the database locked", part, self._holding(database.locked), seconds=18))
+            faults.append(Fault("the database locked", DATABASE, self._holding(database.locked), seconds=18))
         if database.mounted:
-            faults.append(Fault("the data directory full", part, self._holding(database.full), seconds=18))
+            faults.append(Fault("the data directory full", DATABASE, self._holding(database.full), seconds=18))
         return faults
 
     def missing(self) -> list[str]:
@@ -150,6 +157,17 @@ class LocalTarget:
     def _kill(self, choose: Callable[[random.Random], Child]) -> Callable[[random.Random], Awaitable[None]]:
         async def strike(chance: random.Random) -> None:
             choose(chance).signal(signal.SIGKILL)
+
+        return strike
+
+    def _freeze(self, choose: Callable[[], list[Child]]) -> Callable[[random.Random], Awaitable[None]]:
+        async def strike(chance: random.Random) -> None:
+            child = chance.choice(choose())
+            child.signal(signal.SIGSTOP)
+            try:
+                await asyncio.sleep(FROZEN_SECONDS)
+            finally:
+                child.signal(signal.SIGCONT)
 
         return strike
 
@@ -200,6 +218,12 @@ class LocalTarget:
             finally:
                 client.config_set("maxmemory", MEMORY)
 
+    async def _redis_cut(self, chance: random.Random) -> None:
+        with self.redis.client() as client:
+            for _ in range(5):
+                client.client_kill_filter(_type=chance.choice(("pubsub", "normal")))
+                await asyncio.sleep(chance.random())
+
     async def _nginx_reloaded(self, _: random.Random) -> None:
         self.nginx.reload()
 
@@ -237,5 +261,5 @@ async def _restart(child: Child) -> None:
         await child.ready.wait()
 
 
-def _one(name: str, part: str, strike: Callable[[random.Random], Awaitable[None]]) -> Fault:
-    return Fault(name, frozenset({part}), strike, ONE_PROCESS_SECONDS, 9.0)
+def _one(name: str, part: frozenset[str], strike: Callable[[random.Random], Awaitable[None]]) -> Fault:
+    return Fault(name, part, strike, ONE_PROCESS_SECONDS, 9.0)

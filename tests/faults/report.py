@@ -28,9 +28,12 @@ OTHERS = (NUMBER, ABSENT, DENIED, UNANSWERED, PROTOCOL)
 
 
 def late(verdict: Verdict, faults: Sequence[Fault]) -> list[Under]:
-    """Under which of them somebody was behind for longer than is allowed after its end."""
+    """Under which of them somebody was behind for longer than is allowed after its end.
+
+    What the machine itself was late by is allowed besides: with too few cores everything waits, the checker too.
+    """
     limits = {fault.name: fault.limit for fault in faults}
-    return [under for under in verdict.faults if under.stale > limits.get(under.window.name, RECOVERY_SECONDS)]
+    return [each for each in verdict.faults if each.stale > limits.get(each.window.name, RECOVERY_SECONDS) + each.late]
 
 
 def passed(verdict: Verdict, faults: Sequence[Fault]) -> bool:
@@ -40,7 +43,8 @@ def passed(verdict: Verdict, faults: Sequence[Fault]) -> bool:
 def show(verdict: Verdict, faults: Sequence[Fault], console: Console) -> None:
     """The table, and the first findings of each kind."""
     limits = {fault.name: fault.limit for fault in faults}
-    table = Table("fault", *COLUMNS, "other", "stale after", "limit", "longest wait", "accepted", box=None)
+    over = late(verdict, faults)
+    table = Table("fault", *COLUMNS, "other", "stale", "limit", "machine", "waited", "accepted", box=None)
     for column in table.columns[1:]:
         column.justify = "right"
     for under in verdict.faults:
@@ -50,8 +54,9 @@ def show(verdict: Verdict, faults: Sequence[Fault], console: Console) -> None:
             under.window.name,
             *(str(under.wrong[kind]) for kind in COLUMNS),
             str(others),
-            f"{under.stale:.1f} s" + ("!" if under.stale > limit else ""),
+            f"{under.stale:.1f} s" + ("!" if under in over else ""),
             f"{limit:.0f} s",
+            f"{under.late:.1f} s",
             f"{under.waited:.1f} s",
             str(under.accepted),
         )
@@ -75,6 +80,7 @@ def write(path: Path, verdict: Verdict, faults: Sequence[Fault], **about: Any) -
             **{kind: under.wrong[kind] for kind in KINDS},
             "stale_s": round(under.stale, 2),
             "limit_s": limits.get(under.window.name, RECOVERY_SECONDS),
+            "machine_late_s": round(under.late, 2),
             "waited_s": round(under.waited, 2),
             "accepted": under.accepted,
         }

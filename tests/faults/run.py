@@ -14,6 +14,7 @@ from tests.faults.history import History, What, read
 from tests.faults.verdict import Verdict, judge
 
 PATIENCE = 40.0
+PULSE = 0.05
 CALM = (1.0, 3.0)  # seconds between what was made good and the next fault
 ASLEEP = (5.0, 30.0)
 AWAKE = (5.0, 20.0)
@@ -127,17 +128,20 @@ async def run(
     patience: float = PATIENCE,
 ) -> None:
     """Lets all faults strike and at least so many messages be said. The history is complete then."""
+    loop = asyncio.get_running_loop()
     await crowd.enter(target, history, chance)
-    async with crowd.alive(chance):
+    async with _watched(history), crowd.alive(chance):
         async with crowd.talk(chance):
             for fault in faults:
                 await asyncio.sleep(chance.uniform(*CALM))
                 tell(fault.name)
+                begun = loop.time()
                 history.add("", What.BEGINS, note=fault.name)
                 await fault.strike(chance)
                 history.add("", What.ENDS, note=fault.name)
                 if not await crowd.caught_up(patience):
                     tell(f"  {patience:.0f} s after it not everybody has caught up")
+                await asyncio.sleep(begun + fault.seconds - loop.time())
             while crowd.said < messages:
                 await asyncio.sleep(0.1)
         if not await crowd.settle(patience):
@@ -155,6 +159,25 @@ async def examine(folder: Path, *arguments: Any) -> Verdict:
     finally:
         history.close()
     return await asyncio.to_thread(lambda: judge(read(history.path)))
+
+
+@asynccontextmanager
+async def _watched(history: History) -> AsyncIterator[None]:
+    """Notes when this machine lets the checker wait: it lets the installation wait as well."""
+
+    async def watch() -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + PULSE
+            await asyncio.sleep(PULSE)
+            if (late := loop.time() - due) > PULSE:
+                history.add("", What.LATE, note=f"{late:.2f}")
+
+    task = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        await _end([task])
 
 
 async def _sleep(client: Client, chance: random.Random) -> None:

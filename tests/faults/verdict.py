@@ -51,6 +51,7 @@ class Under:
     accepted: int = 0
     stale: float = 0.0  # s from the end of the fault, or from sending if that was later, until the last client heard
     waited: float = 0.0  # s from sending until the last client heard, the fault included
+    late: float = 0.0  # s by which the machine itself was late: what nobody could help
 
 
 @dataclass
@@ -75,20 +76,20 @@ class _Case:
 
     def __init__(self, entries: Iterable[Entry]) -> None:
         self.entries = sorted(entries, key=lambda entry: entry.at)
-        self.rows = sorted(self._of(What.STORED), key=lambda row: (row.room, row.seq))
+        self.rows = sorted(self.of(What.STORED), key=lambda row: (row.room, row.seq))
         self.numbers: dict[Where, list[int]] = collections.defaultdict(list)
         for row in self.rows:
             self.numbers[row.room, row.id].append(row.seq)
-        self.said = {(entry.room, entry.id): entry for entry in self._of(What.SAID)}
+        self.said = {(entry.room, entry.id): entry for entry in self.of(What.SAID)}
         self.end = self.entries[-1].at if self.entries else 0.0
         self._told: set[tuple[str, Where]] = set()  # what is wrong with a message is one thing, whoever sees it
         self.heard: dict[tuple[str, str], list[Entry]] = collections.defaultdict(list)  # who, room
-        for entry in self._of(What.CONNECTED, What.HEARD):
+        for entry in self.of(What.CONNECTED, What.HEARD):
             heard = self.heard[entry.who, entry.room]
             if entry.what == What.HEARD:
                 heard.append(entry)
 
-    def _of(self, *what: str) -> list[Entry]:
+    def of(self, *what: str) -> list[Entry]:
         return [entry for entry in self.entries if entry.what in what]
 
     def when(self, room: str, id: str) -> float:
@@ -137,7 +138,7 @@ class _Case:
     def answers(self) -> Iterator[Finding]:
         """Who was told of a message was told the truth."""
         answered: dict[Where, str] = {}
-        for entry in self._of(What.SAID, What.SENT, What.ACCEPTED, What.REFUSED):
+        for entry in self.of(What.SAID, What.SENT, What.ACCEPTED, What.REFUSED):
             where = (entry.room, entry.id)
             if entry.what == What.SENT and answered.get(where) != What.ACCEPTED:
                 answered[where] = What.SENT
@@ -187,15 +188,15 @@ class _Case:
             yield Finding(kind, entry.at, f"{entry.who} was told {entry.room}/{entry.seq}: {entry.id} is {is_}")
 
     def protocol(self) -> Iterator[Finding]:
-        for entry in self._of(What.BROKEN):
+        for entry in self.of(What.BROKEN):
             yield Finding(PROTOCOL, entry.at, f"{entry.who}: {entry.note}")
 
     # --- When
 
     def windows(self) -> list[Window]:
         """The calm at the start, then each fault until the next."""
-        begins = self._of(What.BEGINS)
-        ends = self._of(What.ENDS)
+        begins = self.of(What.BEGINS)
+        ends = self.of(What.ENDS)
         start = self.entries[0].at if self.entries else 0.0
         windows = [Window("calm", start, start, begins[0].at if begins else self.end)]
         for n, (begin, end) in enumerate(zip(begins, ends, strict=True), 1):
@@ -206,7 +207,7 @@ class _Case:
         """For each message and client that was there: when it was due to be heard, and when it was."""
         back: dict[tuple[str, str], list[tuple[float, float]]] = collections.defaultdict(list)
         left: dict[tuple[str, str], float] = {}
-        for entry in self._of(What.AWAY, What.CONNECTED):
+        for entry in self.of(What.AWAY, What.CONNECTED):
             line = (entry.who, entry.room)
             if entry.what == What.AWAY:
                 left[line] = entry.at
@@ -235,14 +236,14 @@ def judge(entries: Iterable[Entry]) -> Verdict:
 
     for finding in findings:
         under(finding.at).wrong[finding.kind] += 1
+    for entry in case.of(What.LATE):
+        under(entry.at).late += float(entry.note)
     for due, at in case.delays():
         fault = under(at)
         fault.waited = max(fault.waited, at - due)
         fault.stale = max(fault.stale, at - max(due, fault.window.ends))
-    accepted = [entry for entry in case.entries if entry.what == What.ACCEPTED]
+    accepted = case.of(What.ACCEPTED)
     for entry in accepted:
         under(entry.at).accepted += 1
-    connected = sum(entry.what == What.CONNECTED for entry in case.entries)
-    return Verdict(
-        findings, faults, len(case.said), len(accepted), len(case.rows), len(case.heard), connected - len(case.heard)
-    )
+    reconnects = len(case.of(What.CONNECTED)) - len(case.heard)
+    return Verdict(findings, faults, len(case.said), len(accepted), len(case.rows), len(case.heard), reconnects)
