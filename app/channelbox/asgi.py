@@ -7,12 +7,12 @@ import django
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "channelbox.settings")
 django.setup()
 
-from channels.auth import AuthMiddlewareStack  # noqa: E402
 from channels.routing import ChannelNameRouter, ProtocolTypeRouter, URLRouter  # noqa: E402
 from django.conf import settings  # noqa: E402
 from django.core.handlers.asgi import ASGIHandler  # noqa: E402
 
 from channelbox import routing  # noqa: E402
+from channelbox.accounts.signed_in import SignedIn  # noqa: E402
 from channelbox.lifespan import lifespan  # noqa: E402
 from channelbox.realtime.origin import OriginCheck  # noqa: E402
 from channelbox.staticfiles import StaticFiles  # noqa: E402
@@ -23,7 +23,7 @@ application = ProtocolTypeRouter(
     {
         # nginx serves the static files of an installation; `make run` has no nginx.
         "http": StaticFiles(pages) if settings.CHANNELBOX_SERVE_STATIC else pages,
-        "websocket": OriginCheck(AuthMiddlewareStack(URLRouter(routing.websockets))),
+        "websocket": OriginCheck(SignedIn(URLRouter(routing.websockets))),
         "channel": ChannelNameRouter(routing.workers),
         "lifespan": lifespan,
     }

@@ -62,11 +62,12 @@ def sessions(tickets: list[Ticket]) -> dict[Ticket, Refused]:
     return {
         ticket: Refused(Code.SIGN_IN, "You are signed out. Sign in again.", close=Close.SIGN_IN)
         for ticket in tickets
-        if ticket.user and not _belongs(signed_in.get(ticket.session or "", {}), users.get(ticket.user))
+        if ticket.user and not belongs(signed_in.get(ticket.session or "", {}), users.get(ticket.user))
     }
 
 
-def _belongs(session: dict[str, str], user: User | None) -> bool:
+def belongs(session: dict[str, str], user: User | None) -> bool:
+    """Whether a session's content is this user's, and was made with the password that the user has now."""
     if user is None or session.get(SESSION_KEY) != str(user.pk):
         return False
     given = session.get(HASH_SESSION_KEY, "")

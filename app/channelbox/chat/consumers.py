@@ -7,7 +7,6 @@ import uuid
 from typing import Any
 from urllib.parse import parse_qs
 
-from channels.db import database_sync_to_async
 from django.conf import settings
 from redis.exceptions import RedisError
 
@@ -27,7 +26,6 @@ ID_MOST = 64
 TYPING_SECONDS = 2.0
 
 
-
 class ChatConsumer(RealtimeConsumer):
     """One client in one room."""
 
@@ -42,7 +40,7 @@ class ChatConsumer(RealtimeConsumer):
         self._after = _after(self.scope["query_string"])
         self.person = rights.person_of(self.scope["user"], self.scope.get("session"))
         self._pace = Pace(self.live.settlement, self.person, self.scope)
-        room = await rights.entered(self.person, self.scope["url_route"]["kwargs"]["room_name"])
+        room = await rights.enter(self.person, self.scope["url_route"]["kwargs"]["room_name"])
         self.room_name, self._title = room.name, str(room)
         self._ticket = Ticket.of(self.scope, self.refuse, room.name)
         await self.live.leases.take(room.name, room.limit or settings.CHANNELBOX_ROOM_LIMIT)

@@ -65,16 +65,19 @@ def open_to(person: Person) -> QuerySet[Room]:
     return rooms.filter(Q(members_only=False) | Q(members=person.user_id)).distinct()
 
 
-def enter(person: Person, name: str) -> Room:
-    """The room, made where there is none and this person may. Raises Refused."""
-    entered = enter_all([(person, name)])[person, name]
-    if isinstance(entered, Refused):
-        raise entered
-    return entered
+async def enter(person: Person, name: str) -> Room:
+    """The room, made where there is none and this person may. Raises Refused. Looked up with all who come meanwhile."""
+    shared = Bus.current().shared
+    if enter_all not in shared:
+        shared[enter_all] = Gather(database_sync_to_async(enter_all, thread_sensitive=False))
+    room = await shared[enter_all].get((person, name))
+    if isinstance(room, Refused):
+        raise room
+    return room
 
 
 def enter_all(asked: list[tuple[Person, str]]) -> dict[tuple[Person, str], Room | Refused]:
-    """As `enter`, for many at once: one query for rooms that are there, one more where some are for members only."""
+    """As `enter`, for a thread: one query for the rooms that are there, one more where some are for members only."""
     rooms = {room.name: room for room in Room.objects.filter(name__in={name for _, name in asked})}
     exclusive = [room.pk for room in rooms.values() if room.members_only]
     users = {person.user_id for person, _ in asked if person.user_id}
@@ -86,26 +89,15 @@ def enter_all(asked: list[tuple[Person, str]]) -> dict[tuple[Person, str], Room 
     for person, name in asked:
         if name not in rooms and may_create(person):
             rooms[name], _ = Room.objects.get_or_create(name=name)
-        entered[person, name] = _enter(person, name, rooms.get(name), members)
+        entered[person, name] = _admit(person, name, rooms.get(name), members)
     return entered
 
 
-def _enter(person: Person, name: str, room: Room | None, members: set[tuple[int, int]]) -> Room | Refused:
+def _admit(person: Person, name: str, room: Room | None, members: set[tuple[int, int]]) -> Room | Refused:
     if room is None:
         return Refused(Code.NO_ROOM, f"There is no room {name}.", close=Close.NOT_ALLOWED)
     if room.closed:
         return Refused(Code.NOT_ALLOWED, "This room is closed.", close=Close.NOT_ALLOWED)
     if room.members_only and (room.pk, person.user_id) not in members:
         return Refused(Code.NOT_ALLOWED, "This room is for its members only.", close=Close.NOT_ALLOWED)
-    return room
-
-
-async def entered(person: Person, name: str) -> Room:
-    """As `enter`, on an event loop, together with all who come meanwhile."""
-    shared = Bus.current().shared
-    if enter_all not in shared:
-        shared[enter_all] = Gather(database_sync_to_async(enter_all, thread_sensitive=False))
-    room = await shared[enter_all].get((person, name))
-    if isinstance(room, Refused):
-        raise room
     return room

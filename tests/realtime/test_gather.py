@@ -1,0 +1,79 @@
+"""Looking things up for many at once."""
+
+import asyncio
+from collections.abc import Mapping
+
+import pytest
+
+from channelbox.realtime.gather import AT_ONCE, Gather
+
+
+class Record:
+    """Answers with the key's double, when it is let."""
+
+    def __init__(self) -> None:
+        self.asked: list[list[int]] = []
+        self.go = asyncio.Event()
+        self.error: Exception | None = None
+
+    async def look_up(self, keys: list[int]) -> Mapping[int, int]:
+        self.asked.append(keys)
+        await self.go.wait()
+        if self.error is not None:
+            raise self.error
+        return {key: key * 2 for key in keys if key >= 0}
+
+
+async def ask(gather: Gather[int, int], *keys: int) -> list[asyncio.Task[int | None]]:
+    tasks = [asyncio.create_task(gather.get(key)) for key in keys]
+    await asyncio.sleep(0)
+    return tasks
+
+
+async def test_who_asks_while_a_look_up_is_under_way_shares_the_next() -> None:
+    record = Record()
+    gather = Gather(record.look_up)
+    first = await ask(gather, 1)
+    await asyncio.sleep(0)
+    others = await ask(gather, 2, 3, 2, 1)
+    record.go.set()
+    assert await asyncio.gather(*first, *others) == [2, 4, 6, 4, 2]
+    assert record.asked == [[1], [2, 3, 1]]
+
+
+async def test_what_is_not_there_is_none() -> None:
+    record = Record()
+    record.go.set()
+    assert await Gather(record.look_up).get(-1) is None
+
+
+async def test_a_failed_look_up_is_told_to_all_of_it_and_the_next_is_a_new_one() -> None:
+    record = Record()
+    record.error = OSError("away")
+    gather = Gather(record.look_up)
+    tasks = await ask(gather, 1, 2)
+    record.go.set()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(result) for result in results] == [OSError, OSError]
+    record.error = None
+    assert await gather.get(1) == 2
+
+
+async def test_one_that_gives_up_takes_the_answer_from_nobody() -> None:
+    record = Record()
+    gather = Gather(record.look_up)
+    impatient, patient = await ask(gather, 1, 1)
+    impatient.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await impatient
+    record.go.set()
+    assert await patient == 2
+
+
+async def test_a_crowd_is_looked_up_in_portions() -> None:
+    record = Record()
+    record.go.set()
+    gather = Gather(record.look_up)
+    await asyncio.gather(*(gather.get(key) for key in range(2 * AT_ONCE)))
+    assert max(map(len, record.asked)) == AT_ONCE
+    assert len(record.asked) == 2
