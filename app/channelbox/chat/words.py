@@ -35,6 +35,7 @@ def catalogue() -> dict[str, str]:
         "other_rooms": _("Other rooms"),
         # Messages
         "waiting": _("waits for the connection"),
+        "elsewhere": _("waits in another tab"),
         "sending": _("sending"),
         "slow": _("sent, not stored yet"),
         "later": _("the server is busy: again in {s} s"),

@@ -44,6 +44,7 @@ export class Socket {
     addEventListener("online", () => this.#returned());
     addEventListener("offline", () => this.#probe());
     document.addEventListener("visibilitychange", () => document.hidden || this.#returned());
+    document.addEventListener("resume", () => this.#returned()); // the browser had put the tab to sleep
     addEventListener("pagehide", () => this.#leave());
     addEventListener("pageshow", (event) => event.persisted && this.connect());
     setInterval(() => this.#watch(), 1_000);

@@ -36,6 +36,12 @@ export class Composer {
       }
     });
     addEventListener("resize", () => this.#show());
+    // The person writes in one tab; the others follow.
+    addEventListener("storage", ({ key, newValue }) => {
+      if (key !== this.#draft || document.hasFocus()) return;
+      this.#text.value = newValue ?? "";
+      this.#show();
+    });
     this.#text.value ||= this.#kept();
     this.#show();
     if (matchMedia("(pointer: fine)").matches) this.#text.focus({ preventScroll: true });

@@ -21,6 +21,7 @@ let goal = Infinity; // the number that is to be reached before the page is up t
 let begun = false; // what the room had when the page was opened is shown
 let limits = null;
 let gathered = [];
+const tabs = new BroadcastChannel("channelbox"); // who is signed in in one tab is so in all
 let flushing = 0;
 
 const timeline = new Timeline({ scroller: $(".scroller"), log: $(".log"), top: $(".top"), pill: $(".pill"), load });
@@ -33,7 +34,8 @@ const pending = new Pending({
 });
 const outbox = new Outbox({
   send: (frame) => socket.send(frame),
-  changed(items) {
+  changed() {
+    const items = [...outbox.items, ...outbox.elsewhere.map((item) => ({ ...item, state: "elsewhere" }))];
     pending.show(items);
     timeline.removing(new Set(items.filter(({ kind, state }) => kind === "delete" && state !== "failed").map(({ seq }) => seq)));
   },
@@ -79,6 +81,7 @@ const frames = {
     // Somebody else signed in, in another tab: everything on this page is the former's.
     if (you && frame.you !== you) location.reload();
     you = frame.you;
+    tabs.postMessage("welcome");
     const may = frame.may ?? [];
     timeline.viewer = { you, mayRemove: may.includes("remove") };
     composer.mayAnnounce = may.includes("announce");
@@ -142,5 +145,6 @@ function settle() {
   }, FLUSH);
 }
 
+tabs.addEventListener("message", () => state.name === "signed_out" && socket.connect());
 addEventListener("beforeunload", (event) => outbox.items.length && event.preventDefault());
 socket.connect();

@@ -1,19 +1,17 @@
 /* What was written here and is not stored yet: kept until the server says so, sent again in order after a reconnect. */
 
+import { newId } from "./id.js";
+import { Shelf } from "./shelf.js";
+
+const ADOPT_EVERY = 5_000; // ms between looks for tabs that are gone
 const AT_ONCE = 20; // unanswered messages on the wire
 const TEMPORARY = new Set(["too_fast", "queue_full", "try_later"]);
 
-/** An id that nobody else makes. randomUUID exists only where the page came over https or from this machine. */
-export function newId() {
-  if (crypto.randomUUID) return crypto.randomUUID();
-  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
-}
-
 export class Outbox {
-  #items = []; #send; #changed; #key = ""; #ready = false; #paused = 0; #timer = 0;
+  #items = []; #elsewhere = []; #send; #changed; #shelf = null; #ready = false; #paused = 0; #timer = 0;
   #tokens = 10; #burst = 10; #rate = 5; #filled = Date.now();
 
-  /** send(frame): true when the connection took it. changed(items): to be shown. */
+  /** send(frame): true when the connection took it. changed(): what waits, here or elsewhere, is another. */
   constructor({ send, changed }) {
     this.#send = send;
     this.#changed = changed;
@@ -25,17 +23,17 @@ export class Outbox {
     return this.#items;
   }
 
+  /** What waits in the person's other tabs, to be shown. */
+  get elsewhere() {
+    return this.#elsewhere;
+  }
+
   /** Takes up what an earlier load of this page left behind. The key names the person too: nobody sends another's words. */
-  open(key) {
-    if (this.#key) return;
-    this.#key = key;
-    try {
-      const kept = JSON.parse(sessionStorage.getItem(key) ?? "[]");
-      this.#items = [...kept.map((item) => (item.state === "sent" ? { ...item, state: "waiting" } : item)), ...this.#items];
-    } catch {
-      /* storage is switched off, or holds something else */
-    }
-    this.#tell();
+  async open(key) {
+    if (this.#shelf) return;
+    this.#shelf = new Shelf(key, () => this.#look());
+    this.#takeOver(await this.#shelf.open());
+    setInterval(() => this.#ready && this.#adopt(), ADOPT_EVERY);
   }
 
   add(text, kind = "message", seq) {
@@ -50,6 +48,7 @@ export class Outbox {
     this.#rate = Math.max(1, rate / 2);
     this.#burst = Math.max(1, burst / 2);
     this.#ready = true;
+    this.#adopt();
     this.#pump();
   }
 
@@ -62,6 +61,10 @@ export class Outbox {
 
   /** It came back, or was stored before. Returns whether it was ours. */
   stored(id) {
+    if (this.#elsewhere.some((item) => item.id === id)) {
+      this.#elsewhere = this.#elsewhere.filter((item) => item.id !== id);
+      this.#changed();
+    }
     const before = this.#items.length;
     this.#items = this.#items.filter((item) => item.id !== id);
     if (this.#items.length === before) return false;
@@ -150,17 +153,31 @@ export class Outbox {
   }
 
   #tell() {
-    if (this.#key) this.#keep();
-    this.#changed(this.#items);
+    this.#shelf?.keep(this.#items);
+    this.#changed();
   }
 
-  #keep() {
-    try {
-      if (this.#items.length) sessionStorage.setItem(this.#key, JSON.stringify(this.#items));
-      else sessionStorage.removeItem(this.#key);
-    } catch {
-      /* full or switched off: the page itself still holds them */
+  #adopt() {
+    this.#shelf?.adopt((items) => this.#takeOver(items));
+  }
+
+  /** Oldest first, as they were written, whichever tab that was. */
+  #takeOver(kept) {
+    const known = new Set(this.#items.map(({ id }) => id));
+    for (const item of kept) {
+      if (known.has(item.id)) continue;
+      if (item.state === "sent") this.#wait(item);
+      this.#items.push(item);
     }
+    this.#items.sort((a, b) => a.at - b.at);
+    this.#tell();
+    this.#look();
+    this.#pump();
+  }
+
+  #look() {
+    this.#elsewhere = this.#shelf.others;
+    this.#changed();
   }
 }
 

@@ -74,6 +74,7 @@ function status({ kind, state, since, until, code, reason }) {
   const now = Date.now();
   if (state === "failed") return say(kind === "delete" ? "not_removed" : "failed", { reason: reasonFor(code, reason) });
   if (until > now) return say("later", { s: Math.ceil((until - now) / 1_000) });
+  if (state === "elsewhere") return say("elsewhere");
   if (state === "waiting") return say("waiting");
   return now - since > SLOW ? say("slow") : say("sending");
 }

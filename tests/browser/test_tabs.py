@@ -1,0 +1,171 @@
+"""Several tabs of one person, and a tab that was asleep."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from playwright.async_api import Page, expect
+from tests.browser.people import Town, connected, numbers, say
+
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
+
+
+async def second(page: Page) -> Page:
+    """Another tab on the same room."""
+    other = await page.context.new_page()
+    await other.goto(page.url)
+    await connected(other)
+    return other
+
+
+async def away(page: Page) -> None:
+    await expect(page.locator(".state-word")).to_contain_text("reconnecting")
+
+
+async def test_what_waits_in_one_tab_is_seen_in_the_other_and_arrives_once(town: Town) -> None:
+    first = await town.enter("ann", "tabs")
+    other = await second(first)
+    await first.context.set_offline(True)
+    await away(first)
+    await say(first, "from the first")
+    await say(other, "from the other")
+    await expect(other.locator(".pending")).to_have_count(2)
+    row = other.locator(".pending", has_text="from the first")
+    await expect(row.locator(".pending-words")).to_have_text("waits in another tab")
+    await first.context.set_offline(False)
+    for page in (first, other):
+        await expect(page.locator(".pending")).to_have_count(0)
+        await expect(page.locator(".log .text")).to_have_count(2)
+        assert await numbers(page) == [1, 2]
+
+
+async def test_what_a_closed_tab_left_behind_is_sent_by_another(town: Town) -> None:
+    first = await town.enter("ann", "tabs-closed")
+    other = await second(first)
+    await first.context.set_offline(True)
+    await away(first)
+    for text in ("one", "two"):
+        await say(first, text)
+    await first.close()
+    await other.context.set_offline(False)
+    await expect(other.locator(".log .text")).to_have_text(["one", "two"])
+    await expect(other.locator(".pending")).to_have_count(0)
+
+
+async def test_what_the_last_tab_left_behind_is_sent_when_the_room_is_opened_again(town: Town) -> None:
+    first = await town.enter("ann", "tabs-last")
+    await first.context.set_offline(True)
+    await away(first)
+    await say(first, "later")
+    context = first.context
+    await first.close()
+    await context.set_offline(False)
+    again = await context.new_page()
+    await again.goto("/chat/room/tabs-last/")
+    await expect(again.locator(".log .text")).to_have_text(["later"])
+    await expect(again.locator(".pending")).to_have_count(0)
+
+
+async def test_nobody_sends_what_somebody_else_left_behind(town: Town) -> None:
+    page = await town.enter("ann", "tabs-person")
+    await page.context.set_offline(True)
+    await away(page)
+    await say(page, "only ann's")
+    context = page.context
+    await page.close()
+    await context.set_offline(False)
+    await context.clear_cookies()
+    ben = await context.new_page()
+    await town.sign_in(ben, "ben")
+    await ben.goto("/chat/room/tabs-person/")
+    await connected(ben)
+    await say(ben, "ben's")
+    await expect(ben.locator(".log .text")).to_have_text(["ben's"])
+    await expect(ben.locator(".pending")).to_have_count(0)
+
+
+async def test_a_draft_is_the_same_in_both_tabs(town: Town) -> None:
+    first = await town.enter("ann", "tabs-draft")
+    other = await second(first)
+    await other.evaluate("document.hasFocus = () => false")
+    await first.fill("#text", "half a sen")
+    await expect(other.locator("#text")).to_have_value("half a sen")
+    await say(first, "half a sentence")
+    await expect(other.locator("#text")).to_have_value("")
+    # Where somebody writes, nothing is changed under their hands.
+    await first.evaluate("document.hasFocus = () => true")
+    await first.fill("#text", "mine")
+    await other.fill("#text", "other")
+    await expect(first.locator("#text")).to_have_value("mine")
+
+
+async def test_signing_out_and_in_is_seen_in_every_tab(strict_town: Town) -> None:
+    await strict_town.settle("tabea")
+    await strict_town.shell("Room.objects.get_or_create(name='office')")
+    first = await strict_town.enter("tabea", "office")
+    other = await second(first)
+    await first.locator("details.menu summary").click()
+    await first.get_by_role("button", name="Sign out").click()
+    await first.wait_for_url("**/accounts/login/")
+    await expect(other.locator(".state-word")).to_have_text("signed out")
+    await strict_town.sign_in(first, "tabea")
+    await first.goto("/chat/room/office/")
+    await connected(first)
+    await connected(other)
+    strict_town.forget("tabea")
+
+
+@pytest.mark.parametrize("missed", [3, 1200])
+async def test_a_tab_that_slept_catches_up_when_it_wakes(town: Town, missed: int) -> None:
+    """As after hours: timers stood still, the connection is gone, and more or less was said meanwhile."""
+    room = f"sleep-{missed}"
+    page = await town.enter("ben", room)
+    await say(page, "before")
+    await expect(page.locator(".log .text")).to_have_text(["before"])
+    session = await page.context.new_cdp_session(page)
+    await session.send("Page.setWebLifecycleState", {"state": "frozen"})
+    for child in town.local.web:
+        await town.local.kill(child)
+    await town.shell(f"""
+room = Room.objects.get(name={room!r})
+fields = dict(room=room, sender='g:x', name='mara', at=room.changed_at)
+numbers = range(2, {missed + 2})
+Event.objects.bulk_create(Event(seq=n, client_id=str(n), text=f'missed {{n}}', **fields) for n in numbers)
+Room.objects.filter(pk=room.pk).update(last_seq={missed + 1})
+""")
+    await session.send("Page.setWebLifecycleState", {"state": "active"})
+    await connected(page)
+    await expect(page.locator(".log .text").last).to_have_text(f"missed {missed + 1}")
+    shown = await numbers(page)
+    assert shown == list(range(shown[0], missed + 2))
+    await say(page, "after")
+    await expect(page.locator(".log .text").last).to_have_text("after")
+
+
+async def test_delays_grow_and_are_spread(town: Town) -> None:
+    page = await town.window("ben")
+    await page.goto("/chat/room/delays/")
+    await connected(page)
+
+    async def delays(code: int) -> Callable[[int], list[float]]:
+        found = await page.evaluate(
+            """async ([address, code]) => {
+                const { delay } = await import(address);
+                return [0, 1, 2, 10].map((attempt) => [0, 1].map((random) => delay(code, attempt, random)));
+            }""",
+            [await _module(page, "socket.js"), code],
+        )
+        return lambda attempt: found[attempt]
+
+    lost, restart, later, full = await asyncio.gather(*(delays(code) for code in (1006, 1012, 1013, 4000)))
+    assert [lost(n) for n in range(4)] == [[250, 750], [500, 1500], [1000, 3000], [7500, 22500]]
+    assert restart(0) == [200, 2500]
+    assert later(0) == [2100, 5100]
+    assert full(0) == full(3) == [10_000, 20_000]
+
+
+async def _module(page: Page, name: str) -> str:
+    """Its address, as the page loaded it."""
+    return await page.evaluate(
+        "name => performance.getEntriesByType('resource').find(({ name: url }) => url.endsWith(name)).name", name
+    )
