@@ -107,12 +107,13 @@ test-browser: venv vendor ## people in Debian's Chromium
 	@$(PYTEST) tests/browser $(ARGS)
 
 .PHONY: test-faults
-test-faults: venv ## faults at random times while people talk, and a verdict: SEED=, LONG=1 (all faults), DATABASE=, ONLY=, BROKEN=
+test-faults: venv ## faults at random times while people talk, and a verdict: SEED= LONG=1 DATABASE= TARGET=cluster ONLY= BROKEN=
 	@$(call need,redis-server,redis-server); $(call need,pg_createcluster,postgresql); $(call need,nginx,nginx-light)
 	@$(call need,faketime,faketime)
 	@$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(LONG),--long) $(if $(ONLY),--only "$(ONLY)") \
-		$(if $(BROKEN),--broken $(BROKEN)) $(if $(filter command line environment,$(origin DATABASE)),--database $(DATABASE))
-	@$(if $(LONG)$(ONLY)$(BROKEN),,$(PYTEST) tests/faults/test_broken.py)
+		$(if $(BROKEN),--broken $(BROKEN)) $(if $(TARGET),--target $(TARGET)) \
+		$(if $(filter command line environment,$(origin DATABASE)),--database $(DATABASE))
+	@$(if $(LONG)$(ONLY)$(BROKEN)$(TARGET),,$(PYTEST) tests/faults/test_broken.py)
 
 .PHONY: lint
 lint: venv ## every linter; all run, each says what it looks at

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 from tests.faults import report
+from tests.faults.cluster import ClusterTarget
 from tests.faults.faults import draw, everything
 from tests.faults.local import LocalTarget
 from tests.faults.run import Crowd, examine
@@ -28,6 +29,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000))
     parser.add_argument("--long", action="store_true", help="100,000 messages through all faults")
     parser.add_argument("--database", choices=DATABASES, help="unless given, the seed says which")
+    parser.add_argument("--target", choices=("local", "cluster"), default="local", help="cluster: the demo's nodes")
     parser.add_argument("--broken", default="", help="a build that is broken on purpose: the verdict must say so")
     parser.add_argument("--only", default="", help="faults whose names have this in them, each once")
     parser.add_argument("--messages", type=int, default=0)
@@ -39,16 +41,19 @@ async def main() -> int:
     console = Console(width=150)
     chance = random.Random(options.seed)
     drawn = chance.choice(DATABASES)
-    database = options.database or drawn
+    cluster = options.target == "cluster"
+    database = "postgresql" if cluster else options.database or drawn
+    target_class = ClusterTarget if cluster else LocalTarget
+    place = "TARGET=cluster" if cluster else f"DATABASE={database}"
     folder = BUILD / "faults"
     folder.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    console.print(f"Seed {options.seed} (make test-faults SEED={options.seed} DATABASE={database})")
+    console.print(f"Seed {options.seed} (make test-faults SEED={options.seed} {place})")
 
     def tell(line: str) -> None:
         console.print(f"{time.monotonic() - started:6.1f} s  {line}", highlight=False)
 
-    async with asyncio.timeout(LONGEST[options.long]), LocalTarget(folder, database, options.broken) as target:
+    async with asyncio.timeout(LONGEST[options.long]), target_class(folder, database, options.broken) as target:
         faults = target.faults()
         if options.only:
             chosen = [fault for fault in faults if options.only in fault.name]
@@ -63,7 +68,7 @@ async def main() -> int:
         verdict = await examine(folder, target, Crowd(3, 4, 2, rate), chosen, messages, chance, tell)
     tell("The verdict:")
     report.show(verdict, chosen, console)
-    report.write(BUILD / "faults.json", verdict, chosen, seed=options.seed, database=database)
+    report.write(BUILD / "faults.json", verdict, chosen, seed=options.seed, target=options.target, database=database)
     return 0 if report.passed(verdict, chosen) else 1
 
 

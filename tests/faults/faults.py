@@ -8,6 +8,8 @@ from dataclasses import dataclass
 RECOVERY_SECONDS = 15.0
 ONE_PROCESS_SECONDS = 5.0
 
+Strike = Callable[[random.Random], Awaitable[None]]
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -19,7 +21,7 @@ class Fault:
 
     name: str
     parts: frozenset[str]
-    strike: Callable[[random.Random], Awaitable[None]]
+    strike: Strike
     limit: float = RECOVERY_SECONDS
     seconds: float = 12.0
 

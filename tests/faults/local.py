@@ -7,16 +7,16 @@ import random
 import signal
 import sys
 import tempfile
-import urllib.request
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from unittest import mock
 
 from tests.faults.database import PostgreSQL, SQLite
 from tests.faults.entry import AFTER_COMMIT, BEFORE_COMMIT
-from tests.faults.faults import ONE_PROCESS_SECONDS, Fault
+from tests.faults.faults import ONE_PROCESS_SECONDS, Fault, Strike
 from tests.faults.nginx import Nginx
+from tests.faults.people import guest_cookie
 from tests.servers import RedisServer
 
 from channelbox.console import local as installation
@@ -90,13 +90,7 @@ class LocalTarget:
 
     async def cookies(self, count: int) -> list[str]:
         """Sessions of that many people."""
-        return [await asyncio.to_thread(self._cookie) for _ in range(count)]
-
-    def _cookie(self) -> str:
-        with urllib.request.urlopen(f"{self.url}/chat/", timeout=10) as answer:
-            cookies = answer.headers.get_all("Set-Cookie") or []
-        (session,) = [each.partition(";")[0] for each in cookies if each.startswith("channelbox_session=")]
-        return session
+        return [await asyncio.to_thread(guest_cookie, self.url) for _ in range(count)]
 
     async def rows(self) -> list[tuple[str, int, str]]:
         """The record: room, number, id."""
@@ -154,13 +148,13 @@ class LocalTarget:
 
     # --- Processes
 
-    def _kill(self, choose: Callable[[random.Random], Child]) -> Callable[[random.Random], Awaitable[None]]:
+    def _kill(self, choose: Callable[[random.Random], Child]) -> Strike:
         async def strike(chance: random.Random) -> None:
             choose(chance).signal(signal.SIGKILL)
 
         return strike
 
-    def _freeze(self, choose: Callable[[], list[Child]]) -> Callable[[random.Random], Awaitable[None]]:
+    def _freeze(self, choose: Callable[[], list[Child]]) -> Strike:
         async def strike(chance: random.Random) -> None:
             child = chance.choice(choose())
             child.signal(signal.SIGSTOP)
@@ -232,14 +226,14 @@ class LocalTarget:
         await asyncio.to_thread(self.nginx.start_again)
 
     @staticmethod
-    def _calls(function: Callable[[], None]) -> Callable[[random.Random], Awaitable[None]]:
+    def _calls(function: Callable[[], None]) -> Strike:
         async def strike(_: random.Random) -> None:
             await asyncio.to_thread(function)
 
         return strike
 
     @staticmethod
-    def _holding(state: Callable[[], AbstractContextManager[None]]) -> Callable[[random.Random], Awaitable[None]]:
+    def _holding(state: Callable[[], AbstractContextManager[None]]) -> Strike:
         """Lasts for a while, then is over."""
 
         async def strike(_: random.Random) -> None:
@@ -261,5 +255,5 @@ async def _restart(child: Child) -> None:
         await child.ready.wait()
 
 
-def _one(name: str, part: frozenset[str], strike: Callable[[random.Random], Awaitable[None]]) -> Fault:
+def _one(name: str, part: frozenset[str], strike: Strike) -> Fault:
     return Fault(name, part, strike, ONE_PROCESS_SECONDS, 9.0)

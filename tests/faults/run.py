@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -29,6 +30,7 @@ class Target(Protocol):
     async def cookies(self, count: int) -> list[str]: ...
     async def rows(self) -> list[tuple[str, int, str]]: ...
     def faults(self) -> list[Fault]: ...
+    def missing(self) -> list[str]: ...
 
 
 class Crowd:
@@ -36,7 +38,8 @@ class Crowd:
 
     def __init__(self, rooms: int, senders: int, readers: int, rate: float) -> None:
         """`rate`: messages a second, of all together."""
-        self.rooms = [f"faults-{n}" for n in range(1, rooms + 1)]
+        run = secrets.token_hex(3)  # rooms of its own: those of the run before may still be there
+        self.rooms = [f"faults-{run}-{n}" for n in range(1, rooms + 1)]
         self.senders = senders
         self.readers = readers
         self.rate = rate
@@ -147,7 +150,8 @@ async def run(
         if not await crowd.settle(patience):
             tell(f"After {patience:.0f} s of silence not everybody has heard everything")
     for room, seq, id in await target.rows():
-        history.add("", What.STORED, room=room, id=id, seq=seq)
+        if room in crowd.rooms:
+            history.add("", What.STORED, room=room, id=id, seq=seq)
 
 
 async def examine(folder: Path, *arguments: Any) -> Verdict:

@@ -1,0 +1,199 @@
+"""The demo's six nodes as the target: what only whole nodes can suffer, and the same faults through systemd.
+
+Clients come through the balancer's port on 127.0.0.1; everything else goes through podman, so it reaches a node that is
+cut off as well.
+"""
+
+import asyncio
+import contextlib
+import random
+import ssl
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.faults.database import ROWS, Row
+from tests.faults.faults import ONE_PROCESS_SECONDS, Fault, Strike
+from tests.faults.people import guest_cookie
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "molecule" / "shared"))
+
+from nodes import cluster  # noqa: E402
+from nodes.machine import podman_environment, prepare  # noqa: E402
+from nodes.names import container_name  # noqa: E402
+
+DEMO = "demo"
+ENV = ROOT / "build" / "demo.env"
+BALANCER, DATA = "lb1", "data1"
+WEB, WORKERS = ("web1", "web2"), ("worker1", "worker2")
+INSTANCES = (1, 2)
+HELD_SECONDS = 10.0
+CUT = "nft 'add table inet faults; add chain inet faults {0} {{ type filter hook {0} priority -300; policy drop; }}; \
+add rule inet faults {0} {1} lo accept'"
+REDIS = r"""
+    export REDISCLI_AUTH=$(grep -rhoP '^requirepass "?\K[^" ]+' /etc/redis | tail -1)
+    redis-cli -h $(hostname -I | cut -d ' ' -f 1)"""
+
+
+class ClusterTarget:
+    """The demo, as `make demo` has left it; it is there afterwards too."""
+
+    def __init__(self, folder: Path, database: str, broken: str = "") -> None:
+        if broken:
+            raise SystemExit("What is installed on nodes is not broken: BROKEN= is for TARGET=local.")
+        if not ENV.exists():
+            raise SystemExit("The cluster is the demo, which is not there: make demo")
+        self._folder = folder
+        words = dict(line.split("=", 1) for line in ENV.read_text().splitlines())
+        context = ssl.create_default_context(cafile=words["CHANNELBOX_CA"])
+        self.url = words["CHANNELBOX_URL"]
+        self.options: dict[str, Any] = {"ssl": context}
+
+    async def __aenter__(self) -> "ClusterTarget":
+        prepare()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """What the processes said is kept beside the history."""
+        with (self._folder / "processes.log").open("w") as log:
+            for node in (*WEB, *WORKERS):
+                said = await _on(node, "journalctl -u 'channelbox-*' -o short-iso --since -30min --no-pager")
+                log.write(f"== {node}\n{said}\n")
+
+    # --- What a run needs
+
+    async def cookies(self, count: int) -> list[str]:
+        """Sessions of that many people."""
+        return [await asyncio.to_thread(guest_cookie, self.url, self.options["ssl"]) for _ in range(count)]
+
+    async def rows(self) -> list[Row]:
+        """The record: room, number, id."""
+        query = " ".join(ROWS.split())
+        lines = await _on(DATA, f'cd /; runuser -u postgres -- psql -d channelbox -At -F " " -c "{query}"')
+        return [(room, int(seq), id) for room, seq, id in map(str.split, lines.splitlines())]
+
+    def missing(self) -> list[str]:
+        """What is done on this machine alone."""
+        return ["a full data directory, a wrong clock, a worker killed between COMMIT and PUBLISH: see TARGET=local"]
+
+    def faults(self) -> list[Fault]:
+        """What befalls processes, servers and whole nodes."""
+        return [
+            Fault("a worker killed", _parts("worker"), self._killed("worker", WORKERS), ONE_PROCESS_SECONDS, 10),
+            Fault("a web process killed", _parts("web"), self._killed("web", WEB), ONE_PROCESS_SECONDS, 10),
+            Fault("every process restarted", _parts("worker", "web"), self._all_restarted, seconds=20),
+            Fault("Redis killed", _parts("redis"), _does(DATA, "systemctl kill -s KILL redis-server"), seconds=15),
+            Fault("Redis restarted", _parts("redis"), _does(DATA, "systemctl restart redis-server"), seconds=15),
+            Fault("Redis emptied", _parts("redis"), _does(DATA, f"{REDIS} flushall"), seconds=15),
+            Fault("Redis frozen for 10 s", _parts("redis"), self._redis_frozen, seconds=24),
+            Fault("Redis full", _parts("redis"), self._redis_full, seconds=20),
+            Fault("PostgreSQL restarted", _parts("database"), _does(DATA, "systemctl restart postgresql"), seconds=15),
+            Fault("PostgreSQL crashed", _parts("database"), self._postgresql_crashed, seconds=20),
+            Fault("nginx reloaded", _parts("nginx"), _does(BALANCER, "systemctl reload nginx"), seconds=8),
+            Fault("nginx restarted", _parts("nginx"), _does(BALANCER, "systemctl restart nginx"), seconds=12),
+            Fault("a web node cut off", _parts("web"), self._cut(WEB), seconds=30),
+            Fault("a worker node cut off", _parts("worker"), self._cut(WORKERS), seconds=25),
+            Fault("the data node cut off", _parts("redis", "database"), self._cut((DATA,)), seconds=30),
+            Fault("a web node rebooted", _parts("web"), self._rebooted(WEB), seconds=35),
+            Fault("a worker node without power", _parts("worker"), self._rebooted(WORKERS, power_cut=True), seconds=35),
+            Fault("the data node rebooted", _parts("redis", "database"), self._rebooted((DATA,)), seconds=40),
+            Fault(
+                "the data node without power",
+                _parts("redis", "database"),
+                self._rebooted((DATA,), power_cut=True),
+                seconds=40,
+            ),
+        ]
+
+    # --- Processes and servers
+
+    def _killed(self, kind: str, nodes: tuple[str, ...]) -> Strike:
+        async def strike(chance: random.Random) -> None:
+            unit = f"channelbox-{kind}@{chance.choice(INSTANCES)}"
+            await _on(chance.choice(nodes), f"systemctl kill -s KILL {unit}")
+
+        return strike
+
+    async def _all_restarted(self, _: random.Random) -> None:
+        await asyncio.gather(
+            *(_on(node, "systemctl restart 'channelbox-web@*'") for node in WEB),
+            *(_on(node, "systemctl restart 'channelbox-worker@*'") for node in WORKERS),
+        )
+
+    async def _redis_frozen(self, _: random.Random) -> None:
+        async with _undone(DATA, "systemctl kill -s STOP redis-server", "systemctl kill -s CONT redis-server"):
+            await asyncio.sleep(HELD_SECONDS)
+
+    async def _redis_full(self, _: random.Random) -> None:
+        command = (
+            "p=$(grep -rhoP '^requirepass \"?\\K[^\" ]+' /etc/redis | tail -1); REDISCLI_AUTH=$p redis-cli -h {} config"
+        )
+        address = (await _on(DATA, "hostname -I")).split()[0]
+        ask = command.format(address)
+        most = (await _on(DATA, f"{ask} get maxmemory")).split()[-1]
+        async with _undone(DATA, f"{ask} set maxmemory 1mb", f"{ask} set maxmemory {most}"):
+            await asyncio.sleep(HELD_SECONDS)
+
+    async def _postgresql_crashed(self, _: random.Random) -> None:
+        unit = (await _on(DATA, "systemctl list-units --plain --no-legend 'postgresql@*'")).split()[0]
+        await _on(
+            DATA, f"systemctl kill -s QUIT --kill-whom=main {unit} || systemctl kill -s QUIT --kill-who=main {unit}"
+        )
+        await asyncio.sleep(1)
+        await _on(DATA, f"systemctl restart {unit}")
+
+    # --- Nodes
+
+    def _cut(self, nodes: tuple[str, ...]) -> Strike:
+        async def strike(chance: random.Random) -> None:
+            cut = " && ".join((CUT.format("input", "iif"), CUT.format("output", "oif")))
+            async with _undone(chance.choice(nodes), cut, "nft delete table inet faults"):
+                await asyncio.sleep(HELD_SECONDS)
+
+        return strike
+
+    def _rebooted(self, nodes: tuple[str, ...], *, power_cut: bool = False) -> Strike:
+        async def strike(chance: random.Random) -> None:
+            node = chance.choice(nodes)
+            await asyncio.to_thread(lambda: cluster.restart(DEMO, node, power_cut=power_cut))
+
+        return strike
+
+
+def _parts(*parts: str) -> frozenset[str]:
+    return frozenset(parts)
+
+
+def _does(node: str, command: str) -> Strike:
+    async def strike(_: random.Random) -> None:
+        await _on(node, command)
+
+    return strike
+
+
+@asynccontextmanager
+async def _undone(node: str, command: str, undo: str) -> AsyncIterator[None]:
+    """A state of a node that ends with the context."""
+    try:
+        await _on(node, command)
+        yield
+    finally:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.shield(_on(node, undo))
+
+
+async def _on(node: str, command: str) -> str:
+    """Runs a line of shell on a node as root. Raises CalledProcessError with what it said."""
+
+    def run() -> str:
+        whole = ["podman", "exec", container_name(DEMO, node), "sh", "-c", command]
+        done = subprocess.run(whole, check=False, capture_output=True, text=True, env=podman_environment(), timeout=90)
+        if done.returncode:
+            raise RuntimeError(f"on {node}: {command}\n{done.stdout}{done.stderr}")
+        return done.stdout
+
+    return await asyncio.to_thread(run)
