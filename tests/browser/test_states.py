@@ -1,0 +1,192 @@
+"""A room's page in each state of its connection, as pictures in build/screenshots, phone and desktop."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Page, WebSocketRoute, expect
+from tests.browser.conftest import SCREENSHOTS
+from tests.browser.life import MORNING
+from tests.browser.people import Scheme, Town, connected, say
+
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
+
+LOOKS: list[tuple[int, int, Scheme]] = [(1440, 900, "light"), (390, 844, "light"), (390, 844, "dark")]
+Visit = Callable[[Page], Awaitable[None]]
+
+
+@pytest_asyncio.fixture(loop_scope="session", scope="module")
+async def yard(open_town: Town) -> AsyncIterator[Town]:
+    await open_town.history("states", MORNING, "Northern yard")
+    yield open_town
+    await open_town.go_home()
+
+
+@asynccontextmanager
+async def looks(yard: Town, name: str, visit: Visit) -> AsyncIterator[Page]:
+    """The page in this state in each look; the last one is handed over to be looked at more closely."""
+    for width, height, scheme in LOOKS:
+        page = await yard.window("ben", width=width, height=height, scheme=scheme, reduced_motion="reduce")
+        await visit(page)
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        await page.screenshot(path=SCREENSHOTS / f"state-{name}-{width}-{scheme}.png")
+        wide = await page.evaluate("document.documentElement.scrollWidth - innerWidth")
+        assert wide <= 0, f"{wide} px are cut off"
+        if (width, height, scheme) == LOOKS[-1]:
+            yield page
+        await page.context.close()
+
+
+async def enter(page: Page) -> None:
+    await page.goto("/chat/room/states/")
+
+
+async def shows(page: Page, word: str, notice: str = "") -> None:
+    await expect(page.locator(".state-word")).to_contain_text(word)
+    if notice:
+        await expect(page.locator(".notice")).to_contain_text(notice)
+    else:
+        await expect(page.locator(".notice")).to_be_hidden()
+
+
+async def test_connecting(yard: Town) -> None:
+    async def visit(page: Page) -> None:
+        # A server that takes the connection and says nothing yet.
+        await page.route_web_socket("**/ws/chat/**", lambda socket: None)
+        await enter(page)
+
+    async with looks(yard, "connecting", visit) as page:
+        await shows(page, "connecting")
+        await expect(page.locator(".top")).to_have_text("Loading older messages")
+
+
+async def test_connected(yard: Town) -> None:
+    async def visit(page: Page) -> None:
+        await enter(page)
+        await connected(page)
+        await expect(page.locator(".log .text").last).to_have_text("Will do. Thank you!")
+
+    async with looks(yard, "connected", visit) as page:
+        await shows(page, "connected")
+
+
+async def test_catching_up(yard: Town) -> None:
+    """A server that has said how much there is, and not yet what."""
+
+    async def visit(page: Page) -> None:
+        late = asyncio.Event()
+
+        def between(socket: WebSocketRoute) -> None:
+            server = socket.connect_to_server()
+
+            def forward(text: str | bytes) -> None:
+                frame = json.loads(text)
+                if late.is_set() and frame.get("type") == "welcome":
+                    socket.send(json.dumps({**frame, "seq": frame["seq"] + 12}))
+                elif not late.is_set() or "seq" not in frame:
+                    socket.send(text)
+
+            server.on_message(forward)
+
+        await page.route_web_socket("**/ws/chat/**", between)
+        await enter(page)
+        await connected(page)
+        late.set()
+        await page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
+        await expect(page.locator(".state-word")).to_have_text("catching up (12 missed)")
+
+    async with looks(yard, "catching-up", visit) as page:
+        await shows(page, "catching up")
+
+
+async def test_waiting_to_reconnect(yard: Town) -> None:
+    async def visit(page: Page) -> None:
+        await enter(page)
+        await connected(page)
+        await page.context.set_offline(True)
+        await expect(page.locator(".notice")).to_be_visible()
+
+    async with looks(yard, "reconnecting", visit) as page:
+        await shows(page, "reconnecting", "The connection was lost. It comes back by itself")
+
+
+async def test_unsent_messages(yard: Town) -> None:
+    async def visit(page: Page) -> None:
+        await enter(page)
+        await connected(page)
+        await say(page, "Points on track 4 work\a")
+        await expect(page.locator(".pending[data-state=failed]")).to_be_visible()
+        await page.context.set_offline(True)
+        await expect(page.locator(".notice")).to_be_visible()
+        await say(page, "Points on track 4 work again, both ends are reached.")
+        other = await page.context.new_page()
+        await page.bring_to_front()
+        await other.close()
+
+    async with looks(yard, "unsent", visit) as page:
+        await shows(page, "reconnecting", "what you send waits here")
+        await expect(page.locator(".pending")).to_have_count(2)
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "word", "notice"),
+    [
+        ("restarting", 1012, "reconnecting in", "The server is restarting."),
+        ("busy", 1013, "reconnecting in", "The server is busy."),
+        ("full", 4000, "room full", "As soon as somebody leaves there is a place"),
+        ("too-fast", 4008, "reconnecting in", "More was sent than the room takes."),
+        ("signed-out", 4001, "signed out", "Sign in, here or in another tab"),
+        ("refused", 4003, "not admitted", "You may not enter this room, or it was closed."),
+    ],
+)
+async def test_closed_with_a_reason(yard: Town, name: str, code: int, word: str, notice: str) -> None:
+    async def visit(page: Page) -> None:
+        sockets: list[WebSocketRoute] = []
+
+        def between(socket: WebSocketRoute) -> None:
+            sockets.append(socket)
+            if len(sockets) == 1:
+                socket.connect_to_server()
+
+        await page.route_web_socket("**/ws/chat/**", between)
+        await enter(page)
+        await connected(page)
+        await sockets[0].close(code=code, reason="")
+        await shows(page, word, notice)
+
+    async with looks(yard, name, visit) as page:
+        await shows(page, word, notice)
+
+
+async def test_removed_and_announced(yard: Town) -> None:
+    ann, ben = await yard.enter("ann", "states-kinds"), await yard.enter("ben", "states-kinds")
+    await say(ben, "The wheelchair group from 4709 is at platform 4, Mrs Novak leads it: 0151 2345678.")
+    await expect(ann.locator(".log .text")).to_have_count(1)
+    await ann.get_by_role("button", name="As an announcement").click()
+    await say(ann, "Drill at noon: the sirens are a test.")
+    await say(ben, "Understood.")
+    await ben.locator(".message").first.hover()
+    await ben.locator(".more").first.click()
+    await ben.get_by_role("menuitem", name="Remove").click()
+    await ben.get_by_role("dialog").get_by_role("button", name="Remove").click()
+    await expect(ben.locator(".log .text").first).to_have_text("Removed by ben")
+
+    async def menu(page: Page) -> None:
+        await page.goto("/chat/room/states-kinds/")
+        await connected(page)
+        row = page.locator(".message", has_text="Understood.")
+        await row.hover()
+        await row.locator(".more").click()
+
+    async with looks(yard, "menu", menu) as page:
+        await expect(page.get_by_role("menuitem", name="Remove")).to_be_visible()
+
+    async def question(page: Page) -> None:
+        await menu(page)
+        await page.get_by_role("menuitem", name="Remove").click()
+
+    async with looks(yard, "remove", question) as page:
+        await expect(page.get_by_role("dialog")).to_contain_text("Understood.")
