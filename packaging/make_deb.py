@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from builder import BUILD, PACKAGING, RELEASES, ROOT, Release, builder_image, in_container
+from builder import builder_image
+from containers import BUILD, PACKAGING, RELEASES, ROOT, Release, in_container
 from nodes.machine import prepare
 from nodes.run import NodeError
 

@@ -26,13 +26,13 @@ class Channelbox:
 
     name = "channelbox"
 
-    def __init__(self, folder: Path, people: int) -> None:
+    def __init__(self, folder: Path, people: int, *, web: int = 1, workers: int = 1) -> None:
         self._people = people
         self._cookies: Sequence[str] = ()
         self._database = PostgreSQLServer(folder / "postgresql", "-c", "fsync=on")
         self._log = folder / "channelbox.log"
         url = self._database.url("postgres")
-        self.local = Local(folder / "data", self._tell, web=1, workers=1, database_url=url, variables=VARIABLES)
+        self.local = Local(folder / "data", self._tell, web=web, workers=workers, database_url=url, variables=VARIABLES)
 
     async def start(self) -> None:
         self._database.start()

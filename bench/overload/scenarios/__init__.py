@@ -1,0 +1,9 @@
+"""What is asked of a server at once, one kind a file. Each has `TITLE` and `run(site)`, which returns sentences."""
+
+from types import ModuleType
+
+from bench.overload.scenarios import deaf, flood, opening, returning, storing, storm
+
+SCENARIOS: dict[str, ModuleType] = {
+    module.__name__.rpartition(".")[2]: module for module in (storing, deaf, flood, opening, storm, returning)
+}

@@ -1,0 +1,44 @@
+"""Clients that send as fast as they can, and come again when they are closed."""
+
+import asyncio
+import itertools
+import time
+from collections import Counter
+
+from bench.overload.client import Client
+from bench.overload.site import Site
+
+TITLE = "5 clients that flood"
+FLOODERS, BURST = 5, 200
+SECONDS = 15.0
+
+
+async def run(site: Site) -> list[str]:
+    rooms = site.rooms(FLOODERS)
+    end = time.perf_counter() + site.seconds(SECONDS)
+    sent, codes, closes = 0, Counter[str](), Counter[int | None]()
+
+    async def flood(number: int) -> None:
+        nonlocal sent
+        ids = itertools.count()
+        while time.perf_counter() < end:
+            client = await Client.connect(site.address, rooms[number], number)
+            try:
+                await client.entered
+                while time.perf_counter() < end and not client.closed.done():
+                    for _ in range(BURST):
+                        client.say(f"f{next(ids)}", "flood")
+                    sent += BURST
+                    await asyncio.sleep(0)  # the others' turn; nothing here waits for answers
+                await asyncio.wait([client.closed], timeout=2)
+            except ConnectionError:
+                pass
+            finally:
+                codes.update(client.refused)
+                closes[client.close_code] += client.close_code is not None
+                client.transport.abort()
+
+    await asyncio.gather(*(flood(number) for number in range(FLOODERS)))
+    refusals = ", ".join(f"{count} {code}" for code, count in codes.items())
+    closed = ", ".join(f"{count} with {code}" for code, count in closes.items() if count)
+    return [f"{sent} frames written; refused: {refusals or 'none'}; closed: {closed or 'none'}"]

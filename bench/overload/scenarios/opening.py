@@ -1,0 +1,31 @@
+"""One person who opens thousands of sockets and keeps them."""
+
+import asyncio
+import time
+
+from bench.overload.client import Client
+from bench.overload.site import Site
+
+TITLE = "one person opens 5,000 sockets"
+SOCKETS, AT_ONCE = 5000, 200
+
+
+async def run(site: Site) -> list[str]:
+    sockets = site.people(SOCKETS)
+    (room,) = site.rooms(1)
+    before = dict(site.processes())
+    started = time.perf_counter()
+    clients: list[Client] = []
+    try:
+        for first in range(0, sockets, AT_ONCE):
+            some = [Client.connect(site.address, room, 0) for _ in range(min(AT_ONCE, sockets - first))]
+            opened = await asyncio.gather(*some)
+            clients += opened
+            await asyncio.gather(*(client.entered for client in opened), return_exceptions=True)
+        seconds = time.perf_counter() - started
+        entered = sum(client.entered.done() and client.entered.exception() is None for client in clients)
+    finally:
+        for client in clients:
+            client.transport.abort()
+    assert dict(site.processes()) == before, "a process did not survive"
+    return [f"{entered} of {sockets} were let in, {entered / seconds:.0f}/s; the others were told why"]

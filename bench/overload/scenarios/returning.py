@@ -1,0 +1,74 @@
+"""A whole site comes back at the same moment: everybody was cut off, and something was said meanwhile."""
+
+import asyncio
+import time
+
+from bench.overload.client import Client
+from bench.overload.site import Site
+
+TITLE = "5,000 clients that return at once"
+PEOPLE, ROOMS, AT_ONCE = 5000, 10, 100
+MISSED = 20  # messages in each room
+PATIENCE = 120.0  # s
+
+
+async def run(site: Site) -> list[str]:
+    rooms = site.rooms(ROOMS)
+    people = site.people(PEOPLE)
+    seqs = await _all_here(site, rooms, people)
+    said = await _talk(site, rooms)
+    started = time.perf_counter()
+    retries = 0
+
+    async def come_back(number: int) -> tuple[Client, float]:
+        nonlocal retries
+        while True:
+            try:
+                client = await Client.connect(site.address, rooms[number % ROOMS], number, seqs[number])
+                await client.entered
+            except OSError:
+                retries += 1
+                await asyncio.sleep(0.5)
+                continue
+            while client.seq < said[number % ROOMS] and not client.closed.done():
+                await asyncio.sleep(0.02)
+            return client, time.perf_counter() - started
+
+    async with asyncio.timeout(PATIENCE):
+        back = await asyncio.gather(*(come_back(number) for number in range(people)))
+    lacking = sum(client.heard != MISSED for client, _ in back)
+    for client, _ in back:
+        client.transport.abort()
+    times = sorted(seconds for _, seconds in back)
+    return [
+        f"half were back with all that they had missed after {times[people // 2]:.1f} s, the last of {people} after "
+        f"{times[-1]:.1f} s ({people / times[-1]:.0f}/s); {retries} had to try again; {lacking} with a gap or a double"
+    ]
+
+
+async def _all_here(site: Site, rooms: list[str], people: int) -> list[int]:
+    """Everybody comes, and is cut off again; returns the newest number that each had."""
+    clients: list[Client] = []
+    for first in range(0, people, AT_ONCE):
+        some = range(first, min(first + AT_ONCE, people))
+        clients += await asyncio.gather(*(Client.connect(site.address, rooms[n % ROOMS], n) for n in some))
+        await asyncio.gather(*(client.entered for client in clients[first:]))
+    seqs = [client.seq for client in clients]
+    for client in clients:
+        client.transport.abort()
+    return seqs
+
+
+async def _talk(site: Site, rooms: list[str]) -> list[int]:
+    """Something is said in each room; returns the newest numbers."""
+    newest = []
+    for room in rooms:
+        talker = await Client.connect(site.address, room, 0)
+        await talker.entered
+        for number in range(MISSED):
+            talker.say(f"r{number}", f"missed {number}")
+        while talker.waiting:
+            await asyncio.sleep(0.01)
+        newest.append(talker.seq)
+        talker.transport.abort()
+    return newest

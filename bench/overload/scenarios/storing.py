@@ -1,0 +1,100 @@
+"""Twice as many messages as can be stored: what is stored meanwhile, and that everybody is told."""
+
+import asyncio
+import itertools
+import time
+from collections import Counter
+
+from bench import frames
+from bench.overload.client import Client
+from bench.overload.site import Site
+
+TITLE = "twice as many messages as can be stored"
+ROOMS, EACH = 200, 2
+IN_FLIGHT = 8  # for each sender, while the peak is looked for
+SECONDS = 15.0
+STEP = 0.02  # s
+PATIENCE = 60.0  # s until what was sent is answered
+
+
+async def run(site: Site) -> list[str]:
+    rooms = site.rooms(ROOMS)
+    senders = [await Client.connect(site.address, room, n) for room in rooms for n in range(EACH)]
+    await asyncio.gather(*(sender.entered for sender in senders))
+    numbers = itertools.count()
+    try:
+        peak = await _peak(senders, numbers, site.seconds(SECONDS))
+        sent, goodput, told, quiet = await _flood(senders, numbers, 2 * peak, site.seconds(SECONDS))
+    finally:
+        for sender in senders:
+            sender.transport.abort()
+    unanswered = sum(len(sender.waiting) for sender in senders)
+    refusals = ", ".join(f"{count} {code}" for code, count in told.items()) or "none"
+    return [
+        f"stored at most {peak:.0f}/s; of {sent / site.seconds(SECONDS):.0f}/s sent, {goodput:.0f}/s were stored "
+        f"({goodput / peak:.0%} of the most)",
+        f"refused with their id: {refusals}; without an answer: {unanswered}",
+        f"all were answered {quiet:.1f} s after the last was sent",
+    ]
+
+
+async def _peak(senders: list[Client], numbers: "itertools.count[int]", seconds: float) -> float:
+    """Messages stored a second, when each sender says the next as soon as one is answered."""
+    end = time.perf_counter() + seconds
+    for sender in senders:
+
+        def again(sender: Client = sender) -> None:
+            if time.perf_counter() < end:
+                _say(sender, numbers)
+
+        sender.answered = again
+        for _ in range(IN_FLIGHT):
+            _say(sender, numbers)
+    begin = await _settled(senders, end - seconds * 2 / 3)
+    stored, at = sum(sender.stored for sender in senders), begin
+    await asyncio.sleep(end - time.perf_counter())
+    peak = (sum(sender.stored for sender in senders) - stored) / (time.perf_counter() - at)
+    for sender in senders:
+        sender.answered = None
+    await _answered(senders)
+    return peak
+
+
+async def _settled(senders: list[Client], at: float) -> float:
+    await asyncio.sleep(max(0.0, at - time.perf_counter()))
+    return time.perf_counter()
+
+
+async def _flood(
+    senders: list[Client], numbers: "itertools.count[int]", rate: float, seconds: float
+) -> tuple[int, float, Counter[str], float]:
+    """Sends at this rate, whatever comes back. What was sent, stored a second, refused by code, and the time after."""
+    before, refused = sum(sender.stored for sender in senders), _refused(senders)
+    started = time.perf_counter()
+    turns = itertools.cycle(senders)
+    sent = 0
+    while (passed := time.perf_counter() - started) < seconds:
+        while sent < rate * passed:
+            _say(next(turns), numbers)
+            sent += 1
+        await asyncio.sleep(STEP)
+    goodput = (sum(sender.stored for sender in senders) - before) / (time.perf_counter() - started)
+    quiet = await _answered(senders)
+    return sent, goodput, _refused(senders) - refused, quiet
+
+
+async def _answered(senders: list[Client]) -> float:
+    """Seconds until nothing waits for an answer."""
+    started = time.perf_counter()
+    while any(sender.waiting for sender in senders) and time.perf_counter() - started < PATIENCE:
+        await asyncio.sleep(STEP)
+    return time.perf_counter() - started
+
+
+def _refused(senders: list[Client]) -> Counter[str]:
+    return sum((sender.refused for sender in senders), Counter())
+
+
+def _say(sender: Client, numbers: "itertools.count[int]") -> None:
+    number = next(numbers)
+    sender.say(f"o{number}", frames.message(number))

@@ -1,0 +1,31 @@
+"""Many who come and go without end."""
+
+import asyncio
+import time
+
+from bench.overload.client import Client
+from bench.overload.site import Site
+
+TITLE = "100 who join and leave without end"
+PEOPLE = 100
+SECONDS = 15.0
+
+
+async def run(site: Site) -> list[str]:
+    (room,) = site.rooms(1)
+    end = time.perf_counter() + site.seconds(SECONDS)
+    joined = failed = 0
+
+    async def come_and_go(number: int) -> None:
+        nonlocal joined, failed
+        while time.perf_counter() < end:
+            client = await Client.connect(site.address, room, number)
+            try:
+                await client.entered
+                joined += 1
+            except ConnectionError:
+                failed += 1
+            client.transport.abort()
+
+    await asyncio.gather(*(come_and_go(number) for number in range(PEOPLE)))
+    return [f"{joined / site.seconds(SECONDS):.0f} joins/s, {failed} failed"]

@@ -1,0 +1,119 @@
+"""Containers of the supported releases, made once for each content of what they are made from."""
+
+import hashlib
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+PACKAGING = Path(__file__).resolve().parent
+ROOT = PACKAGING.parent
+BUILD = ROOT / "build"
+
+sys.path.insert(0, str(ROOT / "molecule" / "shared"))
+from nodes.image import ensure_image  # noqa: E402
+from nodes.podman import image_exists, podman  # noqa: E402
+
+PLATFORMS = ("manylinux_2_28", "manylinux_2_17", "manylinux2014", "manylinux1")
+
+
+@dataclass(frozen=True)
+class Release:
+    suffix: str
+    codename: str
+    python: str
+
+    @property
+    def lock(self) -> Path:
+        """What runs."""
+        return PACKAGING / "locks" / f"{self.suffix}.txt"
+
+    @property
+    def dev_lock(self) -> Path:
+        """What runs, and what tests it."""
+        return PACKAGING / "locks" / f"{self.suffix}-dev.txt"
+
+    def say(self, text: str) -> None:
+        print(f"== {self.suffix}: {text}", flush=True)
+
+
+RELEASES = (Release("deb12", "bookworm", "3.11"), Release("deb13", "trixie", "3.13"))
+
+
+def in_container(image: str, folder: Path, command: str) -> str:
+    """Run a command in a folder of this machine, seen from a container without a network; gives its output."""
+    parent = f"/{folder.parent.name}"
+    mount = ["--volume", f"{folder.parent}:{parent}", "--workdir", f"{parent}/{folder.name}"]
+    return podman("run", "--rm", "--network=none", *mount, image, "sh", "-c", f"{command} 2>&1")
+
+
+def with_packages(kind: str, release: Release, packages: tuple[str, ...]) -> str:
+    """The image of a node with some of Debian's packages."""
+    node = ensure_image(release.codename)
+    image = _name(kind, release, node, *packages)
+    if not image_exists(image):
+        release.say(f"installing {', '.join(packages)} into an image (once)")
+        install = f"apt-get -q update && apt-get -q install --yes --no-install-recommends {' '.join(packages)}"
+        _make(image, ["--env", "DEBIAN_FRONTEND=noninteractive", node, "sh", "-c", install])
+    return image
+
+
+def with_libraries(kind: str, release: Release, base: str, lock: Path, script: Path) -> str:
+    """An image with the libraries of a lock file, installed by a script from /wheels and /requirements.txt offline."""
+    image = _name(kind, release, base, lock.read_text(), script.read_text())
+    if not image_exists(image):
+        wheels = _wheels(release, lock)
+        release.say(f"installing the libraries of {lock.name} into an image (once for each content of it)")
+        mounts: Mapping[Path, str] = {wheels: "/wheels", lock: "/requirements.txt", script: "/script.sh"}
+        volumes = [word for source, target in mounts.items() for word in ("--volume", f"{source}:{target}:ro")]
+        _make(image, ["--network=none", *volumes, base, "sh", "/script.sh"])
+        _remove_others(image, release)
+    return image
+
+
+def _name(kind: str, release: Release, *made_from: str) -> str:
+    recipe = hashlib.sha256("\0".join(made_from).encode()).hexdigest()[:12]
+    return f"localhost/channelbox-{kind}:{release.suffix}-{recipe}"
+
+
+def _make(image: str, run: list[str]) -> None:
+    with _container(image.rpartition("/")[2].replace(":", "-")) as container:
+        podman("run", "--name", container, *run)
+        podman("commit", "--quiet", container, image)
+
+
+@contextmanager
+def _container(name: str) -> Iterator[str]:
+    podman("rm", "--force", "--ignore", name)
+    try:
+        yield name
+    finally:
+        podman("rm", "--force", "--ignore", name)
+
+
+def _remove_others(image: str, release: Release) -> None:
+    repository, tag = image.rsplit(":", 1)
+    tags = podman("images", "--filter", f"reference={repository}", "--format", "{{.Tag}}").split()
+    for other in tags:
+        if other.startswith(f"{release.suffix}-") and other != tag:
+            podman("image", "rm", f"{repository}:{other}")
+
+
+def _wheels(release: Release, lock: Path) -> Path:
+    """A folder with the wheels of a lock file, fetched by hash, once for each content of it."""
+    folder = BUILD / "wheels" / f"{lock.stem}-{hashlib.sha256(lock.read_bytes()).hexdigest()[:12]}"
+    if not folder.exists():
+        release.say("fetching wheels")
+        part = folder.with_suffix(".part")
+        shutil.rmtree(part, ignore_errors=True)
+        short = release.python.replace(".", "")
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
+        command += ["--only-binary=:all:", "--python-version", release.python, "--implementation", "cp"]
+        command += [word for abi in (f"cp{short}", "abi3", "none") for word in ("--abi", abi)]
+        command += [word for platform in PLATFORMS for word in ("--platform", f"{platform}_x86_64")]
+        subprocess.run([*command, "--requirement", str(lock), "--dest", str(part)], check=True)
+        part.rename(folder)
+    return folder

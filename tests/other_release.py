@@ -1,0 +1,38 @@
+"""`make test-trixie`: the application's tests with the Python, the PostgreSQL, the Redis and the nginx of Debian 13.
+
+On PostgreSQL, in a container without a network, from a checkout that it cannot write to. Arguments are pytest's.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "packaging"))
+from containers import RELEASES, with_libraries, with_packages  # noqa: E402
+from nodes.machine import podman_environment, prepare  # noqa: E402
+from nodes.run import NodeError  # noqa: E402
+
+PACKAGES = ("redis-server", "postgresql", "nginx-light", "nodejs", "python3-pip", "python3-venv")
+RELEASE = next(release for release in RELEASES if release.codename == "trixie")
+
+
+def main() -> int:
+    try:
+        prepare()
+        servers = with_packages("servers", RELEASE, PACKAGES)
+        image = with_libraries("tests", RELEASE, servers, RELEASE.dev_lock, ROOT / "tests" / "libraries.sh")
+    except (NodeError, subprocess.CalledProcessError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    # A shell is the first process: it takes in those that lost their parent, as init does.
+    words = "tests --ignore tests/browser --database postgresql -p no:cacheprovider"
+    tests = f'PYTHONPATH=app /opt/tests/bin/python -B -m pytest {words} "$@"; exit $?'
+    command = ["podman", "run", "--rm", "--network=none", "--volume", f"{ROOT}:/channelbox:ro", "--workdir=/channelbox"]
+    return subprocess.run(
+        [*command, image, "bash", "-c", tests, "tests", *sys.argv[1:]], env=podman_environment()
+    ).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
