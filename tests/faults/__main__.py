@@ -6,6 +6,7 @@ Exits with 1 when a promise is broken.
 import argparse
 import asyncio
 import random
+import signal
 import sys
 import time
 from pathlib import Path
@@ -37,6 +38,8 @@ def arguments() -> argparse.Namespace:
 
 
 async def main() -> int:
+    if task := asyncio.current_task():  # what was started and mounted is taken away also when this is stopped
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     options = arguments()
     console = Console(width=150)
     chance = random.Random(options.seed)

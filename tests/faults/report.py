@@ -66,6 +66,10 @@ def show(verdict: Verdict, faults: Sequence[Fault], console: Console) -> None:
         f"{verdict.said} said, {verdict.accepted} accepted, {verdict.stored} stored; {verdict.clients} clients, "
         f"{verdict.reconnects} reconnects. " + ", ".join(f"{kind} {counts[kind]}" for kind in KINDS)
     )
+    if passed(verdict, faults):
+        console.print("Every promise was kept.")
+    elif over:
+        console.print("Behind for too long (!): " + ", ".join(under.window.name for under in over), highlight=False)
     for kind in KINDS:
         for finding in [each for each in verdict.findings if each.kind == kind][:3]:
             console.print(f"  {kind}: {finding.sentence}", highlight=False)
