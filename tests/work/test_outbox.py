@@ -247,3 +247,32 @@ async def test_the_room_stays_subscribed_while_a_batch_is_in_flight_and_no_longe
     await line.stored(entry)
     await line.empty()
     assert line.hub.rooms["r"].holds == 0
+
+
+async def test_where_several_talk_at_once_the_next_batch_waits_for_them(
+    lines: list[Line], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox_module, "GATHER_SECONDS", 0.2)
+    monkeypatch.setattr(outbox_module, "GATHER_MOST", 0.2)
+    line = await started(lines)
+    line.put("a", "b")
+    (entry,) = await line.taken()
+    await line.stored(entry)
+    await line.empty()
+    line.put("c")
+    assert await line.layer.length(CHANNEL) == 0  # an answer from Redis: time enough to have been sent
+    line.put("d")
+    (entry,) = await line.taken()
+    assert ids(entry) == ["c", "d"]
+
+
+async def test_who_talks_alone_does_not_wait(lines: list[Line], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox_module, "GATHER_SECONDS", 60)
+    monkeypatch.setattr(outbox_module, "GATHER_MOST", 60)
+    line = await started(lines)
+    for number, id in enumerate("abc", 1):
+        line.put(id)
+        (entry,) = await line.taken()
+        assert ids(entry) == [id]
+        await line.stored(entry, number)
+        await line.empty()

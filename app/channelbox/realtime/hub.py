@@ -63,6 +63,7 @@ class Room:
         self.ready = ready
         self.members: set[Member] = set()
         self.holds = 0  # joining, or with a batch in flight
+        self.several = False  # people talked at once just now, here
         self.seq = 0  # the newest number written to the members
         self.known = 0  # the newest number that is known to exist
         self.parked: dict[int, Run] = {}
