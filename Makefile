@@ -96,6 +96,10 @@ test-app: venv vendor ## the application's tests on a real Redis and a real data
 	@$(TEST_PACKAGES)
 	@$(PYTEST) tests --ignore tests/browser --ignore tests/faults/test_broken.py --database $(DATABASE) $(ARGS)
 
+.PHONY: test-trixie
+test-trixie: venv vendor ## the same with the Python, the PostgreSQL and the Redis of Debian 13, in a container
+	@$(BIN)/python tests/other_release.py $(ARGS)
+
 .PHONY: pictures
 pictures: venv vendor ## the pictures of the documents anew, in docs/images (MINUTES=15 of life before the dashboard's)
 	@$(TEST_PACKAGES)
@@ -136,6 +140,11 @@ molecule: venv deb ## scenarios on nodes that boot systemd: SCENARIO="preflight 
 	done
 
 # --- How fast it is
+
+.PHONY: overload
+overload: venv ## some ask for too much: what others notice, what is refused, what it costs (QUICK=1: a third of the time)
+	@$(call need,redis-server,redis-server); $(call need,pg_createcluster,postgresql)
+	@$(BIN)/python -m bench.overload $(if $(QUICK),--quick) $(ARGS)
 
 .PHONY: bench
 bench: venv ## channelbox beside the Channels tutorial and nchan: build/bench.json, build/bench.html (QUICK=1: under 5 minutes)
