@@ -60,7 +60,7 @@ async def test_connecting(yard: Town) -> None:
 
     async with looks(yard, "connecting", visit) as page:
         await shows(page, "connecting")
-        await expect(page.locator(".top")).to_have_text("Loading older messages")
+        await expect(page.locator(".top")).to_have_text("Opening the room")
 
 
 async def test_connected(yard: Town) -> None:

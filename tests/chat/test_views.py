@@ -94,6 +94,26 @@ def test_rooms_are_listed_with_the_newest_activity_first(client: Client, ann: Us
     assert client.get("/chat/").context["rooms"] == [own, busy, room]
 
 
+def test_the_list_over_http_is_the_same_with_the_newest_numbers(client: Client, ann: User, room: Room) -> None:
+    Room.objects.create(name="leads", members_only=True)
+    own = Room.objects.create(name="own", members_only=True)
+    own.members.add(ann)
+    Room.objects.filter(pk=room.pk).update(changed_at=AT, last_seq=17)
+    listed = client.get("/chat/api/rooms").json()["rooms"]
+    assert [room["name"] for room in listed] == ["own", "north"]
+    assert listed[1] == {
+        "name": "north",
+        "title": "Northern yard",
+        "url": "/chat/room/north/",
+        "members_only": False,
+        "seq": 17,
+        "changed_at": "2026-01-02T08:00:00.000Z",
+    }
+    client.logout()
+    answer = client.get("/chat/api/rooms")
+    assert (answer.status_code, answer.json()["code"]) == (401, "sign_in")
+
+
 def test_a_form_opens_a_room_by_its_name(client: Client, ann: User) -> None:
     answer = client.post("/chat/", {"name": " a.b-c_1 "})
     assert answer.headers["Location"] == "/chat/room/a.b-c_1/"
@@ -134,7 +154,13 @@ def test_a_title_is_never_html(client: Client, ann: User) -> None:
 
 
 def test_pages_are_kept_by_no_cache(client: Client, ann: User, room: Room) -> None:
-    for address in ("/chat/", "/chat/room/north/", "/chat/api/rooms/north/messages", "/chat/dashboard/"):
+    for address in (
+        "/chat/",
+        "/chat/room/north/",
+        "/chat/api/rooms",
+        "/chat/api/rooms/north/messages",
+        "/chat/dashboard/",
+    ):
         assert "no-store" in client.get(address).headers["Cache-Control"]
 
 

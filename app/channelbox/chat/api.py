@@ -1,14 +1,15 @@
-"""What was said in a room, over HTTP: for scrolling back, and for programs."""
+"""The rooms and what was said in them, over HTTP: for scrolling back, and for programs."""
 
 from typing import Any
 
 from django.db.models import QuerySet
 from django.http import HttpRequest, JsonResponse
+from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from channelbox.chat import rights
-from channelbox.chat.events import content
+from channelbox.chat.events import content, moment
 from channelbox.chat.kinds import SPOKEN
 from channelbox.chat.models import Event, Room
 from channelbox.realtime.codes import Code, Refused
@@ -16,6 +17,28 @@ from channelbox.realtime.codes import Code, Refused
 PAGE = 50
 PAGE_MAX = 200
 STATUS = {Code.SIGN_IN: 401, Code.INVALID: 400}
+
+
+@never_cache
+@require_safe
+def rooms(request: HttpRequest) -> JsonResponse:
+    """The rooms that one may enter, newest activity first, at most 200. ``seq``: the newest number."""
+    try:
+        person = rights.person_of(request.user, request.session)
+    except Refused as refused:
+        return JsonResponse(refused.frame, status=STATUS[refused.code])
+    listed = [
+        {
+            "name": room.name,
+            "title": room.title,
+            "url": reverse("chat:room", kwargs={"room_name": room.name}),
+            "members_only": room.members_only,
+            "seq": room.last_seq,
+            "changed_at": moment(room.changed_at),
+        }
+        for room in rights.newest_first(person)
+    ]
+    return JsonResponse({"rooms": listed})
 
 
 @never_cache

@@ -1,11 +1,16 @@
 """An event as clients see it."""
 
+import datetime
 from collections.abc import Iterable
 
 from channelbox.chat.kinds import SPOKEN
 from channelbox.chat.models import Event
 from channelbox.realtime.frames import json_frame
 from channelbox.realtime.hub import Run
+
+
+def moment(at: datetime.datetime) -> str:
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def content(event: Event) -> dict[str, object]:
@@ -16,7 +21,7 @@ def content(event: Event) -> dict[str, object]:
         "id": event.client_id,
         "user": event.name,
         **({"message": event.text} if event.text or event.kind in SPOKEN else {}),
-        "at": event.at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "at": moment(event.at),
         **(event.data or {}),
     }
 

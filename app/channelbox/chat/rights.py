@@ -17,6 +17,7 @@ from channelbox.realtime.codes import Close, Code, Refused
 from channelbox.realtime.gather import Gather
 
 GUEST_KEY = "guest"  # in the session
+IN_LIST = 200  # rooms
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,11 @@ def open_to(person: Person) -> QuerySet[Room]:
     if person.guest:
         return rooms.filter(members_only=False)
     return rooms.filter(Q(members_only=False) | Q(members=person.user_id)).distinct()
+
+
+def newest_first(person: Person) -> QuerySet[Room]:
+    """The list of rooms that pages show: as many as anybody looks through."""
+    return open_to(person).order_by("-changed_at")[:IN_LIST]
 
 
 async def enter(person: Person, name: str) -> Room:

@@ -11,6 +11,7 @@ urlpatterns = [
     path("", views.rooms, name="rooms"),
     # The socket accepts the same names (routing.py).
     re_path(rf"^room/(?P<room_name>{ROOM_NAME})/\Z", views.room, name="room"),
+    path("api/rooms", api.rooms, name="list"),
     re_path(rf"^api/rooms/(?P<room_name>{ROOM_NAME})/messages\Z", api.messages, name="history"),
     re_path(rf"^api/rooms/(?P<room_name>{ROOM_NAME})/events\Z", api.events, name="events"),
 ]

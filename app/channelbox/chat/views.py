@@ -20,8 +20,6 @@ from channelbox.chat import rights, words
 from channelbox.chat.models import ROOM_NAME, Room
 from channelbox.realtime.codes import Refused
 
-ROOMS_IN_LIST = 200
-
 P = ParamSpec("P")
 
 
@@ -69,7 +67,7 @@ def rooms(request: HttpRequest, person: rights.Person) -> HttpResponseBase:
         if rights.may_create(person) or rights.open_to(person).filter(name=name).exists():
             return redirect("chat:room", room_name=name)
         form.add_error("name", _("There is no such room for you, and you may not create one."))
-    context = {"rooms": _list(person), "form": form, "may_create": rights.may_create(person)}
+    context = {"rooms": _list(person), "form": form, "may_create": rights.may_create(person), "page": _page(person)}
     return render(request, "chat/rooms.html", context, status=400 if form.errors else 200)
 
 
@@ -85,21 +83,25 @@ def room(request: HttpRequest, person: rights.Person, room_name: str) -> HttpRes
             return _closed_door(request, room_name, 404)
     title = str(found or room_name)
     page = {
+        **_page(person),
         "room": room_name,
-        "person": person.user_id or "guest",
         "socket": f"/ws/chat/{room_name}/",
         "history": reverse("chat:history", kwargs={"room_name": room_name}),
         "rooms": reverse("chat:rooms"),
         "login": f"{reverse(settings.LOGIN_URL)}?{urlencode({'next': request.path})}",
         "limit": settings.CHANNELBOX_MESSAGE_MAX,
-        "words": words.catalogue(),
     }
     context = {"room": found, "room_name": room_name, "title": title, "rooms": _list(person), "page": page}
     return render(request, "chat/room.html", context)
 
 
+def _page(person: rights.Person) -> dict[str, object]:
+    """What the scripts of both pages are given."""
+    return {"person": person.user_id or "guest", "list": reverse("chat:list"), "words": words.catalogue()}
+
+
 def _list(person: rights.Person) -> list[Room]:
-    return list(rights.open_to(person).order_by("-changed_at")[:ROOMS_IN_LIST])
+    return list(rights.newest_first(person))
 
 
 def _closed_door(request: HttpRequest, room_name: str, status: int) -> HttpResponse:

@@ -59,6 +59,7 @@ def catalogue() -> dict[str, str]:
         "yesterday": _("Yesterday"),
         "beginning": _("This is the beginning of the room."),
         "empty": _("Nobody has said anything here yet. Write the first message below."),
+        "opening": _("Opening the room"),
         "loading": _("Loading older messages"),
         "load_failed": _("Older messages could not be loaded. They are asked for again in a moment."),
         "new_messages": _("{n} new"),

@@ -10,9 +10,11 @@ import { MessageMenu } from "./menu.js";
 import { Outbox } from "./outbox.js";
 import { Pending } from "./pending.js";
 import { People } from "./people.js";
+import { Rooms } from "./rooms.js";
 import { Timeline } from "./timeline.js";
 
 const FLUSH = 20; // ms in which messages are gathered before they are shown
+const SEEN = 500; // ms after which what is shown counts as read
 
 const $ = (selector) => document.querySelector(selector);
 let you = "";
@@ -23,9 +25,11 @@ let limits = null;
 let gathered = [];
 const tabs = new BroadcastChannel("channelbox"); // who is signed in in one tab is so in all
 let flushing = 0;
+let seeing = 0;
 
 const timeline = new Timeline({ scroller: $(".scroller"), log: $(".log"), top: $(".top"), pill: $(".pill"), load });
 const people = new People({ count: document.querySelectorAll(".here"), list: $(".people ul"), line: $(".typing") });
+const rooms = new Rooms({ list: $(".rooms ul"), row: $("#room-row") });
 const pending = new Pending({
   list: $(".pendings"),
   retry: (id) => outbox.retry(id),
@@ -128,6 +132,15 @@ function flush() {
   for (const { user } of fresh) people.said(user);
   if (begun) attention.heard(fresh.filter(({ user }) => user !== you).length);
   gathered = [];
+  seen();
+}
+
+/** What is in sight is read. */
+function seen() {
+  seeing ||= setTimeout(() => {
+    seeing = 0;
+    if (last !== null && !document.hidden && timeline.atEnd) rooms.read(page.room, last);
+  }, SEEN);
 }
 
 /** Everything that was missed is here. */
@@ -146,5 +159,7 @@ function settle() {
 }
 
 tabs.addEventListener("message", () => state.name === "signed_out" && socket.connect());
+document.addEventListener("visibilitychange", seen);
+$(".scroller").addEventListener("scroll", seen, { passive: true });
 addEventListener("beforeunload", (event) => outbox.items.length && event.preventDefault());
 socket.connect();

@@ -44,6 +44,11 @@ export class Timeline {
     return (this.#items.at(-1)?.seq ?? 0) === this.#newest;
   }
 
+  /** Whether the newest is in sight. */
+  get atEnd() {
+    return this.#stick;
+  }
+
   /** Messages from the socket, in order. Returns those that were not known. */
   hear(messages) {
     const fresh = messages.filter(({ seq }) => seq > this.#newest);
@@ -267,13 +272,15 @@ export class Timeline {
   #showTop() {
     const words = this.#failed
       ? say("load_failed")
-      : this.#loading || !this.#welcomed
-        ? say("loading")
-        : !this.#complete
-          ? ""
-          : this.#items.length
-            ? say("beginning")
-            : say("empty");
+      : !this.#welcomed
+        ? say("opening")
+        : this.#loading
+          ? say("loading")
+          : !this.#complete
+            ? ""
+            : this.#items.length
+              ? say("beginning")
+              : say("empty");
     this.#top.classList.toggle("empty", this.#complete && !this.#items.length);
     if (this.#top.dataset.words === words) return;
     this.#top.dataset.words = words;

@@ -1,0 +1,106 @@
+/* The list of rooms: in the order of what happens in them, with how much one has not read.
+
+   Asked for now and then while somebody looks, not pushed: a list that is half a minute old harms nobody, and who may see
+   which room is decided where everything else of that kind is. What was read is kept in this browser. */
+import { when } from "../channelbox/times.js";
+import { icon, page, say } from "../channelbox/words.js";
+
+const EVERY = 30_000; // ms, more or less
+const PATIENCE = 15_000; // ms
+const MOST = 99;
+const MARKS = `channelbox:read:${page.person}`;
+
+export class Rooms {
+  #list; #row; #rooms = []; #timer = 0;
+
+  /** list: the ul of `li[data-room]`; row: the template of one. */
+  constructor({ list, row }) {
+    this.#list = list;
+    this.#row = row;
+    addEventListener("storage", ({ key }) => key === MARKS && this.#showUnread());
+    document.addEventListener("visibilitychange", () => document.hidden || this.#ask());
+    this.#ask();
+  }
+
+  /** Everything up to this number of a room has been seen. */
+  read(room, seq) {
+    const marks = kept() ?? {};
+    if ((marks[room] ?? -1) >= seq) return;
+    keep({ ...marks, [room]: seq });
+    this.#showUnread();
+  }
+
+  async #ask() {
+    clearTimeout(this.#timer);
+    if (document.hidden) return;
+    this.#timer = setTimeout(() => this.#ask(), EVERY * (0.8 + 0.4 * Math.random()));
+    try {
+      const answer = await fetch(page.list, { headers: { Accept: "application/json" }, signal: AbortSignal.timeout?.(PATIENCE) });
+      if (!answer.ok) return; // the connection's state tells what is wrong
+      this.#rooms = (await answer.json()).rooms;
+    } catch {
+      return;
+    }
+    // Who comes for the first time has not missed all that was ever said.
+    if (kept() === null) keep(Object.fromEntries(this.#rooms.map(({ name, seq }) => [name, seq])));
+    this.#show();
+    this.#showUnread();
+  }
+
+  #show() {
+    const rows = new Map([...this.#list.children].map((row) => [row.dataset.room, row]));
+    const names = new Set(this.#rooms.map(({ name }) => name));
+    for (const [name, row] of rows) if (!names.has(name) && !row.querySelector("[aria-current]")) row.remove();
+    for (const room of this.#rooms) {
+      const row = rows.get(room.name) ?? this.#list.appendChild(this.#made(room));
+      const time = row.querySelector("time");
+      if (!time) continue;
+      time.dateTime = room.changed_at;
+      time.textContent = when(new Date(room.changed_at));
+    }
+    // Nothing moves under somebody's pointer or focus.
+    if (this.#list.matches(":hover") || this.#list.contains(document.activeElement)) return;
+    const place = new Map(this.#rooms.map(({ name }, index) => [name, index]));
+    const now = [...this.#list.children];
+    const sorted = [...now].sort((a, b) => (place.get(a.dataset.room) ?? -1) - (place.get(b.dataset.room) ?? -1));
+    if (sorted.some((row, index) => row !== now[index])) this.#list.append(...sorted);
+  }
+
+  #made({ name, title, url, members_only: locked }) {
+    const row = this.#row.content.firstElementChild.cloneNode(true);
+    row.dataset.room = name;
+    row.querySelector("a").href = url;
+    row.querySelector("svg").replaceWith(icon(locked ? "lock" : "hash"));
+    row.querySelector("[dir]").textContent = title || name;
+    return row;
+  }
+
+  #showUnread() {
+    const marks = kept() ?? {};
+    for (const { name, seq } of this.#rooms) {
+      const badge = this.#list.querySelector(`[data-room="${name}"] .unread`);
+      if (!badge) continue;
+      const unread = seq - (marks[name] ?? 0);
+      badge.hidden = unread <= 0;
+      badge.textContent = unread > MOST ? `${MOST}+` : unread;
+      badge.title = say("new_messages", { n: unread });
+    }
+  }
+}
+
+/** The newest number seen of each room; null before the first time. */
+function kept() {
+  try {
+    return JSON.parse(localStorage.getItem(MARKS));
+  } catch {
+    return {};
+  }
+}
+
+function keep(marks) {
+  try {
+    localStorage.setItem(MARKS, JSON.stringify(marks));
+  } catch {
+    /* full or switched off: nothing is marked as read */
+  }
+}

@@ -1,0 +1,54 @@
+"""The list of rooms: in the order of what happens, with what one has not read."""
+
+import pytest
+from playwright.async_api import Page, expect
+from tests.browser.people import Town, connected, say
+
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
+
+
+async def look(page: Page) -> None:
+    """The reader comes back to the tab: the list is asked for at once."""
+    async with page.expect_response("**/chat/api/rooms"):
+        await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+
+
+async def test_what_was_not_read_is_counted_and_the_list_is_in_the_order_of_what_happens(town: Town) -> None:
+    await town.shell("for name in ('list-a', 'list-b', 'list-c'): Room.objects.create(name=name)")
+    ann = await town.enter("ann", "list-a")
+    overview = await ann.context.new_page()
+    await overview.goto("/chat/")
+    badges = [page.locator("[data-room=list-b] .unread") for page in (ann, overview)]
+    for badge in badges:
+        await expect(badge).to_be_hidden()
+    ben = await town.enter("ben", "list-b")
+    for text in ("one", "two", "three"):
+        await say(ben, text)
+    await expect(ben.locator(".log .text")).to_have_count(3)
+    for page, badge in zip((ann, overview), badges, strict=True):
+        await look(page)
+        await expect(badge).to_have_text("3")
+    await expect(ann.locator("[data-room]").first).to_have_attribute("data-room", "list-b")
+    # Read in one tab is read in all.
+    await overview.get_by_role("link", name="list-b").click()
+    await connected(overview)
+    await expect(overview.locator(".log .text")).to_have_count(3)
+    await expect(badges[0]).to_be_hidden()
+    await expect(ann.locator("[data-room=list-a] .unread")).to_be_hidden()
+
+
+async def test_rooms_that_come_and_go_are_seen_without_a_reload(town: Town) -> None:
+    await town.shell("Room.objects.create(name='list-goes')")
+    ann = await town.enter("ann", "list-stays")
+    await expect(ann.locator("[data-room=list-goes]")).to_have_count(1)
+    await town.shell("""
+new = Room.objects.create(name='list-new', title='<b>New</b>', members_only=True)
+new.members.add(User.objects.get(username='ann'))
+Room.objects.filter(name='list-goes').update(closed=True)
+Room.objects.create(name='list-not-hers', members_only=True)
+""")
+    await look(ann)
+    await expect(ann.locator("[data-room=list-new] a")).to_have_attribute("href", "/chat/room/list-new/")
+    await expect(ann.locator("[data-room=list-new] [dir]")).to_have_text("<b>New</b>")
+    await expect(ann.locator("[data-room=list-goes]")).to_have_count(0)
+    await expect(ann.locator("[data-room=list-not-hers]")).to_have_count(0)
