@@ -215,6 +215,35 @@ async def test_too_far_back_is_told_by_the_greeting(hub: Hub, record: Record) ->
     assert listener.numbers == list(range(4951, 5001))
 
 
+async def test_more_than_a_mebibyte_behind_is_no_resumption(
+    hub: Hub, record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub_module, "CATCH_UP_BYTES", 500)
+    record.last = 900
+    listener = await joined(hub, after=100)
+    word, newest, first, resumed = listener.heard[0].split()
+    assert (word, newest, resumed) == ("welcome", "900", "False")
+    assert listener.numbers == list(range(int(first), 901))
+
+
+async def test_who_has_heard_more_elsewhere_is_met_there(hub: Hub, bus: Bus, record: Record) -> None:
+    record.last = 3
+    other = await joined(hub)
+    record.last = 750  # told while this process could not hear it
+    listener = await joined(hub, after=749)
+    assert listener.heard[0] == "welcome 750 750 True"
+    assert listener.numbers == [750]
+    await other.until("750")
+    assert other.numbers == list(range(1, 751))
+
+
+async def test_who_has_heard_more_than_the_record_has_begins_anew(hub: Hub, record: Record) -> None:
+    record.last = 3
+    listener = await joined(hub, after=7)
+    assert listener.heard[0] == "welcome 3 1 False"
+    assert listener.numbers == [1, 2, 3]
+
+
 async def test_what_is_published_during_the_read_is_neither_missed_nor_doubled(
     hub: Hub, bus: Bus, record: Record
 ) -> None:

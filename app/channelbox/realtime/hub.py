@@ -140,6 +140,7 @@ class Hub:
         """
         room = await self.hold(name)
         try:
+            await self._reach(name, room, after or 0)
             newest = room.seq
             resumed = after is not None and 0 <= after <= newest and newest - after <= CATCH_UP_MOST
             seq = after if resumed and after is not None else max(0, newest - history)
@@ -154,7 +155,7 @@ class Hub:
                     start, missed = seq, b""
             # No await from here to the end: no gap, no double.
             room.flush()
-            member.write_frames(greet(room.seq, start + 1, resumed) + missed + recent)
+            member.write_frames(greet(room.seq, start + 1, resumed and start == after) + missed + recent)
             counters.rooms += not room.members
             room.members.add(member)
             return room
@@ -167,6 +168,20 @@ class Hub:
             ) from error
         finally:
             self.release(name, room)
+
+    async def _reach(self, name: str, room: Room, seq: int) -> None:
+        """Reads on to a number that a client has heard elsewhere, unless it is not in the record: a backup's is older.
+
+        Redis may have been away from this process alone: to say that the room has less would make the client forget.
+        """
+        while room.seq < seq:
+            before = room.seq
+            run = await self._store.after(name, before, PAGE)
+            if run.last > before:
+                self._park(room, run)
+                self._advance(name, room)
+            elif room.seq == before:
+                return
 
     @staticmethod
     def _recent(room: Room, seq: int) -> bytes | None:
