@@ -11,7 +11,7 @@ from tests.integration.local import Installation, installation
 from tests.waiting import until
 
 from channelbox.dashboard.series import NODE, TOTALS
-from channelbox.realtime.codes import INVALID_FORMAT, Close, Code
+from channelbox.realtime.codes import INVALID_FORMAT
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
 
@@ -28,16 +28,6 @@ def example() -> type[Any]:
     names: dict[str, Any] = {}
     exec(compile(source, "docs/protocol.md", "exec"), names)
     return names["Room"]
-
-
-@pytest.mark.parametrize("code", Code)
-def test_every_error_is_explained(code: Code) -> None:
-    assert f"| `{code}` |" in DOCUMENT
-
-
-@pytest.mark.parametrize("code", Close)
-def test_every_close_code_is_explained(code: Close) -> None:
-    assert re.search(rf"^\| {code:d}\b", DOCUMENT, re.MULTILINE)
 
 
 def test_the_tutorial_s_words_and_every_figure_are_there() -> None:

@@ -1,0 +1,81 @@
+"""docs/protocol.md has every word and number that a client may meet, and none that it cannot."""
+
+import re
+from pathlib import Path
+
+import pytest
+from django.test import Client
+from pytest_django import Settings
+
+from channelbox.accounts.models import User
+from channelbox.chat.kinds import Kind
+from channelbox.chat.models import Room
+from channelbox.realtime.codes import Close, Code
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
+# What browsers and the WebSocket protocol itself say.
+OF_THE_TRANSPORT = {1000, 1001, 1006, 1011}
+BY_NGINX = {502, 503, 504}
+
+
+def section(heading: str) -> str:
+    _, _, rest = DOCUMENT.partition(f"\n## {heading}\n")
+    assert rest, f"there is no section {heading}"
+    return rest.partition("\n## ")[0]
+
+
+def rows(heading: str, first: str) -> list[list[str]]:
+    """The cells of the table whose first column has this name."""
+    table = section(heading).partition(f"| {first} |")[2].partition("\n\n")[0]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+
+
+def test_the_errors_are_those_of_the_source() -> None:
+    table = rows("Errors", "code")
+    assert sorted(cells[0].strip("`") for cells in table) == sorted(Code)
+    for cells in table:
+        assert len(cells) == 3, cells
+        assert all(cells), f"{cells[0]}: when it comes and what a client does"
+
+
+def test_the_close_codes_are_those_of_the_source() -> None:
+    table = rows("Close codes", "code")
+    numbers = [int(number) for cells in table for number in re.findall(r"\b\d{4}\b", cells[0])]
+    assert sorted(numbers) == sorted({*Close, *OF_THE_TRANSPORT})
+    for cells in table:
+        assert len(cells) == 3, cells
+        assert all(cells), f"{cells[0]}: what it means and what a client does"
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_every_kind_of_event_is_shown(kind: Kind) -> None:
+    assert f'{{"type": "{kind}", "seq": ' in section("The chat socket")
+
+
+@pytest.mark.django_db
+def test_history_answers_with_the_statuses_that_are_told(client: Client, settings: Settings) -> None:
+    settings.CHANNELBOX_GUESTS = False
+    Room.objects.create(name="open")
+    Room.objects.create(name="closed", closed=True)
+    told = {
+        int(number): cells[1].strip("`")
+        for cells in rows("History over HTTP", "status")
+        for number in cells[0].split(", ")
+    }
+    seen: dict[int, str] = {}
+
+    def ask(path: str, method: str = "get") -> None:
+        answer = getattr(client, method)(f"/chat/api/rooms{path}")
+        json = answer.headers["Content-Type"] == "application/json" and answer.json()
+        seen[answer.status_code] = json["code"] if json else ""
+
+    for path in ("", "/open/messages", "/open/events"):
+        ask(path)
+    client.force_login(User.objects.create(username="ann"))
+    for what in ("messages", "events"):
+        for room in ("closed", "missing", "no.such..room", "two%20words"):
+            ask(f"/{room}/{what}")
+        ask(f"/open/{what}?before=x")
+        ask(f"/open/{what}", "post")
+    ask("", "post")
+    assert seen == {status: code for status, code in told.items() if status not in BY_NGINX}
