@@ -30,7 +30,7 @@ from channelbox.work.queue import WorkLayer
 
 logger = logging.getLogger(__name__)
 
-MARGIN_SECONDS = 1.0  # after the expiry, before a batch is sent again: a worker may have just taken it
+MARGIN_SECONDS = 0.5  # after the expiry, before a batch is sent again: a worker may have just taken it
 BATCH_MOST = 200  # messages
 FULL_PAUSE = 0.05
 FULL_LONGEST_PAUSE = 1.0
