@@ -1,10 +1,11 @@
 """Messages that are removed, announcements, and kinds of events that the page does not know."""
 
+import asyncio
 from urllib.parse import urlsplit
 
 import pytest
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Page, WebSocket, expect
+from playwright.async_api import Page, Route, WebSocket, expect
 from tests.browser.people import Town, connected, numbers, say
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
@@ -167,3 +168,28 @@ Room.objects.filter(pk=room.pk).update(last_seq=4)
     await connected(ben)
     assert [urlsplit(socket.url).query for socket in asked] == ["after=3", "after=5"]
     await expect(ben.locator(".log .text")).to_have_text(["one", "three", "five"])
+
+
+async def test_what_is_removed_while_older_messages_are_on_their_way_is_not_shown(town: Town) -> None:
+    await town.history("removal-late", [(200 - n, "mara", f"message {n}") for n in range(1, 121)])
+    page = await town.enter("ann", "removal-late")
+    await expect(page.locator(".message")).to_have_count(50)
+    asked, release = asyncio.Event(), asyncio.Event()
+
+    async def late(route: Route) -> None:
+        answer = await route.fetch()
+        asked.set()
+        await release.wait()
+        await route.fulfill(response=answer)
+
+    await page.route("**/messages?**", late)
+    await page.evaluate("document.querySelector('.scroller').scrollTop = 0")
+    await asyncio.wait_for(asked.wait(), 20)
+    async with await town.local.enter("removal-late", additional_headers=town.cookie("ann")) as chief:
+        await chief.send({"type": "delete", "seq": 60, "id": "late"})
+        await chief.first(type="deletion")
+    await say(page, "heard after it")
+    await expect(page.locator(".log .text").last).to_have_text("heard after it")
+    release.set()
+    await expect(page.locator("[data-seq='60'] .text")).to_have_text("Removed by ann")
+    await expect(page.locator("[data-seq='61'] .text")).to_have_text("message 61")

@@ -24,7 +24,7 @@ export class People {
   /** Nothing is known while the connection is away. */
   away() {
     for (const place of this.#count) place.textContent = "";
-    this.#list.replaceChildren();
+    this.#list.replaceChildren(element("li", "muted", say("here_unknown")));
     this.#typing.clear();
     this.#show();
   }
