@@ -2,6 +2,8 @@
 
 import itertools
 import time
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 
 from rich.console import Console
 
@@ -12,6 +14,8 @@ from bench.peers.peer import Peer
 from bench.runs.delivering import Delivered, deliver
 from bench.runs.holding import holds
 from bench.runs.joining import Joined, join, renewed
+
+Step = tuple[str, Callable[[], Awaitable[None]]]  # what is done, in words and as something to call
 
 SESSIONS_SIZE = 1000  # of connects_per_s
 
@@ -29,18 +33,35 @@ class Measuring:
         self._held: dict[str, int] = {}
 
     async def run(self, chosen: plan.Plan) -> None:
-        for visit in chosen.visits:
-            for turn in range(visit.rounds):
-                for peer in self._peers:
-                    await self._visit(peer, visit, chosen.holding_messages if turn == 0 else 0)
-        for _ in range(chosen.storing_rounds):
-            for peer in self._peers:
-                await self._store(peer, chosen.storing_seconds)
-        for size in chosen.holding:
-            for peer in self._peers:
-                await self._hold(peer, size, chosen.holding_messages)
+        left_out = []
+        for what, step in self._steps(chosen):
+            if time.monotonic() - self._began > chosen.seconds:
+                left_out.append(what)
+            else:
+                await step()
+        if left_out:
+            self._note(f"Left out, since this took longer than on a quiet machine: {'; '.join(left_out)}")
         for server, size in self._held.items():
             self.samples.append(Sample("max_connections", server, size, size, "connections"))
+
+    def _steps(self, chosen: plan.Plan) -> Iterator[Step]:
+        """The servers in turn, round after round; the dearest last. Each with its name."""
+        yield from self._visits(chosen, memory=False)
+        for _ in range(chosen.storing_rounds):
+            for peer in self._peers:
+                yield f"storing, {peer.name}", partial(self._store, peer, chosen.storing_seconds)
+        yield from self._visits(chosen, memory=True)
+        for size in chosen.holding:
+            for peer in self._peers:
+                what = f"holding {size} connections, {peer.name}"
+                yield what, partial(self._hold, peer, size, chosen.holding_messages)
+
+    def _visits(self, chosen: plan.Plan, *, memory: bool) -> Iterator[Step]:
+        for visit in chosen.visits:
+            for turn in range(visit.rounds if visit.memory == memory else 0):
+                messages = 0 if turn else chosen.holding_messages
+                for peer in self._peers:
+                    yield f"{visit.size} members, {peer.name}", partial(self._visit, peer, visit, messages)
 
     async def _visit(self, peer: Peer, visit: plan.Visit, holding_messages: int) -> None:
         if visit.memory:
@@ -76,7 +97,7 @@ class Measuring:
 
     async def _hold(self, peer: Peer, size: int, messages: int) -> None:
         """A crowd larger than the last that was held; a server that held no such is not asked again."""
-        if self._held.get(peer.name, 0) < max(held for held in self._held.values() if held < size):
+        if self._held.get(peer.name, 0) < max((held for held in self._held.values() if held < size), default=0):
             return
         full, rest = divmod(size, plan.ROOM_MOST)
         sizes = {self._room(): plan.ROOM_MOST for _ in range(full)} | ({self._room(): rest} if rest else {})

@@ -21,6 +21,7 @@ class Plan:
     storing_seconds: float
     holding: tuple[int, ...]  # crowds that are tried beyond those of the visits
     holding_messages: int
+    seconds: float  # after which nothing more is begun: what is left out is told
     people: int = 1000  # with a session each
 
 
@@ -40,6 +41,7 @@ QUICK = Plan(
     storing_seconds=2.0,
     holding=(),
     holding_messages=2,
+    seconds=200,
 )
 FULL = Plan(
     visits=(
@@ -51,4 +53,5 @@ FULL = Plan(
     storing_seconds=4.0,
     holding=(10_000, 15_000),
     holding_messages=10,
+    seconds=3600,
 )
