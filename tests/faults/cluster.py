@@ -38,6 +38,8 @@ REDIS = r"""
     export REDISCLI_AUTH=$(grep -rhoP '^requirepass "?\K[^" ]+' /etc/redis | tail -1)
     redis-cli -h $(hostname -I | cut -d ' ' -f 1)"""
 
+REDIS_KILLED = "systemctl kill -s KILL redis-server; until systemctl is-active --quiet redis-server; do sleep 0.2; done"
+
 
 class ClusterTarget:
     """The demo, as `make demo` has left it; it is there afterwards too."""
@@ -86,7 +88,7 @@ class ClusterTarget:
             Fault("a worker killed", _parts("worker"), self._killed("worker", WORKERS), ONE_PROCESS_SECONDS, 10),
             Fault("a web process killed", _parts("web"), self._killed("web", WEB), ONE_PROCESS_SECONDS, 10),
             Fault("every process restarted", _parts("worker", "web"), self._all_restarted, seconds=20),
-            Fault("Redis killed", _parts("redis"), _does(DATA, "systemctl kill -s KILL redis-server"), seconds=15),
+            Fault("Redis killed", _parts("redis"), _does(DATA, REDIS_KILLED), seconds=15),
             Fault("Redis restarted", _parts("redis"), _does(DATA, "systemctl restart redis-server"), seconds=15),
             Fault("Redis emptied", _parts("redis"), _does(DATA, f"{REDIS} flushall"), seconds=15),
             Fault("Redis frozen for 10 s", _parts("redis"), self._redis_frozen, seconds=24),
