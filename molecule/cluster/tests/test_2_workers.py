@@ -68,10 +68,10 @@ async def test_a_worker_killed_in_the_middle_loses_nothing_and_comes_back(
             for node in workers:
                 nodes.root(node, "systemctl kill --signal=KILL 'channelbox-worker@*'")
             for id in sent:
-                await member.gets(lambda frame, id=id: frame.get("id") == id and "seq" in frame, within=20)
+                await member.gets(lambda frame, id=id: frame.get("id") == id and "seq" in frame, within=60)
             await asyncio.sleep(1)  # the sending rate is limited
         assert list(member.messages) == list(range(1, 46))
         assert list(member.messages.values()) == [f"{round} {n}" for round in range(3) for n in range(15)]
     for node in workers:
         for unit in WORKERS:
-            await until(lambda node=node, unit=unit: nodes.active(node, unit), 20, f"{unit} runs again on {node}")
+            await until(lambda node=node, unit=unit: nodes.active(node, unit), 60, f"{unit} runs again on {node}")
