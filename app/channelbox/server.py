@@ -1,6 +1,7 @@
 """uvicorn on systemd's socket: ready when it listens, and stopped without dropping anybody."""
 
 import asyncio
+import gc
 import logging
 import os
 import socket
@@ -16,6 +17,7 @@ logger = logging.getLogger(__name__)
 BACKLOG = 4096  # uvicorn sets it anew on the socket that it is given; a full Unix socket refuses at once
 SETTLE_SECONDS = 0.1  # for requests of connections that were accepted just now
 GRACE_SECONDS = 5  # after the drain: for answers under way
+GARBAGE = 20_000  # new objects before the youngest are looked through; Python's default is 700
 FIRST_DESCRIPTOR = 3  # sd_listen_fds(3)
 
 
@@ -24,6 +26,7 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        _spare_garbage_collection()
         where = ", ".join(describe(each) for each in sockets or [])
         logger.info("Listening on %s.", where)
         notify(f"READY=1\nSTATUS=Listening on {where}")
@@ -79,6 +82,17 @@ def configuration(listener: socket.socket) -> uvicorn.Config:
         timeout_notify=watchdog_seconds() or 0,  # type: ignore[arg-type]  # compared only
         callback_notify=_watchdog if watchdog_seconds() else None,
     )
+
+
+def _spare_garbage_collection() -> None:
+    """What was made at the start stays, so it is not looked through again; the rest less often than Python's default.
+
+    A connection is some hundred objects that live long. With the default thresholds a crowd that comes has the collector
+    walk over all who are there, again and again.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GARBAGE, 20, 20)
 
 
 async def _watchdog() -> None:
