@@ -121,6 +121,8 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
 else:
     # A pool, because a connection of one's own for each query costs 7 ms; timeouts, so that a lost server is noticed.
     DATABASES["default"]["CONN_MAX_AGE"] = 0
+    # Each is tried when it is taken: after a restart of the server all of them are dead, and would fail once each.
+    DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
     DATABASES["default"].setdefault("OPTIONS", {}).update(
         pool={"min_size": 1, "max_size": CHANNELBOX_DATABASE_POOL, "timeout": 10},
         connect_timeout=5,

@@ -6,10 +6,13 @@ import re
 import signal
 import socket
 import sys
+import urllib.request
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import psycopg
 import pytest
 from tests.integration.local import Installation, Person, installation
 from tests.servers import RedisServer, SentinelServer, free_port
@@ -196,6 +199,28 @@ async def test_processes_that_are_started_before_redis_wait_for_it(
         await ann.say("at last")
         await ann.hears("at last")
     await local.stop()
+
+
+async def test_a_restarted_database_fails_no_request(local: Installation) -> None:
+    if local.database_url.startswith("sqlite"):
+        pytest.skip("SQLite has no server that could be restarted")
+
+    def page(_: int) -> int:
+        with urllib.request.urlopen(f"{local.url}/chat/", timeout=10) as answer:
+            return answer.status
+
+    with ThreadPoolExecutor(16) as people:  # at once: every process has several connections in its pool then
+        list(people.map(page, range(64)))
+    async with await psycopg.AsyncConnection.connect(local.database_url, autocommit=True) as connection:
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+    with ThreadPoolExecutor(4) as people:
+        assert set(await asyncio.to_thread(lambda: list(people.map(page, range(64))))) == {200}
+    async with await local.enter() as ann:
+        await ann.say("hi")
+        await ann.hears("hi", seconds=3)  # a second attempt would come later
 
 
 async def test_a_web_process_that_is_stopped_says_so_and_loses_nothing(local: Installation) -> None:
