@@ -87,8 +87,8 @@ def configuration(listener: socket.socket) -> uvicorn.Config:
 def _spare_garbage_collection() -> None:
     """What was made at the start stays, so it is not looked through again; the rest less often than Python's default.
 
-    A connection is some hundred objects that live long. With the default thresholds a crowd that comes has the collector
-    walk over all who are there, again and again.
+    A connection is some hundred objects that live long. With the default thresholds a crowd that comes has the
+    collector walk over all who are there, again and again.
     """
     gc.collect()
     gc.freeze()
