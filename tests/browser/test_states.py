@@ -146,10 +146,12 @@ async def test_closed_with_a_reason(yard: Town, name: str, code: int, word: str,
     async def visit(page: Page) -> None:
         sockets: list[WebSocketRoute] = []
 
-        def between(socket: WebSocketRoute) -> None:
+        async def between(socket: WebSocketRoute) -> None:
             sockets.append(socket)
             if len(sockets) == 1:
                 socket.connect_to_server()
+            else:  # the state stays, with longer and longer delays
+                await socket.close(code=code, reason="")
 
         await page.route_web_socket("**/ws/chat/**", between)
         await enter(page)

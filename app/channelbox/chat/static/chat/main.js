@@ -17,13 +17,13 @@ const FLUSH = 20; // ms in which messages are gathered before they are shown
 const SEEN = 500; // ms after which what is shown counts as read
 
 const $ = (selector) => document.querySelector(selector);
+const tabs = new BroadcastChannel("channelbox"); // who is signed in in one tab is so in all
 let you = "";
 let last = null; // the newest number that was heard; null: nothing yet
 let goal = Infinity; // the number that is to be reached before the page is up to date
 let begun = false; // what the room had when the page was opened is shown
 let limits = null;
 let gathered = [];
-const tabs = new BroadcastChannel("channelbox"); // who is signed in in one tab is so in all
 let flushing = 0;
 let seeing = 0;
 

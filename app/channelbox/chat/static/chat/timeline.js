@@ -81,7 +81,10 @@ export class Timeline {
     if (index < 0) return;
     this.#items[index] = { ...this.#items[index], message: "", removed };
     const row = render(this.#items[index], this.#items[index - 1] ?? null, this.#viewer);
-    this.#keepPlace(() => this.#log.children[index].replaceWith(row));
+    const old = this.#log.children[index];
+    const replace = () => old.replaceWith(row);
+    if (old.offsetTop < this.#scroller.scrollTop) this.#keepPlace(replace);
+    else replace();
     if (this.#stick) this.#toEnd();
   }
 
