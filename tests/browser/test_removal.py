@@ -66,6 +66,7 @@ async def test_a_removal_waits_for_the_connection_like_a_message(town: Town) -> 
 async def test_what_others_said_is_removed_by_administrators_only(town: Town) -> None:
     ann, ben = await town.enter("ann", "removal-rights"), await town.enter("ben", "removal-rights")
     await say(ann, "of ann")
+    await expect(ben.locator(".message")).to_have_count(1)
     await say(ben, "of ben")
     await expect(ben.locator(".message")).to_have_count(2)
     await expect(ben.locator(".message", has_text="of ann").locator(".more")).to_have_count(0)

@@ -169,6 +169,7 @@ async def test_removed_and_announced(yard: Town) -> None:
     await expect(ann.locator(".log .text")).to_have_count(1)
     await ann.get_by_role("button", name="As an announcement").click()
     await say(ann, "Drill at noon: the sirens are a test.")
+    await expect(ben.locator(".announcement")).to_have_count(1)
     await say(ben, "Understood.")
     await ben.locator(".message").first.hover()
     await ben.locator(".more").first.click()
