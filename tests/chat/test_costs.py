@@ -103,6 +103,17 @@ async def test_a_message_costs_the_same_for_few_and_for_many(
     assert max(few["redis"], many["redis"]) <= 4, "the batch to the queue, the publish, the worker's looks for more"
 
 
+async def test_a_message_has_nobody_s_rights_looked_at(
+    live: Live, workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A room that somebody changed has: everybody in it is looked up. What storing changes is not that."""
+    told: list[object] = []
+    monkeypatch.setattr("channelbox.chat.revocation.told", lambda *words: told.append(words))
+    await make_rooms("lobby")
+    await message(live, "lobby", FEW, monkeypatch)
+    assert told == []
+
+
 async def test_a_crowd_that_comes_is_looked_up_together(
     live: Live, people: list[Person], monkeypatch: pytest.MonkeyPatch
 ) -> None:
