@@ -15,6 +15,7 @@ from tests.faults.verdict import DOUBLED, GAP, LOST, NUMBER
 BEFORE = "a worker killed before COMMIT"
 BETWEEN = "a worker killed between COMMIT and PUBLISH"
 SECONDS = 6.0  # to wait for what will not come
+PATIENCE = 40.0  # to wait for what will
 
 NAMED = {
     "acknowledge-first": (BEFORE, {LOST, NUMBER}),
@@ -27,8 +28,9 @@ NAMED = {
 async def findings(folder: Path, broken: str, fault: str, database: str) -> set[str]:
     async with LocalTarget(folder, database, broken) as target:
         faults = [each for each in target.faults() if each.name == fault] * 2
+        patience = SECONDS if broken else PATIENCE
         crowd = Crowd(rooms=2, senders=5, readers=1, rate=40)
-        verdict = await examine(folder, target, crowd, faults, 200, random.Random(4), print, SECONDS)
+        verdict = await examine(folder, target, crowd, faults, 200, random.Random(4), print, patience)
     return set(verdict.counts)
 
 
