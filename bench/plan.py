@@ -41,7 +41,7 @@ QUICK = Plan(
     storing_seconds=2.0,
     holding=(),
     holding_messages=2,
-    seconds=200,
+    seconds=220,
 )
 FULL = Plan(
     visits=(
