@@ -3,9 +3,10 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvloop
@@ -19,6 +20,7 @@ from tests.servers import RedisServer, SentinelServer, free_port
 
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.counters import counters
+from channelbox.realtime.link import Session
 
 
 @pytest.fixture
@@ -295,6 +297,29 @@ async def test_a_redis_restarted_again_and_again_is_found_again(case: Case) -> N
         case.server.kill()
         case.server.start()
         await case.goes_on(20)
+
+
+async def test_a_connection_lost_before_it_was_complete_counts_for_those_who_were_confirmed(
+    new_redis: Callable[..., RedisServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = new_redis()
+    bus = Bus([server.url])
+    case = Case(server, bus, Heard(), asyncio.Event())
+    bus.on_restored(case.restored.set)
+    sessions: list[Session] = []
+    subscribe = Session.subscribe
+
+    def without_the_probe(session: Session, subscriptions: Iterable[Any]) -> None:
+        some = list(subscriptions)
+        sessions.append(session)
+        if some[0][0] == b"c" or session is not sessions[0]:
+            subscribe(session, some)
+
+    monkeypatch.setattr(Session, "subscribe", without_the_probe)
+    await bus.subscribe("c", case.heard)
+    sessions[0].close()
+    await case.goes_on()
+    await bus.stop()
 
 
 async def test_a_frozen_redis_is_noticed_and_found_again_when_it_thaws(case: Case) -> None:

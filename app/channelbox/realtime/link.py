@@ -56,7 +56,7 @@ async def _spread(seconds: float) -> None:
     await asyncio.sleep(seconds * (0.5 + random.random()))  # noqa: S311 - no secret
 
 
-class _Session(asyncio.Protocol):
+class Session(asyncio.Protocol):
     """One connection that only subscribes. Reads without a task: a read's messages are all handled where it arrives."""
 
     def __init__(self, link: "Link", connection: Any) -> None:
@@ -139,7 +139,7 @@ class Link:
         self._pool = pool
         self._client = client
         self._restored = restored
-        self._session: _Session | None = None
+        self._session: Session | None = None
         self._task: asyncio.Task[None] | None = None
         self._disposals: set[asyncio.Task[None]] = set()
         self._stopped = False
@@ -213,9 +213,10 @@ class Link:
 
     async def _run(self) -> None:
         """Connects, watches, and connects again. Of failures in a row the first is logged."""
-        before = False
         pause = PAUSE_LEAST
         while True:
+            # Also where an earlier connection was lost before everything was confirmed: some may have relied on it.
+            again = bool(self.live)
             try:
                 session = await self._connect()
             except UNREACHABLE as error:
@@ -224,11 +225,10 @@ class Link:
                 pause = min(pause * 2, PAUSE_MOST)
                 continue
             pause = PAUSE_LEAST
-            if before:
+            if again:
                 counters.reconnects += 1
                 logger.info("Connected to Redis again, with %d subscriptions", len(self._wanted))
                 self._restored()
-            before = True
             try:
                 reason = await self._watch(session)
             finally:
@@ -236,7 +236,7 @@ class Link:
             logger.warning("Lost the subscriptions at Redis: %s", reason)
             await _spread(PAUSE_LEAST)
 
-    async def _connect(self) -> _Session:
+    async def _connect(self) -> Session:
         """A session with everything confirmed that is wanted. Sentinel, if any, is asked for the master anew."""
         async with asyncio.timeout(CONNECT_SECONDS):
             connection = self._pool.make_connection()
@@ -245,7 +245,7 @@ class Link:
             except BaseException:
                 await connection.disconnect(nowait=True)
                 raise
-            session = _Session(self, connection)
+            session = Session(self, connection)
             try:
                 self._session = session  # subscriptions asked for from now on queue behind those of before
                 wanted = list(self._wanted.items())
@@ -261,7 +261,7 @@ class Link:
                 raise
         return session
 
-    async def _watch(self, session: _Session) -> str:
+    async def _watch(self, session: Session) -> str:
         """Returns why the session is over."""
         missed = 0
         while True:
@@ -280,7 +280,7 @@ class Link:
             if session.lost.done():
                 return session.lost.result()
 
-    async def _probe(self, session: _Session) -> bool:
+    async def _probe(self, session: Session) -> bool:
         """Publishes as everybody publishes and waits until that is heard here."""
         self._number += 1
         self._answer = asyncio.get_running_loop().create_future()
@@ -296,7 +296,7 @@ class Link:
         if self._answer is not None and payload == self._token + b"%d" % self._number:
             _resolve(self._answer)
 
-    async def _moved(self, session: _Session) -> bool:
+    async def _moved(self, session: Session) -> bool:
         """Whether Sentinel names another master than the one that is listened to. No answer is no reason to leave."""
         if not isinstance(self._pool, SentinelConnectionPool) or session.lost.done():
             return False

@@ -1,0 +1,77 @@
+"""A socket does not outlive its person's rights: it ends within seconds on every node, wherever they were taken."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable
+
+import pytest
+from probe.nodes import Nodes
+from probe.people import Browser, Door, Member
+
+PASSWORD, ANOTHER = "correct horse battery staple", "staple battery horse correct"
+WITHIN = 5.0  # s, as promised
+SIGNED_OUT, NOT_ALLOWED = 4001, 4003
+
+FOR_MEMBERS = (
+    "from channelbox.accounts.models import User; from channelbox.chat.models import Room; "
+    "Room.objects.create(name='{room}', members_only=True).members.add(User.objects.get(username='{name}'))"
+)
+NO_MEMBER = (
+    "from channelbox.accounts.models import User; from channelbox.chat.models import Room; "
+    "Room.objects.get(name='{room}').members.remove(User.objects.get(username='{name}'))"
+)
+
+Taking = Callable[[Nodes, Browser, str, str], object]
+
+
+def sign_out(nodes: Nodes, browser: Browser, name: str, room: str) -> None:
+    status, _ = browser.request(
+        "POST", "/accounts/logout/", {"csrfmiddlewaretoken": browser.cookies["channelbox_csrf"]}
+    )
+    assert status == 302
+
+
+def deactivate(nodes: Nodes, browser: Browser, name: str, room: str) -> None:
+    nodes.root("worker1", f"channelbox user deactivate {name}")
+
+
+def new_password(nodes: Nodes, browser: Browser, name: str, room: str) -> None:
+    nodes.root("worker1", f"printf %s '{ANOTHER}' | channelbox user password {name} --password-stdin")
+
+
+def remove_from_room(nodes: Nodes, browser: Browser, name: str, room: str) -> None:
+    nodes.root("worker1", f'channelbox manage shell -c "{NO_MEMBER.format(room=room, name=name)}"')
+
+
+@pytest.mark.parametrize(
+    ("take", "code"),
+    [(sign_out, SIGNED_OUT), (deactivate, SIGNED_OUT), (new_password, SIGNED_OUT), (remove_from_room, NOT_ALLOWED)],
+    ids=["sign-out", "deactivation", "a new password", "removal from the room"],
+)
+async def test_rights_that_end_close_the_sockets_on_every_node(
+    nodes: Nodes, room: str, ann: Browser, web1: Door, web2: Door, take: Taking, code: int
+) -> None:
+    name = f"carl-{uuid.uuid4().hex[:8]}"
+    nodes.root("web1", f"printf %s '{PASSWORD}' | channelbox user add {name} --password-stdin")
+    nodes.root("web1", f'channelbox manage shell -c "{FOR_MEMBERS.format(room=room, name=name)}"')
+    carl = Browser(web1)
+    carl.sign_in(name, PASSWORD)
+    async with Member(carl, room, web1) as here, Member(carl, room, web2) as there, Member(ann, "lobby", web2) as other:
+        await here.says("I am still here")
+        await there.hears("I am still here")
+        ended = [asyncio.create_task(_ended(member)) for member in (here, there)]
+        # The command itself takes a second or more to start: what counts is the time from its end.
+        await asyncio.to_thread(take, nodes, carl, name, room)
+        taken = time.monotonic()
+        for each in ended:
+            at, closed = await each
+            assert closed == code
+            assert at - taken < WITHIN
+        await other.says("this is none of my business")
+
+
+async def _ended(member: Member) -> tuple[float, int]:
+    """When, and with which code."""
+    code, _ = await member.ends(60)
+    return time.monotonic(), code
