@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from bench.generator import Address
+from bench.overload.bystanders import SIZE
 from bench.peers.channelbox import Channelbox
 
 
@@ -13,6 +14,7 @@ class Site:
     channelbox: Channelbox
     quick: bool
     _rooms: Iterator[int] = field(default_factory=itertools.count)
+    _people: Iterator[int] = field(default_factory=lambda: itertools.count(SIZE))
 
     @property
     def address(self) -> Address:
@@ -20,6 +22,10 @@ class Site:
 
     def processes(self) -> Mapping[str, int]:
         return {child.name: child.pid for child in self.channelbox.local.children if child.pid is not None}
+
+    def person(self) -> int:
+        """The number of somebody who is none of the bystanders: limits hold for a person's connections together."""
+        return next(self._people)
 
     def rooms(self, count: int) -> list[str]:
         """Names that nobody has used."""

@@ -16,8 +16,8 @@ TEXT = "\U0001f4e6" * 3900  # of four bytes each
 
 async def run(site: Site) -> list[str]:
     (room,) = site.rooms(1)
-    talkers = [await Client.connect(site.address, room, n) for n in range(TALKERS)]
-    deaf = [await Client.connect(site.address, room, n) for n in range(TALKERS, TALKERS + DEAF)]
+    talkers = [await Client.connect(site.address, room, site.person()) for _ in range(TALKERS)]
+    deaf = [await Client.connect(site.address, room, site.person()) for _ in range(DEAF)]
     await asyncio.gather(*(client.entered for client in talkers + deaf))
     try:
         for client in deaf:

@@ -20,9 +20,10 @@ async def run(site: Site) -> list[str]:
 
     async def flood(number: int) -> None:
         nonlocal sent
+        person = site.person()
         ids = itertools.count()
         while time.perf_counter() < end:
-            client = await Client.connect(site.address, rooms[number], number)
+            client = await Client.connect(site.address, rooms[number], person)
             try:
                 await client.entered
                 while time.perf_counter() < end and not client.closed.done():

@@ -13,12 +13,13 @@ SOCKETS, AT_ONCE = 5000, 200
 async def run(site: Site) -> list[str]:
     sockets = site.people(SOCKETS)
     (room,) = site.rooms(1)
+    person = site.person()
     before = dict(site.processes())
     started = time.perf_counter()
     clients: list[Client] = []
     try:
         for first in range(0, sockets, AT_ONCE):
-            some = [Client.connect(site.address, room, 0) for _ in range(min(AT_ONCE, sockets - first))]
+            some = [Client.connect(site.address, room, person) for _ in range(min(AT_ONCE, sockets - first))]
             opened = await asyncio.gather(*some)
             clients += opened
             await asyncio.gather(*(client.entered for client in opened), return_exceptions=True)

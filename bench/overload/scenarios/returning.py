@@ -63,7 +63,7 @@ async def _talk(site: Site, rooms: list[str]) -> list[int]:
     """Something is said in each room; returns the newest numbers."""
     newest = []
     for room in rooms:
-        talker = await Client.connect(site.address, room, 0)
+        talker = await Client.connect(site.address, room, site.person())
         await talker.entered
         for number in range(MISSED):
             talker.say(f"r{number}", f"missed {number}")

@@ -19,7 +19,7 @@ PATIENCE = 60.0  # s until what was sent is answered
 
 async def run(site: Site) -> list[str]:
     rooms = site.rooms(ROOMS)
-    senders = [await Client.connect(site.address, room, n) for room in rooms for n in range(EACH)]
+    senders = [await Client.connect(site.address, room, site.person()) for room in rooms for _ in range(EACH)]
     await asyncio.gather(*(sender.entered for sender in senders))
     numbers = itertools.count()
     try:
