@@ -59,7 +59,7 @@ class LocalTarget:
             self.redis.start()
             stack.callback(self.redis.stop)
             self.local = await self._processes(stack)
-            self.nginx.start(self.local.url.removeprefix("http://"))
+            self.nginx.start_before(self.local.url.removeprefix("http://"))
             stack.callback(self.nginx.stop)
             self.url = self.nginx.url
             self._stack = stack.pop_all()
@@ -226,7 +226,7 @@ class LocalTarget:
 
     async def _nginx_restarted(self, _: random.Random) -> None:
         await asyncio.to_thread(self.nginx.stop)
-        await asyncio.to_thread(self.nginx.start_again)
+        await asyncio.to_thread(self.nginx.start)
 
     @staticmethod
     def _calls(function: Callable[[], None]) -> Strike:

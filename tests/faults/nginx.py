@@ -2,11 +2,9 @@
 
 import signal
 import socket
-import subprocess
-import time
 from pathlib import Path
 
-from tests.servers import START_SECONDS, free_port
+from tests.servers import Server, free_port
 
 LOCATIONS = Path(__file__).parents[2] / "packaging/debian/nginx/locations.conf"
 CONFIGURATION = """
@@ -31,47 +29,28 @@ http {{
 """
 
 
-class Nginx:
+class Nginx(Server):
     """A child process on a port of 127.0.0.1 that stays its own."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        folder.mkdir(exist_ok=True)
+        folder.chmod(0o755)
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self._process: subprocess.Popen[bytes] | None = None
+        command = ["nginx", "-c", str(folder / "nginx.conf"), "-p", str(folder)]
+        super().__init__(folder, command, stop=signal.SIGTERM)
 
-    def start(self, upstream: str) -> None:
-        self.folder.mkdir(exist_ok=True)
-        self.folder.chmod(0o755)
+    def start_before(self, upstream: str) -> None:
+        """Starts it in front of this address."""
         text = CONFIGURATION.format(folder=self.folder, port=self.port, upstream=upstream, locations=LOCATIONS)
         (self.folder / "nginx.conf").write_text(text)
-        self.start_again()
-
-    def start_again(self) -> None:
-        command = ["nginx", "-c", str(self.folder / "nginx.conf"), "-p", str(self.folder)]
-        self._process = subprocess.Popen(["setpriv", "--pdeathsig", "TERM", *command])
-        end = time.monotonic() + START_SECONDS
-        while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > end:
-                self.stop()
-                raise RuntimeError(f"nginx did not start:\n{(self.folder / 'error.log').read_text()}")
-            time.sleep(0.01)
+        self.start()
 
     def reload(self) -> None:
         """New workers; the old ones stay as long as their WebSockets."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGHUP)
+        if self.process is not None:  # another fault may just have it stopped
+            self.signal(signal.SIGHUP)
 
-    def stop(self) -> None:
-        """Ends it with all its workers, and their connections at once."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
-            self._process.wait(START_SECONDS)
-        self._process = None
-
-    def _answers(self) -> bool:
-        try:
-            socket.create_connection(("127.0.0.1", self.port), 1).close()
-        except OSError:
-            return False
-        return True
+    def answers(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
