@@ -14,6 +14,7 @@ from channelbox.realtime.envelope import Answer, Envelope, Origin
 from channelbox.realtime.frames import payloads
 from channelbox.realtime.hub import Hub, Room, Run
 from channelbox.work import outbox as outbox_module
+from channelbox.work.drain import Drain
 from channelbox.work.outbox import BATCH_MOST, Message, Outbox
 from channelbox.work.queue import WorkLayer
 
@@ -53,7 +54,7 @@ class Line:
         self.bus = Bus.current()
         self.layer = WorkLayer(capacity=capacity, expiry=expiry)
         self.hub = Hub(self.bus, Nothing(), "me")
-        self.outbox = Outbox(self.layer, CHANNEL, "job", self.bus, self.hub, "me", most)
+        self.outbox = Outbox(self.layer, CHANNEL, "job", self.bus, self.hub, "me", Drain(most, 0.5))
         self.sender = Sender()
 
     def put(self, *ids: str, room: str = "r") -> None:
@@ -237,6 +238,21 @@ async def test_a_full_outbox_refuses_at_once(lines: list[Line]) -> None:
     with pytest.raises(Refused) as refused:
         line.put("c")
     assert refused.value.frame["id"] == "c"
+
+
+async def test_more_than_is_stored_in_time_is_refused_where_most_waits(
+    lines: list[Line], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = await started(lines)
+    monkeypatch.setattr(Drain, "room", property(lambda _: 4))
+    line.put("a", "b", "c", "d", room="loud")
+    with pytest.raises(Refused) as refused:
+        line.put("e", room="loud")
+    assert refused.value.code == "queue_full"
+    assert refused.value.frame["id"] == "e"
+    line.put("x", "y", room="quiet")  # the half of 4 is its share
+    with pytest.raises(Refused):
+        line.put("z", room="quiet")
 
 
 async def test_the_room_stays_subscribed_while_a_batch_is_in_flight_and_no_longer(lines: list[Line]) -> None:

@@ -14,6 +14,7 @@ from channelbox.realtime.leases import Leases
 from channelbox.realtime.presence import Presence
 from channelbox.realtime.settlement import Settlement
 from channelbox.realtime.sweep import Sweep
+from channelbox.work.drain import Drain
 from channelbox.work.outbox import Outbox
 
 
@@ -35,7 +36,7 @@ class Live:
             self.bus,
             self.hub,
             process,
-            settings.CHANNELBOX_OUTBOX_MAX,
+            Drain(settings.CHANNELBOX_OUTBOX_MAX, settings.CHANNELBOX_OUTBOX_SECONDS),
         )
 
     @staticmethod

@@ -1,6 +1,7 @@
 """The close codes and the words for errors: the protocol's vocabulary, in one place (docs/protocol.md)."""
 
 import enum
+import math
 
 
 class Close(enum.IntEnum):
@@ -59,4 +60,4 @@ class Refused(Exception):
         if id is not None:
             self.frame["id"] = id
         if retry_after is not None:
-            self.frame["retry_after"] = round(retry_after, 3)
+            self.frame["retry_after"] = math.ceil(retry_after * 1000) / 1000  # never 0: that were no wait

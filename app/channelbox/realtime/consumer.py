@@ -1,5 +1,6 @@
 """The consumer that the sockets share: a Channels consumer without what each member would pay for."""
 
+import asyncio
 import contextlib
 import json
 import logging
@@ -16,7 +17,10 @@ from channelbox.realtime.members import Member, SendingMember, member_of
 
 logger = logging.getLogger(__name__)
 
-REFUSALS_MOST = 300  # errors in a row before a client that does not heed them is closed with 4008
+# How many more of a client's frames may be refused than are not
+REFUSALS_MOST = 300  # before one that does not heed them is closed with 4008
+REFUSALS_FREE = 20  # before its frames are taken more slowly
+REFUSED_PAUSE = 0.01  # s for each from then on; what it sends meanwhile is not even read
 
 
 class RealtimeConsumer(AsyncJsonWebsocketConsumer):
@@ -42,7 +46,7 @@ class RealtimeConsumer(AsyncJsonWebsocketConsumer):
         self.base_send = send
         self.channel_layer = None
         self._gone = False
-        self._refusals = 0
+        self._refusals = 0  # more than what went well
         try:
             with contextlib.suppress(StopConsumer):
                 while True:
@@ -82,12 +86,14 @@ class RealtimeConsumer(AsyncJsonWebsocketConsumer):
         except (ValueError, RecursionError):
             content = None
         await self._answer(self._receive(content))
+        if self._refusals > REFUSALS_FREE and not self._gone:
+            await asyncio.sleep(REFUSED_PAUSE)
 
     async def _receive(self, content: Any) -> None:
         if not isinstance(content, dict):
             raise Refused(Code.INVALID, INVALID_FORMAT)
         await self.receive_json(content)
-        self._refusals = 0
+        self._refusals = max(0, self._refusals - 1)
 
     async def _answer(self, step: Any) -> None:
         try:
@@ -101,7 +107,7 @@ class RealtimeConsumer(AsyncJsonWebsocketConsumer):
             await self.refuse(Refused(Code.TRY_LATER, "Something went wrong here. Try again.", close=Close.TRY_LATER))
 
     async def refuse(self, refused: Refused) -> None:
-        """Tells an error; closes when it has a close code, or when the client has not heeded many before it."""
+        """Tells an error; closes when it has a close code, or when the client has heeded too few before it."""
         counters.refused += 1
         self._refusals += 1
         self.member.write_frames(json_frame(refused.frame))

@@ -2,6 +2,10 @@
 
 The hub writes the same bytes to every member's transport: no task, no queue and no encoding for each of them. Private
 names of uvicorn's are used, so its minor version is pinned and `check_protocol` looks at start whether they are there.
+
+What a client sends is parsed a slice at a time, and only as fast as the application takes it: one that floods has its
+frames left in the kernel, where they cost nobody anything. uvicorn stops and starts the reading for each single frame,
+which are two system calls; here it stops when some frames wait.
 """
 
 import random
@@ -13,20 +17,69 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from channelbox.realtime.codes import Close
 from channelbox.realtime.counters import counters
+from channelbox.realtime.inbox import Inbox
 
 EXTENSION = "channelbox.frames"
 GOODBYE_SECONDS = 2.0  # for the client's Close after ours
+SLICE = 16 * 1024  # bytes that are parsed in one go: a few ms of small frames
+WAITING_MOST = 16  # frames that the application has not taken, before no more is read
 
 
 class FrameProtocol(WebSocketsSansIOProtocol):
     """One connection. It is what the hub calls a member."""
 
     on_lost: Callable[[], None] | None = None
+    unread = b""  # read, but not parsed yet
+    stopped = False  # reading from the transport
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.queue = Inbox()  # type: ignore[assignment]
+        self.read_paused = True  # so uvicorn leaves the reading alone: it is done here
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         # The transport counts what a slow reader has not taken; the limit fires `pause_writing`.
         transport.set_write_buffer_limits(high=settings.CHANNELBOX_SLOW_READER_BYTES)
+
+    def data_received(self, data: bytes) -> None:
+        if self.unread or len(data) > SLICE:
+            self.unread += data
+            self._parse_some()
+        else:
+            super().data_received(data)
+        if not self.stopped and (self.unread or len(self.queue) > WAITING_MOST) and not self.close_sent:
+            self.stopped = True
+            self.transport.pause_reading()
+
+    def _parse_some(self) -> None:
+        """Parses what was read, until the application has something to take or the client is to be gone."""
+        while self.unread and (self.close_sent or not self.queue) and not self.transport.is_closing():
+            piece, self.unread = self.unread[:SLICE], self.unread[SLICE:]
+            super().data_received(piece)
+
+    async def receive(self) -> Any:
+        if self.stopped and not self.queue:
+            self._parse_some()
+            if not self.unread and not self.queue:
+                self._read_on()
+        return await self.queue.get()
+
+    def _read_on(self) -> None:
+        self.stopped = False
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if self.close_sent:
+            self._await_close()
+
+    def _await_close(self) -> None:
+        """After our Close frame the client's is all that matters, and it is behind what was not read."""
+        if self.stopped:
+            self._parse_some()
+            self._read_on()
 
     async def run_asgi(self) -> None:
         extensions: dict[str, Any] = self.scope["extensions"]
@@ -85,9 +138,7 @@ class FrameProtocol(WebSocketsSansIOProtocol):
         self.conn.send_close(Close.RESTART)
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.close_sent = True
-        if self.read_paused:
-            self.read_paused = False
-            self.transport.resume_reading()
+        self._await_close()
         self.close_timer = self.loop.call_later(GOODBYE_SECONDS, self.transport.close)
 
 
@@ -95,7 +146,17 @@ def check_protocol() -> None:
     """Raises RuntimeError when uvicorn no longer has the names that `FrameProtocol` relies on."""
     missing = [
         name
-        for name in ("run_asgi", "pause_writing", "connection_lost", "shutdown", "connection_made", "stop_keepalive")
+        for name in (
+            "run_asgi",
+            "receive",
+            "send",
+            "data_received",
+            "pause_writing",
+            "connection_made",
+            "connection_lost",
+            "shutdown",
+            "stop_keepalive",
+        )
         if not callable(getattr(WebSocketsSansIOProtocol, name, None))
     ]
     names = WebSocketsSansIOProtocol.__init__.__code__.co_names

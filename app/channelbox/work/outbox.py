@@ -5,6 +5,9 @@ number of workers. A batch that nobody answers is sent again as it was: storing 
 
 A batch costs a transaction and a write to every member, however many messages it has. So where several people talked at
 once just now, the next batch waits a moment for more of them: the larger the room, the longer.
+
+When more is sent than can be stored in time, the rooms with the most to store are refused more: a room where few talk
+does not notice those where many do.
 """
 
 import asyncio
@@ -26,6 +29,7 @@ from channelbox.realtime.envelope import Answer
 from channelbox.realtime.frames import json_frame
 from channelbox.realtime.hub import Hub, Room
 from channelbox.realtime.members import Member
+from channelbox.work.drain import Drain
 from channelbox.work.queue import WorkLayer
 
 logger = logging.getLogger(__name__)
@@ -81,18 +85,21 @@ class _Lane:
         self.holding = False
         self.resend: asyncio.TimerHandle | None = None
 
+    def __len__(self) -> int:
+        return len(self.waiting) + (len(self.flying.messages) if self.flying is not None else 0)
+
 
 class Outbox:
     """All rooms of this process."""
 
-    def __init__(self, layer: WorkLayer, channel: str, kind: str, bus: Bus, hub: Hub, process: str, most: int) -> None:
+    def __init__(self, layer: WorkLayer, channel: str, kind: str, bus: Bus, hub: Hub, process: str, drain: Drain) -> None:
         self._layer = layer
         self._channel = channel
         self._kind = kind
         self._bus = bus
         self._hub = hub
         self._process = process
-        self._most = most
+        self._drain = drain
         self._size = 0
         self._numbers = itertools.count(1)
         self._lanes: dict[str, _Lane] = {}
@@ -126,23 +133,31 @@ class Outbox:
                 lane.resend.cancel()
 
     def put(self, name: str, message: Message) -> None:
-        """Takes a message for a room. Raises Refused when the outbox is full; nothing is kept then."""
-        if self._size >= self._most:
-            raise Refused(
-                Code.QUEUE_FULL,
-                f"Not sent: {self._most} messages are waiting to be stored. Try again.",
-                id=message.id,
-                retry_after=1,
-            )
+        """Takes a message for a room. Raises Refused when there is no place for it; nothing is kept then."""
         lane = self._lanes.get(name)
+        self._check_place(lane, message)
         if lane is None:
             lane = self._lanes[name] = _Lane(name)
+        if not self._size:
+            self._drain.begin()
         self._size += 1
         self._empty.clear()
         counters.sent += 1
         lane.waiting.append(message)
         if lane.flying is None and len(lane.waiting) == 1:
             self._soon(lane)
+
+    def _check_place(self, lane: _Lane | None, message: Message) -> None:
+        """Whether there is a place in all, and, once more waits than is stored in time, in the room's equal share."""
+        room = self._drain.room
+        if self._size < room or (self._size < self._drain.most and len(lane or ()) * len(self._lanes) < room):
+            return
+        raise Refused(
+            Code.QUEUE_FULL,
+            f"Not sent: {self._size} messages are waiting to be stored. Try again.",
+            id=message.id,
+            retry_after=1,
+        )
 
     # --- Sending
 
@@ -308,6 +323,7 @@ class Outbox:
         del self._batches[batch.number]
         lane.flying = None
         self._size -= len(batch.messages)
+        self._drain.finished(len(batch.messages), more=self._size > 0)
         if lane.held is not None:
             lane.held.several = len(batch.messages) + len(lane.waiting) > 1
         if lane.waiting:

@@ -1,0 +1,50 @@
+"""How fast an outbox empties, and so how much it may hold for all of it to be stored soon."""
+
+import time
+
+WINDOW_SECONDS = 0.25  # of uninterrupted work, for one figure
+STALE_SECONDS = 2.0  # without one: nothing comes back, and nothing is known
+FEWEST = 500  # messages that always fit
+
+
+class Drain:
+    """Told of what was finished while there was more to do.
+
+    What is held for longer than `seconds` is better refused at once: its sender knows, and those who come after wait no
+    longer for it. While nothing comes back at all (no worker, no Redis) nothing is known of the rate, and everything is
+    held, up to `most`.
+    """
+
+    def __init__(self, most: int, seconds: float) -> None:
+        self.most = most
+        self._seconds = seconds
+        self._rate = 0.0  # messages a second
+        self._measured = 0.0
+        self._since = time.monotonic()
+        self._count = 0
+
+    def finished(self, count: int, more: bool) -> None:
+        """So many messages are off; `more` are left to work on."""
+        now = time.monotonic()
+        self._count += count
+        if (passed := now - self._since) >= STALE_SECONDS:  # nothing came back for long: that says nothing of a rate
+            self.begin()
+        elif passed >= WINDOW_SECONDS:
+            rate = self._count / passed
+            fresh = now - self._measured < STALE_SECONDS
+            self._rate = (self._rate + rate) / 2 if fresh else rate
+            self._measured = now
+            self._since, self._count = now, 0
+        if not more:
+            self.begin()
+
+    def begin(self) -> None:
+        """There was nothing to do until now."""
+        self._since, self._count = time.monotonic(), 0
+
+    @property
+    def room(self) -> float:
+        """Messages that will be stored in time; `most` where that is not known."""
+        if time.monotonic() - self._measured >= STALE_SECONDS:
+            return self.most
+        return min(self.most, max(FEWEST, self._rate * self._seconds))
