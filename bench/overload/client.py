@@ -30,7 +30,8 @@ class Client(asyncio.Protocol):
         self.waiting: dict[str, float] = {}  # ids without an answer, with the time at which they were sent
         self.stored = 0
         self.refused: Counter[str] = Counter()  # by code
-        self.answered: Callable[[], None] | None = None  # called when one of its own was answered
+        # Called when one of its own was answered, with the seconds to wait before the next
+        self.answered: Callable[[float], None] | None = None
 
     @classmethod
     async def connect(cls, address: Address, room: str, number: int, after: int | None = None) -> Self:
@@ -96,7 +97,7 @@ class Client(asyncio.Protocol):
                 self.entered.set_result(None)
         elif "error" in frame:
             self.refused[str(frame.get("code"))] += 1
-            self._answer(id)
+            self._answer(id, frame.get("retry_after", 0))
         elif frame.get("seq"):
             self.heard += 1
             self.seq = max(self.seq, frame["seq"])
@@ -104,6 +105,6 @@ class Client(asyncio.Protocol):
                 self.stored += 1
                 self._answer(id)
 
-    def _answer(self, id: str | None) -> None:
+    def _answer(self, id: str | None, wait: float = 0) -> None:
         if id is not None and self.waiting.pop(id, None) is not None and self.answered is not None:
-            self.answered()
+            self.answered(wait)

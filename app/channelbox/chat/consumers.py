@@ -123,6 +123,7 @@ class ChatConsumer(RealtimeConsumer):
         return _id(content)
 
     def _put(self, kind: str, id: str, text: str, data: dict[str, object] | None = None) -> None:
+        self.live.outbox.check_place(self.room_name, id)  # first: what is not taken is not counted against anybody
         self._pace.take(id)
         person = self.person
         message = Message(person.key, person.user_id, person.name, id, str(kind), text, self.member, data)
@@ -161,7 +162,7 @@ def _text(content: dict[str, Any], id: str) -> str:
     text = content.get("message")
     if not isinstance(text, str):
         raise Refused(Code.INVALID, INVALID_FORMAT, id=id)
-    if any(unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\r\t" for c in text):
+    if not text.isprintable() and any(unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\r\t" for c in text):
         raise Refused(Code.INVALID, "Control characters cannot be sent.", id=id)
     if not text.strip():
         raise Refused(Code.EMPTY, "There is nothing in this message.", id=id)

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from django.db import DataError, IntegrityError, transaction
+from django.db import DataError, IntegrityError, connection, transaction
 from django.utils import timezone
 
 from channelbox.chat.draft import Draft, Id
@@ -70,14 +70,22 @@ def _store(drafts: dict[str, list[Draft]]) -> dict[str, Outcome]:
     }
     Event.objects.bulk_create([event for outcome in outcomes.values() for event in outcome.stored])
     numbering.removals.save()
-    changed = [rooms[name] for name, outcome in outcomes.items() if outcome.stored]
-    # Neither sends a signal, which would have everybody in the room looked at anew.
-    if len(changed) == 1:  # mostly so, and a third of the price
-        (room,) = changed
-        Room.objects.filter(pk=room.pk).update(last_seq=room.last_seq, changed_at=room.changed_at)
-    else:
-        Room.objects.bulk_update(changed, ["last_seq", "changed_at"])
+    _advance([rooms[name] for name, outcome in outcomes.items() if outcome.stored])
     return outcomes
+
+
+def _advance(rooms: Iterable[Room]) -> None:
+    """Writes the rooms' new numbers, in one trip. A signal would have everybody in the rooms looked at anew.
+
+    Not `bulk_update`, which builds a CASE for each field: a third of the whole transaction where rooms are many.
+    """
+    names = {name: connection.ops.quote_name(Room._meta.get_field(name).column) for name in ("id", "last_seq", "changed_at")}
+    table = connection.ops.quote_name(Room._meta.db_table)
+    statement = "UPDATE {} SET {last_seq} = %s, {changed_at} = %s WHERE {id} = %s".format(table, **names)
+    changed = [(room.last_seq, connection.ops.adapt_datetimefield_value(room.changed_at), room.pk) for room in rooms]
+    if changed:
+        with connection.cursor() as cursor:
+            cursor.executemany(statement, changed)
 
 
 class _Numbering:

@@ -20,7 +20,9 @@ logger = logging.getLogger(__name__)
 # How many more of a client's frames may be refused than are not
 REFUSALS_MOST = 300  # before one that does not heed them is closed with 4008
 REFUSALS_FREE = 20  # before its frames are taken more slowly
-REFUSED_PAUSE = 0.01  # s for each from then on; what it sends meanwhile is not even read
+# s before the next frame of a client is taken; what it sends meanwhile is not even read
+REFUSED_PAUSE = 0.01
+FULL_PAUSE = 0.2  # too much is sent by all: refusing costs what storing needs
 
 
 class RealtimeConsumer(AsyncJsonWebsocketConsumer):
@@ -47,6 +49,7 @@ class RealtimeConsumer(AsyncJsonWebsocketConsumer):
         self.channel_layer = None
         self._gone = False
         self._refusals = 0  # more than what went well
+        self._pause = 0.0
         try:
             with contextlib.suppress(StopConsumer):
                 while True:
@@ -86,8 +89,9 @@ class RealtimeConsumer(AsyncJsonWebsocketConsumer):
         except (ValueError, RecursionError):
             content = None
         await self._answer(self._receive(content))
-        if self._refusals > REFUSALS_FREE and not self._gone:
-            await asyncio.sleep(REFUSED_PAUSE)
+        if self._pause and not self._gone:
+            await asyncio.sleep(self._pause)
+            self._pause = 0
 
     async def _receive(self, content: Any) -> None:
         if not isinstance(content, dict):
@@ -110,6 +114,10 @@ class RealtimeConsumer(AsyncJsonWebsocketConsumer):
         """Tells an error; closes when it has a close code, or when the client has heeded too few before it."""
         counters.refused += 1
         self._refusals += 1
+        if refused.code is Code.QUEUE_FULL:
+            self._pause = FULL_PAUSE
+        elif self._refusals > REFUSALS_FREE:
+            self._pause = REFUSED_PAUSE
         self.member.write_frames(json_frame(refused.frame))
         if refused.close is not None:
             await self.end(refused.close, str(refused.code))

@@ -134,8 +134,8 @@ class Outbox:
 
     def put(self, name: str, message: Message) -> None:
         """Takes a message for a room. Raises Refused when there is no place for it; nothing is kept then."""
+        self.check_place(name, message.id)
         lane = self._lanes.get(name)
-        self._check_place(lane, message)
         if lane is None:
             lane = self._lanes[name] = _Lane(name)
         if not self._size:
@@ -147,15 +147,20 @@ class Outbox:
         if lane.flying is None and len(lane.waiting) == 1:
             self._soon(lane)
 
-    def _check_place(self, lane: _Lane | None, message: Message) -> None:
-        """Whether there is a place in all, and, once more waits than is stored in time, in the room's equal share."""
+    def check_place(self, name: str, id: str) -> None:
+        """Raises Refused, for the message of this id, where `put` would.
+
+        There is a place for all that will be stored in time; past that, for a room that has less than its equal share.
+        """
         room = self._drain.room
-        if self._size < room or (self._size < self._drain.most and len(lane or ()) * len(self._lanes) < room):
+        if self._size < room:
+            return
+        if self._size < self._drain.most and len(self._lanes.get(name, ())) * len(self._lanes) < room:
             return
         raise Refused(
             Code.QUEUE_FULL,
             f"Not sent: {self._size} messages are waiting to be stored. Try again.",
-            id=message.id,
+            id=id,
             retry_after=1,
         )
 

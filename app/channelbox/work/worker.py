@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-BATCH = 200  # messages at once, for a consumer that takes batches
+BATCH = 50  # messages at once, for a consumer that takes batches
 WAIT_SECONDS = 1.0  # for a message; a stop is noticed after this at the latest
 LONGEST_PAUSE = 2.0  # s between two attempts to reach what is away
 PATIENCE = 60.0  # s in one step before the watchdog is no longer told that all is well

@@ -11,7 +11,7 @@ from bench.overload.site import Site
 
 TITLE = "twice as many messages as can be stored"
 ROOMS, EACH = 200, 2
-IN_FLIGHT = 8  # for each sender, while the peak is looked for
+IN_FLIGHT = 4  # for each sender, while the peak is looked for
 SECONDS = 15.0
 STEP = 0.02  # s
 PATIENCE = 60.0  # s until what was sent is answered
@@ -39,12 +39,15 @@ async def run(site: Site) -> list[str]:
 
 
 async def _peak(senders: list[Client], numbers: "itertools.count[int]", seconds: float) -> float:
-    """Messages stored a second, when each sender says the next as soon as one is answered."""
+    """Messages stored a second, when each sender says the next as soon as it is told that it may."""
+    loop = asyncio.get_running_loop()
     end = time.perf_counter() + seconds
     for sender in senders:
 
-        def again(sender: Client = sender) -> None:
-            if time.perf_counter() < end:
+        def again(wait: float, sender: Client = sender) -> None:
+            if wait:
+                loop.call_later(wait, again, 0, sender)
+            elif time.perf_counter() < end:
                 _say(sender, numbers)
 
         sender.answered = again
