@@ -45,6 +45,8 @@ CHANNELBOX_RATE = env.number("RATE", 20, 0.1, 100_000)
 CHANNELBOX_RATE_BURST = env.integer("RATE_BURST", 60, 1, 1_000_000)
 CHANNELBOX_RATE_PERSON = env.number("RATE_PERSON", 2 * CHANNELBOX_RATE, 0.1, 100_000)
 CHANNELBOX_RATE_ADDRESS = env.number("RATE_ADDRESS", 100 * CHANNELBOX_RATE, 0.1, 100_000)
+CHANNELBOX_SOCKETS_PERSON = env.integer("SOCKETS_PERSON", 100, 1, 1_000_000)
+CHANNELBOX_SOCKETS_ADDRESS = env.integer("SOCKETS_ADDRESS", 10_000, 1, 1_000_000)
 CHANNELBOX_OUTBOX_MAX = env.integer("OUTBOX_MAX", 10_000, 1, 10_000_000)
 CHANNELBOX_OUTBOX_SECONDS = env.number("OUTBOX_SECONDS", 0.5, 0.1, 60)
 # At least a catch-up on joining, which goes out in one write: less would cut off whoever comes back.

@@ -11,7 +11,7 @@ from bench.peers.peer import as_the_tutorial
 from channelbox.console.child import run_once
 from channelbox.console.local import Local
 
-# Only what an installation's administrator sets: who may come from where. All limits are the defaults but one: a whole
+# Only what an installation's administrator sets: who may come from where. All limits are the defaults but two: a whole
 # crowd at one address is what only a benchmark has.
 VARIABLES = {
     "CHANNELBOX_GUESTS": "false",
@@ -20,6 +20,7 @@ VARIABLES = {
     "CHANNELBOX_ORIGINS": f"http://{HOST}",
     "CHANNELBOX_SERVE_STATIC": "false",
     "CHANNELBOX_RATE_ADDRESS": "100000",
+    "CHANNELBOX_SOCKETS_ADDRESS": "100000",
 }
 
 

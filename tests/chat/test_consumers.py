@@ -173,6 +173,24 @@ async def test_many_connections_send_no_faster_than_their_person_and_their_addre
     assert 0 < error["retry_after"] <= 10
 
 
+@pytest.mark.parametrize(("setting", "words"), [("PERSON", "2 of yours"), ("ADDRESS", "2 from your address")])
+async def test_more_connections_than_a_person_and_an_address_may_have_are_closed_with_4008(
+    enter, settings: Settings, setting: str, words: str
+) -> None:
+    setattr(settings, f"CHANNELBOX_SOCKETS_{setting}", 2)
+    client = Client()
+    user = await in_database(User.objects.create)(username="ann")
+    await in_database(client.force_login)(user)
+    cookie = {"cookie": client.cookies[settings.SESSION_COOKIE_NAME].value} if setting == "PERSON" else {}
+    first, _ = [await enter(**cookie) for _ in range(2)]
+    third = await enter(**cookie)
+    assert third.welcome["code"] == "too_many"
+    assert words in third.welcome["error"]
+    assert await third.closed() == 4008
+    await first.leave()
+    assert (await enter(**cookie)).welcome["type"] == "welcome"
+
+
 async def test_who_does_not_heed_is_closed_with_4008(enter, settings: Settings) -> None:
     ann = await enter()
     for _ in range(300):

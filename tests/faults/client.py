@@ -21,7 +21,7 @@ SILENT_SECONDS = 25.0
 LONGEST_PAUSE = 15.0
 FULL_PAUSE = 10.0
 PAGE = 200
-TRY_LATER, FULL, TOO_FAST, BROKEN_OFF = 1013, 4000, 4008, 1006
+TRY_LATER, FULL, TOO_MUCH, BROKEN_OFF = 1013, 4000, 4008, 1006
 
 
 class Client:
@@ -136,7 +136,7 @@ class Client:
         self._refused.clear()
 
     def _pause(self, code: int) -> float:
-        if code in (FULL, TOO_FAST):
+        if code in (FULL, TOO_MUCH):
             return FULL_PAUSE
         pause = min(LONGEST_PAUSE, (3.0 if code == TRY_LATER else 0.5) * 2**self._attempt)
         self._attempt += 1

@@ -341,7 +341,7 @@ async def test_who_never_heeds_an_error_is_closed(local: Installation) -> None:
     async with undisturbed(local), await local.enter(ROOM, origin=local.url) as eve:
         for _ in range(400):
             await eve.connection.send("{")
-        assert await eve.closed() == Close.TOO_FAST
+        assert await eve.closed() == Close.TOO_MUCH
         assert len(eve.errors) < 400
 
 

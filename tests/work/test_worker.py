@@ -17,7 +17,7 @@ from channelbox.realtime.bus import Bus
 from channelbox.realtime.counters import counters
 from channelbox.work import worker as module
 from channelbox.work.queue import WorkLayer
-from channelbox.work.worker import Worker, consumer_class
+from channelbox.work.worker import BATCH, Worker, consumer_class
 
 
 @pytest.fixture(autouse=True)
@@ -101,13 +101,13 @@ async def test_a_batch_consumer_gets_all_that_waits_at_once() -> None:
             return await layer.length("jobs") == 0
 
         await until(taken)
-        await layer.send_many("jobs", [{"type": "job", "n": n} for n in range(1, 251)])
+        await layer.send_many("jobs", [{"type": "job", "n": n} for n in range(1, BATCH + 21)])
         gate.set()
         batches = await notes.until(3)
-    assert [len(batch["messages"]) for batch in batches] == [1, 200, 50]
+    assert [len(batch["messages"]) for batch in batches] == [1, BATCH, 20]
     assert {(batch["type"], batch["channel"]) for batch in batches} == {("batch", "jobs")}
-    assert [each["n"] for batch in batches for each in batch["messages"]] == list(range(251))
-    assert counters.handled == before + 251
+    assert [each["n"] for batch in batches for each in batch["messages"]] == list(range(BATCH + 21))
+    assert counters.handled == before + BATCH + 21
 
 
 async def test_nothing_is_taken_while_something_is_in_hand() -> None:

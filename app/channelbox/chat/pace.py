@@ -17,13 +17,14 @@ class Pace:
     def __init__(self, settlement: Settlement, person: Person, scope: dict[str, Any]) -> None:
         self._settlement = settlement
         seconds = settings.CHANNELBOX_RATE_BURST / settings.CHANNELBOX_RATE  # worth of the rate, at once
-        address = network((scope.get("client") or ("", 0))[0])
         # Behind the proxy of the installation, the address is the one that nginx tells.
+        address = network((scope.get("client") or ("", 0))[0])
+        self.person, self.address = f"person {person.key}", f"address {address}"  # names of what is counted
         self._shared = [
             (name, rate, max(1.0, rate * seconds), whose)
             for name, rate, whose in (
-                (f"person {person.key}", settings.CHANNELBOX_RATE_PERSON, " over all your connections"),
-                (f"address {address}", settings.CHANNELBOX_RATE_ADDRESS, " from your address"),
+                (self.person, settings.CHANNELBOX_RATE_PERSON, " over all your connections"),
+                (self.address, settings.CHANNELBOX_RATE_ADDRESS, " from your address"),
             )
         ]
         self._own = Bucket(settings.CHANNELBOX_RATE, settings.CHANNELBOX_RATE_BURST)

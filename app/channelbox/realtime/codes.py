@@ -14,7 +14,7 @@ class Close(enum.IntEnum):
     ROOM_FULL = 4000
     SIGN_IN = 4001
     NOT_ALLOWED = 4003
-    TOO_FAST = 4008
+    TOO_MUCH = 4008
 
 
 class Code(enum.StrEnum):
@@ -26,6 +26,7 @@ class Code(enum.StrEnum):
     TOO_BIG = "too_big"
     BAD_ID = "bad_id"
     TOO_FAST = "too_fast"
+    TOO_MANY = "too_many"
     QUEUE_FULL = "queue_full"
     NOT_ALLOWED = "not_allowed"
     ORIGIN = "origin"

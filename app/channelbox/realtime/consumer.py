@@ -122,7 +122,7 @@ class RealtimeConsumer(AsyncJsonWebsocketConsumer):
         if refused.close is not None:
             await self.end(refused.close, str(refused.code))
         elif self._refusals >= REFUSALS_MOST:
-            await self.end(Close.TOO_FAST, str(Code.TOO_FAST))
+            await self.end(Close.TOO_MUCH, str(Code.TOO_FAST))
 
     async def end(self, code: Close, reason: str) -> None:
         """Closes from our side."""

@@ -29,12 +29,13 @@ class FrameProtocol(WebSocketsSansIOProtocol):
     """One connection. It is what the hub calls a member."""
 
     on_lost: Callable[[], None] | None = None
+    queue: Inbox  # type: ignore[assignment]
     unread = b""  # read, but not parsed yet
     stopped = False  # reading from the transport
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.queue = Inbox()  # type: ignore[assignment]
+        self.queue = Inbox()
         self.read_paused = True  # so uvicorn leaves the reading alone: it is done here
 
     def connection_made(self, transport: Any) -> None:

@@ -92,7 +92,9 @@ class _Lane:
 class Outbox:
     """All rooms of this process."""
 
-    def __init__(self, layer: WorkLayer, channel: str, kind: str, bus: Bus, hub: Hub, process: str, drain: Drain) -> None:
+    def __init__(
+        self, layer: WorkLayer, channel: str, kind: str, bus: Bus, hub: Hub, process: str, drain: Drain
+    ) -> None:
         self._layer = layer
         self._channel = channel
         self._kind = kind

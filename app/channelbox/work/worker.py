@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-BATCH = 50  # messages at once, for a consumer that takes batches
+BATCH = 50  # messages at once, for a consumer that takes batches: few enough that two workers seldom share a room
 WAIT_SECONDS = 1.0  # for a message; a stop is noticed after this at the latest
 LONGEST_PAUSE = 2.0  # s between two attempts to reach what is away
 PATIENCE = 60.0  # s in one step before the watchdog is no longer told that all is well
@@ -32,7 +32,7 @@ class Worker:
     """Runs the consumers of some channels. Every channel is worked on by itself, in the order of its list.
 
     Nothing is taken from a list before the last is handled: what waits is there for every worker, and a worker that
-    dies loses no more than it had in hand. A consumer class with `batch = True` gets up to 200 messages as one,
+    dies loses no more than it had in hand. A consumer class with `batch = True` gets up to 50 messages as one,
     `{"type": "batch", "channel": name, "messages": [...]}`; any other gets them one by one. A message whose handling
     fails is logged, and the next one goes to a new instance. A coroutine `ready()` on the consumer class is awaited
     before its channel is read.

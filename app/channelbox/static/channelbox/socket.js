@@ -5,7 +5,7 @@ const GIVE_UP_OPENING = 10_000; // ms from the attempt to the first frame
 const SETTLED = 10_000; // ms of connection after which the delays start small again
 const LONGEST = 15_000; // ms
 
-export const Close = { TOO_BIG: 1009, RESTART: 1012, TRY_LATER: 1013, ROOM_FULL: 4000, SIGN_IN: 4001, NOT_ALLOWED: 4003, TOO_FAST: 4008 };
+export const Close = { TOO_BIG: 1009, RESTART: 1012, TRY_LATER: 1013, ROOM_FULL: 4000, SIGN_IN: 4001, NOT_ALLOWED: 4003, TOO_MUCH: 4008 };
 
 /* Those that only the reader can mend: no attempts by themselves. */
 const FINAL = new Set([Close.SIGN_IN, Close.NOT_ALLOWED]);
@@ -19,7 +19,7 @@ export function delay(code, attempt, random = Math.random()) {
     case Close.TRY_LATER:
       return Math.max(3_000, grown) * (0.7 + random);
     case Close.ROOM_FULL:
-    case Close.TOO_FAST:
+    case Close.TOO_MUCH:
       return 10_000 + random * 10_000;
     default:
       return grown * (0.5 + random);

@@ -4,7 +4,7 @@ import { Close } from "./socket.js";
 
 const PATIENCE = 1_000; // ms before a sentence joins the word: most interruptions are over by then
 
-const REASONS = { [Close.RESTART]: "why_restart", [Close.TRY_LATER]: "why_later", [Close.ROOM_FULL]: "why_full", [Close.TOO_FAST]: "why_too_fast" };
+const REASONS = { [Close.RESTART]: "why_restart", [Close.TRY_LATER]: "why_later", [Close.ROOM_FULL]: "why_full", [Close.TOO_MUCH]: "why_too_much" };
 
 export class State {
   #word; #spoken; #notice; #now; #name = ""; #until = 0; #ticking = 0; #later = 0;
@@ -54,7 +54,7 @@ export class State {
     this.#ticking = setInterval(tick, 250);
     const key = REASONS[code] ?? "why_lost";
     const tell = () => this.#tell("warn", say(key), [[say("now"), this.#now]]);
-    if (key === "why_full" || key === "why_too_fast" || !this.#notice.hidden) tell();
+    if (key === "why_full" || key === "why_too_much" || !this.#notice.hidden) tell();
     else if (!this.#later) this.#later = setTimeout(tell, PATIENCE);
   }
 
