@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed
 
 from channelbox.realtime.counters import counters
 from channelbox.realtime.frames import text_frame
-from channelbox.realtime.protocol import EXTENSION, FrameProtocol, check_protocol
+from channelbox.realtime.protocol import EXTENSION, GOODBYE_SECONDS, SLICE, FrameProtocol, check_protocol
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 
@@ -33,6 +33,8 @@ class Room:
         self.members: list[FrameProtocol] = []
         self.lost: list[FrameProtocol] = []
         self.changed = asyncio.Event()
+        self.taking = asyncio.Event()
+        self.taking.set()
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         await receive()
@@ -41,6 +43,7 @@ class Room:
         member.on_lost = lambda: self._lost(member)
         self.members.append(member)
         self.changed.set()
+        await self.taking.wait()
         while (await receive())["type"] == "websocket.receive":
             await send({"type": "websocket.close", "code": 4000})
             member.write_frames(text_frame(b"after the Close frame"))
@@ -87,8 +90,8 @@ class Served:
 
 
 @contextlib.asynccontextmanager
-async def served(**options: Any) -> AsyncIterator[Served]:
-    room = Room()
+async def served(room: Room | None = None, **options: Any) -> AsyncIterator[Served]:
+    room = room or Room()
     listener = socket.create_server(("127.0.0.1", 0))
     protocol = "channelbox.realtime.protocol:FrameProtocol"
     config = uvicorn.Config(room, ws=protocol, lifespan="off", log_config=None, log_level="warning", **options)
@@ -175,6 +178,61 @@ def test_nothing_follows_a_close_frame(run: Run) -> None:
             assert leaving.close_code == 1000
 
     run(scenario())
+
+
+def test_of_a_flood_little_is_read_and_the_close_is_heard_all_the_same(run: Run) -> None:
+    async def scenario() -> None:
+        async with served() as server:
+            server.room.taking.clear()
+            client = await server.client()
+            (member,) = server.room.members
+            flood = b"".join(_masked(b"%d" % number) for number in range(100_000))
+            client.transport.write(flood)
+            while not member.stopped:
+                await asyncio.sleep(0)
+            assert len(member.queue) < SLICE  # frames: a slice of the smallest
+            assert len(member.unread) < len(flood) / 2
+            server.room.taking.set()
+            async with asyncio.timeout(GOODBYE_SECONDS + 5):
+                await client.wait_closed()
+            assert client.close_code == 4000
+
+    run(scenario())
+
+
+def test_what_is_sent_at_once_is_taken_whole_and_in_order(run: Run) -> None:
+    """Three slices and a frame longer than one, while the application takes them one by one."""
+    taken: list[str] = []
+
+    class Taker(Room):
+        async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+            await receive()
+            await send({"type": "websocket.accept"})
+            self.members.append(scope["extensions"][EXTENSION])
+            self.changed.set()
+            while (event := await receive())["type"] == "websocket.receive":
+                taken.append(event["text"])
+                await asyncio.sleep(0)
+                if event["text"] == "last":
+                    await send({"type": "websocket.close", "code": 4000})
+
+    async def scenario() -> None:
+        taken.clear()
+        texts = [*map(str, range(SLICE // 2)), "long" * SLICE, "last"]
+        async with served(room=Taker()) as server:
+            client = await server.client()
+            client.transport.write(b"".join(_masked(text.encode()) for text in texts))
+            await client.wait_closed()
+            assert taken == texts
+
+    run(scenario())
+
+
+def _masked(payload: bytes) -> bytes:
+    """A client's text frame; its mask is zero."""
+    size = len(payload)
+    head = b"\x81" + (bytes([0x80 | size]) if size < 126 else b"\xff" + size.to_bytes(8, "big"))
+    return head + bytes(4) + payload
 
 
 def test_a_restart_is_told_to_all_spread_over_the_drain(run: Run, settings: Settings) -> None:

@@ -32,6 +32,7 @@ class FrameProtocol(WebSocketsSansIOProtocol):
     queue: Inbox  # type: ignore[assignment]
     unread = b""  # read, but not parsed yet
     stopped = False  # reading from the transport
+    deaf = False  # to all that may still come
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -44,7 +45,9 @@ class FrameProtocol(WebSocketsSansIOProtocol):
         transport.set_write_buffer_limits(high=settings.CHANNELBOX_SLOW_READER_BYTES)
 
     def data_received(self, data: bytes) -> None:
-        if self.unread or len(data) > SLICE:
+        if self.close_sent and (self.deaf or len(data) > SLICE):
+            self._turn_deaf()
+        elif self.unread or len(data) > SLICE:
             self.unread += data
             self._parse_some()
         else:
@@ -54,8 +57,8 @@ class FrameProtocol(WebSocketsSansIOProtocol):
             self.transport.pause_reading()
 
     def _parse_some(self) -> None:
-        """Parses what was read, until the application has something to take or the client is to be gone."""
-        while self.unread and (self.close_sent or not self.queue) and not self.transport.is_closing():
+        """Parses what was read, until the application has something to take."""
+        while self.unread and not self.queue and not self.transport.is_closing():
             piece, self.unread = self.unread[:SLICE], self.unread[SLICE:]
             super().data_received(piece)
 
@@ -78,9 +81,22 @@ class FrameProtocol(WebSocketsSansIOProtocol):
 
     def _await_close(self) -> None:
         """After our Close frame the client's is all that matters, and it is behind what was not read."""
+        if self.unread:
+            self._turn_deaf()
         if self.stopped:
-            self._parse_some()
             self._read_on()
+
+    def _turn_deaf(self) -> None:
+        """Closed, and it sent a flood: to look for its Close would cost what the flood would have.
+
+        What it sends is still read, for else it would be told by a reset, and might not see our Close.
+        """
+        self.unread = b""
+        if not self.deaf:
+            self.deaf = True
+            if self.close_timer is not None:
+                self.close_timer.cancel()
+            self.close_timer = self.loop.call_later(GOODBYE_SECONDS, self.transport.close)
 
     async def run_asgi(self) -> None:
         extensions: dict[str, Any] = self.scope["extensions"]

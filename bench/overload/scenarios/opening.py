@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 
 from bench.overload.client import Client
 from bench.overload.site import Site
@@ -29,4 +30,6 @@ async def run(site: Site) -> list[str]:
         for client in clients:
             client.transport.abort()
     assert dict(site.processes()) == before, "a process did not survive"
-    return [f"{entered} of {sockets} were let in, {entered / seconds:.0f}/s; the others were told why"]
+    told = sum((client.refused for client in clients), Counter())
+    why = ", ".join(f"{count} {code}" for code, count in told.items()) or "none"
+    return [f"{entered} of {sockets} were let in, {why} told; {sockets / seconds:.0f}/s"]
