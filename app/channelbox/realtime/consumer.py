@@ -14,6 +14,7 @@ from channelbox.realtime.codes import INVALID_FORMAT, Close, Code, Refused
 from channelbox.realtime.counters import counters
 from channelbox.realtime.frames import json_frame
 from channelbox.realtime.members import Member, SendingMember, member_of
+from channelbox.realtime.protocol import EXTENSION
 
 logger = logging.getLogger(__name__)
 
@@ -44,12 +45,20 @@ class RealtimeConsumer(AsyncJsonWebsocketConsumer):
         """The connection is gone, or going. Called once, as early as it is known; may not wait."""
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        """Where the connection can take it over, the stay is left to it: ten coroutines of middleware end here."""
         self.scope = scope
         self.base_send = send
         self.channel_layer = None
         self._gone = False
         self._refusals = 0  # more than what went well
         self._pause = 0.0
+        stay = self._stay(receive)
+        if EXTENSION in scope.get("extensions", {}):
+            scope["extensions"][EXTENSION].stay = stay
+        else:
+            await stay
+
+    async def _stay(self, receive: Any) -> None:
         try:
             with contextlib.suppress(StopConsumer):
                 while True:
@@ -74,6 +83,7 @@ class RealtimeConsumer(AsyncJsonWebsocketConsumer):
         counters.connections += 1
         counters.accepted += 1
         await self._answer(self.enter())
+        self.scope = {}  # headers, session, user: nothing of it is needed any more
 
     async def websocket_receive(self, message: dict[str, Any]) -> None:
         if self._gone:  # queued before our Close went out

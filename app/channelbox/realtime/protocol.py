@@ -9,7 +9,7 @@ which are two system calls; here it stops when some frames wait.
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from django.conf import settings
@@ -25,11 +25,29 @@ SLICE = 16 * 1024  # bytes that are parsed in one go: a few ms of small frames
 WAITING_MOST = 16  # frames that the application has not taken, before no more is read
 
 
+class _Writable:
+    """What uvicorn waits for before it sends. Here nobody waits: who is too slow is cut off."""
+
+    def set(self) -> None: ...
+
+    def clear(self) -> None: ...
+
+    async def wait(self) -> None: ...
+
+
+_WRITABLE = _Writable()  # one for all: an Event has a deque, 0.7 KB for each connection
+
+
 class FrameProtocol(WebSocketsSansIOProtocol):
-    """One connection. It is what the hub calls a member."""
+    """One connection. It is what the hub calls a member.
+
+    An idle one should cost little: what only the handshake needed is let go when it is over.
+    """
 
     on_lost: Callable[[], None] | None = None
     queue: Inbox  # type: ignore[assignment]
+    # What is left to do when the application returns: a consumer's stay, outside of the middleware that let it in
+    stay: Coroutine[Any, Any, None] | None = None
     unread = b""  # read, but not parsed yet
     stopped = False  # reading from the transport
     deaf = False  # to all that may still come
@@ -37,6 +55,7 @@ class FrameProtocol(WebSocketsSansIOProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.queue = Inbox()
+        self.writable = _WRITABLE  # type: ignore[assignment]
         self.read_paused = True  # so uvicorn leaves the reading alone: it is done here
 
     def connection_made(self, transport: Any) -> None:
@@ -78,6 +97,10 @@ class FrameProtocol(WebSocketsSansIOProtocol):
         await super().send(message)
         if self.close_sent:
             self._await_close()
+        elif message["type"] == "websocket.accept":
+            self.request.headers.clear()  # websockets' parser keeps the request
+            del self.request, self.response
+            self.scope = {}  # type: ignore[typeddict-item]
 
     def _await_close(self) -> None:
         """After our Close frame the client's is all that matters, and it is behind what was not read."""
@@ -101,7 +124,15 @@ class FrameProtocol(WebSocketsSansIOProtocol):
     async def run_asgi(self) -> None:
         extensions: dict[str, Any] = self.scope["extensions"]
         extensions[EXTENSION] = self
+        self.app = self._application  # type: ignore[assignment]
         await super().run_asgi()
+
+    async def _application(self, scope: Any, receive: Any, send: Any) -> None:
+        await self.config.loaded_app(scope, receive, send)
+        del scope, receive, send
+        if self.stay is not None:
+            stay, self.stay = self.stay, None
+            await stay
 
     def write_frames(self, frames: bytes) -> None:
         """Writes whole frames. Never waits and never raises: one member that is gone must not end a fan-out.
