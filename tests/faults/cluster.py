@@ -97,6 +97,7 @@ class ClusterTarget:
             Fault("PostgreSQL crashed", _parts("database"), self._postgresql_crashed, seconds=20),
             Fault("nginx reloaded", _parts("nginx"), _does(BALANCER, "systemctl reload nginx"), seconds=8),
             Fault("nginx restarted", _parts("nginx"), _does(BALANCER, "systemctl restart nginx"), seconds=12),
+            Fault("the balancer rebooted", _parts("nginx"), self._rebooted((BALANCER,)), seconds=35),
             Fault("a web node cut off", _parts("web"), self._cut(WEB), seconds=30),
             Fault("a worker node cut off", _parts("worker"), self._cut(WORKERS), seconds=25),
             Fault("the data node cut off", _parts("redis", "database"), self._cut((DATA,)), seconds=30),

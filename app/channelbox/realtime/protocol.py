@@ -124,7 +124,7 @@ class FrameProtocol(WebSocketsSansIOProtocol):
     async def run_asgi(self) -> None:
         extensions: dict[str, Any] = self.scope["extensions"]
         extensions[EXTENSION] = self
-        self.app = self._application  # type: ignore[assignment]
+        self.app = self._application
         await super().run_asgi()
 
     async def _application(self, scope: Any, receive: Any, send: Any) -> None:

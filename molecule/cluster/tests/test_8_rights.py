@@ -68,6 +68,7 @@ async def test_rights_that_end_close_the_sockets_on_every_node(
             at, closed = await each
             assert closed == code
             assert at - taken < WITHIN
+            print(f"closed {max(0.0, at - taken):.2f} s after the right was gone")
         await other.says("this is none of my business")
 
 

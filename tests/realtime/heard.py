@@ -1,0 +1,16 @@
+"""What a subscriber heard."""
+
+import asyncio
+
+
+class Heard:
+    """A handler that keeps what it heard and can be waited for."""
+
+    def __init__(self) -> None:
+        self.queue: asyncio.Queue[bytes] = asyncio.Queue()
+
+    def __call__(self, payload: bytes) -> None:
+        self.queue.put_nowait(payload)
+
+    async def next(self, seconds: float = 5) -> bytes:
+        return await asyncio.wait_for(self.queue.get(), seconds)
