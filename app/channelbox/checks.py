@@ -17,7 +17,7 @@ from django.core.checks import CheckMessage, Error, Warning, register
 FILE = "/etc/channelbox/channelbox.env"
 MAKE_ONE = 'python3 -c "import secrets; print(secrets.token_urlsafe(50))"'
 
-STOP_SECONDS = 15  # TimeoutStopSec= of channelbox-web@.service
+STOP_SECONDS = 30  # TimeoutStopSec= of channelbox-web@.service
 
 Check = Callable[[], Iterator[CheckMessage]]
 

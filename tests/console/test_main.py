@@ -93,3 +93,11 @@ def test_a_misspelt_setting_is_told_at_start_and_stops_nothing(run: Run) -> None
 def test_development_starts_with_them(run: Run) -> None:
     answer = run("migrate", CHANNELBOX_MODE="development", CHANNELBOX_SECRET_KEY="", CHANNELBOX_HOSTS="")
     assert answer.returncode == 0, answer.stderr
+
+
+@pytest.mark.parametrize("verb", [("worker",), ("manage", "runworker", "chat.ingest")])
+def test_every_worker_is_refused_wrong_settings_in_production(run: Run, verb: tuple[str, ...]) -> None:
+    answer = run(*verb, CHANNELBOX_MODE="production", CHANNELBOX_HOSTS="*")
+    assert answer.returncode == 1
+    assert "not started" in answer.stderr
+    assert "CHANNELBOX_HOSTS" in answer.stderr

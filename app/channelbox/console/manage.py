@@ -13,4 +13,11 @@ def manage(
     """Run a Django management command, e.g. `channelbox manage shell`."""
     from django.core.management import ManagementUtility
 
+    if arguments and arguments[0] == "runworker":  # a worker like that of `channelbox worker`, and guarded like it
+        import django
+
+        from channelbox.checks import refuse_in_production
+
+        django.setup()
+        refuse_in_production()
     ManagementUtility(["channelbox manage", *(arguments or [])]).execute()
