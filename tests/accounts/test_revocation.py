@@ -238,6 +238,35 @@ async def test_a_look_at_all_comes_by_itself_and_is_one_look_for_all_of_them(
     assert await guest.answers()
 
 
+async def test_a_session_that_has_not_changed_is_not_decoded_again(
+    enter: Enter, ann: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = await in_thread(signed_in)(ann)
+    await enter(client)
+    (ticket,) = Guard.current().tickets
+    decoded: list[str] = []
+    decode = revocation.SessionStore.decode
+
+    def counted(self: Any, content: str) -> Any:
+        decoded.append(content)
+        return decode(self, content)
+
+    monkeypatch.setattr(revocation.SessionStore, "decode", counted)
+    assert await in_thread(revocation.sessions)([ticket]) == {}
+    assert decoded == []
+    await in_thread(_written_anew)(client)
+    decoded.clear()
+    assert await in_thread(revocation.sessions)([ticket]) == {}
+    assert await in_thread(revocation.sessions)([ticket]) == {}
+    assert len(decoded) == 1
+
+
+def _written_anew(client: Client) -> None:
+    session = client.session
+    session["more"] = 1
+    session.save()
+
+
 async def test_what_happened_while_a_socket_came_is_found_within_a_second(
     ann: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:

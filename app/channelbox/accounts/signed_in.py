@@ -17,7 +17,7 @@ from django.http import parse_cookie
 from django.utils import timezone
 
 from channelbox.accounts.models import User
-from channelbox.accounts.revocation import belongs
+from channelbox.accounts.revocation import belongs, proof_of
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.gather import Gather
 
@@ -29,10 +29,11 @@ class Known(NamedTuple):
 
     session: SessionStore
     user: User | AnonymousUser
+    proof: int | None = None  # for the ticket of who stays (revocation.py)
 
 
 class SignedIn:
-    """ASGI middleware: sets `scope["session"]` and `scope["user"]`. A session that is not valid is none."""
+    """ASGI middleware: sets `session`, `user` and `proof` of the scope. A session that is not valid is none."""
 
     def __init__(self, application: Any) -> None:
         self.application = application
@@ -40,8 +41,9 @@ class SignedIn:
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> Any:
         key = session_key(scope["headers"])
         known = await _gather().get(key) if key else None
-        session, user = known or Known(_session(None, {}), AnonymousUser())
-        return await self.application({**scope, "session": session, "user": user}, receive, send)
+        session, user, proof = known or Known(_session(None, {}), AnonymousUser())
+        who = {"session": session, "user": user, "proof": proof}
+        return await self.application({**scope, **who}, receive, send)
 
 
 def session_key(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
@@ -57,7 +59,8 @@ def session_key(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
 def known(keys: list[str]) -> dict[str, Known]:
     """Those of these sessions that are valid: two queries, however many. For a thread."""
     stored = Session.objects.filter(session_key__in=keys, expire_date__gt=timezone.now())
-    contents = {session.session_key: session.get_decoded() for session in stored}
+    raw = dict(stored.values_list("session_key", "session_data"))
+    contents = {key: SessionStore().decode(content) for key, content in raw.items()}
     ids = {content[SESSION_KEY] for content in contents.values() if SESSION_KEY in content}
     users = {str(user.pk): user for user in User.objects.filter(pk__in=ids, is_active=True)} if ids else {}
     found = {}
@@ -65,7 +68,7 @@ def known(keys: list[str]) -> dict[str, Known]:
         if SESSION_KEY not in content:
             found[key] = Known(_session(key, content), AnonymousUser())
         elif (user := users.get(content[SESSION_KEY])) is not None and belongs(content, user):
-            found[key] = Known(_session(key, content), user)
+            found[key] = Known(_session(key, content), user, proof_of(raw[key], user.password))
     return found
 
 
