@@ -146,6 +146,11 @@ overload: venv ## some ask for too much: what others notice, what is refused, wh
 	@$(call need,redis-server,redis-server); $(call need,pg_createcluster,postgresql)
 	@$(BIN)/python -m bench.overload $(if $(QUICK),--quick) $(ARGS)
 
+.PHONY: growth
+growth: venv ## what things cost as members, rooms and processes grow: build/growth.json, build/growth.html (QUICK=1: fewer steps)
+	@$(call need,redis-server,redis-server); $(call need,pg_createcluster,postgresql)
+	@$(BIN)/python -m bench.growth $(if $(QUICK),--quick) $(ARGS)
+
 .PHONY: bench
 bench: venv ## channelbox beside the Channels tutorial and nchan: build/bench.json, build/bench.html (QUICK=1: under 5 minutes)
 	@$(call need,redis-server,redis-server); $(call need,pg_createcluster,postgresql); $(call need,nginx,nginx-light)

@@ -1,8 +1,9 @@
 """channelbox as it is installed: a web process, a worker, its Redis and PostgreSQL."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from tests.servers import PostgreSQLServer
 
@@ -29,13 +30,22 @@ class Channelbox:
 
     name = "channelbox"
 
-    def __init__(self, folder: Path, people: int, *, web: int = 1, workers: int = 1) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        people: int,
+        *,
+        web: int = 1,
+        workers: int = 1,
+        variables: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self._people = people
         self._cookies: Sequence[str] = ()
         self._database = PostgreSQLServer(folder / "postgresql", "-c", "fsync=on")
         self._log = folder / "channelbox.log"
         url = self._database.url("postgres")
-        self.local = Local(folder / "data", self._tell, web=web, workers=workers, database_url=url, variables=VARIABLES)
+        told = {**VARIABLES, **variables}
+        self.local = Local(folder / "data", self._tell, web=web, workers=workers, database_url=url, variables=told)
 
     async def start(self) -> None:
         self._database.start()
@@ -60,6 +70,11 @@ class Channelbox:
     def address(self) -> Address:
         port = int(self.local.url.rpartition(":")[2])
         return Address(port, "/ws/chat/{room}/", cookies=self._cookies, welcome=b'"welcome"', said=as_the_tutorial)
+
+    @property
+    def web(self) -> list[int]:
+        """The ids of the web processes."""
+        return [child.pid for child in self.local.web if child.pid is not None]
 
     @property
     def processes(self) -> list[int]:

@@ -10,6 +10,7 @@ from bench.generator import Busy, Crowd, measured
 from bench.peers.peer import Peer
 from bench.processes import cpu_seconds
 
+STEP = 0.005  # s
 PATIENCE = 60.0  # s without a message heard by all before those under way count as lost
 
 
@@ -56,14 +57,45 @@ async def deliver(peer: Peer, crowd: Crowd, in_flight: int, seconds: float, leas
         for room in crowd.rooms:
             for _ in range(in_flight):
                 say(room)
-        while crowd.flying:
-            heard.clear()
-            try:
-                async with asyncio.timeout(PATIENCE):
-                    await heard.wait()
-            except TimeoutError:
-                told.lost = len(crowd.flying)
-                crowd.flying.clear()
+        await _heard_by_all(crowd, heard, told)
         told.seconds = time.perf_counter() - started
         told.cpu = cpu_seconds(peer.processes) - before
     return told
+
+
+async def paced(peer: Peer, crowd: Crowd, rate: float, seconds: float) -> Delivered:
+    """Says `rate` messages a second, the rooms in turn, whatever comes back. Ends when the last is heard."""
+    told = Delivered()
+    heard = asyncio.Event()
+    rooms = itertools.cycle(crowd.rooms)
+    with measured() as told.busy:
+        before, started = cpu_seconds(peer.processes), time.perf_counter()
+
+        def done(latency: float) -> None:
+            told.latencies.append(latency)
+            heard.set()
+
+        said = 0
+        while (passed := time.perf_counter() - started) < seconds:
+            while said < rate * passed:
+                room = next(rooms)
+                crowd.say(room, said, done)
+                told.deliveries += len(crowd.rooms[room])
+                said += 1
+            await asyncio.sleep(STEP)
+        await _heard_by_all(crowd, heard, told)
+        told.seconds = time.perf_counter() - started
+        told.cpu = cpu_seconds(peer.processes) - before
+    return told
+
+
+async def _heard_by_all(crowd: Crowd, heard: asyncio.Event, told: Delivered) -> None:
+    """Returns when nothing is under way any more; what takes too long is lost."""
+    while crowd.flying:
+        heard.clear()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await heard.wait()
+        except TimeoutError:
+            told.lost = len(crowd.flying)
+            crowd.flying.clear()

@@ -1,0 +1,59 @@
+"""`make growth`, or `python -m bench.growth --help`: what channelbox costs as members, rooms and processes grow."""
+
+import argparse
+import asyncio
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import uvloop
+from rich.console import Console
+
+from bench import machine
+from bench.growth.page import page
+from bench.growth.sweeps import SWEEPS, Point, points
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+async def growth(names: Sequence[str], quick: bool, folder: Path, console: Console) -> list[Point]:
+    """Goes through the sweeps, and tells each point as it comes."""
+    found = []
+    for name in names:
+        sweep = SWEEPS[name]
+        console.print(f"\n[bold]{sweep.title}[/bold]")
+        async for point in points(sweep, quick, folder):
+            found.append(point)
+            console.print(
+                f"  {point.at:6}  {point.delivery_us:8.2f} us a delivery, {point.message_ms:8.2f} ms a message, "
+                f"p50 {point.p50_ms:.1f} ms, p99 {point.p99_ms:.1f} ms, {point.connects_per_s:.0f} connects/s, "
+                f"fullest {point.balance:.2f}, generator {point.busy:.0%}"
+            )
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.growth", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer steps, a third of the time")
+    parser.add_argument("sweep", nargs="*", help=f"some of {', '.join(SWEEPS)} (default: all)")
+    words = parser.parse_args()
+    if unknown := set(words.sweep) - set(SWEEPS):
+        parser.error(f"no such sweep: {', '.join(sorted(unknown))}")
+    console = Console(highlight=False, soft_wrap=True)
+    this = machine.describe(quick=words.quick)
+    with (
+        tempfile.TemporaryDirectory(prefix="growth-") as folder,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        Path(folder).chmod(0o755)  # PostgreSQL runs as a user of its own
+        found = runner.run(growth(words.sweep or list(SWEEPS), words.quick, Path(folder), console))
+    content = {"machine": this, "points": [asdict(point) for point in found]}
+    (ROOT / "build" / "growth.json").write_text(json.dumps(content, indent=1) + "\n")
+    (ROOT / "build" / "growth.html").write_text(page(this, found))
+    console.print("\nbuild/growth.json, build/growth.html")
+
+
+if __name__ == "__main__":
+    main()
