@@ -128,7 +128,8 @@ class FrameProtocol(WebSocketsSansIOProtocol):
         await super().run_asgi()
 
     async def _application(self, scope: Any, receive: Any, send: Any) -> None:
-        await self.config.loaded_app(scope, receive, send)
+        self.app = self.config.loaded_app  # no circle: who has left is freed at once
+        await self.app(scope, receive, send)
         del scope, receive, send
         if self.stay is not None:
             stay, self.stay = self.stay, None
