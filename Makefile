@@ -151,6 +151,10 @@ growth: venv ## what things cost as members, rooms and processes grow: build/gro
 	@$(call need,redis-server,redis-server); $(call need,pg_createcluster,postgresql)
 	@$(BIN)/python -m bench.growth $(if $(QUICK),--quick) $(ARGS)
 
+.PHONY: simulate
+simulate: venv ## the model of the costs beside what `make growth` measured, and what more connections need
+	@$(BIN)/python -m bench.simulator
+
 .PHONY: bench
 bench: venv ## channelbox beside the Channels tutorial and nchan: build/bench.json, build/bench.html (QUICK=1: under 5 minutes)
 	@$(call need,redis-server,redis-server); $(call need,pg_createcluster,postgresql); $(call need,nginx,nginx-light)

@@ -11,6 +11,7 @@ TITLES = {
     "delivery_cpu_at": "The same with other numbers of messages in flight",
     "delivery_p50_ms": "Milliseconds from send to the last member, median",
     "delivery_p99_ms": "Milliseconds from send to the last member, 99 % of the messages",
+    "loaded_p99_ms": "The same at 70 % of the most messages a second, said evenly",
     "connects_per_s": "Connects a second, with a session where there are any",
     "connect_cpu_ms": "CPU milliseconds of the server for a connect",
     "idle_memory_kb": "Memory of an idle connection, KiB",

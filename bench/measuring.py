@@ -11,12 +11,13 @@ from bench import plan
 from bench.figures import Sample, percentile
 from bench.generator import Busy, Crowd
 from bench.peers.peer import Peer
-from bench.runs.delivering import Delivered, deliver
+from bench.runs.delivering import Delivered, deliver, paced
 from bench.runs.holding import holds
 from bench.runs.joining import Joined, join, renewed
 
 Step = tuple[str, Callable[[], Awaitable[None]]]  # what is done, in words and as something to call
 
+LOADED = 0.7  # of the most messages that were delivered with any number in flight
 SESSIONS_SIZE = 1000  # of connects_per_s
 
 
@@ -72,9 +73,14 @@ class Measuring:
             self._say(peer, visit.size, f"{joined.connects_per_s:.0f} connects/s, {joined.memory_kb:.1f} KiB each")
             self._joined(peer, joined, visit)
             await deliver(peer, crowd, 1, 0)  # the first costs what is made once
+            most = 0.0
             for in_flight in visit.in_flight:
                 told = await deliver(peer, crowd, in_flight, visit.seconds)
                 self._delivered(peer, visit.size, in_flight, told)
+                most = max(most, told.messages_per_s)
+            if len(visit.in_flight) > 1:
+                told = await paced(peer, crowd, LOADED * most, visit.seconds)
+                self._loaded(peer, visit.size, told)
             if holding_messages:
                 self._keeps(peer, visit.size, await holds(crowd, holding_messages))
         finally:
@@ -91,7 +97,7 @@ class Measuring:
             await crowd.close()
         if self._loses(peer, plan.STORING_SIZE, told):
             return
-        stored = len(told.latencies) / told.seconds
+        stored = told.messages_per_s
         self._say(peer, plan.STORING_SIZE, f"{stored:.0f} messages/s in {plan.STORING_ROOMS} rooms")
         self._add(peer, "stored_per_s", plan.STORING_SIZE, stored, "1/s", told.busy)
 
@@ -131,6 +137,13 @@ class Measuring:
         self._add(peer, "delivery_p99_ms", size, p99, "ms", told.busy, in_flight)
         figure = "delivery_cpu" if in_flight == plan.CPU_IN_FLIGHT else "delivery_cpu_at"
         self._add(peer, figure, size, told.cpu_for_100k, "s", told.busy, in_flight)
+
+    def _loaded(self, peer: Peer, size: int, told: Delivered) -> None:
+        if self._loses(peer, size, told):
+            return
+        p99 = percentile(told.latencies, 0.99) * 1000
+        self._say(peer, size, f"{told.messages_per_s:.0f} messages/s, {LOADED:.0%} load: p99 {p99:.1f} ms", told.busy)
+        self._add(peer, "loaded_p99_ms", size, p99, "ms", told.busy)
 
     def _loses(self, peer: Peer, size: int, told: Delivered) -> bool:
         if told.lost:

@@ -26,12 +26,17 @@ async def growth(names: Sequence[str], quick: bool, folder: Path, console: Conso
         console.print(f"\n[bold]{sweep.title}[/bold]")
         async for point in points(sweep, quick, folder):
             found.append(point)
-            console.print(
-                f"  {point.at:6}  {point.delivery_us:8.2f} us a delivery, {point.message_ms:8.2f} ms a message, "
-                f"p50 {point.p50_ms:.1f} ms, p99 {point.p99_ms:.1f} ms, {point.connects_per_s:.0f} connects/s, "
-                f"fullest {point.balance:.2f}, generator {point.busy:.0%}"
-            )
+            console.print(_line(point))
     return found
+
+
+def _line(point: Point) -> str:
+    flying = f"{point.in_flight} in flight, " if point.in_flight else ""
+    return (
+        f"  {point.at:6}  {flying}{point.delivery_us:.2f} us a delivery, {point.message_ms:.2f} ms a message, "
+        f"p50 {point.p50_ms:.1f} ms, p99 {point.p99_ms:.1f} ms, {point.connects_per_s:.0f} connects/s, "
+        f"fullest {point.balance:.2f}, generator {point.busy:.0%}"
+    )
 
 
 def main() -> None:

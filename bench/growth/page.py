@@ -6,7 +6,7 @@ from dataclasses import fields
 from html import escape
 from typing import Any
 
-from bench.growth.sweeps import SWEEPS, Point
+from bench.growth.sweeps import IN_FLIGHT, SWEEPS, Point
 from bench.plots import number
 from bench.report import STYLE, table
 
@@ -28,12 +28,13 @@ def page(machine: dict[str, Any], points: Sequence[Point]) -> str:
     ]
     for name, sweep in SWEEPS.items():
         own = [point for point in points if point.sweep == name]
+        drawn = [point for point in own if point.in_flight in (0, IN_FLIGHT)]
         if not own:
             continue
         parts.append(f"<h2>{escape(sweep.title)}</h2>")
         columns = [field.name for field in fields(Point) if field.name != "sweep"]
         parts.append(table(columns, ([number(float(getattr(point, c))) for c in columns] for point in own)))
-        parts += [f"<h3>{escape(title)}</h3>{curve(own, field)}" for field, title in CURVES.items()]
+        parts += [f"<h3>{escape(title)}</h3>{curve(drawn, field)}" for field, title in CURVES.items()]
     parts.append("<h2>Machine</h2><dl>")
     parts += [f"<dt>{escape(str(key))}</dt><dd>{escape(str(value))}</dd>" for key, value in machine.items()]
     body = "\n".join([*parts, "</dl>"])

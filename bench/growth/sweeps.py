@@ -1,21 +1,24 @@
 """The sweeps: one thing grows, all else stays as it is."""
 
 import itertools
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from bench.figures import percentile
 from bench.generator import Crowd
 from bench.growth.balance import balance
 from bench.peers.channelbox import Channelbox
+from bench.processes import cpu_seconds
 from bench.runs.delivering import Delivered, deliver, paced
-from bench.runs.joining import join
+from bench.runs.joining import Joined, join
 
 # Limits that would be met, by one member who says what many would.
 LIMITS = {"CHANNELBOX_ROOM_LIMIT": "20000", "CHANNELBOX_RATE": "2000", "CHANNELBOX_RATE_BURST": "6000"}
 IN_FLIGHT = 4
+CALIBRATING = (1, IN_FLIGHT, 16)  # of the members: what a message costs alone and in a batch
 PACE = 200.0  # messages a second, over all rooms
 
 
@@ -25,9 +28,14 @@ class Point:
 
     sweep: str
     at: int
+    in_flight: int  # messages under way in each room; 0: as many as come
     connections: int
     delivery_us: float  # CPU of all server processes but Redis, for a delivery to one member
     message_ms: float  # the same for a message to all
+    web_us: float  # of it, for a message
+    worker_us: float
+    database_us: float
+    generator_us: float  # besides
     p50_ms: float  # from send to the last member
     p99_ms: float
     connects_per_s: float
@@ -59,13 +67,15 @@ async def points(sweep: Sweep, quick: bool, folder: Path) -> AsyncIterator[Point
     if sweep is PROCESSES:
         for count in steps:
             async with _started(folder / f"{count}", count) as channelbox:
-                yield await _point(channelbox, sweep, count, {"growth": PROCESSES_MEMBERS}, seconds)
+                for point in await _step(channelbox, sweep, count, {"growth": PROCESSES_MEMBERS}, seconds):
+                    yield point
         return
     async with _started(folder / sweep.name, 1) as channelbox:
         names = (f"{sweep.name}-{number}" for number in itertools.count())
         for count in steps:
             sizes = {next(names): count} if sweep is MEMBERS else {next(names): 1 for _ in range(count)}
-            yield await _point(channelbox, sweep, count, sizes, seconds)
+            for point in await _step(channelbox, sweep, count, sizes, seconds):
+                yield point
 
 
 @asynccontextmanager
@@ -78,32 +88,52 @@ async def _started(folder: Path, count: int) -> AsyncIterator[Channelbox]:
         await channelbox.stop()
 
 
-async def _point(channelbox: Channelbox, sweep: Sweep, at: int, sizes: Mapping[str, int], seconds: float) -> Point:
+async def _step(channelbox: Channelbox, sweep: Sweep, at: int, sizes: Mapping[str, int], seconds: float) -> list[Point]:
     crowd = Crowd(channelbox.address)
     try:
         joined = await join(channelbox, crowd, dict(sizes))
-        told = await (
-            paced(channelbox, crowd, PACE, seconds) if sweep is ROOMS else _delivered(channelbox, crowd, seconds)
-        )
-        even = balance(channelbox.web)
+        if sweep is ROOMS:
+            runs = {0: partial(paced, channelbox, crowd, PACE, seconds)}
+        else:
+            await deliver(channelbox, crowd, 1, 0)  # the first costs what is made once
+            counts = CALIBRATING if sweep is MEMBERS else (IN_FLIGHT,)
+            runs = {count: partial(deliver, channelbox, crowd, count, seconds) for count in counts}
+        return [await _point(channelbox, sweep, at, joined, count, run) for count, run in runs.items()]
     finally:
         await crowd.close()
+
+
+async def _point(
+    channelbox: Channelbox,
+    sweep: Sweep,
+    at: int,
+    joined: Joined,
+    in_flight: int,
+    run: Callable[[], Awaitable[Delivered]],
+) -> Point:
+    kinds = (channelbox.web, channelbox.workers, channelbox.database)
+    before = [cpu_seconds(pids) for pids in kinds]
+    told = await run()
     if told.lost:
         raise RuntimeError(f"{sweep.name} {at}: {told.lost} messages did not reach everybody within a minute")
-    return Point(
-        sweep.name,
-        at,
-        sum(sizes.values()),
-        told.cpu * 1e6 / told.deliveries,
-        told.cpu * 1e3 / len(told.latencies),
-        percentile(told.latencies, 0.5) * 1000,
-        percentile(told.latencies, 0.99) * 1000,
-        joined.connects_per_s,
-        told.busy.share,
-        even,
+    messages = len(told.latencies)
+    web, worker, database = (
+        (cpu_seconds(pids) - start) * 1e6 / messages for pids, start in zip(kinds, before, strict=True)
     )
-
-
-async def _delivered(channelbox: Channelbox, crowd: Crowd, seconds: float) -> Delivered:
-    await deliver(channelbox, crowd, 1, 0)  # the first costs what is made once
-    return await deliver(channelbox, crowd, IN_FLIGHT, seconds)
+    return Point(
+        sweep=sweep.name,
+        at=at,
+        in_flight=in_flight,
+        connections=joined.people,
+        delivery_us=told.cpu * 1e6 / told.deliveries,
+        message_ms=told.cpu * 1e3 / messages,
+        web_us=web,
+        worker_us=worker,
+        database_us=database,
+        generator_us=told.busy.share * told.busy.seconds * 1e6 / messages,
+        p50_ms=percentile(told.latencies, 0.5) * 1000,
+        p99_ms=percentile(told.latencies, 0.99) * 1000,
+        connects_per_s=joined.connects_per_s,
+        busy=told.busy.share,
+        balance=balance(channelbox.web),
+    )

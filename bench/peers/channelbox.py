@@ -77,10 +77,17 @@ class Channelbox:
         return [child.pid for child in self.local.web if child.pid is not None]
 
     @property
+    def workers(self) -> list[int]:
+        return [child.pid for child in self.local.workers if child.pid is not None]
+
+    @property
+    def database(self) -> list[int]:
+        """The id of PostgreSQL, whose children do the work."""
+        return [self._database.process.pid] if self._database.process else []
+
+    @property
     def processes(self) -> list[int]:
-        children = [child.pid for child in self.local.web + self.local.workers]
-        database = self._database.process
-        return [pid for pid in [*children, database.pid if database else None] if pid is not None]
+        return [*self.web, *self.workers, *self.database]
 
     def _tell(self, name: str, line: str) -> None:
         with self._log.open("a") as log:

@@ -26,6 +26,10 @@ class Delivered:
     busy: Busy = field(default_factory=Busy)
 
     @property
+    def messages_per_s(self) -> float:
+        return len(self.latencies) / self.seconds
+
+    @property
     def cpu_for_100k(self) -> float:
         return self.cpu * 100_000 / self.deliveries
 

@@ -10,7 +10,7 @@ from bench.growth.sweeps import Point
 
 
 def point(at: int, delivery_us: float) -> Point:
-    return Point("members", at, at, delivery_us, 1.0, 2.0, 3.0, 500.0, 0.5, 1.0)
+    return Point("members", at, 4, at, delivery_us, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 500.0, 0.5, 1.0)
 
 
 def heights(svg: str) -> list[float]:

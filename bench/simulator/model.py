@@ -1,0 +1,238 @@
+"""The way of a message, as jobs for processes: outbox, queue, worker, database, publish, fan-out.
+
+Where a figure belongs to the source, it is taken from there: how long a batch waits for more, and how many entries a
+worker takes at once.
+"""
+
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from bench.simulator.clock import Clock, Machine, Process
+from channelbox.work.outbox import BATCH_MOST, GATHER_MOST, GATHER_SECONDS, GATHER_SECONDS_A_MEMBER
+from channelbox.work.worker import BATCH
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Seconds of a core, but for the two waits. A delivery is one message to one member."""
+
+    take: float  # web: a frame that comes in, and its place in a batch
+    push: float  # web: a batch on its way to the queue, and its answer
+    batch: float  # worker: a transaction, whatever is in it
+    entry: float  # worker: each room's part of it
+    message: float  # worker: each message
+    database: float  # PostgreSQL: a transaction
+    row: float  # PostgreSQL: each message
+    publish: float  # web: a publish that is heard
+    write: float  # web: one write to one member
+    more: float  # web: each further message in it
+    hear: float  # load generator: a chunk at one member
+    say: float  # load generator: a message
+    commit: float  # s that a transaction waits for the disk
+    trip: float  # s to Redis and back
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What is simulated. `apart`: every process kind has machines of its own, else all share one."""
+
+    members: int
+    rooms: int = 1
+    web: int = 1
+    workers: int = 1
+    cores: int = 2
+    in_flight: int | None = 4  # in each room; or:
+    rate: float = 0.0  # messages a second over all rooms, at random times
+    apart: bool = False
+
+
+@dataclass
+class Shown:
+    """What came of it."""
+
+    seconds: float
+    messages: int = 0
+    deliveries: int = 0
+    latencies: list[float] = field(default_factory=list)  # s, from send to the last member
+    server: float = 0.0  # s of cores, without Redis and the load generator
+    busiest_web: float = 0.0  # share of a core
+    busiest_worker: float = 0.0
+    database: float = 0.0
+
+    @property
+    def delivery_us(self) -> float:
+        return self.server * 1e6 / self.deliveries
+
+
+class _Message:
+    __slots__ = ("room", "said", "waits_for")
+
+    def __init__(self, room: "_Room", said: float, waits_for: int) -> None:
+        self.room = room
+        self.said = said
+        self.waits_for = waits_for  # web processes whose members have not heard it
+
+
+class _Room:
+    """A room in all processes, and the one batch that each outbox has under way for it."""
+
+    def __init__(self, members: int, web: int) -> None:
+        each, rest = divmod(members, web)
+        self.local = [each + (number < rest) for number in range(web)]
+        self.waiting: list[deque[_Message]] = [deque() for _ in range(web)]
+        self.flying = [False] * web
+        self.several = [False] * web
+
+    @property
+    def homes(self) -> list[int]:
+        """The web processes that have members."""
+        return [number for number, count in enumerate(self.local) if count]
+
+
+class Simulation:
+    """One run: `run` lets it get going, then looks at it for some seconds."""
+
+    def __init__(self, setup: Setup, costs: Costs, seed: int = 1) -> None:
+        self.setup, self.costs = setup, costs
+        self.clock = Clock()
+        self._chance = random.Random(seed)
+        shared = Machine(self.clock, setup.cores)
+
+        def process() -> Process:
+            return Process(Machine(self.clock, 1) if setup.apart else shared)
+
+        self.web = [process() for _ in range(setup.web)]
+        self.workers = [process() for _ in range(setup.workers)]
+        self.database = Process(Machine(self.clock, setup.cores)) if setup.apart else Process(shared)
+        self.generator = None if setup.apart else Process(shared)
+        self.rooms = [_Room(setup.members // setup.rooms, setup.web) for _ in range(setup.rooms)]
+        self._queue: deque[tuple[_Room, int, list[_Message]]] = deque()
+        self._idle = list(self.workers)
+        self._shown: Shown | None = None
+
+    def run(self, warm_up: float, seconds: float) -> Shown:
+        if self.setup.rate:
+            self._arrive()
+        else:
+            for room in self.rooms:
+                for _ in range(self.setup.in_flight or 1):
+                    self._say(room)
+        self.clock.run(warm_up)
+        shown = self._shown = Shown(seconds)
+        everybody = [*self.web, *self.workers, self.database]
+        before = [process.used for process in everybody]
+        self.clock.run(warm_up + seconds)
+        used = [process.used - start for process, start in zip(everybody, before, strict=True)]
+        shown.server = sum(used)
+        shown.busiest_web = max(used[: len(self.web)]) / seconds
+        shown.busiest_worker = max(used[len(self.web) : -1]) / seconds
+        shown.database = used[-1] / seconds
+        return shown
+
+    # --- People
+
+    def _arrive(self) -> None:
+        self.clock.after(self._chance.expovariate(self.setup.rate), self._arrived)
+
+    def _arrived(self) -> None:
+        self._say(self._chance.choice(self.rooms))
+        self._arrive()
+
+    def _say(self, room: _Room) -> None:
+        message = _Message(room, self.clock.now, len(room.homes))
+        (home,) = self._chance.choices(range(len(self.web)), room.local)
+
+        def taken() -> None:
+            room.waiting[home].append(message)
+            if not room.flying[home] and len(room.waiting[home]) == 1:
+                self._soon(room, home)
+
+        self._generate(self.costs.say, lambda: self.web[home].do(self.costs.take, taken))
+
+    def _generate(self, seconds: float, then: Callable[[], None]) -> None:
+        if self.generator is None:
+            then()
+        else:
+            self.generator.do(seconds, then)
+
+    # --- The outbox
+
+    def _soon(self, room: _Room, home: int) -> None:
+        if not room.several[home]:
+            self._launch(room, home)
+        else:
+            pause = min(GATHER_MOST, GATHER_SECONDS + GATHER_SECONDS_A_MEMBER * room.local[home])
+            self.clock.after(pause, lambda: self._launch(room, home))
+
+    def _launch(self, room: _Room, home: int) -> None:
+        if room.flying[home] or not room.waiting[home]:
+            return
+        room.flying[home] = True
+
+        def pushed() -> None:
+            waiting = room.waiting[home]
+            messages = [waiting.popleft() for _ in range(min(BATCH_MOST, len(waiting)))]
+            self.clock.after(self.costs.trip, lambda: self._queued(room, home, messages))
+
+        self.web[home].do(self.costs.push, pushed)
+
+    def _queued(self, room: _Room, home: int, messages: list[_Message]) -> None:
+        self._queue.append((room, home, messages))
+        if self._idle:
+            self._work(self._idle.pop())
+
+    # --- The worker
+
+    def _work(self, worker: Process) -> None:
+        if not self._queue:
+            self._idle.append(worker)
+            return
+        entries = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
+        count = sum(len(messages) for _, _, messages in entries)
+        costs = self.costs
+
+        def prepared() -> None:
+            self.database.do(costs.database + costs.row * count, lambda: self.clock.after(costs.commit, stored))
+
+        def stored() -> None:
+            self.clock.after(costs.trip, lambda: self._published(entries))
+            self._work(worker)
+
+        worker.do(costs.batch + costs.entry * len(entries) + costs.message * count, prepared)
+
+    # --- The fan-out
+
+    def _published(self, entries: Sequence[tuple[_Room, int, list[_Message]]]) -> None:
+        for room, home, messages in entries:
+            for number in room.homes:
+                self._fan_out(room, number, messages, ended=number == home)
+
+    def _fan_out(self, room: _Room, number: int, messages: list[_Message], *, ended: bool) -> None:
+        costs, members = self.costs, room.local[number]
+
+        def written() -> None:
+            if ended:
+                room.flying[number] = False
+                room.several[number] = len(messages) + len(room.waiting[number]) > 1
+                if room.waiting[number]:
+                    self._soon(room, number)
+            self._generate(costs.hear * members, heard)
+
+        def heard() -> None:
+            for message in messages:
+                message.waits_for -= 1
+                if not message.waits_for:
+                    self._heard(message)
+
+        seconds = costs.publish + members * (costs.write + costs.more * (len(messages) - 1))
+        self.web[number].do(seconds, written)
+
+    def _heard(self, message: _Message) -> None:
+        if (shown := self._shown) is not None:
+            shown.messages += 1
+            shown.deliveries += sum(message.room.local)
+            shown.latencies.append(self.clock.now - message.said)
+        if not self.setup.rate:
+            self._say(message.room)

@@ -1,0 +1,121 @@
+"""The simulator against what queueing theory says, and against itself."""
+
+import dataclasses
+import random
+import statistics
+
+import pytest
+from bench.growth.sweeps import Point
+from bench.simulator.clock import Clock, Machine, Process
+from bench.simulator.fit import TRIP, costs
+from bench.simulator.model import Costs, Setup, Simulation
+
+FREE = Costs(*[0.0] * 14)
+
+
+def test_a_queue_with_one_server_waits_as_long_as_theory_says() -> None:
+    """M/D/1: the mean wait is rho / (2 (1 - rho)) services (Pollaczek-Khinchine)."""
+    chance, service, rho = random.Random(7), 0.01, 0.7
+    clock = Clock()
+    process = Process(Machine(clock, 1))
+    took: list[float] = []
+
+    def arrive() -> None:
+        came = clock.now
+        process.do(service, lambda: took.append(clock.now - came))
+        clock.after(chance.expovariate(rho / service), arrive)
+
+    arrive()
+    clock.run(3000)
+    assert process.used / 3000 == pytest.approx(rho, rel=0.02)
+    assert statistics.mean(took) - service == pytest.approx(service * rho / (2 * (1 - rho)), rel=0.05)
+
+
+def test_cores_are_shared_and_a_process_has_one_of_them_at_most() -> None:
+    clock = Clock()
+    machine = Machine(clock, 2)
+    ended: list[tuple[str, float]] = []
+    for name in "abc":
+        process = Process(machine)
+        for _ in range(2):
+            process.do(1.0, lambda name=name: ended.append((name, clock.now)))
+    clock.run(10)
+    assert [at for _, at in ended] == [1, 1, 2, 2, 3, 3]
+    assert sorted(name for name, _ in ended) == list("aabbcc")
+
+
+def test_every_message_is_heard_once_by_everybody() -> None:
+    costs = dataclasses.replace(FREE, write=1e-6, batch=1e-3, trip=1e-4)
+    simulation = Simulation(Setup(members=100, rooms=10, web=3, workers=2, rate=100), costs)
+    shown = simulation.run(1, 50)
+    assert shown.messages == pytest.approx(100 * 50, rel=0.05)
+    assert shown.deliveries == shown.messages * 10
+    assert len(shown.latencies) == shown.messages
+
+
+def test_a_write_of_several_messages_is_shared_by_them() -> None:
+    """The more are under way, the larger the batches, and the cheaper each delivery."""
+    costs = dataclasses.replace(FREE, write=5e-6, more=1e-7, batch=2e-3, trip=1e-4)
+    cost = [
+        Simulation(Setup(members=1000, in_flight=in_flight), costs).run(1, 5).delivery_us for in_flight in (1, 4, 16)
+    ]
+    assert cost[0] > 2 * cost[1] > 4 * cost[2]
+
+
+def test_what_is_more_than_can_be_done_shows_in_the_busiest() -> None:
+    costs = dataclasses.replace(FREE, write=10e-6, more=10e-6)
+    shown = Simulation(Setup(members=1000, web=1, rate=80, apart=True), costs).run(1, 20)
+    assert shown.busiest_web == pytest.approx(0.8, rel=0.1)
+    halved = Simulation(Setup(members=1000, web=2, rate=80, apart=True), costs).run(1, 20)
+    assert halved.busiest_web == pytest.approx(0.4, rel=0.1)
+    assert statistics.mean(halved.latencies) < statistics.mean(shown.latencies)
+
+
+def test_the_costs_are_found_again_in_what_they_make() -> None:
+    """Measured points as the model itself would show them."""
+    truth = Costs(
+        take=80e-6,
+        push=100e-6,
+        batch=1500e-6,
+        entry=500e-6,
+        message=150e-6,
+        database=400e-6,
+        row=60e-6,
+        publish=100e-6,
+        write=4e-6,
+        more=0.2e-6,
+        hear=3e-6,
+        say=20e-6,
+        commit=1e-3,
+        trip=TRIP,
+    )
+
+    def point(at: int, n: int) -> Point:
+        micro = 1e6 / n
+        return Point(
+            sweep="members",
+            at=at,
+            in_flight=n,
+            connections=at,
+            delivery_us=0,
+            message_ms=0,
+            web_us=micro * (truth.push + truth.publish + n * truth.take + at * (truth.write + (n - 1) * truth.more)),
+            worker_us=micro * (truth.batch + truth.entry + n * truth.message),
+            database_us=micro * (truth.database + n * truth.row),
+            generator_us=1e6 * truth.say + 1e6 * truth.hear * at / n,
+            p50_ms=6.0,
+            p99_ms=0,
+            connects_per_s=0,
+            busy=0,
+            balance=1,
+        )
+
+    found = costs([point(at, n) for at in (100, 1000, 3000) for n in (1, 16)])
+    for name in ("take", "batch", "entry", "message", "database", "row", "write", "more", "hear", "say"):
+        assert getattr(found, name) == pytest.approx(getattr(truth, name), rel=0.01), name
+    assert found.push + found.publish == pytest.approx(truth.push + truth.publish, rel=0.01)
+
+
+def test_too_little_to_fit_is_told() -> None:
+    with pytest.raises(ValueError, match="make growth"):
+        costs([])
