@@ -26,8 +26,11 @@ help: ## list the verbs
 .PHONY: venv
 venv: $(VENV)/.made-from ## the Python environment of the tools, in build/venv
 
+packaging/locks/unsupported-dev.txt:
+	@echo "channelbox needs Python 3.11 or 3.13; set PYTHON=..." >&2; exit 1
+
 $(VENV)/.made-from: $(LOCK)
-	@test $(RELEASE) != unsupported || { echo "channelbox needs Python 3.11 or 3.13; set PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { $(call need,no-ensurepip,python3-venv) }
 	@echo "== Python environment from $(LOCK)"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --require-hashes --only-binary :all: -r $(LOCK)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import re
-from collections.abc import Iterable, Mapping
+import ssl
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 import yaml
+from cryptography import x509
 
 
 def _is_address(text: str) -> bool:
@@ -103,6 +106,23 @@ def unreachable(targets: Iterable[Mapping[str, str]], source: str) -> list[str]:
     ]
 
 
+def certificate_problem(pair: Sequence[str]) -> str:
+    """What keeps nginx from using a certificate and its key, files of the controller; empty when nothing does."""
+    certificate, key = pair
+    try:
+        found = x509.load_pem_x509_certificates(Path(certificate).read_bytes())[0]
+    except (OSError, ValueError) as error:
+        return f"{certificate} is no certificate in PEM: {error}."
+    if found.not_valid_after_utc < datetime.now(UTC):
+        return f"{certificate} has expired on {found.not_valid_after_utc:%Y-%m-%d}."
+    try:
+        # A key with a password would have nginx ask for it: it counts as one that cannot be read.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
+    except (OSError, ValueError):  # an SSLError is an OSError
+        return f"{key} is not the private key of {certificate}, or has a password, which nginx cannot give."
+    return ""
+
+
 def argument_specs(roles: str) -> dict[str, Any]:
     """All options of the roles in this folder, from their meta/argument_specs.yml and common/meta/settings.yml."""
     options: dict[str, Any] = {}
@@ -125,6 +145,7 @@ class FilterModule:
             "channelbox_env_value": env_value,
             "channelbox_clock_skew": clock_skew,
             "channelbox_busy_ports": busy_ports,
+            "channelbox_certificate_problem": certificate_problem,
             "channelbox_unreachable": unreachable,
             "channelbox_strangers": strangers,
             "channelbox_argument_specs": argument_specs,

@@ -9,8 +9,9 @@ from pytest_django import Settings
 from tests.servers import RedisServer
 
 from channelbox.accounts import throttle
-from channelbox.accounts.throttle import Attempt, give_back, network, take
+from channelbox.accounts.throttle import Attempt, give_back, take
 from channelbox.realtime import blocking
+from channelbox.realtime.address import network
 
 
 @pytest.fixture(autouse=True)

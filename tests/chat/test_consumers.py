@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from typing import Any
 
 import pytest
@@ -189,6 +190,29 @@ async def test_more_connections_than_a_person_and_an_address_may_have_are_closed
     assert await third.closed() == 4008
     await first.leave()
     assert (await enter(**cookie)).welcome["type"] == "welcome"
+
+
+async def test_the_dashboards_connections_count_as_well(enter, settings: Settings) -> None:
+    settings.CHANNELBOX_SOCKETS_ADDRESS = 2
+    await enter()
+    dashboard = await enter("/ws/dashboard/")
+    assert dashboard.welcome["type"] == "welcome"
+    refused = await enter("/ws/dashboard/")
+    assert refused.welcome["code"] == "too_many"
+    assert await refused.closed() == 4008
+    await dashboard.leave()
+    assert (await enter("/ws/dashboard/")).welcome["type"] == "welcome"
+
+
+async def test_frames_that_are_never_refused_are_taken_no_faster_than_others(enter, settings: Settings) -> None:
+    settings.CHANNELBOX_RATE, settings.CHANNELBOX_RATE_BURST = 2, 2  # frames: ten a second, ten at once
+    ann = await enter()
+    started = time.monotonic()
+    for _ in range(20):
+        await ann.socket.send_to(text_data='{"type": "ping"}')
+    for _ in range(20):
+        await ann.next("pong")
+    assert time.monotonic() - started >= 0.9  # ten of them had to wait: never less than a second, but for the clock
 
 
 async def test_who_does_not_heed_is_closed_with_4008(enter, settings: Settings) -> None:

@@ -22,7 +22,7 @@ class What:
     ENDS = "ends"
     STORED = "stored"  # a row of the database when all was over
     LATE = "late"  # this machine woke the checker late; `note` is by how many seconds
-    BROKEN = "broken"  # a client met what the protocol rules out
+    BROKEN = "broken"  # a client met what the protocol rules out, or waited in vain
 
 
 class Entry(NamedTuple):

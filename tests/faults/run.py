@@ -143,12 +143,17 @@ async def run(
                 await fault.strike(chance)
                 history.add("", What.ENDS, note=fault.name)
                 if not await crowd.caught_up(patience):
-                    tell(f"  {patience:.0f} s after it not everybody has caught up")
+                    # A fact of its own: in the next fault's window the delay would be counted from that one's end.
+                    note = f"{patience:.0f} s after {fault.name} not everybody had caught up"
+                    history.add("", What.BROKEN, note=note)
+                    tell(f"  {note}")
                 await asyncio.sleep(begun + fault.seconds - loop.time())
             while crowd.said < messages:
                 await asyncio.sleep(0.1)
         if not await crowd.settle(patience):
-            tell(f"After {patience:.0f} s of silence not everybody has heard everything")
+            note = f"after {patience:.0f} s of silence not everybody had heard everything"
+            history.add("", What.BROKEN, note=note)
+            tell(note)
     for room, seq, id in await target.rows():
         if room in crowd.rooms:
             history.add("", What.STORED, room=room, id=id, seq=seq)

@@ -10,7 +10,6 @@ can sign in.
 """
 
 import hashlib
-import ipaddress
 import logging
 import math
 import threading
@@ -22,6 +21,7 @@ import redis
 from django.conf import settings
 
 from channelbox.realtime import keys
+from channelbox.realtime.address import network
 from channelbox.realtime.blocking import clients
 
 logger = logging.getLogger(__name__)
@@ -66,17 +66,6 @@ class Attempt:
     def counters(self) -> list[tuple[str, int]]:
         """Names and limits."""
         return [(self.address, settings.CHANNELBOX_SIGN_IN_ADDRESS), (self.name, settings.CHANNELBOX_SIGN_IN_NAME)]
-
-
-def network(address: str) -> str:
-    """What counts as one address: for IPv6 a /64, since each customer has at least as many."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return "unknown"
-    if isinstance(parsed, ipaddress.IPv6Address):
-        return str(parsed.ipv4_mapped or ipaddress.ip_network((parsed, 64), strict=False))
-    return str(parsed)
 
 
 def take(attempt: Attempt) -> int:

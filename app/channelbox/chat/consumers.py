@@ -20,7 +20,6 @@ from channelbox.realtime.codes import INVALID_FORMAT, Code, Refused
 from channelbox.realtime.consumer import RealtimeConsumer
 from channelbox.realtime.envelope import Envelope
 from channelbox.realtime.frames import json_frame
-from channelbox.realtime.sockets import Limit
 from channelbox.work.outbox import Message
 
 ID_MOST = 64
@@ -37,17 +36,10 @@ class ChatConsumer(RealtimeConsumer):
         self.live = Live.current()
         self._typed = 0.0
         self._placed = self._present = False
-        self._counted: list[str] = []
         self._guard = Guard.current()
         self._after = _after(self.scope["query_string"])
         self.person = rights.person_of(self.scope["user"], self.scope.get("session"))
-        self._pace = Pace(self.live.settlement, self.person, self.scope)
-        self._counted = self.live.sockets.enter(
-            [
-                Limit(self._pace.person, settings.CHANNELBOX_SOCKETS_PERSON, " of yours"),
-                Limit(self._pace.address, settings.CHANNELBOX_SOCKETS_ADDRESS, " from your address"),
-            ]
-        )
+        self._pace = Pace(self.live.settlement, *self.count(self.person.key))
         room = await rights.enter(self.person, self.scope["url_route"]["kwargs"]["room_name"])
         self.room_name, self._title = room.name, str(room)
         self._ticket = Ticket.of(self.scope, self.refuse, room.name)
@@ -66,8 +58,6 @@ class ChatConsumer(RealtimeConsumer):
         self.member.write_frames(self.live.presence.frame(room.name))
 
     def left(self) -> None:
-        if getattr(self, "_counted", None):
-            self.live.sockets.leave(self._counted)
         if getattr(self, "_placed", False):
             self._placed = False
             self.live.hub.leave(self.room_name, self.member)

@@ -13,7 +13,6 @@ from channelbox.realtime.keys import process_name
 from channelbox.realtime.leases import Leases
 from channelbox.realtime.presence import Presence
 from channelbox.realtime.settlement import Settlement
-from channelbox.realtime.sockets import Sockets
 from channelbox.realtime.sweep import Sweep
 from channelbox.work.drain import Drain
 from channelbox.work.outbox import Outbox
@@ -29,7 +28,6 @@ class Live:
         self.leases = Leases(self.bus, process)
         self.presence = Presence(self.bus, self.hub, process)
         self.sweep = Sweep(self.hub, History.newest)
-        self.sockets = Sockets()
         self.settlement = Settlement(self.bus, process)
         self.outbox = Outbox(
             get_channel_layer("work"),

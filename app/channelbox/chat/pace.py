@@ -1,30 +1,23 @@
 """How fast one client may send: as a connection, as a person with all of theirs, and as everybody at its address."""
 
-from typing import Any
-
 from django.conf import settings
 
-from channelbox.accounts.throttle import network
-from channelbox.chat.rights import Person
 from channelbox.realtime.codes import Code, Refused
 from channelbox.realtime.rate import Bucket, take
 from channelbox.realtime.settlement import Settlement
 
 
 class Pace:
-    """One connection's. Person and address are settled with the other processes."""
+    """One connection's. Person and address, by the names under which they are counted, are settled with the others."""
 
-    def __init__(self, settlement: Settlement, person: Person, scope: dict[str, Any]) -> None:
+    def __init__(self, settlement: Settlement, person: str, address: str) -> None:
         self._settlement = settlement
         seconds = settings.CHANNELBOX_RATE_BURST / settings.CHANNELBOX_RATE  # worth of the rate, at once
-        # Behind the proxy of the installation, the address is the one that nginx tells.
-        address = network((scope.get("client") or ("", 0))[0])
-        self.person, self.address = f"person {person.key}", f"address {address}"  # names of what is counted
         self._shared = [
             (name, rate, max(1.0, rate * seconds), whose)
             for name, rate, whose in (
-                (self.person, settings.CHANNELBOX_RATE_PERSON, " over all your connections"),
-                (self.address, settings.CHANNELBOX_RATE_ADDRESS, " from your address"),
+                (person, settings.CHANNELBOX_RATE_PERSON, " over all your connections"),
+                (address, settings.CHANNELBOX_RATE_ADDRESS, " from your address"),
             )
         ]
         self._own = Bucket(settings.CHANNELBOX_RATE, settings.CHANNELBOX_RATE_BURST)

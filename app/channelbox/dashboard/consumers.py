@@ -22,6 +22,7 @@ class DashboardConsumer(RealtimeConsumer):
         user = self.scope.get("user")
         if not settings.CHANNELBOX_GUESTS and (user is None or not user.is_authenticated):
             raise Refused(Code.SIGN_IN, "Sign in first.", close=Close.SIGN_IN)
+        self.count(f"u:{user.pk}" if user is not None and user.is_authenticated else None)
         board = Board.current()
         await board.join(self.member)
         if self._gone:

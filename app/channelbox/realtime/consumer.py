@@ -8,16 +8,21 @@ from typing import Any
 
 from channels.exceptions import StopConsumer
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
+from django.conf import settings
 from uvicorn.protocols.utils import ClientDisconnected
 
+from channelbox.realtime.address import network
 from channelbox.realtime.codes import INVALID_FORMAT, Close, Code, Refused
 from channelbox.realtime.counters import counters
 from channelbox.realtime.frames import json_frame
 from channelbox.realtime.members import Member, SendingMember, member_of
 from channelbox.realtime.protocol import EXTENSION
+from channelbox.realtime.rate import Bucket
+from channelbox.realtime.sockets import Limit, Sockets
 
 logger = logging.getLogger(__name__)
 
+FRAMES = 5  # times the rate of messages: frames of any kind, pings too. What is more waits unread, nobody is refused
 # How many more of a client's frames may be refused than are not
 REFUSALS_MOST = 300  # before one that does not heed them is closed with 4008
 REFUSALS_FREE = 20  # before its frames are taken more slowly
@@ -37,6 +42,21 @@ class RealtimeConsumer(AsyncJsonWebsocketConsumer):
     """
 
     member: Member
+    _counted: list[str]
+
+    def count(self, person: str | None) -> tuple[str, str]:
+        """Counts this connection for its person, None for a stranger, and for its address, until it is gone.
+
+        Gives the names of the two. Raises Refused when either has too many.
+        """
+        # Behind the proxy of the installation, the address is the one that nginx tells.
+        address = f"address {network((self.scope.get('client') or ('', 0))[0])}"
+        limits = [Limit(address, settings.CHANNELBOX_SOCKETS_ADDRESS, " from your address")]
+        name = f"person {person}"
+        if person is not None:
+            limits.append(Limit(name, settings.CHANNELBOX_SOCKETS_PERSON, " of yours"))
+        self._counted = Sockets.current().enter(limits)
+        return name, address
 
     async def enter(self) -> None:
         """After the accept: decides whether this client may be here, and joins it."""
@@ -52,6 +72,8 @@ class RealtimeConsumer(AsyncJsonWebsocketConsumer):
         self._gone = False
         self._refusals = 0  # more than what went well
         self._pause = 0.0
+        self._counted = []
+        self._frames = Bucket(FRAMES * settings.CHANNELBOX_RATE, FRAMES * settings.CHANNELBOX_RATE_BURST)
         stay = self._stay(receive)
         if EXTENSION in scope.get("extensions", {}):
             scope["extensions"][EXTENSION].stay = stay
@@ -88,6 +110,11 @@ class RealtimeConsumer(AsyncJsonWebsocketConsumer):
     async def websocket_receive(self, message: dict[str, Any]) -> None:
         if self._gone:  # queued before our Close went out
             return
+        if wait := self._frames.wait():
+            await asyncio.sleep(wait)
+            if self._gone:
+                return
+        self._frames.spend()
         counters.received += 1
         text = message.get("text")
         if text is None:
@@ -148,4 +175,5 @@ class RealtimeConsumer(AsyncJsonWebsocketConsumer):
         if not self._gone and hasattr(self, "member"):
             self._gone = True
             counters.connections -= 1
+            Sockets.current().leave(self._counted)
             self.left()

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from channelbox.realtime.bus import Bus
 from channelbox.realtime.codes import Close, Code, Refused
 
 
@@ -20,6 +21,14 @@ class Sockets:
 
     def __init__(self) -> None:
         self._open: Counter[str] = Counter()
+
+    @staticmethod
+    def current() -> "Sockets":
+        """The running loop's."""
+        shared = Bus.current().shared
+        if Sockets not in shared:
+            shared[Sockets] = Sockets()
+        return shared[Sockets]
 
     def enter(self, limits: Iterable[Limit]) -> list[str]:
         """Counts one more connection of each, and gives what `leave` wants. Raises Refused, and counts none then."""
