@@ -30,7 +30,7 @@ packaging/locks/unsupported-dev.txt:
 	@echo "channelbox needs Python 3.11 or 3.13; set PYTHON=..." >&2; exit 1
 
 $(VENV)/.made-from: $(LOCK)
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { $(call need,no-ensurepip,python3-venv) }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { $(call need,ensurepip,python3-venv) }
 	@echo "== Python environment from $(LOCK)"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --require-hashes --only-binary :all: -r $(LOCK)

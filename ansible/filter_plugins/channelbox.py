@@ -111,8 +111,8 @@ def certificate_problem(pair: Sequence[str]) -> str:
     certificate, key = pair
     try:
         found = x509.load_pem_x509_certificates(Path(certificate).read_bytes())[0]
-    except (OSError, ValueError) as error:
-        return f"{certificate} is no certificate in PEM: {error}."
+    except (OSError, ValueError):
+        return f"{certificate} is no certificate in PEM."
     if found.not_valid_after_utc < datetime.now(UTC):
         return f"{certificate} has expired on {found.not_valid_after_utc:%Y-%m-%d}."
     try:

@@ -3,6 +3,7 @@
 import importlib.util
 import stat
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -10,6 +11,11 @@ from typing import Any
 import pytest
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.loader import lookup_loader
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from channelbox.console.envfile import parse
 
@@ -95,3 +101,32 @@ def test_a_secret_that_was_emptied_is_refused(tmp_path: Path) -> None:
     (tmp_path / "secret_key").touch()
     with pytest.raises(AnsibleLookupError, match="Restore it from your backup"):
         secret("secret_key", tmp_path)
+
+
+def certificate(folder: Path, name: str, days: int) -> tuple[str, str]:
+    """Files of a certificate that is valid until so many days from now, and of its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "chat")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(subject, subject, key.public_key(), 1)
+        .not_valid_before(now - timedelta(days=30))
+        .not_valid_after(now + timedelta(days=days))
+        .sign(key, hashes.SHA256())
+    )
+    paths = folder / f"{name}.pem", folder / f"{name}.key"
+    paths[0].write_bytes(made.public_bytes(Encoding.PEM))
+    paths[1].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return str(paths[0]), str(paths[1])
+
+
+def test_a_certificate_and_its_key_have_no_problem(tmp_path: Path) -> None:
+    assert filters.certificate_problem(certificate(tmp_path, "own", 10)) == ""
+
+
+def test_what_nginx_could_not_use_is_told(tmp_path: Path) -> None:
+    own, key = certificate(tmp_path, "own", 10)
+    old, its_key = certificate(tmp_path, "old", -1)
+    assert "is not the private key of" in filters.certificate_problem((own, its_key))
+    assert "has expired on" in filters.certificate_problem((old, its_key))
+    assert "is no certificate in PEM" in filters.certificate_problem((key, key))

@@ -1,6 +1,7 @@
 """What an inventory is refused for: the controller alone sees it, and asks no node anything."""
 
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,19 @@ def test_a_certificate_without_its_key_is_refused(refused: Refused, tmp_path: Pa
     said = refused(channelbox_certificate=str(tmp_path / "missing.pem"))
     assert "Only one of channelbox_certificate and channelbox_certificate_key is set." in said
     assert f"The controller has no file {tmp_path / 'missing.pem'}." in said
+
+
+def test_a_key_of_another_certificate_is_refused(refused: Refused, tmp_path: Path) -> None:
+    for name in ("own", "another"):
+        make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=chat"
+        files = ["-keyout", str(tmp_path / f"{name}.key"), "-out", str(tmp_path / f"{name}.pem")]
+        subprocess.run([*make.split(), *files], check=True, capture_output=True)
+    certificate, key = tmp_path / "own.pem", tmp_path / "another.key"
+    said = refused(channelbox_certificate=str(certificate), channelbox_certificate_key=str(key))
+    assert f"{key} is not the private key of {certificate}" in said
+    certificate.write_text("nothing")
+    said = refused(channelbox_certificate=str(certificate), channelbox_certificate_key=str(key))
+    assert f"{certificate} is no certificate in PEM." in said
 
 
 def test_hosts_with_scheme_or_port_are_refused(refused: Refused) -> None:
