@@ -9,7 +9,7 @@ import pytest
 from nodes.paths import cluster_dir
 from probe.nodes import Nodes
 from probe.people import Browser, Door
-from probe.site import Run, site
+from probe.site import Run, killed, site
 
 
 @pytest.fixture
@@ -49,9 +49,11 @@ def test_a_smaller_number_stops_what_a_run_started_and_leaves_what_was_added_by_
 def test_what_a_killed_run_wrote_takes_effect_in_the_next(nodes: Nodes, run: Callable[..., Run]) -> None:
     unit = "channelbox-worker@1"
     before = nodes.main_pid("worker1", unit)
-    # As if it were killed there: the settings are written, the workers have not been told.
-    written = run("--tags", "app", channelbox_settings={"CHANNELBOX_OPERATOR": "The harbour office"})
-    assert written.code == 0, written.output
+    # The settings are written then, the workers have not been told.
+    inventory = cluster_dir(nodes.cluster) / "inventory.json"
+    settings = {"CHANNELBOX_OPERATOR": "The harbour office"}
+    killed("app : The database has the tables of this version", inventory, channelbox_settings=settings)
+    assert "The harbour office" in nodes.root("worker1", "cat /etc/channelbox/channelbox.env")
     assert nodes.main_pid("worker1", unit) == before
 
     again = run("--tags", "app,worker", channelbox_settings={"CHANNELBOX_OPERATOR": "The harbour office"})
@@ -60,8 +62,13 @@ def test_what_a_killed_run_wrote_takes_effect_in_the_next(nodes: Nodes, run: Cal
     assert pid != before
     assert "The harbour office" in nodes.root("worker1", f"cat /proc/{pid}/environ")
 
-    restored = run("--tags", "app,web,worker")
+    # One node after the other, as for an upgrade that nobody is to notice.
+    restored = run("--tags", "app,web,worker", channelbox_serial=1)
     assert restored.code == 0, restored.output
+    assert restored.output.count("TASK [app : Channelbox is configured]") == len(
+        {*nodes.groups["web"], *nodes.groups["worker"]}
+    )
+    assert "The harbour office" not in nodes.root("worker1", f"cat /proc/{nodes.main_pid('worker1', unit)}/environ")
 
 
 def test_an_nginx_configuration_that_fails_its_test_never_replaces_one_that_works(
@@ -105,3 +112,6 @@ def test_no_secret_is_in_what_a_run_prints(nodes: Nodes, run: Callable[..., Run]
     secrets = [path.read_text().strip() for path in (cluster_dir(nodes.cluster) / "secrets").iterdir()]
     assert len(secrets) == 3
     assert [secret for secret in secrets if secret in result.output] == []
+    for node in sorted({node for members in nodes.groups.values() for node in members}):
+        told = nodes.root(node, "journalctl --no-pager --output cat; cat /proc/[0-9]*/cmdline 2> /dev/null || true")
+        assert [secret for secret in secrets if secret in told] == [], f"a secret is told on {node}"

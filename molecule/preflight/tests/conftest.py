@@ -34,16 +34,22 @@ def run(nodes: Nodes, packages: Path) -> Callable[..., Run]:
 
 
 @pytest.fixture
-def refused(nodes: Nodes, run: Callable[..., Run]) -> Iterator[Callable[..., str]]:
+def written(nodes: Nodes) -> Callable[[], dict[str, str]]:
+    """What is written on each node, as something to compare."""
+    return lambda: {node: nodes.root(node, INSTALLED) for node in ("door", "data")}
+
+
+@pytest.fixture
+def refused(run: Callable[..., Run], written: Callable[[], dict[str, str]]) -> Iterator[Callable[..., str]]:
     """Runs the whole of site.yml, sees that it stops with nothing changed on any node, and gives what it said."""
 
     def refused(**variables: Any) -> str:
-        before = {node: nodes.root(node, INSTALLED) for node in ("door", "data")}
+        before = written()
         result = run(**variables)
         assert result.code != 0, result.output
         assert set(result.changed.values()) <= {0}, result.output
         assert "Prepare every node" not in result.output
-        assert {node: nodes.root(node, INSTALLED) for node in ("door", "data")} == before
+        assert written() == before
         return result.words
 
     yield refused

@@ -24,6 +24,16 @@ def test_nodes_in_order_are_accepted(run: Callable[..., Run]) -> None:
     assert result.changed == {"door": 0, "data": 0}
 
 
+def test_a_dry_run_on_bare_nodes_gets_to_its_end_and_changes_nothing(
+    run: Callable[..., Run], written: Callable[[], dict[str, str]]
+) -> None:
+    before = written()
+    result = run("--check", "--diff")
+    assert result.code == 0, result.output
+    assert "See that it works" in result.output
+    assert written() == before
+
+
 def test_another_distribution_is_refused(nodes: Nodes, refused: Refused, undo: Callable[[str, str], None]) -> None:
     nodes.root("data", "mv /etc/os-release /etc/os-release.kept")
     undo("data", "mv /etc/os-release.kept /etc/os-release")

@@ -43,11 +43,11 @@ class Nodes:
         """Reboot a node and wait until it has booted."""
         containers.restart(self.cluster, node, power_cut=power_cut)
 
-    def https(self, node: str, client: str) -> Door:
-        """From a client's node to the front of a node, with its certificate trusted."""
+    def https(self, node: str, client: str, host: str | None = None) -> Door:
+        """From a client's node to the front of a node, by its name or another, with its certificate trusted."""
         certificate = self.root(node, f"cat {_CERTIFICATE}")
         target = places.address(self.cluster, node)
-        return Door(lambda: places.connect(self.cluster, client, target, 443), node, certificate)
+        return Door(lambda: places.connect(self.cluster, client, target, 443), host or node, certificate)
 
     def http(self, node: str, client: str) -> Door:
         """From a client's node to the front of a node, without TLS."""

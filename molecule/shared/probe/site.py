@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -31,12 +32,11 @@ class Run:
         return {node: int(count) for node, count in re.findall(r"^(\S+) +: ok=\d+ +changed=(\d+)", self.output, re.M)}
 
 
-def site(inventory: Path | str, *arguments: str, **variables: Any) -> Run:
-    """Run site.yml over an inventory; variables go to it as -e does."""
+def _started(inventory: Path | str, *arguments: str, **variables: Any) -> subprocess.Popen[str]:
     playbook = shutil.which("ansible-playbook", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     assert playbook, "ansible-playbook is missing; `make venv` brings it"
     command = [playbook, "--inventory", str(inventory), *arguments, "--extra-vars", json.dumps(variables), "site.yml"]
-    done = subprocess.run(
+    return subprocess.Popen(
         command,
         cwd=ANSIBLE,
         env={**os.environ, "ANSIBLE_CONFIG": "ansible.cfg", "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"},
@@ -44,5 +44,25 @@ def site(inventory: Path | str, *arguments: str, **variables: Any) -> Run:
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
+        start_new_session=True,
     )
-    return Run(done.returncode, done.stdout)
+
+
+def killed(task: str, inventory: Path | str, *arguments: str, **variables: Any) -> str:
+    """Run site.yml and kill it with all that it started when this task begins. Gives what it said until then."""
+    with _started(inventory, *arguments, **variables) as run:
+        assert run.stdout is not None
+        said = ""
+        for line in run.stdout:
+            said += line
+            if line.startswith(f"TASK [{task}]"):
+                os.killpg(run.pid, signal.SIGKILL)
+                return said
+    raise AssertionError(f"there was no task {task}:\n{said}")
+
+
+def site(inventory: Path | str, *arguments: str, **variables: Any) -> Run:
+    """Run site.yml over an inventory; variables go to it as -e does."""
+    with _started(inventory, *arguments, **variables) as run:
+        output, _ = run.communicate()
+    return Run(run.returncode, output)

@@ -18,6 +18,10 @@ async def test_installing_it_again_changes_nothing(nodes: Nodes) -> None:
     assert nodes.active("box", "channelbox-web@1")
 
 
+def test_its_scripts_are_silent_when_all_is_well(nodes: Nodes) -> None:
+    assert nodes.root("box", "dpkg-reconfigure channelbox 2>&1") == ""
+
+
 @pytest.fixture
 def newer(nodes: Nodes) -> str:
     """The same package with a higher version."""

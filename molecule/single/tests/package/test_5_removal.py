@@ -16,7 +16,16 @@ def test_removing_stops_everything_and_keeps_settings_and_data(nodes: Nodes, box
     assert nodes.active("box", "nginx")
 
 
+def test_where_services_may_not_be_started_it_starts_none(nodes: Nodes) -> None:
+    policy = "/usr/sbin/policy-rc.d"
+    nodes.root("box", f"printf '#!/bin/sh\\nexit 101\\n' > {policy} && chmod 0755 {policy}")
+    nodes.root("box", f"{APT} install /root/channelbox-newer.deb < /dev/null; rm {policy}")
+    nodes.root("box", "dpkg-query --show --showformat='${Status}' channelbox | grep -q 'ok installed'")
+    nodes.root("box", "pgrep --uid channelbox; test $? = 1")
+
+
 def test_installed_again_it_goes_on_where_it_was(nodes: Nodes) -> None:
+    nodes.root("box", f"{APT} remove channelbox < /dev/null")
     nodes.root("box", f"{APT} install /root/channelbox-newer.deb < /dev/null")
     assert nodes.active("box", "channelbox-web@1")
     assert "Harbour office" in nodes.root("box", "cat /etc/channelbox/channelbox.env")

@@ -1,6 +1,7 @@
 """The same node as site.yml makes it."""
 
 import pytest
+from probe import places
 from probe.nodes import Nodes
 from probe.people import Browser, Door, Member
 from testinfra.host import Host
@@ -31,3 +32,13 @@ async def test_people_talk(room: str, admin: Browser, door: Door) -> None:
     async with Member(admin, room, door) as first, Member(admin, room, door) as second:
         await first.says("hello")
         await second.hears("hello")
+
+
+async def test_people_talk_who_know_its_address_alone(nodes: Nodes, room: str) -> None:
+    address, password = places.address(nodes.cluster, "box"), "correct horse battery staple"
+    nodes.root("box", f"printf %s '{password}' | channelbox user add eve --password-stdin")
+    door = nodes.https("box", client="desk", host=address)
+    eve = Browser(door)
+    eve.sign_in("eve", password)
+    async with Member(eve, room, door) as member:
+        await member.says("there is no name server here")
