@@ -37,6 +37,7 @@ class Told:
     memory: str
     dropped: int  # bystanders who lost their connection
     sentences: Sequence[str]
+    missed: Sequence[str]
 
     def show(self, console: Console) -> None:
         console.print(f"\n[bold]{self.title}[/bold]")
@@ -45,8 +46,8 @@ class Told:
         console.print(f"  others before: {self.before}")
         console.print(f"  meanwhile:     {self.during}")
         console.print(f"  {SETTLE:.0f} s after:     {self.after}")
-        if self.dropped:
-            console.print(f"  {self.dropped} of the others lost their connection")
+        for words in self.missed:
+            console.print(f"  [bold]not as it has to be:[/bold] {words}")
         console.print(f"  memory, MiB, before → at most: {self.memory}")
 
 
@@ -72,7 +73,7 @@ async def _one(site: Site, name: str) -> Told:
         times = [time.perf_counter()]
         await asyncio.sleep(CALM)
         times.append(time.perf_counter())
-        sentences = await scenario.run(site)
+        outcome = await scenario.run(site)
         times.append(time.perf_counter())
         await asyncio.sleep(SETTLE)
         times.append(time.perf_counter())
@@ -87,7 +88,8 @@ async def _one(site: Site, name: str) -> Told:
             others.between(times[3], times[4]),
             str(memory),
             others.dropped,
-            sentences,
+            outcome.sentences,
+            [*outcome.missed, *([f"{others.dropped} of the others lost their connection"] if others.dropped else [])],
         )
 
 
@@ -114,6 +116,8 @@ def main() -> None:
     content = {"machine": this, "scenarios": [_record(each) for each in told]}
     file.write_text(json.dumps(content, indent=1) + "\n")
     console.print(f"\n{file.relative_to(ROOT)}")
+    if any(each.missed for each in told):
+        raise SystemExit(1)
 
 
 def _record(told: Told) -> dict[str, object]:
@@ -127,6 +131,7 @@ def _record(told: Told) -> dict[str, object]:
         "memory_mb": told.memory,
         "dropped": told.dropped,
         "told": list(told.sentences),
+        "missed": list(told.missed),
     }
 
 

@@ -5,6 +5,7 @@ import itertools
 import time
 
 from bench.overload.client import Client
+from bench.overload.outcome import Outcome
 from bench.overload.site import Site
 
 TITLE = "50 readers that stop reading"
@@ -14,7 +15,7 @@ EVERY = 0.07  # s, for each talker: below the rate limit
 TEXT = "\U0001f4e6" * 3900  # of four bytes each
 
 
-async def run(site: Site) -> list[str]:
+async def run(site: Site) -> Outcome:
     (room,) = site.rooms(1)
     talkers = [await Client.connect(site.address, room, site.person()) for _ in range(TALKERS)]
     deaf = [await Client.connect(site.address, room, site.person()) for _ in range(DEAF)]
@@ -37,4 +38,6 @@ async def run(site: Site) -> list[str]:
         for client in talkers + deaf:
             client.transport.abort()
     megabytes = heard * len(TEXT) * 4 / 2**20
-    return [f"{megabytes:.0f} MiB were said to each; {cut} of {DEAF} were cut off, each past its own buffer"]
+    told = Outcome([f"{megabytes:.0f} MiB were said to each; {cut} of {DEAF} were cut off, each past its own buffer"])
+    told.expect(cut == DEAF, f"{DEAF - cut} who do not read were not cut off")
+    return told

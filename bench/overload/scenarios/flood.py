@@ -6,16 +6,18 @@ import time
 from collections import Counter
 
 from bench.overload.client import Client
+from bench.overload.outcome import Outcome
 from bench.overload.site import Site
 
-TITLE = "5 clients that flood"
+TITLE = "5 clients that flood, with messages and with pings"
+PING = b'{"type": "ping"}'
 FLOODERS, BURST = 5, 200
 BUFFER = 256 * 1024  # bytes that a flooder holds itself
 FULL_PAUSE = 0.005  # s
 SECONDS = 15.0
 
 
-async def run(site: Site) -> list[str]:
+async def run(site: Site) -> Outcome:
     rooms = site.rooms(FLOODERS)
     end = time.perf_counter() + site.seconds(SECONDS)
     sent, codes, closes = 0, Counter[str](), Counter[int | None]()
@@ -33,7 +35,10 @@ async def run(site: Site) -> list[str]:
                         await asyncio.sleep(FULL_PAUSE)
                         continue
                     for _ in range(BURST):
-                        client.say(f"f{next(ids)}", "flood")
+                        if number % 2:
+                            client.write(PING)
+                        else:
+                            client.say(f"f{next(ids)}", "flood")
                     sent += BURST
                     await asyncio.sleep(0)  # the others' turn; nothing here waits for answers
                 await asyncio.wait([client.closed], timeout=2)
@@ -47,4 +52,6 @@ async def run(site: Site) -> list[str]:
     await asyncio.gather(*(flood(number) for number in range(FLOODERS)))
     refusals = ", ".join(f"{count} {code}" for code, count in codes.items())
     closed = ", ".join(f"{count} with {code}" for code, count in closes.items() if count)
-    return [f"{sent} frames written, as many as were taken; refused: {refusals or 'none'}; closed: {closed or 'none'}"]
+    return Outcome(
+        [f"{sent} frames written, as many as were taken; refused: {refusals or 'none'}; closed: {closed or 'none'}"]
+    )

@@ -4,6 +4,7 @@ import asyncio
 import time
 
 from bench.overload.client import Client
+from bench.overload.outcome import Outcome
 from bench.overload.site import Site
 
 TITLE = "5,000 clients that return at once"
@@ -12,7 +13,7 @@ MISSED = 20  # messages in each room
 PATIENCE = 120.0  # s
 
 
-async def run(site: Site) -> list[str]:
+async def run(site: Site) -> Outcome:
     rooms = site.rooms(ROOMS)
     people = site.people(PEOPLE)
     seqs = await _all_here(site, rooms, people)
@@ -40,10 +41,13 @@ async def run(site: Site) -> list[str]:
     for client, _ in back:
         client.transport.abort()
     times = sorted(seconds for _, seconds in back)
-    return [
+    told = Outcome()
+    told.sentences.append(
         f"half were back with all that they had missed after {times[people // 2]:.1f} s, the last of {people} after "
         f"{times[-1]:.1f} s ({people / times[-1]:.0f}/s); {retries} had to try again; {lacking} with a gap or a double"
-    ]
+    )
+    told.expect(not lacking, f"{lacking} came back with a gap or a double")
+    return told
 
 
 async def _all_here(site: Site, rooms: list[str], people: int) -> list[int]:

@@ -7,6 +7,7 @@ from collections import Counter
 
 from bench import frames
 from bench.overload.client import Client
+from bench.overload.outcome import Outcome
 from bench.overload.site import Site
 
 TITLE = "twice as many messages as can be stored"
@@ -14,10 +15,11 @@ ROOMS, EACH = 200, 2
 IN_FLIGHT = 4  # for each sender, while the peak is looked for
 SECONDS = 15.0
 STEP = 0.02  # s
+LEAST = 0.8  # of the peak
 PATIENCE = 60.0  # s until what was sent is answered
 
 
-async def run(site: Site) -> list[str]:
+async def run(site: Site) -> Outcome:
     rooms = site.rooms(ROOMS)
     senders = [await Client.connect(site.address, room, site.person()) for room in rooms for _ in range(EACH)]
     await asyncio.gather(*(sender.entered for sender in senders))
@@ -30,12 +32,16 @@ async def run(site: Site) -> list[str]:
             sender.transport.abort()
     unanswered = sum(len(sender.waiting) for sender in senders)
     refusals = ", ".join(f"{count} {code}" for code, count in told.items()) or "none"
-    return [
+    outcome = Outcome()
+    outcome.sentences += [
         f"stored at most {peak:.0f}/s; of {sent / site.seconds(SECONDS):.0f}/s sent, {goodput:.0f}/s were stored "
         f"({goodput / peak:.0%} of the most)",
         f"refused with their id: {refusals}; without an answer: {unanswered}",
         f"all were answered {quiet:.1f} s after the last was sent",
     ]
+    outcome.expect(goodput >= LEAST * peak, f"less than {LEAST:.0%} of the peak was stored")
+    outcome.expect(not unanswered, f"{unanswered} messages were never answered")
+    return outcome
 
 
 async def _peak(senders: list[Client], numbers: "itertools.count[int]", seconds: float) -> float:

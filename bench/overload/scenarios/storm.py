@@ -4,6 +4,7 @@ import asyncio
 import time
 
 from bench.overload.client import Client
+from bench.overload.outcome import Outcome
 from bench.overload.site import Site
 
 TITLE = "100 who join and leave without end"
@@ -11,7 +12,7 @@ PEOPLE = 100
 SECONDS = 15.0
 
 
-async def run(site: Site) -> list[str]:
+async def run(site: Site) -> Outcome:
     (room,) = site.rooms(1)
     end = time.perf_counter() + site.seconds(SECONDS)
     joined = failed = 0
@@ -28,4 +29,6 @@ async def run(site: Site) -> list[str]:
             client.transport.abort()
 
     await asyncio.gather(*(come_and_go(number) for number in range(PEOPLE)))
-    return [f"{joined / site.seconds(SECONDS):.0f} joins/s, {failed} failed"]
+    told = Outcome([f"{joined / site.seconds(SECONDS):.0f} joins/s, {failed} failed"])
+    told.expect(not failed, f"{failed} joins failed")
+    return told
