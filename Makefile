@@ -180,5 +180,11 @@ demo-down: ## remove the demo
 	@$(PYTHON) molecule/demo.py down
 
 .PHONY: clean
-clean: ## remove what was built
+clean: ## remove what was built here, and the nodes that run from it
+	@if [ -d $(BUILD)/nodes ] && command -v podman >/dev/null; then \
+		find $(BUILD)/nodes -mindepth 1 -maxdepth 1 -type d -printf '%f\n' | xargs --no-run-if-empty $(PYTHON) molecule/shared/node down; fi
 	rm -rf $(BUILD)
+
+.PHONY: clean-images
+clean-images: ## remove the images of nodes and builders, which are kept for the next time and for other checkouts
+	@podman images --quiet --filter reference='localhost/channelbox-*' | sort --unique | xargs --no-run-if-empty podman rmi --force
