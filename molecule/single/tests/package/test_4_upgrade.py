@@ -19,7 +19,9 @@ async def test_installing_it_again_changes_nothing(nodes: Nodes) -> None:
 
 
 def test_its_scripts_are_silent_when_all_is_well(nodes: Nodes) -> None:
-    assert nodes.root("box", "dpkg-reconfigure channelbox 2>&1") == ""
+    said = nodes.root("box", "DEBIAN_FRONTEND=noninteractive dpkg-reconfigure channelbox 2>&1").splitlines()
+    # dpkg itself tells of triggers.
+    assert [line for line in said if not line.startswith("Processing triggers for channelbox ")] == []
 
 
 @pytest.fixture
