@@ -9,6 +9,7 @@ ALONE, BATCHED = CALIBRATING[0], CALIBRATING[-1]  # messages under way: a batch 
 FROM = 100  # members: with fewer a batch of 16 is not always full
 ENTRY = 0.25  # of a transaction's fixed cost in the worker, for each room in it: assumed, not measured
 TRIP = 0.0002  # s
+SAY_MOST = 30.0  # us: what is above is what the generator does between messages, however few there are
 
 
 def costs(points: Sequence[Point]) -> Costs:
@@ -26,12 +27,13 @@ def costs(points: Sequence[Point]) -> Costs:
     start, write = _line(alone, lambda point: point.web_us)
     start_n, write_n = _line(batched, lambda point: point.web_us * n)
     say, hear = _line(alone, lambda point: point.generator_us)
+    say = min(max(0.0, say), SAY_MOST)
     take = max(0.0, (start_n - start) / (n - 1))
     once = max(0.0, start - take)
     message, batch = _split(alone, batched, lambda point: point.worker_us)
     row, database = _split(alone, batched, lambda point: point.database_us)
     micro = 1e-6
-    cpu = (take + once + _mean(alone, lambda point: point.worker_us + point.database_us) + max(0.0, say)) * micro
+    cpu = (take + once + _mean(alone, lambda point: point.worker_us + point.database_us) + say) * micro
     fewest = min((point for point in own if point.in_flight == ALONE), key=lambda point: point.at)
     return Costs(
         take=take * micro,
@@ -45,7 +47,7 @@ def costs(points: Sequence[Point]) -> Costs:
         write=write * micro,
         more=max(0.0, (write_n - write) / (n - 1)) * micro,
         hear=hear * micro,
-        say=max(0.0, say) * micro,
+        say=say * micro,
         commit=max(0.0, fewest.p50_ms / 1000 - cpu - fewest.at * (write + hear) * micro - 2 * TRIP),
         trip=TRIP,
     )
