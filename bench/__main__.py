@@ -1,13 +1,10 @@
 """`make bench`, or `python -m bench --help`: measures, and writes build/bench.json and build/bench.html."""
 
 import argparse
-import asyncio
 import contextlib
 import dataclasses
-import tempfile
 from pathlib import Path
 
-import uvloop
 from rich.console import Console
 from tests.servers import RedisServer, free_port
 
@@ -17,6 +14,7 @@ from bench.generator import HOST
 from bench.measuring import Measuring
 from bench.peers import channelbox, channelbox_nginx, nchan, tutorial
 from bench.peers.peer import Peer
+from bench.workshop import workshop
 
 ROOT = Path(__file__).resolve().parent.parent
 PAPER = 170  # columns, where the output is not a terminal
@@ -74,12 +72,8 @@ def main() -> None:
     if not console.is_terminal:
         console.width = PAPER
     this = machine.describe(quick=words.quick)
-    with (
-        tempfile.TemporaryDirectory(prefix="bench-") as folder,
-        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
-    ):
-        Path(folder).chmod(0o755)  # PostgreSQL runs as a user of its own
-        measuring = runner.run(bench(chosen, servers, Path(folder), console))
+    with workshop("bench") as (folder, runner):
+        measuring = runner.run(bench(chosen, servers, folder, console))
     figures = summed_up(measuring.samples)
     words.to.mkdir(parents=True, exist_ok=True)
     report.write(words.to, this, figures, measuring.notes)

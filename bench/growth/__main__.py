@@ -1,19 +1,17 @@
 """`make growth`, or `python -m bench.growth --help`: what channelbox costs as members, rooms and processes grow."""
 
 import argparse
-import asyncio
 import json
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import uvloop
 from rich.console import Console
 
 from bench import machine
 from bench.growth.page import page
 from bench.growth.sweeps import SWEEPS, Point, points
+from bench.workshop import workshop
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -48,12 +46,8 @@ def main() -> None:
         parser.error(f"no such sweep: {', '.join(sorted(unknown))}")
     console = Console(highlight=False, soft_wrap=True)
     this = machine.describe(quick=words.quick)
-    with (
-        tempfile.TemporaryDirectory(prefix="growth-") as folder,
-        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
-    ):
-        Path(folder).chmod(0o755)  # PostgreSQL runs as a user of its own
-        found = runner.run(growth(words.sweep or list(SWEEPS), words.quick, Path(folder), console))
+    with workshop("growth") as (folder, runner):
+        found = runner.run(growth(words.sweep or list(SWEEPS), words.quick, folder, console))
     content = {"machine": this, "points": [asdict(point) for point in found]}
     (ROOT / "build" / "growth.json").write_text(json.dumps(content, indent=1) + "\n")
     (ROOT / "build" / "growth.html").write_text(page(this, found))

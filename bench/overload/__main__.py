@@ -3,13 +3,11 @@
 import argparse
 import asyncio
 import json
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import uvloop
 from rich.console import Console
 
 from bench import machine
@@ -18,6 +16,7 @@ from bench.overload.memory import watched
 from bench.overload.scenarios import SCENARIOS
 from bench.overload.site import Site
 from bench.peers.channelbox import Channelbox
+from bench.workshop import workshop
 
 ROOT = Path(__file__).resolve().parents[2]
 CALM = 6.0  # s before and after
@@ -106,12 +105,8 @@ def main() -> None:
         f"{SIZE} others talk in a room of their own, {1 / EVERY:.0f} messages a second; how long these take to reach "
         "the last of them: median / 99 % / worst"
     )
-    with (
-        tempfile.TemporaryDirectory(prefix="overload-") as folder,
-        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
-    ):
-        Path(folder).chmod(0o755)  # PostgreSQL runs as a user of its own
-        told = runner.run(overload(words.scenario or list(SCENARIOS), words.quick, Path(folder), console))
+    with workshop("overload") as (folder, runner):
+        told = runner.run(overload(words.scenario or list(SCENARIOS), words.quick, folder, console))
     file = ROOT / "build" / "overload.json"
     content = {"machine": this, "scenarios": [_record(each) for each in told]}
     file.write_text(json.dumps(content, indent=1) + "\n")

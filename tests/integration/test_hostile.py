@@ -1,52 +1,22 @@
-"""Hostile input, on both sockets and the pages: each is answered with its error or close code, nobody else notices."""
+"""Hostile input on both sockets: each is answered with its error or close code, nobody else notices."""
 
 import asyncio
-import json
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 import pytest_asyncio
-from tests.integration.local import Installation, Person, installation
+from tests.integration.hostile import KIB, ROOM, SOCKETS, strict, undisturbed  # noqa: F401 - a fixture
+from tests.integration.local import Installation, Person
 
 from channelbox.realtime.codes import INVALID_FORMAT, Close, Code
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-ROOM = "hello"
-KIB = 1024
 FRAME_MAX = 64 * KIB
 MESSAGE_MAX = 4000
 BURST = 60
-SOCKETS = [f"/ws/chat/{ROOM}/", "/ws/dashboard/"]
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def local(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Installation]:
-    """As strict as production: no socket without Origin, and a guest makes no room."""
-    variables = {"CHANNELBOX_ORIGIN_REQUIRED": "true", "CHANNELBOX_ROOM_CREATION": "users"}
-    async with installation(tmp_path_factory.mktemp("hostile"), variables=variables) as local:
-        await local.run(
-            "manage", "shell", "-c", f"from channelbox.chat.models import *; Room.objects.create(name='{ROOM}')"
-        )
-        yield local
-
-
-@asynccontextmanager
-async def undisturbed(local: Installation) -> AsyncIterator[None]:
-    """Two people who talk before and after, at different processes, and hear each other and no error."""
-    async with (
-        await local.enter_at(local.web[0], ROOM, origin=local.url) as ann,
-        await local.enter_at(local.web[1], ROOM, origin=local.url) as bob,
-    ):
-        yield
-        await ann.say(text := os.urandom(8).hex())
-        for person in (ann, bob):
-            await person.hears(text)
-            person.check_sequence()
-            assert person.errors == []
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -371,158 +341,3 @@ async def test_who_reads_nothing_does_not_hold_up_others(local: Installation) ->
                 await ann.say("x" * MESSAGE_MAX)
             await ann.until(lambda: ann.heard.count("x" * MESSAGE_MAX) >= 20)
         writer.transport.abort()
-
-
-# --- Pages
-
-
-async def exchange(local: Installation, request: bytes) -> bytes:
-    """What comes back on a connection of its own until it is closed; the last of it for what is never answered."""
-    host, port = local.url.removeprefix("http://").split(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-    try:
-        writer.write(request)
-        return await asyncio.wait_for(reader.read(), 15)
-    except ConnectionError:
-        return b""
-    finally:
-        writer.close()
-
-
-def request(local: Installation, target: str, *headers: str, method: str = "GET", body: bytes = b"") -> bytes:
-    host = [] if any(header.lower().startswith("host:") for header in headers) else ["Host: 127.0.0.1"]
-    lines = [f"{method} {target} HTTP/1.1", *host, "Connection: close", *headers]
-    if body:
-        lines.append(f"Content-Length: {len(body)}")
-    return "\r\n".join([*lines, "", ""]).encode("latin1") + body
-
-
-FORM = "Content-Type: application/x-www-form-urlencoded"
-HISTORY = f"/chat/api/rooms/{ROOM}/messages"
-
-PAGES: dict[str, tuple[tuple[Any, ...], dict[str, Any], set[int]]] = {
-    "no such page": (("/nothing",), {}, {404}),
-    "a way up": (("/static/../../settings.py",), {}, {404}),
-    "a hidden way up": (("/static/%2e%2e/%2e%2e/settings.py",), {}, {404}),
-    "a NUL": (("/chat/room/a%00b/",), {}, {404}),
-    "not UTF-8": (("/chat/room/%ff%fe/",), {}, {404}),
-    "broken percents": (("/chat/room/%zz%/",), {}, {404}),
-    "a strange room": (("/chat/room/" + "x" * 81 + "/",), {}, {404}),
-    "a room in markup": (("/chat/room/<script>/",), {}, {404}),
-    "a long target": (("/" + "x" * 60_000,), {}, {400, 404, 414, 431}),
-    "a foreign host": (("/chat/", "Host: evil.example"), {}, {400}),
-    "a broken host": (("/chat/", "Host: 127.0.0.1:<script>"), {}, {400}),
-    "a strange session": (("/chat/", "Cookie: channelbox_session=\xff\xfe'; DROP"), {}, {200}),
-    "a long cookie": (("/chat/", "Cookie: channelbox_session=" + "x" * 30_000), {}, {200, 400, 431}),
-    "many headers": (("/chat/", *(f"X-{n}: {n}" for n in range(2000))), {}, {200, 400, 431}),
-    "history before a word": ((HISTORY + "?before=x",), {}, {400}),
-    "history before a negative": ((HISTORY + "?before=-1",), {}, {400}),
-    "history before everything": ((HISTORY + "?before=" + "9" * 30,), {}, {400}),
-    "history with a NUL": ((HISTORY + "?before=%00",), {}, {400}),
-    "history without limits": ((HISTORY + "?limit=999999999999",), {}, {200}),
-    "history of nothing": ((HISTORY + "?limit=0",), {}, {200}),
-    "history of nowhere": (("/chat/api/rooms/no-such-room/messages",), {}, {403}),
-    "history posted to": ((HISTORY,), {"method": "POST"}, {403, 405}),
-    "history deleted": ((HISTORY,), {"method": "DELETE"}, {403, 405}),
-    "an unknown method": (("/chat/",), {"method": "BREW"}, {400, 405}),
-    "a sign-in from elsewhere": (
-        ("/accounts/login/", FORM),
-        {"method": "POST", "body": b"username=admin&password=x"},
-        {403},
-    ),
-    "a sign-in of 5 MiB": (
-        ("/accounts/login/", FORM),
-        {"method": "POST", "body": b"x" * 5 * KIB * KIB},
-        {400, 403, 413},
-    ),
-    "a form of 5,000 fields": (
-        ("/accounts/login/", FORM),
-        {"method": "POST", "body": b"&".join(b"a%d=1" % n for n in range(5000))},
-        {400, 403},
-    ),
-    "a broken multipart": (
-        ("/accounts/login/", "Content-Type: multipart/form-data; boundary=x"),
-        {"method": "POST", "body": b"--x\r\nnonsense"},
-        {400, 403},
-    ),
-    "a sign-out by link": (("/accounts/logout/",), {}, {405}),
-    "a way out after sign-in": (("/accounts/login/?next=https://evil.example/",), {}, {200}),
-    "the administration": (("/admin/",), {}, {302}),
-    "a socket without an upgrade": ((SOCKETS[0],), {}, {404}),
-}
-
-
-@pytest.mark.parametrize(("arguments", "options", "statuses"), PAGES.values(), ids=PAGES)
-async def test_a_strange_request_is_answered_with_its_status(
-    local: Installation, arguments: tuple[Any, ...], options: dict[str, Any], statuses: set[int]
-) -> None:
-    async with undisturbed(local):
-        answer = await exchange(local, request(local, *arguments, **options))
-        assert int(answer.split(b" ", 2)[1]) in statuses
-        assert b"Traceback" not in answer
-        assert b"evil.example" not in answer.split(b"\r\n\r\n")[0]
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        b"hello\r\n\r\n",
-        b"GET\r\n\r\n",
-        b"GET / HTTP/9.9\r\n\r\n",
-        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-        b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: -1\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n",
-        b"GET / HTTP/1.1\r\n no name: x\r\n\r\n",
-        b"GET /\x00 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
-    ],
-    ids=["words", "a verb", "HTTP 9.9", "TLS", "less than nothing", "two lengths", "broken chunks", "a fold", "a NUL"],
-)
-async def test_what_is_no_http_is_refused_or_cut_off(local: Installation, text: bytes) -> None:
-    async with undisturbed(local):
-        answer = await exchange(local, text)
-        assert not answer or answer.split(b" ", 2)[1] in (b"400", b"404", b"302")
-
-
-BROKEN_UPGRADES = {
-    "no key": ["Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13"],
-    "a short key": ["Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: x"],
-    "another version": [
-        "Upgrade: websocket",
-        "Connection: Upgrade",
-        "Sec-WebSocket-Version: 7",
-        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
-    ],
-}
-
-
-@pytest.mark.parametrize("headers", BROKEN_UPGRADES.values(), ids=BROKEN_UPGRADES)
-async def test_a_broken_upgrade_is_refused(local: Installation, headers: list[str]) -> None:
-    async with undisturbed(local):
-        lines = [f"GET {SOCKETS[0]} HTTP/1.1", "Host: 127.0.0.1", *headers, "", ""]
-        answer = await exchange(local, "\r\n".join(lines).encode())
-        assert answer.split(b" ", 2)[1] in (b"400", b"426")
-
-
-async def test_what_was_asked_for_with_a_slow_hand_holds_up_nobody(local: Installation) -> None:
-    async with undisturbed(local):
-        host, port = local.url.removeprefix("http://").split(":")
-        slow = [await asyncio.open_connection(host, int(port)) for _ in range(100)]
-        for _, writer in slow:
-            writer.write(b"GET /chat/ HTTP/1.1\r\nHost: 127.0.0.1\r\n")
-        assert (await exchange(local, request(local, "/healthz"))).endswith(b"ok\n")
-        for _, writer in slow:
-            writer.transport.abort()
-
-
-async def test_no_page_shows_a_message_as_markup(local: Installation) -> None:
-    """What is said is in the history as JSON, with a type that no browser takes for a page."""
-    text = f"<script>{os.urandom(4).hex()}</script>"
-    async with undisturbed(local), await local.enter(ROOM, origin=local.url) as eve:
-        await eve.say(text)
-        await eve.hears(text)
-        answer = await exchange(local, request(local, HISTORY))
-        headers, _, body = answer.partition(b"\r\n\r\n")
-        assert b"content-type: application/json" in headers.lower()
-        assert b"x-content-type-options: nosniff" in headers.lower()
-        assert text in [message["message"] for message in json.loads(body)["messages"]]

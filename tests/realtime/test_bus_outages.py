@@ -117,7 +117,7 @@ async def test_a_frozen_redis_is_noticed_and_found_again_when_it_thaws(case: Cas
 async def test_a_subscriber_that_was_too_slow_for_redis_is_back(case: Case) -> None:
     with case.server.client() as client:
         client.config_set("client-output-buffer-limit", "pubsub 256kb 128kb 1")
-        # A handler that blocks the loop is what makes a subscriber too slow.
+        # `time.sleep`: a handler that blocks the loop is what makes a subscriber too slow.
         await case.bus.subscribe("stall", lambda _: time.sleep(1))
         flood = asyncio.to_thread(lambda: [client.publish(name, bytes(10_000)) for name in ["stall"] + ["c"] * 500])
         await asyncio.gather(flood, case.goes_on())
@@ -125,7 +125,7 @@ async def test_a_subscriber_that_was_too_slow_for_redis_is_back(case: Case) -> N
 
 async def test_a_backlog_is_no_reason_to_reconnect(case: Case) -> None:
     """Late probes, while messages arrive: a new connection would lose what is on its way."""
-    # Each message blocks the loop for a moment, so that they arrive faster than they are handled.
+    # `time.sleep`: each message blocks the loop for a moment, so that they arrive faster than they are handled.
     await case.bus.subscribe("slow", lambda _: time.sleep(0.002))
     with case.server.client() as client:
         flood = client.pipeline(transaction=False)

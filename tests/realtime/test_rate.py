@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.clock import Clock, clock_of
 from tests.waiting import until
 
 from channelbox.realtime import rate as rate_module
@@ -15,19 +16,9 @@ from channelbox.realtime.rate import Bucket, take
 from channelbox.realtime.settlement import Settlement
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(rate_module, "time", clock)
-    return clock
+    return clock_of(rate_module, monkeypatch)
 
 
 def test_a_burst_at_once_and_then_the_rate(clock: Clock) -> None:

@@ -1,24 +1,15 @@
 """How much an outbox may hold, by how fast it empties."""
 
 import pytest
+from tests.clock import Clock, clock_of
 
 from channelbox.work import drain as module
 from channelbox.work.drain import FEWEST, Drain
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(module, "time", clock)
-    return clock
+    return clock_of(module, monkeypatch)
 
 
 def works(drain: Drain, clock: Clock, rate: float, seconds: float) -> None:

@@ -121,10 +121,7 @@ class Guard:
     @staticmethod
     def current() -> "Guard":
         """The running loop's."""
-        shared = Bus.current().shared
-        if Guard not in shared:
-            shared[Guard] = Guard()
-        return shared[Guard]
+        return Bus.current().share(Guard, Guard)
 
     def admit(self, ticket: Ticket) -> None:
         """Watches over a socket from now on, until `leave`. One that depends on nothing may stay anyway."""

@@ -80,7 +80,4 @@ def _session(key: str | None, content: dict[str, Any]) -> SessionStore:
 
 def _gather() -> Gather[str, Known]:
     """The running loop's."""
-    shared = Bus.current().shared
-    if SignedIn not in shared:
-        shared[SignedIn] = Gather(database_sync_to_async(known, thread_sensitive=False))
-    return shared[SignedIn]
+    return Bus.current().share(SignedIn, lambda: Gather(database_sync_to_async(known, thread_sensitive=False)))

@@ -42,10 +42,7 @@ class Live:
     @staticmethod
     def current() -> "Live":
         """The running loop's."""
-        shared = Bus.current().shared
-        if Live not in shared:
-            shared[Live] = Live()
-        return shared[Live]
+        return Bus.current().share(Live, Live)
 
     def rooms(self) -> list[str]:
         """The names of the rooms with members here."""

@@ -3,7 +3,7 @@
 import hashlib
 import secrets
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from channels.db import database_sync_to_async
 from django.conf import settings
@@ -73,13 +73,14 @@ def newest_first(person: Person) -> QuerySet[Room]:
 
 async def enter(person: Person, name: str) -> Room:
     """The room, made where there is none and this person may. Raises Refused. Looked up with all who come meanwhile."""
-    shared = Bus.current().shared
-    if enter_all not in shared:
-        shared[enter_all] = Gather(database_sync_to_async(enter_all, thread_sensitive=False))
-    room = await shared[enter_all].get((person, name))
+    room = cast("Room | Refused", await Bus.current().share(enter_all, _gather).get((person, name)))
     if isinstance(room, Refused):
         raise room
     return room
+
+
+def _gather() -> Gather[tuple[Person, str], Room | Refused]:
+    return Gather(database_sync_to_async(enter_all, thread_sensitive=False))
 
 
 def enter_all(asked: list[tuple[Person, str]]) -> dict[tuple[Person, str], Room | Refused]:

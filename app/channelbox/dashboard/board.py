@@ -41,9 +41,7 @@ class Board:
     def current() -> "Board":
         """The board of the running event loop."""
         bus = Bus.current()
-        if Board not in bus.shared:
-            bus.shared[Board] = Board(bus)
-        return bus.shared[Board]
+        return bus.share(Board, lambda: Board(bus))
 
     # --- Coming and going
 

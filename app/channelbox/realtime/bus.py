@@ -5,7 +5,7 @@ import logging
 import threading
 import types
 from collections.abc import Awaitable, Callable, Hashable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from django.conf import settings
 from redis.asyncio import Redis
@@ -16,6 +16,8 @@ from channelbox.realtime.link import Handler, Link
 from channelbox.realtime.publisher import Publisher
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class Bus:
@@ -50,6 +52,13 @@ class Bus:
             if name not in buses:
                 buses[name] = cls(hosts)
             return buses[name]
+
+    def share(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What is kept under this key for as long as this bus; made when it is first asked for."""
+        if key not in self.shared:
+            self.shared[key] = make()
+        kept: T = self.shared[key]
+        return kept
 
     @classmethod
     def _end_with(cls, loop: asyncio.AbstractEventLoop) -> None:

@@ -128,7 +128,4 @@ class ChannelLayer(BaseChannelLayer):
 
     def _local(self) -> Local:
         bus = Bus.current(self._hosts)
-        if self._kind not in bus.shared:
-            bus.shared[self._kind] = Local(bus, self.deserialize)
-        local: Local = bus.shared[self._kind]
-        return local
+        return bus.share(self._kind, lambda: Local(bus, self.deserialize))

@@ -25,10 +25,7 @@ class Sockets:
     @staticmethod
     def current() -> "Sockets":
         """The running loop's."""
-        shared = Bus.current().shared
-        if Sockets not in shared:
-            shared[Sockets] = Sockets()
-        return shared[Sockets]
+        return Bus.current().share(Sockets, Sockets)
 
     def enter(self, limits: Iterable[Limit]) -> list[str]:
         """Counts one more connection of each, and gives what `leave` wants. Raises Refused, and counts none then."""

@@ -1,0 +1,39 @@
+"""What hostile input is tried on: an installation, and people in it who must not notice."""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import pytest_asyncio
+from tests.integration.local import Installation, installation
+
+ROOM = "hello"
+KIB = 1024
+SOCKETS = [f"/ws/chat/{ROOM}/", "/ws/dashboard/"]
+
+
+@pytest_asyncio.fixture(name="local", scope="module", loop_scope="module")
+async def strict(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Installation]:
+    """As strict as production: no socket without Origin, and a guest makes no room."""
+    variables = {"CHANNELBOX_ORIGIN_REQUIRED": "true", "CHANNELBOX_ROOM_CREATION": "users"}
+    async with installation(tmp_path_factory.mktemp("hostile"), variables=variables) as local:
+        await local.run(
+            "manage", "shell", "-c", f"from channelbox.chat.models import *; Room.objects.create(name='{ROOM}')"
+        )
+        yield local
+
+
+@asynccontextmanager
+async def undisturbed(local: Installation) -> AsyncIterator[None]:
+    """Two people who talk before and after, at different processes, and hear each other and no error."""
+    async with (
+        await local.enter_at(local.web[0], ROOM, origin=local.url) as ann,
+        await local.enter_at(local.web[1], ROOM, origin=local.url) as bob,
+    ):
+        yield
+        await ann.say(text := os.urandom(8).hex())
+        for person in (ann, bob):
+            await person.hears(text)
+            person.check_sequence()
+            assert person.errors == []
