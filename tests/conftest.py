@@ -55,7 +55,12 @@ def pytest_configure(config: pytest.Config) -> None:
         DJANGO_SETTINGS_MODULE="channelbox.settings",
     )
     from django.conf import settings
+    from django.contrib.auth.management import create_permissions
+    from django.db.models.signals import post_migrate
 
+    settings.PASSWORD_HASHERS = ["tests.passwords.Cheap"]
+    # Emptying the database after a test makes every permission anew, which nothing but Django's own tests looks at.
+    post_migrate.disconnect(create_permissions, dispatch_uid="django.contrib.auth.management.create_permissions")
     # Processes that a test starts read the same environment: the test database has the name that they find there.
     settings.DATABASES["default"]["TEST"] = {"NAME": name}
 
