@@ -102,9 +102,9 @@ def listeners(ports: list[int]) -> dict[str, dict[str, str]]:
         # A process may end meanwhile.
         with contextlib.suppress(OSError):
             for handle in (process / "fd").iterdir():
-                port = inodes.get(str(handle.readlink()))
-                if port:
-                    found[str(port)] = {"program": (process / "comm").read_text().strip(), "unit": _unit(process)}
+                held = inodes.get(str(handle.readlink()))
+                if held:
+                    found[str(held)] = {"program": (process / "comm").read_text().strip(), "unit": _unit(process)}
     return found
 
 

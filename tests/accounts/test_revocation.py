@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -159,7 +160,7 @@ async def test_a_new_password_closes_them(enter: Enter, ann: User) -> None:
 async def test_the_command_line_closes_them(enter: Enter, ann: User) -> None:
     socket = await enter(await in_thread(signed_in)(ann))
     command = [sys.executable, "-m", "channelbox.console.main", "user", "deactivate", "ann"]
-    await in_thread(subprocess.run)(command, check=True, capture_output=True)
+    await in_thread(partial(subprocess.run, command, check=True, capture_output=True))()
     assert (await socket.closed())[0] == 4001
 
 

@@ -64,6 +64,7 @@ def test_a_session_from_before_is_not_the_session_afterwards(client: Client, ann
     session["from"] = "before"
     session.save()
     before = client.session.session_key
+    assert before
     sign_in(client)
     assert client.session.session_key != before
     assert not client.session.exists(before)
@@ -72,6 +73,7 @@ def test_a_session_from_before_is_not_the_session_afterwards(client: Client, ann
 def test_signing_out_ends_the_session_and_takes_a_post(client: Client, ann: User) -> None:
     sign_in(client)
     session = client.session.session_key
+    assert session
     assert client.get(reverse("accounts:logout")).status_code == 405
     answer = client.post(reverse("accounts:logout"))
     assert answer["Location"] == reverse("accounts:login")

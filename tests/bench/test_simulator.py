@@ -3,6 +3,7 @@
 import dataclasses
 import random
 import statistics
+from functools import partial
 
 import pytest
 from bench.growth.sweeps import Point
@@ -35,10 +36,14 @@ def test_cores_are_shared_and_a_process_has_one_of_them_at_most() -> None:
     clock = Clock()
     machine = Machine(clock, 2)
     ended: list[tuple[str, float]] = []
+
+    def end(name: str) -> None:
+        ended.append((name, clock.now))
+
     for name in "abc":
         process = Process(machine)
         for _ in range(2):
-            process.do(1.0, lambda name=name: ended.append((name, clock.now)))
+            process.do(1.0, partial(end, name))
     clock.run(10)
     assert [at for _, at in ended] == [1, 1, 2, 2, 3, 3]
     assert sorted(name for name, _ in ended) == list("aabbcc")

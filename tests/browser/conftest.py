@@ -1,6 +1,5 @@
 """Debian's Chromium in front of a real installation: web processes, a worker, Redis, a database."""
 
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,7 +8,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, async_playwright
 from tests.browser.people import Town
-from tests.integration.local import Installation, new_database
+from tests.integration.local import Installation, new_database, tell
 
 CHROMIUM = "/usr/bin/chromium"
 # Chromium is not to call anybody on its own; root has no sandbox.
@@ -51,7 +50,7 @@ async def founded(
     """An installation with people, with these CHANNELBOX_* settings."""
     local = OnNodes(
         folder,
-        lambda name, line: sys.stdout.write(f"{name:>9} | {line}\n"),
+        tell,
         web=web,
         workers=workers,
         database_url=await new_database(folder),

@@ -1,7 +1,10 @@
 """Rooms in the administration."""
 
+from typing import Any
+
 import pytest
 from django.contrib.auth.hashers import make_password
+from django.http import HttpRequest
 from django.test import Client
 
 from channelbox.accounts.models import User
@@ -40,7 +43,9 @@ def test_editing_does_not_turn_back_the_numbers_of_messages(
     room = Room.objects.create(name="ops")
     construct = RoomAdmin.get_form
 
-    def a_message_is_stored_meanwhile(self: RoomAdmin, request: object, obj: Room | None = None, **kwargs: object):
+    def a_message_is_stored_meanwhile(
+        self: RoomAdmin, request: HttpRequest, obj: Room | None = None, **kwargs: Any
+    ) -> Any:
         Room.objects.filter(pk=room.pk).update(last_seq=17)
         return construct(self, request, obj, **kwargs)
 

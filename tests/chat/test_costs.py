@@ -7,7 +7,7 @@ import asyncio
 import collections
 import concurrent.futures
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -58,7 +58,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Costs]:
 class Listener:
     """A member that keeps what is written to it, as it is."""
 
-    on_lost = None
+    on_lost: Callable[[], None] | None = None
 
     def __init__(self) -> None:
         self.written: list[bytes] = []

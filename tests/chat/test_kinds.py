@@ -227,8 +227,8 @@ async def test_refused_deletions_are_told_with_their_id(enter, workers: Workers)
         await send(bob, type="delete", seq=seq, id=f"of-{seq}")
         error = await bob.next("error")
         assert (error["code"], error["id"]) == (code, f"of-{seq}")
-    for seq in (None, "1", True, 0, -1, 1.0, 2**63):
-        await send(bob, type="delete", seq=seq)
+    for wrong in (None, "1", True, 0, -1, 1.0, 2**63):
+        await send(bob, type="delete", seq=wrong)
         assert (await bob.next("error"))["code"] == "invalid"
 
 

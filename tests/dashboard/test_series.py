@@ -46,7 +46,7 @@ async def until_samples(count):
 
 
 async def test_each_second_is_written_once_however_many_processes_there_are(bus):
-    parts = [Reporter("web"), Recorder(), Recorder(), Recorder()]
+    parts: list[Reporter | Recorder] = [Reporter("web"), Recorder(), Recorder(), Recorder()]
     for part in parts:
         await part.start()
     series = await until_samples(4)

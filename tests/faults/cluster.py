@@ -28,6 +28,7 @@ from nodes.names import container_name  # noqa: E402
 
 DEMO = "demo"
 ENV = ROOT / "build" / "demo.env"
+TARGET, SOCKET = "channelbox.target", "channelbox-web.socket"
 BALANCER, DATA = "lb1", "data1"
 WEB, WORKERS = ("web1", "web2"), ("worker1", "worker2")
 INSTANCES = (1, 2)
@@ -37,6 +38,18 @@ add rule inet faults {0} {1} lo accept'"
 REDIS = r"""
     export REDISCLI_AUTH=$(grep -rhoP '^requirepass "?\K[^" ]+' /etc/redis | tail -1)
     redis-cli -h $(hostname -I | cut -d ' ' -f 1)"""
+
+POSTGRESQL = "cd /; runuser -u postgres -- psql -d channelbox -Atq -F ' ' <<'SQL'\n{}\nSQL"
+NO_CONNECTIONS = """ALTER ROLE channelbox CONNECTION LIMIT 0;
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'channelbox'"""
+ANY_CONNECTIONS = "ALTER ROLE channelbox CONNECTION LIMIT -1"
+FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
+OTHER_CLOCK = """test -e {library} || apt-get install -qq --no-install-recommends libfaketime > /dev/null
+mkdir -p {folder}
+{{ echo [Service]; echo Environment=LD_PRELOAD={library} FAKETIME={offset} FAKETIME_DONT_FAKE_MONOTONIC=1
+}} > {folder}/clock.conf
+systemctl daemon-reload; systemctl restart {unit}"""
+OWN_CLOCK = "rm {folder}/clock.conf; systemctl daemon-reload; systemctl restart {unit}"
 
 REDIS_KILLED = "systemctl kill -s KILL redis-server; until systemctl is-active --quiet redis-server; do sleep 0.2; done"
 
@@ -74,20 +87,26 @@ class ClusterTarget:
 
     async def rows(self) -> list[Row]:
         """The record: room, number, id."""
-        query = " ".join(ROWS.split())
-        lines = await _on(DATA, f'cd /; runuser -u postgres -- psql -d channelbox -At -F " " -c "{query}"')
+        lines = await _on(DATA, POSTGRESQL.format(ROWS))
         return [(room, int(seq), id) for room, seq, id in map(str.split, lines.splitlines())]
 
     def missing(self) -> list[str]:
         """What is done on this machine alone."""
-        return ["a full data directory, a wrong clock, a worker killed between COMMIT and PUBLISH: see TARGET=local"]
+        return ["a full data directory, a worker killed between COMMIT and PUBLISH: see TARGET=local"]
 
     def faults(self) -> list[Fault]:
         """What befalls processes, servers and whole nodes."""
         return [
             Fault("a worker killed", _parts("worker"), self._killed("worker", WORKERS), ONE_PROCESS_SECONDS, 10),
             Fault("a web process killed", _parts("web"), self._killed("web", WEB), ONE_PROCESS_SECONDS, 10),
+            Fault("a worker frozen for 10 s", _parts("worker"), self._frozen("worker", WORKERS), seconds=20),
+            Fault("a web process frozen for 10 s", _parts("web"), self._frozen("web", WEB), seconds=20),
             Fault("every process restarted", _parts("worker", "web"), self._all_restarted, seconds=20),
+            Fault("a web node's target restarted", _parts("web"), self._restarted(TARGET, WEB), seconds=15),
+            Fault("a worker node's target restarted", _parts("worker"), self._restarted(TARGET, WORKERS), seconds=15),
+            Fault("a web node's socket restarted", _parts("web"), self._restarted(SOCKET, WEB), seconds=15),
+            Fault("a web node's nginx restarted", _parts("web"), self._restarted("nginx", WEB), seconds=12),
+            Fault("a clock 5 minutes off", _parts("worker", "web"), self._clock, seconds=30),
             Fault("Redis killed", _parts("redis"), _does(DATA, REDIS_KILLED), seconds=15),
             Fault("Redis restarted", _parts("redis"), _does(DATA, "systemctl restart redis-server"), seconds=15),
             Fault("Redis emptied", _parts("redis"), _does(DATA, f"{REDIS} flushall"), seconds=15),
@@ -95,6 +114,7 @@ class ClusterTarget:
             Fault("Redis full", _parts("redis"), self._redis_full, seconds=20),
             Fault("PostgreSQL restarted", _parts("database"), _does(DATA, "systemctl restart postgresql"), seconds=15),
             Fault("PostgreSQL crashed", _parts("database"), self._postgresql_crashed, seconds=20),
+            Fault("PostgreSQL out of connections", _parts("database"), self._no_connections, seconds=24),
             Fault("nginx reloaded", _parts("nginx"), _does(BALANCER, "systemctl reload nginx"), seconds=8),
             Fault("nginx restarted", _parts("nginx"), _does(BALANCER, "systemctl restart nginx"), seconds=12),
             Fault("the balancer rebooted", _parts("nginx"), self._rebooted((BALANCER,)), seconds=35),
@@ -121,6 +141,29 @@ class ClusterTarget:
 
         return strike
 
+    def _frozen(self, kind: str, nodes: tuple[str, ...]) -> Strike:
+        async def strike(chance: random.Random) -> None:
+            unit = f"channelbox-{kind}@{chance.choice(INSTANCES)}"
+            stop, go_on = (f"systemctl kill -s {signal} {unit}" for signal in ("STOP", "CONT"))
+            async with _undone(chance.choice(nodes), stop, go_on):
+                await asyncio.sleep(HELD_SECONDS)
+
+        return strike
+
+    def _restarted(self, unit: str, nodes: tuple[str, ...]) -> Strike:
+        async def strike(chance: random.Random) -> None:
+            await _on(chance.choice(nodes), f"systemctl restart {unit}")
+
+        return strike
+
+    async def _clock(self, chance: random.Random) -> None:
+        kind, nodes = chance.choice((("web", WEB), ("worker", WORKERS)))
+        unit = f"channelbox-{kind}@{chance.choice(INSTANCES)}.service"
+        words = {"unit": unit, "folder": f"/run/systemd/system/{unit}.d", "library": FAKETIME}
+        offset = chance.choice(("+300s", "-300s"))
+        async with _undone(chance.choice(nodes), OTHER_CLOCK.format(**words, offset=offset), OWN_CLOCK.format(**words)):
+            await asyncio.sleep(HELD_SECONDS)
+
     async def _all_restarted(self, _: random.Random) -> None:
         await asyncio.gather(
             *(_on(node, "systemctl restart 'channelbox-web@*'") for node in WEB),
@@ -139,6 +182,10 @@ class ClusterTarget:
         ask = command.format(address)
         most = (await _on(DATA, f"{ask} get maxmemory")).split()[-1]
         async with _undone(DATA, f"{ask} set maxmemory 1mb", f"{ask} set maxmemory {most}"):
+            await asyncio.sleep(HELD_SECONDS)
+
+    async def _no_connections(self, _: random.Random) -> None:
+        async with _undone(DATA, POSTGRESQL.format(NO_CONNECTIONS), POSTGRESQL.format(ANY_CONNECTIONS)):
             await asyncio.sleep(HELD_SECONDS)
 
     async def _postgresql_crashed(self, _: random.Random) -> None:

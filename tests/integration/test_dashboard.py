@@ -6,6 +6,7 @@ import json
 import signal
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +82,13 @@ async def test_it_shows_every_process_and_what_people_do(local: Installation) ->
 async def test_any_frame_brings_an_update_to_every_client_of_every_process(local: Installation) -> None:
     async with await look_at(local, local.web[0]) as asker, await look_at(local, local.web[1]) as other:
         begun, before = time.monotonic(), len(pushes(other))
+
+        def moved(times: int) -> bool:
+            return len(pushes(other)) >= before + times
+
         for n in range(1, 11):
             await asker.send({"any": "frame"})
-            await other.until(lambda n=n: len(pushes(other)) >= before + n)
+            await other.until(partial(moved, n))
         # By itself it would have moved ten times in ten seconds.
         assert time.monotonic() - begun < 7
         await asker.until(lambda: len(pushes(asker)) >= 10)

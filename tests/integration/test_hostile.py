@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import pytest_asyncio
@@ -335,7 +335,7 @@ async def test_who_reads_nothing_does_not_hold_up_others(local: Installation) ->
     async with undisturbed(local):
         reader, writer = await local.handshake(SOCKETS[0])
         reader.set_exception(ConnectionError("not read"))
-        writer.transport.pause_reading()
+        cast("asyncio.Transport", writer.transport).pause_reading()
         async with await local.enter(ROOM, origin=local.url) as ann:
             for _ in range(20):
                 await ann.say("x" * MESSAGE_MAX)

@@ -37,12 +37,16 @@ class Case:
             pass
 
 
+def fails() -> None:
+    raise ZeroDivisionError
+
+
 @pytest.fixture
 async def case(new_redis: Callable[..., RedisServer]) -> AsyncIterator[Case]:
     server = new_redis()
     bus = Bus([server.url])
     case = Case(server, bus, Heard(), asyncio.Event())
-    bus.on_restored(lambda: 1 / 0)
+    bus.on_restored(fails)
     bus.on_restored(case.restored.set)
     await bus.subscribe("c", case.heard)
     yield case

@@ -275,7 +275,12 @@ async def test_a_group_message_is_read_once_and_belongs_to_each_consumer(
 ) -> None:
     read = []
     deserialize = layer._serializer.deserialize
-    monkeypatch.setattr(layer._serializer, "deserialize", lambda payload: read.append(1) or deserialize(payload))
+
+    def reading(payload: bytes) -> Any:
+        read.append(1)
+        return deserialize(payload)
+
+    monkeypatch.setattr(layer._serializer, "deserialize", reading)
     channels = [await layer.new_channel() for _ in range(5)]
     for channel in channels:
         await layer.group_add("g", channel)
@@ -324,7 +329,7 @@ async def test_a_common_channel_loses_nothing_to_a_receive_that_was_cancelled(
 
 
 async def test_the_wire_format_is_that_of_channels_redis(layer: ChannelLayer) -> None:
-    message = {"a": True, "b": None, "c": {"d": []}}
+    message: dict[str, Any] = {"a": True, "b": None, "c": {"d": []}}
     assert layer.serialize(message) == b"\x83\xa1a\xc3\xa1b\xc0\xa1c\x81\xa1d\x90"
     assert layer.deserialize(b"\x83\xa1a\xc3\xa1b\xc0\xa1c\x81\xa1d\x90") == message
 

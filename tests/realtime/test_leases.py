@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from typing import cast
 
 import pytest
 from tests.servers import RedisServer
@@ -29,7 +30,7 @@ async def two(bus: Bus) -> AsyncIterator[Leases]:
 
 
 async def counted(bus: Bus, room: str = "r") -> dict[str, int]:
-    places = await bus.client(keys.places(room)).hgetall(keys.places(room))
+    places = cast("dict[bytes, bytes]", await bus.client(keys.places(room)).hgetall(keys.places(room)))
     return {process.decode(): int(count) for process, count in places.items()}
 
 

@@ -67,7 +67,7 @@ def test_it_behaves_as_a_bounded_queue(steps: list[str], capacity: int) -> None:
             await asyncio.sleep(0)
         waiting = [task for task in getting if not task.done()]
         got = [task.result() for task in getting if task.done() and not task.cancelled()]
-        rest = []
+        rest: list[int] = []
         if not waiting:
             while len(got) + len(rest) < len(model):
                 rest.append(await asyncio.wait_for(mailbox.get(), 1))

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -28,7 +28,7 @@ class Nothing:
 class Watcher:
     """A member that remembers the newest presence that it was told."""
 
-    on_lost = None
+    on_lost: Callable[[], None] | None = None
 
     def __init__(self) -> None:
         self.told: dict[str, Any] = {}

@@ -38,7 +38,7 @@ class Record:
 
 
 class Listener:
-    on_lost = None
+    on_lost: Callable[[], None] | None = None
 
     def __init__(self) -> None:
         self.heard: list[int] = []

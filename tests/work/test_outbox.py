@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -34,7 +34,7 @@ class Nothing:
 class Sender:
     """A member that remembers what it was told."""
 
-    on_lost = None
+    on_lost: Callable[[], None] | None = None
 
     def __init__(self) -> None:
         self.told: asyncio.Queue[dict[str, Any]] = asyncio.Queue()

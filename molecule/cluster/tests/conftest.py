@@ -1,8 +1,14 @@
 """Doors of the cluster and people who have signed in through the balancer."""
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import pytest
+from nodes.paths import cluster_dir
 from probe.nodes import Nodes
 from probe.people import Browser, Door
+from probe.site import Run, site
 
 PASSWORD = "correct horse battery staple"
 CLIENT = "data1"
@@ -41,3 +47,13 @@ def ann(nodes: Nodes, balancer: Door) -> Browser:
 @pytest.fixture(scope="session")
 def bob(nodes: Nodes, balancer: Door) -> Browser:
     return _signed_in(nodes, balancer, "bob")
+
+
+@pytest.fixture
+def run(nodes: Nodes) -> Callable[..., Run]:
+    """Runs site.yml over the cluster, with tags and variables, by its inventory or another."""
+
+    def run(*arguments: str, inventory: Path | None = None, **variables: Any) -> Run:
+        return site(inventory or cluster_dir(nodes.cluster) / "inventory.json", *arguments, **variables)
+
+    return run

@@ -1,11 +1,12 @@
 """Workers come and go; what was accepted is stored, and nobody is told anything false."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 from probe.nodes import Nodes
-from probe.people import Browser, Door, Member
+from probe.people import Browser, Door, Frame, Member
 from probe.waiting import until
 
 WORKERS = ("channelbox-worker@1", "channelbox-worker@2")
@@ -19,6 +20,11 @@ def workers(nodes: Nodes) -> Iterator[list[str]]:
     yield nodes.groups["worker"]
     for node in nodes.groups["worker"]:
         nodes.root(node, f"systemctl start {' '.join(WORKERS)}")
+
+
+def answers(id: str) -> Callable[[Frame], bool]:
+    """Whether a frame says that this message is stored."""
+    return lambda frame: frame.get("id") == id and "seq" in frame
 
 
 async def test_with_one_nodes_workers_stopped_the_others_carry_on(
@@ -50,7 +56,7 @@ async def test_with_all_workers_stopped_nothing_is_lost_and_nothing_false_is_tol
 
         nodes.root(workers[0], f"systemctl start {WORKERS[0]}")
         for id in sent:
-            await first.gets(lambda frame, id=id: frame.get("id") == id and "seq" in frame, within=15)
+            await first.gets(answers(id), within=15)
         for member in (first, second):
             await member.gets(lambda frame: frame.get("seq") == 32, within=15)
         said = [text for text in second.messages.values() if text != "waiting too"]
@@ -68,10 +74,10 @@ async def test_a_worker_killed_in_the_middle_loses_nothing_and_comes_back(
             for node in workers:
                 nodes.root(node, "systemctl kill --signal=KILL 'channelbox-worker@*'")
             for id in sent:
-                await member.gets(lambda frame, id=id: frame.get("id") == id and "seq" in frame, within=60)
+                await member.gets(answers(id), within=60)
             await asyncio.sleep(1)  # the sending rate is limited
         assert list(member.messages) == list(range(1, 46))
         assert list(member.messages.values()) == [f"{round} {n}" for round in range(3) for n in range(15)]
     for node in workers:
         for unit in WORKERS:
-            await until(lambda node=node, unit=unit: nodes.active(node, unit), 60, f"{unit} runs again on {node}")
+            await until(partial(nodes.active, node, unit), 60, f"{unit} runs again on {node}")

@@ -3,23 +3,12 @@
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from nodes.paths import cluster_dir
 from probe.nodes import Nodes
 from probe.people import Browser, Door
-from probe.site import Run, killed, site
-
-
-@pytest.fixture
-def run(nodes: Nodes) -> Callable[..., Run]:
-    """Runs site.yml over the cluster, with tags and variables."""
-
-    def run(*arguments: str, **variables: Any) -> Run:
-        return site(cluster_dir(nodes.cluster) / "inventory.json", *arguments, **variables)
-
-    return run
+from probe.site import Run, killed
 
 
 @pytest.fixture

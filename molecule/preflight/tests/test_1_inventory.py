@@ -21,7 +21,7 @@ def refused(tmp_path: Path) -> Refused:
     def refused(*, cluster: dict[str, list[str]] | None = None, **variables: Any) -> str:
         groups = {tier: ["one"] for tier in TIERS} | (cluster or {})
         hosts = sorted({host for members in groups.values() for host in members})
-        inventory = {
+        inventory: dict[str, Any] = {
             "all": {
                 "hosts": {host: {"ansible_host": "192.0.2.1"} for host in hosts},
                 "vars": {"channelbox_deb_dir": str(tmp_path), "channelbox_secrets_dir": str(tmp_path / "secrets")},

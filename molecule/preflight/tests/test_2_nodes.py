@@ -15,7 +15,11 @@ Refused = Callable[..., str]
 def undo(nodes: Nodes) -> Iterator[Callable[[str, str], None]]:
     """Remembers commands that make the nodes well again."""
     with contextlib.ExitStack() as stack:
-        yield lambda node, command: stack.callback(nodes.root, node, command)
+
+        def undo(node: str, command: str) -> None:
+            stack.callback(nodes.root, node, command)
+
+        yield undo
 
 
 def test_nodes_in_order_are_accepted(run: Callable[..., Run]) -> None:
