@@ -137,7 +137,8 @@ molecule: venv deb ## scenarios on nodes that boot systemd: SCENARIO="preflight 
 	for scenario in $(SCENARIO); do \
 		for release in $$(if [ $$scenario = single ]; then echo $(RELEASE_OF_SINGLE); else echo both; fi); do \
 			echo "== molecule: $$scenario ($$release)"; \
-			started=$$SECONDS; NODES_RELEASE=$$release molecule test --scenario-name $$scenario; \
+			started=$$SECONDS; NODES_RELEASE=$$release MOLECULE_EPHEMERAL_DIRECTORY="$(CURDIR)/$(BUILD)/molecule/$$scenario-$$release" \
+				molecule test --scenario-name $$scenario; \
 			echo "== molecule: $$scenario ($$release) passed in $$((SECONDS - started)) s"; \
 		done; \
 	done

@@ -38,8 +38,13 @@ STAGES = [
     [Stage("faults", ["make", "test-faults"]), Stage("pages in Chromium", ["make", "test-browser"])],
     [Stage("the node tool", ["make", "test-nodes"], nodes=True)],
     [Stage("packages and lintian", ["make", "deb-lint"], nodes=True)],
-    [Stage("one node", ["make", "molecule", "SCENARIO=single"], nodes=True)],
-    [Stage("preflight", ["make", "molecule", "SCENARIO=preflight"], nodes=True)],
+    [
+        *(
+            Stage(f"one node, {release}", ["make", "molecule", "SCENARIO=single", f"RELEASE_OF_SINGLE={release}"], True)
+            for release in ("bookworm", "trixie")
+        ),
+        Stage("preflight", ["make", "molecule", "SCENARIO=preflight"], nodes=True),
+    ],
     [Stage("the cluster", ["make", "molecule", "SCENARIO=cluster"], nodes=True)],
 ]
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import uuid
 
 from websockets.exceptions import ConnectionClosed
 
@@ -21,6 +22,7 @@ class Speaker:
         self.unanswered: dict[str, str] = {}
         self.said: list[str] = []
         self._done = asyncio.Event()
+        self._own = uuid.uuid4().hex[:8]
 
     async def talk(self) -> None:
         """Until `stop`: one message every `pause`, reconnecting when the connection is gone."""
@@ -29,13 +31,14 @@ class Speaker:
             number += 1
             text = f"number {number}"
             self.said.append(text)
-            self.unanswered[f"{self.member.room}-{number}"] = text
+            id = f"{self._own}-{number}"
+            self.unanswered[id] = text
             with contextlib.suppress(OSError, ConnectionClosed, AssertionError, TimeoutError):
                 if self.member.closed:
                     await self.member.enter()
                     await self._say_all()
                 else:
-                    await self.member.say(text, f"{self.member.room}-{number}")
+                    await self.member.say(text, id)
             await asyncio.sleep(self.pause)
 
     async def stop(self) -> None:
