@@ -235,6 +235,82 @@ def _masked(payload: bytes) -> bytes:
     return head + bytes(4) + payload
 
 
+async def _answered(port: int, request: bytes) -> tuple[bytes, bytes]:
+    """The status line of the answer, and what follows its head until the server closes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request)
+    head = await reader.readuntil(b"\r\n\r\n")
+    rest = await reader.read()
+    writer.close()
+    return head.partition(b"\r\n")[0], rest
+
+
+ASKED = (
+    b"GET /?a=1 HTTP/1.1\r\nHost: x\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+
+
+def test_what_is_sent_before_the_answer_is_taken_once_the_client_is_let_in(run: Run) -> None:
+    class Slow(Room):
+        async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+            self.members.append(scope["extensions"][EXTENSION])
+            self.changed.set()
+            await self.until(lambda: self.members[0].stopped)  # reading, for what came too early
+            await super().__call__(scope, receive, send)
+
+    async def scenario() -> None:
+        async with served(Slow()) as server:
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.write(ASKED)
+            await server.room.until(lambda: bool(server.room.members))
+            writer.write(_masked(b"too early"))
+            while not server.room.members[0].stopped:
+                await asyncio.sleep(0)
+            server.room.changed.set()
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 Switching Protocols\r\n")
+            assert await reader.readexactly(4) == b"\x88\x02" + (4000).to_bytes(2, "big")
+            writer.close()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "status"),
+    [
+        (b"Version: 13", b"Version: 12", b"400 Bad Request"),
+        (b"AAAA==", b"AAAA", b"400 Bad Request"),
+        (b"Sec-WebSocket-Key: ", b"Sec-WebSocket-Other: ", b"400 Bad Request"),
+        (b"Host: x", b"Host: x\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==", b"400 Bad Request"),
+    ],
+)
+def test_a_wrong_handshake_is_refused_with_its_reason(run: Run, right: bytes, wrong: bytes, status: bytes) -> None:
+    async def scenario() -> None:
+        async with served() as server:
+            answer, reason = await _answered(server.port, ASKED.replace(right, wrong, 1))
+            assert answer == b"HTTP/1.1 " + status
+            assert b"WebSocket" in reason
+            assert not server.room.members
+
+    run(scenario())
+
+
+def test_an_application_may_refuse_and_may_fail_before_it_lets_anybody_in(run: Run) -> None:
+    class Refuses(Room):
+        async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+            await receive()
+            if scope["query_string"] == b"a=1":
+                raise ZeroDivisionError
+            await send({"type": "websocket.close"})
+
+    async def scenario() -> None:
+        async with served(Refuses()) as server:
+            assert (await _answered(server.port, ASKED))[0] == b"HTTP/1.1 500 Internal Server Error"
+            assert (await _answered(server.port, ASKED.replace(b"a=1", b"a=2")))[0] == b"HTTP/1.1 403 Forbidden"
+
+    run(scenario())
+
+
 def test_a_restart_is_told_to_all_spread_over_the_drain(run: Run, settings: Settings) -> None:
     settings.CHANNELBOX_DRAIN_SECONDS = 0.5
 

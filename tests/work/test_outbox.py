@@ -57,9 +57,9 @@ class Line:
         self.outbox = Outbox(self.layer, CHANNEL, "job", self.bus, self.hub, "me", Drain(most, 0.5))
         self.sender = Sender()
 
-    def put(self, *ids: str, room: str = "r") -> None:
+    def put(self, *ids: str, room: str = "r", who: str = "ann", sender: Sender | None = None) -> None:
         for id in ids:
-            self.outbox.put(room, Message("g:ann", None, "ann", id, "message", "hi", self.sender))
+            self.outbox.put(room, Message(f"g:{who}", None, who, id, "message", "hi", sender or self.sender))
 
     async def taken(self) -> list[dict[str, Any]]:
         async with asyncio.timeout(10):
@@ -218,6 +218,46 @@ async def test_a_full_queue_is_told_after_the_expiry_and_nothing_is_kept(lines: 
     assert (told["code"], told["id"]) == (Code.QUEUE_FULL, "a")
     assert told["retry_after"] > 0
     await line.empty()
+
+
+async def test_what_is_on_its_way_is_not_taken_twice_and_both_connections_are_told(lines: list[Line]) -> None:
+    line = await started(lines, expiry=5)
+    line.put("a")
+    (entry,) = await line.taken()
+    returned = Sender()
+    line.put("a", "b", sender=returned)
+    line.put("b", "b", sender=returned)
+    assert await line.layer.receive_many(CHANNEL, 10, 0.3) == []
+    await line.answered(entry, stored=[("g:ann", "a", 17)])
+    assert await line.sender.next() == await returned.next() == {"type": "stored", "id": "a", "seq": 17}
+    (entry,) = await line.taken()
+    assert ids(entry) == ["b"]
+    await line.stored(entry, 18)
+    await line.empty()
+
+
+async def test_who_sends_again_what_is_on_its_way_is_not_refused_for_a_full_outbox(lines: list[Line]) -> None:
+    line = await started(lines, most=2)
+    line.put("a", "b")
+    line.put("a", "b")
+    with pytest.raises(Refused):
+        line.put("a", who="ben")  # another's
+
+
+async def test_a_full_queue_refuses_what_its_sender_said_after_it_too(lines: list[Line]) -> None:
+    """Else the later messages, sent in time to be stored, would overtake those that have to be sent again."""
+    line = await started(lines, capacity=1, expiry=0.5)
+    other = await _filled()
+    ben = Sender()
+    line.put("a", "b")
+    await asyncio.sleep(0.4)  # a and b are in the batch that is refused, what follows is not
+    line.put("c")
+    line.put("d", who="ben", sender=ben)
+    assert [(await line.sender.next())["id"] for _ in range(3)] == ["a", "b", "c"]
+    await other.flush()
+    (entry,) = await line.taken()
+    assert ids(entry) == ["d"]
+    assert ben.told.empty()
 
 
 async def test_a_batch_that_may_be_stored_is_never_refused_for_a_full_queue(lines: list[Line]) -> None:

@@ -123,9 +123,11 @@ class ChatConsumer(RealtimeConsumer):
         return _id(content)
 
     def _put(self, kind: str, id: str, text: str, data: dict[str, object] | None = None) -> None:
+        person = self.person
+        if self.live.outbox.has(self.room_name, person.key, id, self.member):
+            return  # its answer comes; to refuse this copy would deny the other
         self.live.outbox.check_place(self.room_name, id)  # first: what is not taken is not counted against anybody
         self._pace.take(id)
-        person = self.person
         message = Message(person.key, person.user_id, person.name, id, str(kind), text, self.member, data)
         self.live.outbox.put(self.room_name, message)
 

@@ -9,12 +9,17 @@ which are two system calls; here it stops when some frames wait.
 """
 
 import random
-from collections.abc import Callable, Coroutine
+import urllib.parse
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from django.conf import settings
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.protocol import State
+from websockets.server import ServerProtocol
 
+from channelbox.realtime import handshake
 from channelbox.realtime.codes import Close
 from channelbox.realtime.counters import counters
 from channelbox.realtime.inbox import Inbox
@@ -35,6 +40,24 @@ class _Writable:
     async def wait(self) -> None: ...
 
 
+# Attributes of uvicorn's
+USED = (
+    "app_state",
+    "asgi_version",
+    "close_sent",
+    "close_timer",
+    "conn",
+    "default_headers",
+    "disconnected",
+    "handshake_complete",
+    "handshake_initiated",
+    "loop",
+    "queue",
+    "read_paused",
+    "tasks",
+    "transport",
+)
+
 _WRITABLE = _Writable()  # one for all: an Event has a deque, 0.7 KB for each connection
 
 
@@ -48,6 +71,7 @@ class FrameProtocol(WebSocketsSansIOProtocol):
     queue: Inbox  # type: ignore[assignment]
     # What is left to do when the application returns: a consumer's stay, outside of the middleware that let it in
     stay: Coroutine[Any, Any, None] | None = None
+    key = b""  # of a handshake that is ours and not answered yet
     unread = b""  # read, but not parsed yet
     stopped = False  # reading from the transport
     deaf = False  # to all that may still come
@@ -64,7 +88,12 @@ class FrameProtocol(WebSocketsSansIOProtocol):
         transport.set_write_buffer_limits(high=settings.CHANNELBOX_SLOW_READER_BYTES)
 
     def data_received(self, data: bytes) -> None:
-        if self.close_sent and (self.deaf or len(data) > SLICE):
+        if not self.handshake_initiated and (upgrade := handshake.read(data)) is not None:
+            self._begin(upgrade)
+            return
+        if self.key:  # no client of ours says anything before it is let in
+            self.unread += data
+        elif self.close_sent and (self.deaf or len(data) > SLICE):
             self._turn_deaf()
         elif self.unread or len(data) > SLICE:
             self.unread += data
@@ -75,14 +104,51 @@ class FrameProtocol(WebSocketsSansIOProtocol):
             self.stopped = True
             self.transport.pause_reading()
 
+    def _begin(self, upgrade: handshake.Upgrade) -> None:
+        """Asks the application, as uvicorn does it."""
+        self.key = upgrade.key
+        self.handshake_initiated = True
+        path, _, query = upgrade.target.partition(b"?")
+        self.scope = {
+            "type": "websocket",
+            "asgi": {"version": self.asgi_version, "spec_version": "2.4"},
+            "http_version": "1.1",
+            "scheme": self.scheme,
+            "server": self.server,
+            "client": self.client,
+            "root_path": self.root_path,
+            "path": self.root_path + urllib.parse.unquote(path.decode("ascii")),
+            "raw_path": self.root_path.encode("ascii") + path,
+            "query_string": query,
+            "headers": upgrade.headers,
+            "subprotocols": [],
+            "state": self.app_state.copy(),
+            "extensions": {"websocket.http.response": {}},
+        }
+        self.queue.put_nowait({"type": "websocket.connect"})
+        task = self.loop.create_task(self.run_asgi())
+        task.add_done_callback(self.on_task_complete)
+        self.tasks.add(task)
+
+    def _accept(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Lets the client in. From here on websockets has the frames: a connection that was never anything but open."""
+        if self.disconnected:
+            raise ClientDisconnected
+        if not self.transport.is_closing():
+            self.handshake_complete = True
+            self.conn = ServerProtocol(state=State.OPEN, max_size=self.config.ws_max_size, logger=self.conn.logger)
+            self.transport.write(handshake.answer(self.key, [*self.default_headers, *headers]))
+            self.start_keepalive()
+        self.key = b""
+
     def _parse_some(self) -> None:
         """Parses what was read, until the application has something to take."""
-        while self.unread and not self.queue and not self.transport.is_closing():
+        while self.unread and not self.key and not self.queue and not self.transport.is_closing():
             piece, self.unread = self.unread[:SLICE], self.unread[SLICE:]
             super().data_received(piece)
 
     async def receive(self) -> Any:
-        if self.stopped and not self.queue:
+        if self.stopped and not self.queue and not self.key:
             self._parse_some()
             if not self.unread and not self.queue:
                 self._read_on()
@@ -94,6 +160,10 @@ class FrameProtocol(WebSocketsSansIOProtocol):
             self.transport.resume_reading()
 
     async def send(self, message: Any) -> None:
+        if self.key and message["type"] == "websocket.accept":
+            self._accept(message.get("headers", ()))
+            self.scope = {}  # type: ignore[typeddict-item]
+            return
         await super().send(message)
         if self.close_sent:
             self._await_close()
@@ -204,12 +274,13 @@ def check_protocol() -> None:
             "connection_made",
             "connection_lost",
             "shutdown",
+            "start_keepalive",
             "stop_keepalive",
+            "on_task_complete",
         )
         if not callable(getattr(WebSocketsSansIOProtocol, name, None))
     ]
     names = WebSocketsSansIOProtocol.__init__.__code__.co_names
-    used = ("close_sent", "close_timer", "conn", "disconnected", "handshake_complete", "loop", "queue", "read_paused")
-    missing += [name for name in (*used, "transport") if name not in names]
+    missing += [name for name in USED if name not in names]
     if missing:
         raise RuntimeError(f"This uvicorn lacks {', '.join(missing)}: install the version that channelbox pins.")

@@ -1,7 +1,9 @@
 """The outbox: what this process's clients sent, on its way to the workers, until it is known what became of it.
 
 For each room one batch is in flight; what comes meanwhile joins the next, so each sender's order holds whatever the
-number of workers. A batch that nobody answers is sent again as it was: storing makes it once.
+number of workers. A batch that nobody answers is sent again as it was: storing makes it once. A message is in it once,
+however often it is sent: were one copy refused and the other stored, its sender would be told two things. And when a
+message is refused because the queue is full, so are those of its sender behind it: they would overtake it.
 
 A batch costs a transaction and a write to every member, however many messages it has. So where several people talked at
 once just now, the next batch waits a moment for more of them: the larger the room, the longer.
@@ -59,6 +61,17 @@ class Message:
     member: Member
     data: dict[str, object] | None = None  # what its kind carries besides
     since: float = field(default_factory=time.monotonic)
+    others: tuple[Member, ...] = ()  # who have sent it again, on another connection
+
+    @property
+    def key(self) -> Id:
+        return self.sender, self.id
+
+    def tell(self, frame: dict[str, object]) -> None:
+        """What became of it."""
+        frames = json_frame(frame)
+        for member in (self.member, *self.others):
+            member.write_frames(frames)
 
     def entry(self) -> list[object]:
         """What the worker gets of it."""
@@ -79,6 +92,7 @@ class _Lane:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.messages: dict[Id, Message] = {}  # all of them
         self.waiting: collections.deque[Message] = collections.deque()
         self.flying: _Batch | None = None
         self.held: Room | None = None
@@ -86,7 +100,7 @@ class _Lane:
         self.resend: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
-        return len(self.waiting) + (len(self.flying.messages) if self.flying is not None else 0)
+        return len(self.messages)
 
 
 class Outbox:
@@ -136,6 +150,8 @@ class Outbox:
 
     def put(self, name: str, message: Message) -> None:
         """Takes a message for a room. Raises Refused when there is no place for it; nothing is kept then."""
+        if self.has(name, message.sender, message.id, message.member):
+            return
         self.check_place(name, message.id)
         lane = self._lanes.get(name)
         if lane is None:
@@ -145,9 +161,20 @@ class Outbox:
         self._size += 1
         self._empty.clear()
         counters.sent += 1
+        lane.messages[message.key] = message
         lane.waiting.append(message)
         if lane.flying is None and len(lane.waiting) == 1:
             self._soon(lane)
+
+    def has(self, name: str, sender: str, id: str, member: Member) -> bool:
+        """Whether this message is on its way already; then this member too is told what becomes of it."""
+        lane = self._lanes.get(name)
+        message = lane.messages.get((sender, id)) if lane is not None else None
+        if message is None:
+            return False
+        if member is not message.member and member not in message.others:
+            message.others += (member,)
+        return True
 
     def check_place(self, name: str, id: str) -> None:
         """Raises Refused, for the message of this id, where `put` would.
@@ -202,7 +229,7 @@ class Outbox:
             elif lane.flying is None and lane.waiting:
                 count = min(BATCH_MOST, len(lane.waiting))
                 messages = [lane.waiting.popleft() for _ in range(count)]
-                lane.flying = _Batch(next(self._numbers), messages, {(m.sender, m.id) for m in messages})
+                lane.flying = _Batch(next(self._numbers), messages, {message.key for message in messages})
                 self._batches[lane.flying.number] = lane
         lanes = [lane for lane in lanes if lane.flying is not None]
         entries = [self._entry(lane.name, lane.flying) for lane in lanes if lane.flying is not None]
@@ -240,12 +267,15 @@ class Outbox:
             pause = min(FULL_LONGEST_PAUSE, max(FULL_PAUSE, waited / 4))
             lane.resend = asyncio.get_running_loop().call_later(pause, self._next, lane)
             return
+        senders = {message.sender for message in batch.messages}
+        batch.messages += [message for message in lane.waiting if message.sender in senders]
+        lane.waiting = collections.deque(message for message in lane.waiting if message.sender not in senders)
         for message in batch.messages:
             refused = Refused(
                 Code.QUEUE_FULL, "Not sent: too much is waiting to be stored. Try again.", id=message.id, retry_after=2
             )
             counters.refused += 1
-            message.member.write_frames(json_frame(refused.frame))
+            message.tell(refused.frame)
         self._finish(lane, batch)
 
     def _sent(self, lane: _Lane) -> None:
@@ -294,7 +324,7 @@ class Outbox:
             left = set(elsewhere)
             now = time.monotonic()
             for message in flying.messages:
-                if message.id not in left and (message.sender, message.id) in flying.open:
+                if message.id not in left and message.key in flying.open:
                     counters.acknowledged += 1
                     observe("store", now - message.since)
             flying.open = {key for key in flying.open if key[1] in left}
@@ -304,16 +334,15 @@ class Outbox:
         answer = Answer.unpack(payload)
         if (lane := self._batches.get(answer.batch)) is None or (flying := lane.flying) is None:
             return
-        members = {(message.sender, message.id): message.member for message in flying.messages}
         for sender, id, seq in answer.stored:
             if (sender, id) in flying.open:
                 flying.open.discard((sender, id))
-                members[sender, id].write_frames(json_frame({"type": "stored", "id": id, "seq": seq}))
+                lane.messages[sender, id].tell({"type": "stored", "id": id, "seq": seq})
                 counters.acknowledged += 1
         for sender, id, code, sentence in answer.refused:
             if (sender, id) in flying.open:
                 flying.open.discard((sender, id))
-                members[sender, id].write_frames(json_frame({"error": sentence, "code": code, "id": id}))
+                lane.messages[sender, id].tell({"error": sentence, "code": code, "id": id})
                 counters.refused += 1
         if answer.stored:
             self._hub.behind(lane.name, max(seq for _, _, seq in answer.stored))
@@ -329,6 +358,8 @@ class Outbox:
             lane.resend = None
         del self._batches[batch.number]
         lane.flying = None
+        for message in batch.messages:
+            del lane.messages[message.key]
         self._size -= len(batch.messages)
         self._drain.finished(len(batch.messages), more=self._size > 0)
         if lane.held is not None:
