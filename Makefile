@@ -151,7 +151,7 @@ overload: venv ## some ask for too much: what others notice, what is refused, wh
 	@$(BIN)/python -m bench.overload $(if $(QUICK),--quick) $(ARGS)
 
 .PHONY: growth
-growth: venv ## what things cost as members, rooms and processes grow: build/growth.json, build/growth.html (QUICK=1: fewer steps)
+growth: venv $(if $(filter nodes spread,$(ARGS)),deb) ## what things cost as they grow: build/growth.json, build/growth.html (QUICK=1; ARGS="nodes spread": on nodes)
 	@$(call need,redis-server,redis-server); $(call need,pg_createcluster,postgresql)
 	@$(BIN)/python -m bench.growth $(if $(QUICK),--quick) $(ARGS)
 

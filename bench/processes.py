@@ -13,22 +13,41 @@ def _stat(pid: int) -> list[str]:
     return (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
 
 
-def tree(roots: Iterable[int]) -> set[int]:
-    """These processes and all their descendants that are alive."""
-    children: dict[int, list[int]] = {}
+def _parents() -> dict[int, list[int]]:
+    """The processes that there are, by their parents."""
+    found: dict[int, list[int]] = {}
     for entry in PROC.iterdir():
         if entry.name.isdigit():
             try:
-                children.setdefault(int(_stat(int(entry.name))[1]), []).append(int(entry.name))
+                found.setdefault(int(_stat(int(entry.name))[1]), []).append(int(entry.name))
             except OSError:
                 continue
+    return found
+
+
+def children(pid: int) -> list[int]:
+    """What this process has started and still has."""
+    return sorted(_parents().get(pid, []))
+
+
+def command(pid: int) -> str:
+    """A process's command line; empty when it is gone."""
+    try:
+        return (PROC / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def tree(roots: Iterable[int]) -> set[int]:
+    """These processes and all their descendants that are alive."""
+    parents = _parents()
     found: set[int] = set()
     waiting = list(roots)
     while waiting:
         pid = waiting.pop()
         if pid not in found:
             found.add(pid)
-            waiting += children.get(pid, [])
+            waiting += parents.get(pid, [])
     return found
 
 

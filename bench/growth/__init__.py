@@ -1,1 +1,1 @@
-"""What things cost as they grow: members, rooms, processes."""
+"""What things cost as they grow: members, rooms, processes, nodes."""

@@ -1,4 +1,4 @@
-"""`make growth`, or `python -m bench.growth --help`: what channelbox costs as members, rooms and processes grow."""
+"""`make growth`, or `python -m bench.growth --help`: what things cost as members, rooms, processes and nodes grow."""
 
 import argparse
 import json
@@ -9,8 +9,9 @@ from pathlib import Path
 from rich.console import Console
 
 from bench import machine
+from bench.growth.nodes import Nodes
 from bench.growth.page import page
-from bench.growth.sweeps import SWEEPS, Point, points
+from bench.growth.sweeps import HERE, LIMITS, SWEEPS, Point, points
 from bench.workshop import workshop
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,12 +20,16 @@ ROOT = Path(__file__).resolve().parents[2]
 async def growth(names: Sequence[str], quick: bool, folder: Path, console: Console) -> list[Point]:
     """Goes through the sweeps, and tells each point as it comes."""
     found = []
-    for name in names:
-        sweep = SWEEPS[name]
-        console.print(f"\n[bold]{sweep.title}[/bold]")
-        async for point in points(sweep, quick, folder):
-            found.append(point)
-            console.print(_line(point))
+    nodes = Nodes(LIMITS)
+    try:
+        for name in names:
+            sweep = SWEEPS[name]
+            console.print(f"\n[bold]{sweep.title}[/bold]")
+            async for point in points(sweep, quick, folder, nodes):
+                found.append(point)
+                console.print(_line(point))
+    finally:
+        await nodes.stop()
     return found
 
 
@@ -40,14 +45,14 @@ def _line(point: Point) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.growth", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer steps, a third of the time")
-    parser.add_argument("sweep", nargs="*", help=f"some of {', '.join(SWEEPS)} (default: all)")
+    parser.add_argument("sweep", nargs="*", help=f"some of {', '.join(SWEEPS)} (default: {', '.join(HERE)})")
     words = parser.parse_args()
     if unknown := set(words.sweep) - set(SWEEPS):
         parser.error(f"no such sweep: {', '.join(sorted(unknown))}")
     console = Console(highlight=False, soft_wrap=True)
     this = machine.describe(quick=words.quick)
     with workshop("growth") as (folder, runner):
-        found = runner.run(growth(words.sweep or list(SWEEPS), words.quick, folder, console))
+        found = runner.run(growth(words.sweep or list(HERE), words.quick, folder, console))
     content = {"machine": this, "points": [asdict(point) for point in found]}
     (ROOT / "build" / "growth.json").write_text(json.dumps(content, indent=1) + "\n")
     (ROOT / "build" / "growth.html").write_text(page(this, found))

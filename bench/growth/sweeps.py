@@ -6,11 +6,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from bench.figures import percentile
 from bench.generator import Crowd
 from bench.growth.balance import balance
+from bench.growth.nodes import Nodes
 from bench.peers.channelbox import Channelbox
+from bench.peers.peer import Peer
 from bench.processes import cpu_seconds
 from bench.runs.delivering import Delivered, deliver, paced
 from bench.runs.joining import Joined, join
@@ -56,14 +59,39 @@ ROOMS = Sweep(
     "rooms", "Rooms, one member each, 200 messages a second in all", (1, 10, 100, 1000, 10_000), (1, 100, 1000)
 )
 PROCESSES = Sweep("processes", "Web processes and as many workers, 2,000 members of one room", (1, 2, 4, 8), (1, 4))
+NODES = Sweep("nodes", "Web nodes behind one balancer with TLS, 2,000 members of one room", (1, 2, 3, 4), (1, 2))
+SPREAD = Sweep("spread", "Members of one room over two web nodes, a message a second", (1000, 10_000), (1000,))
+SPREAD_NODES, SPREAD_PACE, SPREAD_SECONDS = 2, 1.0, 20.0
 PROCESSES_MEMBERS = 2000
-SWEEPS = {sweep.name: sweep for sweep in (MEMBERS, ROOMS, PROCESSES)}
+HERE = {sweep.name: sweep for sweep in (MEMBERS, ROOMS, PROCESSES)}
+SWEEPS = {**HERE, **{sweep.name: sweep for sweep in (NODES, SPREAD)}}
 
 
-async def points(sweep: Sweep, quick: bool, folder: Path) -> AsyncIterator[Point]:
-    """Goes through a sweep, its steps in their order."""
+class Parts(Peer, Protocol):
+    """A channelbox whose kinds of processes are told apart, by their ids."""
+
+    @property
+    def web(self) -> list[int]: ...
+
+    @property
+    def workers(self) -> list[int]: ...
+
+    @property
+    def database(self) -> list[int]: ...
+
+
+async def points(sweep: Sweep, quick: bool, folder: Path, nodes: Nodes) -> AsyncIterator[Point]:
+    """Goes through a sweep, its steps in their order. The nodes are made when a sweep needs them."""
     steps = sweep.quick if quick else sweep.steps
     seconds = 1.0 if quick else 3.0
+    if sweep in (NODES, SPREAD):
+        await nodes.start()
+        for count in steps:
+            await nodes.serve(count if sweep is NODES else SPREAD_NODES)
+            members = PROCESSES_MEMBERS if sweep is NODES else count
+            for point in await _step(nodes, sweep, count, {f"{sweep.name}-{count}": members}, seconds):
+                yield point
+        return
     if sweep is PROCESSES:
         for count in steps:
             async with _started(folder / f"{count}", count) as channelbox:
@@ -88,12 +116,14 @@ async def _started(folder: Path, count: int) -> AsyncIterator[Channelbox]:
         await channelbox.stop()
 
 
-async def _step(channelbox: Channelbox, sweep: Sweep, at: int, sizes: Mapping[str, int], seconds: float) -> list[Point]:
+async def _step(channelbox: Parts, sweep: Sweep, at: int, sizes: Mapping[str, int], seconds: float) -> list[Point]:
     crowd = Crowd(channelbox.address)
     try:
         joined = await join(channelbox, crowd, dict(sizes))
         if sweep is ROOMS:
             runs = {0: partial(paced, channelbox, crowd, PACE, seconds)}
+        elif sweep is SPREAD:
+            runs = {0: partial(paced, channelbox, crowd, SPREAD_PACE, SPREAD_SECONDS)}
         else:
             await deliver(channelbox, crowd, 1, 0)  # the first costs what is made once
             counts = CALIBRATING if sweep is MEMBERS else (IN_FLIGHT,)
@@ -104,7 +134,7 @@ async def _step(channelbox: Channelbox, sweep: Sweep, at: int, sizes: Mapping[st
 
 
 async def _point(
-    channelbox: Channelbox,
+    channelbox: Parts,
     sweep: Sweep,
     at: int,
     joined: Joined,
