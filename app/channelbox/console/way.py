@@ -7,11 +7,12 @@ import ssl
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from channelbox.realtime.codes import Close
 
-PATIENCE = 5.0  # s for each step
+PATIENCE = 10.0  # s for each step: a machine with too much to do is slow, not wrong
 WARN_DAYS = 30  # before a certificate ends
 
 # Of addresses that nobody has (RFC 5737, 2606): what a client may claim to be.
@@ -168,10 +169,10 @@ class Way:
             )
 
     def _socket(self) -> Iterator[Finding]:
-        code, closed, status = self._open_socket(self.origin)
-        if status is not None:
+        code, closed, failed = self._open_socket(self.origin)
+        if failed:
             yield wrong(
-                f"The WebSocket is not opened: HTTP {status} instead of 101.",
+                f"The WebSocket is not opened: {failed}.",
                 "Each proxy on the way must pass the upgrade on: proxy_http_version 1.1; proxy_set_header Upgrade "
                 '$http_upgrade; proxy_set_header Connection "upgrade";',
             )
@@ -190,8 +191,8 @@ class Way:
             )
 
     def _foreign(self) -> Iterator[Finding]:
-        code, closed, status = self._open_socket(FOREIGN_ORIGIN)
-        if code == "origin" or closed == Close.NOT_ALLOWED or status is not None:
+        code, closed, failed = self._open_socket(FOREIGN_ORIGIN)
+        if code == "origin" or closed == Close.NOT_ALLOWED or failed.startswith("HTTP"):
             yield well("Pages of other sites are refused.")
         elif not code:
             yield note(
@@ -247,14 +248,14 @@ class Way:
         finally:
             connection.close()
 
-    def _open_socket(self, origin: str) -> tuple[str, int | None, int | None]:
-        """The word of the first frame (its error code or type), the close code, and the status if it was no 101."""
+    def _open_socket(self, origin: str) -> "_Opened":
+        """Opens the dashboard's socket as a page of this origin does."""
         from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
         from websockets.sync.client import connect
         from websockets.typing import Origin
 
         scheme = "wss" if self.tls else "ws"
-        word = ""
+        opened = False
         try:
             with connect(
                 f"{scheme}://{self.parts.netloc}/ws/dashboard/",
@@ -266,15 +267,25 @@ class Way:
                 compression=None,
                 max_size=None,
             ) as connection:
+                opened = True
                 told = json.loads(connection.recv(timeout=PATIENCE))
-                word = str(told.get("code") or told.get("type"))
-                return word, None, None
+                return _Opened(str(told.get("code") or told.get("type")))
         except InvalidStatus as error:
-            return word, None, error.response.status_code
+            return _Opened(failed=f"HTTP {error.response.status_code} instead of 101")
         except ConnectionClosed as error:
-            return word, error.rcvd.code if error.rcvd else 1006, None
-        except (OSError, InvalidHandshake, ValueError):
-            return word, None, None
+            return _Opened(closed=error.rcvd.code if error.rcvd else 1006)
+        except (OSError, InvalidHandshake, ValueError) as error:
+            if opened:
+                return _Opened()
+            return _Opened(failed=str(error) or f"no answer within {PATIENCE:.0f} s")
+
+
+class _Opened(NamedTuple):
+    """What came of a socket."""
+
+    word: str = ""  # of the first frame: its error code or type
+    closed: int | None = None  # the code
+    failed: str = ""  # why it was not opened
 
 
 def _is_local(host: str) -> bool:
