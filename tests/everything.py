@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+LOOK_SECONDS = 0.2
 NODES = [sys.executable, "molecule/shared/node", "check"]
 
 
@@ -76,9 +77,14 @@ def run(stages: Sequence[Stage]) -> list[Result]:
             )
             for stage, output in zip(stages, outputs, strict=True)
         ]
+        seconds: dict[str, float] = {}
+        while len(seconds) < len(stages):
+            time.sleep(LOOK_SECONDS)
+            for stage, process in zip(stages, running, strict=True):
+                if process.poll() is not None:
+                    seconds.setdefault(stage.name, time.monotonic() - started)
         for stage, process, output in zip(stages, running, outputs, strict=True):
-            status = process.wait()
-            results.append(Result(stage.name, time.monotonic() - started, status))
+            results.append(Result(stage.name, seconds[stage.name], process.returncode))
             if output:
                 output.seek(0)
                 print(f"\n=== {stage.name}\n{output.read()}", flush=True)
