@@ -236,6 +236,24 @@ async def test_what_is_on_its_way_is_not_taken_twice_and_both_connections_are_to
     await line.empty()
 
 
+async def test_who_sends_again_what_was_answered_gets_an_answer_though_the_batch_is_still_in_flight(
+    lines: list[Line],
+) -> None:
+    line = await started(lines, expiry=5)
+    line.put("a", "b")
+    (entry,) = await line.taken()
+    await line.answered(entry, stored=[("g:ann", "a", 17)])
+    assert await line.sender.next() == {"type": "stored", "id": "a", "seq": 17}
+    returned = Sender()
+    line.put("a", sender=returned)
+    await line.stored(entry, 18, elsewhere=("a",))
+    (again,) = await line.taken()
+    assert ids(again) == ["a"]
+    await line.answered(again, stored=[("g:ann", "a", 17)])
+    assert await returned.next() == {"type": "stored", "id": "a", "seq": 17}
+    await line.empty()
+
+
 async def test_who_sends_again_what_is_on_its_way_is_not_refused_for_a_full_outbox(lines: list[Line]) -> None:
     line = await started(lines, most=2)
     line.put("a", "b")

@@ -43,6 +43,7 @@ FULL_LONGEST_PAUSE = 1.0
 GATHER_SECONDS = 0.001  # for others to join a batch, and so much more for each member of the room here
 GATHER_SECONDS_A_MEMBER = 0.000002  # less than half of what a write costs
 GATHER_MOST = 0.005
+OTHERS_MOST = 2  # connections, the newest, that are told besides the first
 HOLD_PAUSE = 1.0  # before a room that could not be opened is tried again
 
 Id = tuple[str, str]  # sender, the sender's id
@@ -92,7 +93,7 @@ class _Lane:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.messages: dict[Id, Message] = {}  # all of them
+        self.messages: dict[Id, Message] = {}  # those of which nobody knows yet what became of them
         self.waiting: collections.deque[Message] = collections.deque()
         self.flying: _Batch | None = None
         self.held: Room | None = None
@@ -100,7 +101,12 @@ class _Lane:
         self.resend: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
-        return len(self.messages)
+        return len(self.waiting) + (len(self.flying.messages) if self.flying is not None else 0)
+
+    def answered(self, message: Message) -> None:
+        """Who sends it again from now on gets an answer of its own, though the batch is still in flight."""
+        if self.messages.get(message.key) is message:
+            del self.messages[message.key]
 
 
 class Outbox:
@@ -173,7 +179,7 @@ class Outbox:
         if message is None:
             return False
         if member is not message.member and member not in message.others:
-            message.others += (member,)
+            message.others = (*message.others, member)[-OTHERS_MOST:]
         return True
 
     def check_place(self, name: str, id: str) -> None:
@@ -325,6 +331,7 @@ class Outbox:
             now = time.monotonic()
             for message in flying.messages:
                 if message.id not in left and message.key in flying.open:
+                    lane.answered(message)
                     counters.acknowledged += 1
                     observe("store", now - message.since)
             flying.open = {key for key in flying.open if key[1] in left}
@@ -337,16 +344,22 @@ class Outbox:
         for sender, id, seq in answer.stored:
             if (sender, id) in flying.open:
                 flying.open.discard((sender, id))
-                lane.messages[sender, id].tell({"type": "stored", "id": id, "seq": seq})
+                self._told(lane, (sender, id), {"type": "stored", "id": id, "seq": seq})
                 counters.acknowledged += 1
         for sender, id, code, sentence in answer.refused:
             if (sender, id) in flying.open:
                 flying.open.discard((sender, id))
-                lane.messages[sender, id].tell({"error": sentence, "code": code, "id": id})
+                self._told(lane, (sender, id), {"error": sentence, "code": code, "id": id})
                 counters.refused += 1
         if answer.stored:
             self._hub.behind(lane.name, max(seq for _, _, seq in answer.stored))
         self._end_if_done(lane, flying)
+
+    @staticmethod
+    def _told(lane: _Lane, key: Id, frame: dict[str, object]) -> None:
+        message = lane.messages[key]
+        lane.answered(message)
+        message.tell(frame)
 
     def _end_if_done(self, lane: _Lane, batch: _Batch) -> None:
         if not batch.open:
@@ -359,7 +372,7 @@ class Outbox:
         del self._batches[batch.number]
         lane.flying = None
         for message in batch.messages:
-            del lane.messages[message.key]
+            lane.answered(message)
         self._size -= len(batch.messages)
         self._drain.finished(len(batch.messages), more=self._size > 0)
         if lane.held is not None:
