@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 MOST = 16 * 1024  # bytes of a request, as websockets and nginx have it in about
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-ONCE = frozenset((b"upgrade", b"connection", b"sec-websocket-key", b"sec-websocket-version", b"host"))
+ONCE = frozenset((b"upgrade", b"connection", b"sec-websocket-key", b"sec-websocket-version", b"host", b"origin"))
+NEVER = frozenset((b"sec-websocket-protocol", b"content-length", b"transfer-encoding"))
 
 
 class Upgrade(NamedTuple):
@@ -26,7 +27,7 @@ class Upgrade(NamedTuple):
 def read(request: bytes) -> Upgrade | None:
     """A whole request, if it asks for a WebSocket in the plain way.
 
-    None: it is wrong somewhere, offers subprotocols or has something twice. websockets then takes it, or refuses it
+    None: it is wrong somewhere, offers subprotocols, has a body or something twice. websockets then takes it, or refuses it
     with the reason.
     """
     head, end, rest = request.partition(b"\r\n\r\n")
@@ -46,7 +47,7 @@ def read(request: bytes) -> Upgrade | None:
             if name in found:
                 return None
             found[name] = value
-        elif name == b"sec-websocket-protocol":
+        elif name in NEVER:
             return None
         headers.append((name, value))
     key = found.get(b"sec-websocket-key", b"")
