@@ -27,8 +27,8 @@ class Upgrade(NamedTuple):
 def read(request: bytes) -> Upgrade | None:
     """A whole request, if it asks for a WebSocket in the plain way.
 
-    None: it is wrong somewhere, offers subprotocols, has a body or something twice. websockets then takes it, or refuses it
-    with the reason.
+    None: it is wrong somewhere, offers subprotocols, has a body or something twice. websockets then takes it, or
+    refuses it with the reason.
     """
     head, end, rest = request.partition(b"\r\n\r\n")
     if not end or rest or len(request) > MOST:
