@@ -11,11 +11,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-LOOK_SECONDS = 0.2
 NODES = [sys.executable, "molecule/shared/node", "check"]
 
 
@@ -77,14 +77,14 @@ def run(stages: Sequence[Stage]) -> list[Result]:
             )
             for stage, output in zip(stages, outputs, strict=True)
         ]
-        seconds: dict[str, float] = {}
-        while len(seconds) < len(stages):
-            time.sleep(LOOK_SECONDS)
-            for stage, process in zip(stages, running, strict=True):
-                if process.poll() is not None:
-                    seconds.setdefault(stage.name, time.monotonic() - started)
-        for stage, process, output in zip(stages, running, outputs, strict=True):
-            results.append(Result(stage.name, seconds[stage.name], process.returncode))
+
+        def ended(process: subprocess.Popen[bytes]) -> tuple[float, int]:
+            status = process.wait()
+            return time.monotonic() - started, status
+
+        waiting = stack.enter_context(ThreadPoolExecutor(len(stages))).map(ended, running)
+        for stage, (seconds, status), output in zip(stages, waiting, outputs, strict=True):
+            results.append(Result(stage.name, seconds, status))
             if output:
                 output.seek(0)
                 print(f"\n=== {stage.name}\n{output.read()}", flush=True)

@@ -13,7 +13,6 @@ does not notice those where many do.
 """
 
 import asyncio
-import collections
 import itertools
 import logging
 import time
@@ -84,7 +83,7 @@ class Message:
 class _Batch:
     number: int
     messages: list[Message]
-    open: set[Id]
+    open: dict[Id, Message]  # those of which nobody knows yet what became of them
     tried: bool = False  # it may be in the queue, or stored: from then on it may not be refused here
 
 
@@ -93,8 +92,7 @@ class _Lane:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.messages: dict[Id, Message] = {}  # those of which nobody knows yet what became of them
-        self.waiting: collections.deque[Message] = collections.deque()
+        self.waiting: dict[Id, Message] = {}  # in the order in which they came
         self.flying: _Batch | None = None
         self.held: Room | None = None
         self.holding = False
@@ -103,10 +101,9 @@ class _Lane:
     def __len__(self) -> int:
         return len(self.waiting) + (len(self.flying.messages) if self.flying is not None else 0)
 
-    def answered(self, message: Message) -> None:
-        """Who sends it again from now on gets an answer of its own, though the batch is still in flight."""
-        if self.messages.get(message.key) is message:
-            del self.messages[message.key]
+    def get(self, key: Id) -> Message | None:
+        """The message, if its answer is still to come: who sends again what was answered gets an answer of its own."""
+        return self.waiting.get(key) or (self.flying.open.get(key) if self.flying is not None else None)
 
 
 class Outbox:
@@ -167,15 +164,14 @@ class Outbox:
         self._size += 1
         self._empty.clear()
         counters.sent += 1
-        lane.messages[message.key] = message
-        lane.waiting.append(message)
+        lane.waiting[message.key] = message
         if lane.flying is None and len(lane.waiting) == 1:
             self._soon(lane)
 
     def has(self, name: str, sender: str, id: str, member: Member) -> bool:
         """Whether this message is on its way already; then this member too is told what becomes of it."""
         lane = self._lanes.get(name)
-        message = lane.messages.get((sender, id)) if lane is not None else None
+        message = lane.get((sender, id)) if lane is not None else None
         if message is None:
             return False
         if member is not message.member and member not in message.others:
@@ -233,9 +229,8 @@ class Outbox:
             if lane.held is None:
                 self._hold(lane)
             elif lane.flying is None and lane.waiting:
-                count = min(BATCH_MOST, len(lane.waiting))
-                messages = [lane.waiting.popleft() for _ in range(count)]
-                lane.flying = _Batch(next(self._numbers), messages, {message.key for message in messages})
+                taken = [lane.waiting.pop(key) for key in list(itertools.islice(lane.waiting, BATCH_MOST))]
+                lane.flying = _Batch(next(self._numbers), taken, {message.key: message for message in taken})
                 self._batches[lane.flying.number] = lane
         lanes = [lane for lane in lanes if lane.flying is not None]
         entries = [self._entry(lane.name, lane.flying) for lane in lanes if lane.flying is not None]
@@ -274,8 +269,7 @@ class Outbox:
             lane.resend = asyncio.get_running_loop().call_later(pause, self._next, lane)
             return
         senders = {message.sender for message in batch.messages}
-        batch.messages += [message for message in lane.waiting if message.sender in senders]
-        lane.waiting = collections.deque(message for message in lane.waiting if message.sender not in senders)
+        batch.messages += [lane.waiting.pop(key) for key in list(lane.waiting) if key[0] in senders]
         for message in batch.messages:
             refused = Refused(
                 Code.QUEUE_FULL, "Not sent: too much is waiting to be stored. Try again.", id=message.id, retry_after=2
@@ -329,12 +323,10 @@ class Outbox:
         if (lane := self._batches.get(batch)) is not None and (flying := lane.flying) is not None:
             left = set(elsewhere)
             now = time.monotonic()
-            for message in flying.messages:
-                if message.id not in left and message.key in flying.open:
-                    lane.answered(message)
-                    counters.acknowledged += 1
-                    observe("store", now - message.since)
-            flying.open = {key for key in flying.open if key[1] in left}
+            for message in [each for each in flying.open.values() if each.id not in left]:
+                del flying.open[message.key]
+                counters.acknowledged += 1
+                observe("store", now - message.since)
             self._end_if_done(lane, flying)
 
     def _answered(self, payload: bytes) -> None:
@@ -342,24 +334,16 @@ class Outbox:
         if (lane := self._batches.get(answer.batch)) is None or (flying := lane.flying) is None:
             return
         for sender, id, seq in answer.stored:
-            if (sender, id) in flying.open:
-                flying.open.discard((sender, id))
-                self._told(lane, (sender, id), {"type": "stored", "id": id, "seq": seq})
+            if (message := flying.open.pop((sender, id), None)) is not None:
+                message.tell({"type": "stored", "id": id, "seq": seq})
                 counters.acknowledged += 1
         for sender, id, code, sentence in answer.refused:
-            if (sender, id) in flying.open:
-                flying.open.discard((sender, id))
-                self._told(lane, (sender, id), {"error": sentence, "code": code, "id": id})
+            if (message := flying.open.pop((sender, id), None)) is not None:
+                message.tell({"error": sentence, "code": code, "id": id})
                 counters.refused += 1
         if answer.stored:
             self._hub.behind(lane.name, max(seq for _, _, seq in answer.stored))
         self._end_if_done(lane, flying)
-
-    @staticmethod
-    def _told(lane: _Lane, key: Id, frame: dict[str, object]) -> None:
-        message = lane.messages[key]
-        lane.answered(message)
-        message.tell(frame)
 
     def _end_if_done(self, lane: _Lane, batch: _Batch) -> None:
         if not batch.open:
@@ -371,8 +355,6 @@ class Outbox:
             lane.resend = None
         del self._batches[batch.number]
         lane.flying = None
-        for message in batch.messages:
-            lane.answered(message)
         self._size -= len(batch.messages)
         self._drain.finished(len(batch.messages), more=self._size > 0)
         if lane.held is not None:
