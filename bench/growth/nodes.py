@@ -6,7 +6,7 @@ All share this machine's cores with the load generator: costs are what can be co
 import asyncio
 import dataclasses
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.servers import free_port
@@ -48,12 +48,15 @@ class Nodes:
     def __init__(self, variables: Mapping[str, str]) -> None:
         self._variables = {**VARIABLES, **variables}
         self._port = 0
+        self._making: asyncio.Task[None] | None = None
+        self._found: dict[str, list[int]] = {}  # ids of processes by their kind
 
     async def start(self) -> None:
         """Raises SystemExit, with the reason, where nodes cannot be made or installed."""
-        if not self._port:
+        if self._making is None:
+            self._making = asyncio.create_task(asyncio.to_thread(self._make))
             try:
-                await asyncio.to_thread(self._make)
+                await asyncio.shield(self._making)
             except NodeError as error:
                 raise SystemExit(str(error)) from None
 
@@ -78,40 +81,46 @@ class Nodes:
             units = ["nginx.service", "channelbox-web.socket", "channelbox-web@1.service"]
             await asyncio.to_thread(podman, "exec", container_name(NAME, node), "systemctl", verb, *units)
         await asyncio.sleep(LEFT_OUT_SECONDS)
+        self._found = await asyncio.to_thread(self._look)
 
     async def renew(self) -> None:
         raise NotImplementedError("memory is measured on one machine")
 
     async def stop(self) -> None:
-        """Removes the nodes, if there are any."""
-        if self._port:
+        """Removes the nodes, if there are any; those that are being made, once they are."""
+        if self._making is not None:
+            await asyncio.wait([self._making])
             await asyncio.to_thread(cluster.down, NAME)
-            self._port = 0
+            self._making = None
 
     @property
     def address(self) -> Address:
         return Address(self._port, "/ws/chat/{room}/", tls=True, welcome=b'"welcome"', said=as_the_tutorial)
 
-    def _services(self, *nodes: str) -> Iterator[tuple[int, str]]:
-        """Id and command of what systemd runs on these nodes."""
-        for node in nodes:
-            init = inspect_container(container_name(NAME, node))["State"]["Pid"]
-            for pid in children(init):
-                yield pid, command(pid)
+    def _look(self) -> dict[str, list[int]]:
+        """Looks once what runs: to ask podman during a run would cost more than what is measured."""
+        services = [(pid, command(pid)) for node in (BALANCER, *WEB, *WORKERS, DATA) for pid in self._of(node)]
+        kinds = {"web": "channelbox web", "worker": "channelbox worker", "database": "postgres"}
+        found = {kind: [pid for pid, words in services if name in words] for kind, name in kinds.items()}
+        return found | {"all": [pid for pid, words in services if "redis-server" not in words]}
+
+    @staticmethod
+    def _of(node: str) -> list[int]:
+        """What systemd runs on a node."""
+        return children(inspect_container(container_name(NAME, node))["State"]["Pid"])
 
     @property
     def web(self) -> list[int]:
-        return [pid for pid, words in self._services(*WEB) if "channelbox web" in words]
+        return self._found["web"]
 
     @property
     def workers(self) -> list[int]:
-        return [pid for pid, words in self._services(*WORKERS) if "channelbox worker" in words]
+        return self._found["worker"]
 
     @property
     def database(self) -> list[int]:
-        return [pid for pid, words in self._services(DATA) if "postgres" in words]
+        return self._found["database"]
 
     @property
     def processes(self) -> list[int]:
-        services = self._services(BALANCER, *WEB, *WORKERS, DATA)
-        return [pid for pid, words in services if "redis-server" not in words]
+        return self._found["all"]

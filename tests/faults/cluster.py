@@ -39,16 +39,18 @@ REDIS = r"""
     export REDISCLI_AUTH=$(grep -rhoP '^requirepass "?\K[^" ]+' /etc/redis | tail -1)
     redis-cli -h $(hostname -I | cut -d ' ' -f 1)"""
 
-POSTGRESQL = "cd /; runuser -u postgres -- psql -d channelbox -Atq -F ' ' <<'SQL'\n{}\nSQL"
+POSTGRESQL = "cd /; runuser -u postgres -- psql -d channelbox -Atq -v ON_ERROR_STOP=1 -F ' ' <<'SQL'\n{}\nSQL"
 NO_CONNECTIONS = """ALTER ROLE channelbox CONNECTION LIMIT 0;
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'channelbox'"""
 ANY_CONNECTIONS = "ALTER ROLE channelbox CONNECTION LIMIT -1"
 FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
-OTHER_CLOCK = """test -e {library} || apt-get install -qq --no-install-recommends libfaketime > /dev/null
+OTHER_CLOCK = """set -e
+test -e {library} || {{ apt-get update -qq; apt-get install -qq --no-install-recommends libfaketime > /dev/null; }}
 mkdir -p {folder}
 {{ echo [Service]; echo Environment=LD_PRELOAD={library} FAKETIME={offset} FAKETIME_DONT_FAKE_MONOTONIC=1
 }} > {folder}/clock.conf
-systemctl daemon-reload; systemctl restart {unit}"""
+systemctl daemon-reload; systemctl restart {unit}
+grep -q libfaketime /proc/$(systemctl show --property MainPID --value {unit})/maps"""
 OWN_CLOCK = "rm {folder}/clock.conf; systemctl daemon-reload; systemctl restart {unit}"
 
 REDIS_KILLED = "systemctl kill -s KILL redis-server; until systemctl is-active --quiet redis-server; do sleep 0.2; done"

@@ -295,6 +295,18 @@ def test_a_wrong_handshake_is_refused_with_its_reason(run: Run, right: bytes, wr
     run(scenario())
 
 
+def test_a_handshake_that_is_too_long_is_refused_and_closed(run: Run) -> None:
+    async def scenario() -> None:
+        async with served() as server:
+            many = b"".join(b"X-%d: %s\r\n" % (number, b"y" * 80) for number in range(200))
+            status, reason = await _answered(server.port, ASKED.replace(b"Host: x\r\n", b"Host: x\r\n" + many))
+            assert status == b"HTTP/1.1 431 Request Header Fields Too Large"
+            assert b"WebSocket" in reason
+            assert not server.room.members
+
+    run(scenario())
+
+
 def test_an_application_may_refuse_and_may_fail_before_it_lets_anybody_in(run: Run) -> None:
     class Refuses(Room):
         async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:

@@ -1,5 +1,6 @@
 """What is wrong on the way from a browser to the application: name, port, certificate, proxy, Origin, WebSocket."""
 
+import asyncio
 import http.client
 import json
 import socket
@@ -249,15 +250,22 @@ class Way:
             connection.close()
 
     def _open_socket(self, origin: str) -> "_Opened":
-        """Opens the dashboard's socket as a page of this origin does."""
+        """Opens the dashboard's socket as a page of this origin does.
+
+        Not with websockets' client for threads: two threads at one TLS connection sometimes wait for ever
+        (https://github.com/python/cpython/issues/151508).
+        """
+        return asyncio.run(self._open(origin))
+
+    async def _open(self, origin: str) -> "_Opened":
+        from websockets.asyncio.client import connect
         from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
-        from websockets.sync.client import connect
         from websockets.typing import Origin
 
         scheme = "wss" if self.tls else "ws"
         opened = False
         try:
-            with connect(
+            async with connect(
                 f"{scheme}://{self.parts.netloc}/ws/dashboard/",
                 origin=Origin(origin),
                 ssl=self._context,
@@ -268,7 +276,8 @@ class Way:
                 max_size=None,
             ) as connection:
                 opened = True
-                told = json.loads(connection.recv(timeout=PATIENCE))
+                async with asyncio.timeout(PATIENCE):
+                    told = json.loads(await connection.recv())
                 return _Opened(str(told.get("code") or told.get("type")))
         except InvalidStatus as error:
             return _Opened(failed=f"HTTP {error.response.status_code} instead of 101")

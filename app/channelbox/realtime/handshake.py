@@ -10,7 +10,9 @@ import hashlib
 from collections.abc import Iterable
 from typing import NamedTuple
 
-MOST = 16 * 1024  # bytes of a request, as websockets and nginx have it in about
+# More is websockets' to refuse, which has these limits for a line and for the headers
+LINE_MOST = 8192  # bytes
+HEADERS_MOST = 128
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 ONCE = frozenset((b"upgrade", b"connection", b"sec-websocket-key", b"sec-websocket-version", b"host", b"origin"))
 NEVER = frozenset((b"sec-websocket-protocol", b"content-length", b"transfer-encoding"))
@@ -31,9 +33,9 @@ def read(request: bytes) -> Upgrade | None:
     refuses it with the reason.
     """
     head, end, rest = request.partition(b"\r\n\r\n")
-    if not end or rest or len(request) > MOST:
-        return None
     first, *lines = head.split(b"\r\n")
+    if not end or rest or len(lines) > HEADERS_MOST or max(map(len, (first, *lines))) > LINE_MOST:
+        return None
     words = first.split(b" ")
     if len(words) != 3 or words[0] != b"GET" or words[2] != b"HTTP/1.1" or not words[1].isascii():
         return None
@@ -43,6 +45,7 @@ def read(request: bytes) -> Upgrade | None:
         name, colon, value = line.partition(b": ")
         if not colon:
             return None
+        value = value.strip(b" \t")
         if name in ONCE:
             if name in found:
                 return None

@@ -44,8 +44,10 @@ class _Writable:
 USED = (
     "app_state",
     "asgi_version",
+    "client",
     "close_sent",
     "close_timer",
+    "config",
     "conn",
     "default_headers",
     "disconnected",
@@ -54,6 +56,9 @@ USED = (
     "loop",
     "queue",
     "read_paused",
+    "root_path",
+    "scheme",
+    "server",
     "tasks",
     "transport",
 )
@@ -71,6 +76,7 @@ class FrameProtocol(WebSocketsSansIOProtocol):
     queue: Inbox  # type: ignore[assignment]
     # What is left to do when the application returns: a consumer's stay, outside of the middleware that let it in
     stay: Coroutine[Any, Any, None] | None = None
+    fresh = True  # nothing was read yet
     key = b""  # of a handshake that is ours and not answered yet
     unread = b""  # read, but not parsed yet
     stopped = False  # reading from the transport
@@ -88,9 +94,11 @@ class FrameProtocol(WebSocketsSansIOProtocol):
         transport.set_write_buffer_limits(high=settings.CHANNELBOX_SLOW_READER_BYTES)
 
     def data_received(self, data: bytes) -> None:
-        if not self.handshake_initiated and (upgrade := handshake.read(data)) is not None:
-            self._begin(upgrade)
-            return
+        if self.fresh:
+            self.fresh = False
+            if (upgrade := handshake.read(data)) is not None:
+                self._begin(upgrade)
+                return
         if self.key:  # no client of ours says anything before it is let in
             self.unread += data
         elif self.close_sent and (self.deaf or len(data) > SLICE):
@@ -100,7 +108,9 @@ class FrameProtocol(WebSocketsSansIOProtocol):
             self._parse_some()
         else:
             super().data_received(data)
-        if not self.stopped and (self.unread or len(self.queue) > WAITING_MOST) and not self.close_sent:
+        if self.conn.handshake_exc is not None and not self.handshake_initiated:
+            self._give_up()
+        elif not self.stopped and (self.unread or len(self.queue) > WAITING_MOST) and not self.close_sent:
             self.stopped = True
             self.transport.pause_reading()
 
@@ -129,6 +139,13 @@ class FrameProtocol(WebSocketsSansIOProtocol):
         task = self.loop.create_task(self.run_asgi())
         task.add_done_callback(self.on_task_complete)
         self.tasks.add(task)
+
+    def _give_up(self) -> None:
+        """No request came that websockets understands. uvicorn would wait for one and keep websockets' answer."""
+        self.unread = b""
+        if not self.transport.is_closing():
+            self.transport.write(b"".join(self.conn.data_to_send()))
+            self.transport.close()
 
     def _accept(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Lets the client in. From here on websockets has the frames: a connection that was never anything but open."""

@@ -1,13 +1,13 @@
 """Doors of the cluster and people who have signed in through the balancer."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from nodes.paths import cluster_dir
 from probe.nodes import Nodes
-from probe.people import Browser, Door
+from probe.people import Browser, Door, Member
 from probe.site import Run, site
 
 PASSWORD = "correct horse battery staple"
@@ -47,6 +47,13 @@ def ann(nodes: Nodes, balancer: Door) -> Browser:
 @pytest.fixture(scope="session")
 def bob(nodes: Nodes, balancer: Door) -> Browser:
     return _signed_in(nodes, balancer, "bob")
+
+
+@pytest.fixture
+async def couple(room: str, ann: Browser, bob: Browser, web1: Door, web2: Door) -> AsyncIterator[tuple[Member, Member]]:
+    """Two in one room, each on a web node of their own."""
+    async with Member(ann, room, web1) as first, Member(bob, room, web2) as second:
+        yield first, second
 
 
 @pytest.fixture
