@@ -1,57 +1,20 @@
 """The default layer: the contract of Channels, as strictly as channels_redis tests its own."""
 
 import asyncio
-import gc
 import inspect
 import random
-from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from asgiref.sync import async_to_sync, sync_to_async
 from channels.exceptions import ChannelFull
 from channels.layers import BaseChannelLayer, get_channel_layer
-from redis.exceptions import RedisError
+from tests.realtime.receiving import next_of, nothing_for
 from tests.servers import RedisServer
-from tests.waiting import until
 
 from channelbox.realtime import keys
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.counters import counters
 from channelbox.realtime.layer import ChannelLayer
-
-
-@pytest.fixture
-async def layer() -> AsyncIterator[ChannelLayer]:
-    layer = ChannelLayer(capacity=3)
-    yield layer
-    await layer.close()
-
-
-@pytest.fixture
-async def elsewhere(redis_server: RedisServer) -> AsyncIterator[ChannelLayer]:
-    """The layer of another process, as far as anything shared goes: over connections of its own."""
-    layer = ChannelLayer([{"address": redis_server.url, "socket_timeout": 14}], capacity=3)
-    yield layer
-    await layer.close()
-
-
-async def next_of(layer: ChannelLayer, channel: str) -> Any:
-    return await asyncio.wait_for(layer.receive(channel), 5)
-
-
-async def nothing_for(layer: ChannelLayer, *channels: str) -> None:
-    """Everything published until now has been heard, and nothing of it was for these."""
-    fence = await layer.new_channel()
-    await layer.group_add("fence", fence)
-    await layer.group_send("fence", {"type": "fence"})
-    await layer.send(fence, {"type": "fence"})
-    for _ in range(2):
-        assert (await next_of(layer, fence))["type"] == "fence"
-    for channel in channels:
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(layer.receive(channel), 0.01)
-
 
 # --- Single channels
 
@@ -352,131 +315,3 @@ async def test_what_cannot_be_read_disturbs_nobody(layer: ChannelLayer) -> None:
     await Bus.current().publish(keys.group("g"), b"\xc1 no message")
     await layer.group_send("g", {"type": "after"})
     assert (await next_of(layer, channel))["type"] == "after"
-
-
-# --- The end of channels, loops and layers
-
-
-async def test_a_channel_goes_with_its_name(layer: ChannelLayer, redis_server: RedisServer) -> None:
-    """Channels does not call disconnect() when a handler of a layer message fails: nothing else tells of the end."""
-    channel = await layer.new_channel()
-    await layer.group_add("g", channel)
-    await layer.send(channel, {"type": "unread"})
-    await nothing_for(layer)
-    local = layer._local()
-    before = len(local.mailboxes)
-    del channel
-    gc.collect()
-    await nothing_for(layer)
-    assert len(local.mailboxes) < before
-    assert "g" not in local.groups
-    with redis_server.client() as client:
-        assert client.pubsub_numsub(keys.group("g")) == [(keys.group("g").encode(), 0)]
-        await until(lambda: client.hgetall(keys.unread(local.inbox)) == {})
-
-
-async def test_flush_forgets_messages_and_groups(layer: ChannelLayer) -> None:
-    channel = await layer.new_channel()
-    await layer.group_add("g", channel)
-    await layer.send("jobs", {"type": "job"})
-    await layer.send(channel, {"type": "m"})
-    await nothing_for(layer)
-    await layer.flush()
-    await layer.group_send("g", {"type": "m"})
-    await nothing_for(layer, channel, "jobs")
-
-
-async def test_closing_ends_every_subscription_and_the_layer_can_be_used_again(
-    layer: ChannelLayer, redis_server: RedisServer
-) -> None:
-    channel = await layer.new_channel()
-    await layer.group_add("g", channel)
-    await layer.close()
-    bus = Bus.current()
-    await bus.subscribe("fence", lambda _: None)
-    with redis_server.client() as client:
-        assert sorted(client.pubsub_channels()) == sorted(
-            name.encode() for name in ("fence", keys.probe(keys.process_name()))
-        )
-    await bus.unsubscribe("fence")
-    channel = await layer.new_channel()
-    await layer.send(channel, {"type": "again"})
-    assert (await next_of(layer, channel))["type"] == "again"
-
-
-def test_it_can_be_used_from_sync_code(redis_server: RedisServer) -> None:
-    """Each call has an event loop of its own, and leaves neither a connection nor a warning behind."""
-    with redis_server.client() as client:
-        before = len(client.client_list())
-    layer = ChannelLayer()
-    loop = asyncio.new_event_loop()
-    channel = loop.run_until_complete(layer.new_channel())
-    loop.run_until_complete(layer.group_add("g", channel))
-    for number in range(3):
-        async_to_sync(layer.send)(channel, {"type": f"{number}"})
-    async_to_sync(layer.group_send)("g", {"type": "group"})
-    received = [loop.run_until_complete(layer.receive(channel))["type"] for _ in range(4)]
-    assert received == ["0", "1", "2", "group"]
-    loop.close()
-    assert not any(loop.is_closed() for loop in Bus._all)
-    with redis_server.client() as client:
-        assert len(client.client_list()) == before
-
-
-async def test_it_can_be_used_from_a_thread_of_a_running_loop(layer: ChannelLayer) -> None:
-    channel = await layer.new_channel()
-
-    def talk() -> None:
-        async_to_sync(layer.group_add)("g", channel)
-        async_to_sync(layer.group_send)("g", {"type": "from a thread"})
-
-    await sync_to_async(talk)()
-    assert (await next_of(layer, channel))["type"] == "from a thread"
-
-
-# --- Redis goes and comes, and several of them
-
-
-async def test_a_restarted_redis_is_found_again(new_redis: Callable[..., RedisServer]) -> None:
-    server = new_redis()
-    layer = ChannelLayer([server.url], capacity=2)
-    kept, left, full = [await layer.new_channel() for _ in range(3)]
-    await layer.group_add("g", kept)
-    await layer.group_add("g", left)
-    receiving = asyncio.ensure_future(layer.receive("jobs"))
-    for _ in range(2):
-        await layer.send(full, {"type": "unread"})
-    server.kill()
-    with pytest.raises(RedisError):
-        await layer.group_send("g", {"type": "lost"})
-    await layer.group_discard("g", left)
-    joining = asyncio.ensure_future(layer.group_add("h", kept))
-    server.start()
-    await asyncio.wait_for(joining, 10)
-    await layer.group_send("g", {"type": "found"})
-    await layer.group_send("h", {"type": "joined"})
-    assert [(await next_of(layer, kept))["type"] for _ in range(2)] == ["found", "joined"]
-    await layer.send("jobs", {"type": "job"})
-    assert (await asyncio.wait_for(receiving, 5))["type"] == "job"
-    await nothing_for(layer, left)
-    await layer.close()
-
-
-async def test_groups_and_channels_are_spread_over_several_hosts(
-    new_redis: Callable[..., RedisServer], redis_server: RedisServer
-) -> None:
-    servers = [redis_server, new_redis()]
-    layer = ChannelLayer([server.url for server in servers])
-    channels = [await layer.new_channel() for _ in range(40)]
-    for number, channel in enumerate(channels):
-        await layer.group_add(f"g{number}", channel)
-        await layer.group_send(f"g{number}", {"type": "group"})
-        await layer.send(channel, {"type": "single"})
-        await layer.send(f"jobs{number}", {"type": "job"})
-    for number, channel in enumerate(channels):
-        assert {(await next_of(layer, channel))["type"] for _ in range(2)} == {"group", "single"}
-        assert (await next_of(layer, f"jobs{number}"))["type"] == "job"
-    for server in servers:
-        with server.client() as client:
-            assert 5 < len(client.pubsub_channels(keys.group("*"))) < 35
-    await layer.close()

@@ -1,0 +1,90 @@
+"""The end of channels, event loops and layers: nothing stays behind."""
+
+import asyncio
+import gc
+
+from asgiref.sync import async_to_sync, sync_to_async
+from tests.realtime.receiving import next_of, nothing_for
+from tests.servers import RedisServer
+from tests.waiting import until
+
+from channelbox.realtime import keys
+from channelbox.realtime.bus import Bus
+from channelbox.realtime.layer import ChannelLayer
+
+
+async def test_a_channel_goes_with_its_name(layer: ChannelLayer, redis_server: RedisServer) -> None:
+    """Channels does not call disconnect() when a handler of a layer message fails: nothing else tells of the end."""
+    channel = await layer.new_channel()
+    await layer.group_add("g", channel)
+    await layer.send(channel, {"type": "unread"})
+    await nothing_for(layer)
+    local = layer._local()
+    before = len(local.mailboxes)
+    del channel
+    gc.collect()
+    await nothing_for(layer)
+    assert len(local.mailboxes) < before
+    assert "g" not in local.groups
+    with redis_server.client() as client:
+        assert client.pubsub_numsub(keys.group("g")) == [(keys.group("g").encode(), 0)]
+        await until(lambda: client.hgetall(keys.unread(local.inbox)) == {})
+
+
+async def test_flush_forgets_messages_and_groups(layer: ChannelLayer) -> None:
+    channel = await layer.new_channel()
+    await layer.group_add("g", channel)
+    await layer.send("jobs", {"type": "job"})
+    await layer.send(channel, {"type": "m"})
+    await nothing_for(layer)
+    await layer.flush()
+    await layer.group_send("g", {"type": "m"})
+    await nothing_for(layer, channel, "jobs")
+
+
+async def test_closing_ends_every_subscription_and_the_layer_can_be_used_again(
+    layer: ChannelLayer, redis_server: RedisServer
+) -> None:
+    channel = await layer.new_channel()
+    await layer.group_add("g", channel)
+    await layer.close()
+    bus = Bus.current()
+    await bus.subscribe("fence", lambda _: None)
+    with redis_server.client() as client:
+        assert sorted(client.pubsub_channels()) == sorted(
+            name.encode() for name in ("fence", keys.probe(keys.process_name()))
+        )
+    await bus.unsubscribe("fence")
+    channel = await layer.new_channel()
+    await layer.send(channel, {"type": "again"})
+    assert (await next_of(layer, channel))["type"] == "again"
+
+
+def test_it_can_be_used_from_sync_code(redis_server: RedisServer) -> None:
+    """Each call has an event loop of its own, and leaves neither a connection nor a warning behind."""
+    with redis_server.client() as client:
+        before = len(client.client_list())
+    layer = ChannelLayer()
+    loop = asyncio.new_event_loop()
+    channel = loop.run_until_complete(layer.new_channel())
+    loop.run_until_complete(layer.group_add("g", channel))
+    for number in range(3):
+        async_to_sync(layer.send)(channel, {"type": f"{number}"})
+    async_to_sync(layer.group_send)("g", {"type": "group"})
+    received = [loop.run_until_complete(layer.receive(channel))["type"] for _ in range(4)]
+    assert received == ["0", "1", "2", "group"]
+    loop.close()
+    assert not any(loop.is_closed() for loop in Bus._all)
+    with redis_server.client() as client:
+        assert len(client.client_list()) == before
+
+
+async def test_it_can_be_used_from_a_thread_of_a_running_loop(layer: ChannelLayer) -> None:
+    channel = await layer.new_channel()
+
+    def talk() -> None:
+        async_to_sync(layer.group_add)("g", channel)
+        async_to_sync(layer.group_send)("g", {"type": "from a thread"})
+
+    await sync_to_async(talk)()
+    assert (await next_of(layer, channel))["type"] == "from a thread"

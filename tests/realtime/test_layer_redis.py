@@ -1,0 +1,57 @@
+"""The layer's Redis goes and comes, and several of them share the work."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from redis.exceptions import RedisError
+from tests.realtime.receiving import next_of, nothing_for
+from tests.servers import RedisServer
+
+from channelbox.realtime import keys
+from channelbox.realtime.layer import ChannelLayer
+
+
+async def test_a_restarted_redis_is_found_again(new_redis: Callable[..., RedisServer]) -> None:
+    server = new_redis()
+    layer = ChannelLayer([server.url], capacity=2)
+    kept, left, full = [await layer.new_channel() for _ in range(3)]
+    await layer.group_add("g", kept)
+    await layer.group_add("g", left)
+    receiving = asyncio.ensure_future(layer.receive("jobs"))
+    for _ in range(2):
+        await layer.send(full, {"type": "unread"})
+    server.kill()
+    with pytest.raises(RedisError):
+        await layer.group_send("g", {"type": "lost"})
+    await layer.group_discard("g", left)
+    joining = asyncio.ensure_future(layer.group_add("h", kept))
+    server.start()
+    await asyncio.wait_for(joining, 10)
+    await layer.group_send("g", {"type": "found"})
+    await layer.group_send("h", {"type": "joined"})
+    assert [(await next_of(layer, kept))["type"] for _ in range(2)] == ["found", "joined"]
+    await layer.send("jobs", {"type": "job"})
+    assert (await asyncio.wait_for(receiving, 5))["type"] == "job"
+    await nothing_for(layer, left)
+    await layer.close()
+
+
+async def test_groups_and_channels_are_spread_over_several_hosts(
+    new_redis: Callable[..., RedisServer], redis_server: RedisServer
+) -> None:
+    servers = [redis_server, new_redis()]
+    layer = ChannelLayer([server.url for server in servers])
+    channels = [await layer.new_channel() for _ in range(40)]
+    for number, channel in enumerate(channels):
+        await layer.group_add(f"g{number}", channel)
+        await layer.group_send(f"g{number}", {"type": "group"})
+        await layer.send(channel, {"type": "single"})
+        await layer.send(f"jobs{number}", {"type": "job"})
+    for number, channel in enumerate(channels):
+        assert {(await next_of(layer, channel))["type"] for _ in range(2)} == {"group", "single"}
+        assert (await next_of(layer, f"jobs{number}"))["type"] == "job"
+    for server in servers:
+        with server.client() as client:
+            assert 5 < len(client.pubsub_channels(keys.group("*"))) < 35
+    await layer.close()
