@@ -114,6 +114,8 @@ DATABASES: dict[str, dict[str, Any]] = {
         "sqlite:////path/to/file or postgresql://user:password@host/database",
     )
 }
+CHANNELBOX_BACKUP_DIR = env.text("BACKUP_DIR")
+CHANNELBOX_BACKUPS_KEPT = env.integer("BACKUPS_KEPT", 7, 1, 10_000)
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     DATABASES["default"]["OPTIONS"] = {
         # A transaction that reads and then writes fails at once unless it is IMMEDIATE.

@@ -12,7 +12,20 @@ from typing import Annotated
 
 import typer
 
-from channelbox.console import check, doctor, first_password, manage, migrate, run, status, user, web, worker
+from channelbox.console import (
+    backup,
+    check,
+    doctor,
+    first_password,
+    manage,
+    migrate,
+    restore,
+    run,
+    status,
+    user,
+    web,
+    worker,
+)
 from channelbox.console.privileges import become_service
 from channelbox.console.problem import explain
 
@@ -69,6 +82,8 @@ VERBS: list[tuple[Callable[..., None], str]] = [
     (doctor.doctor, "Examine the installation, also from outside."),
     (check.check, "Check the settings, the database and Redis."),
     (first_password.first_password, "The first administrator's name and password."),
+    (backup.backup, "A copy of a SQLite database, made while it is in use."),
+    (restore.restore, "Put such a copy in the place of the database."),
     (migrate.migrate, "Bring the database up to this version."),
     (web.web, "Run one web process."),
     (worker.worker, "Run one worker process."),

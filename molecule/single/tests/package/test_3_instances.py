@@ -14,7 +14,7 @@ from probe.waiting import until
 EXPOSURE = 1.5
 """The most that `systemd-analyze security` may say of a unit; 10 is a unit without any hardening."""
 
-HARDENED = ["channelbox-web@1", "channelbox-worker@1", "channelbox-migrate", "channelbox-redis", "channelbox-sessions"]
+HARDENED = [f"channelbox-{unit}" for unit in ("web@1", "worker@1", "migrate", "redis", "sessions", "backup")]
 
 
 @pytest.mark.parametrize("unit", HARDENED)

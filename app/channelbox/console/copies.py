@@ -1,0 +1,151 @@
+"""Copies of a SQLite database: made while it is in use, looked into before they count, the oldest removed."""
+
+import datetime
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from channelbox.console.problem import Problem
+
+PATTERN = "channelbox-????????-??????.sqlite3"  # with the time in UTC: the names sort by age
+SPARE = 64 * 1024 * 1024  # bytes that a copy leaves free
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What is in a database. migrations: the (app, name) that it has been through."""
+
+    people: int
+    rooms: int
+    events: int
+    migrations: frozenset[tuple[str, str]]
+
+    def __str__(self) -> str:
+        return f"people: {self.people}, rooms: {self.rooms}, messages and other events: {self.events}"
+
+
+def make(database: Path, folder: Path) -> tuple[Path, Contents]:
+    """Copies the database as it is at one moment, while others write to it. Gives the copy, which is sound.
+
+    Raises Problem when there is no database, no room for a copy, or when the copy is not sound; it is removed then.
+    """
+    if not database.exists():
+        raise Problem(f"There is no database {database} yet.", "Run: channelbox migrate")
+    with _told(folder):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        check_space(folder, size(database))
+        copy = folder / f"channelbox-{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}.sqlite3"
+        with _part_of(copy) as part:
+            _copy(database, part)
+            contents = look_into(part)
+    return copy, contents
+
+
+def remove_old(folder: Path, kept: int) -> list[Path]:
+    """Removes all but the newest copies, and what a copying that was killed has left. Gives the removed copies."""
+    for left in folder.glob(f"{PATTERN}.part*"):
+        left.unlink()
+    old = newest_first(folder)[kept:]
+    for copy in old:
+        copy.unlink()
+    return old
+
+
+def newest_first(folder: Path) -> list[Path]:
+    return sorted(folder.glob(PATTERN), reverse=True)
+
+
+def look_into(file: Path) -> Contents:
+    """Reads all of a database. Raises Problem when it is damaged or none of channelbox's."""
+    from django.contrib.auth import get_user_model
+
+    from channelbox.chat.models import Event, Room
+
+    tables = [model._meta.db_table for model in (get_user_model(), Room, Event)]
+    try:
+        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+            if verdict != "ok":
+                raise Problem(f"{file} is damaged: {verdict}")
+            people, rooms, events = (
+                connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608
+                for table in tables
+            )
+            migrations = frozenset(connection.execute("SELECT app, name FROM django_migrations").fetchall())
+    except sqlite3.DatabaseError as error:
+        raise Problem(f"{file} is no sound database of channelbox: {error}.") from None
+    return Contents(people, rooms, events, migrations)
+
+
+def put(copy: Path, database: Path) -> Path | None:
+    """Puts a copy in the place of a database that nobody uses. Gives where the former one is kept, if there was one."""
+    with _told(database.parent):
+        check_space(database.parent, size(copy))
+        aside = None
+        with _part_of(database) as part:
+            _copy(copy, part)
+            if database.exists():
+                now = datetime.datetime.now(datetime.UTC)
+                aside = database.with_name(f"{database.name}.until-{now:%Y%m%d-%H%M%S}")
+                # The log belongs to the former one and would be played into the new one.
+                for end in ("-wal", "-shm", ""):
+                    if (old := Path(f"{database}{end}")).exists():
+                        old.rename(f"{aside}{end}")
+    return aside
+
+
+def size(database: Path) -> int:
+    """Bytes of it and of its write-ahead log."""
+    log = Path(f"{database}-wal")
+    return database.stat().st_size + (log.stat().st_size if log.exists() else 0)
+
+
+def check_space(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < needed + SPARE:
+        raise Problem(
+            f"{folder} has {free / 1e6:,.0f} MB free, and the copy needs {(needed + SPARE) / 1e6:,.0f} MB.",
+            "Free some, or name another folder: CHANNELBOX_BACKUP_DIR",
+        )
+
+
+def _copy(database: Path, to: Path) -> None:
+    with closing(sqlite3.connect(database, timeout=20)) as source, closing(sqlite3.connect(to)) as target:
+        # In one step: with a write-ahead log a reader waits for nobody, and nobody waits for it.
+        source.backup(target)
+        target.execute("PRAGMA journal_mode=DELETE")  # one file, with nothing beside it
+
+
+@contextmanager
+def _part_of(file: Path) -> Iterator[Path]:
+    """What is written there becomes `file`, whole and on the disk, or nothing."""
+    part = file.with_name(f"{file.name}.part")
+    part.unlink(missing_ok=True)
+    os.close(os.open(part, os.O_CREAT | os.O_EXCL, 0o600))
+    try:
+        yield part
+        for path, rename in ((part, True), (file.parent, False)):
+            handle = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+            if rename:
+                part.rename(file)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        remedy = "It belongs to the service; in a unit ReadWritePaths= has to name it." if error.filename else ""
+        raise Problem(f"{error.filename or folder}: {error.strerror}.", remedy) from None
+    except sqlite3.Error as error:
+        raise Problem(f"The database was not copied: {error}.") from None
