@@ -165,6 +165,18 @@ def test_without_a_name_it_tells_which_there_are(migrated: Run) -> None:
     assert str(copy) in migrated("restore").stdout
 
 
+def test_the_doctor_tells_how_old_the_newest_is(migrated: Run) -> None:
+    def told() -> str:
+        return migrated("doctor", "http://127.0.0.1:9", CHANNELBOX_REDIS_URL="redis://127.0.0.1:9").stdout
+
+    assert "There is no backup" in told()
+    copy = copied(migrated)
+    assert "0 hours old" in told()
+    old = copy.stat().st_mtime - 5 * 86400
+    os.utime(copy, (old, old))
+    assert "is 5 days old" in told()
+
+
 def test_postgresql_is_its_own_nodes(settings_of_one_node: dict[str, str]) -> None:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         url = "postgresql://channelbox:secret@192.0.2.1/channelbox"

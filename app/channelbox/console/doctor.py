@@ -1,5 +1,6 @@
 """`channelbox doctor`: what is wrong, named, each with its remedy."""
 
+import time
 from collections.abc import Iterator
 from typing import Annotated
 
@@ -8,6 +9,7 @@ import typer
 from channelbox.console.problem import Problem
 from channelbox.console.way import Finding, Way, note, well, wrong
 
+BACKUP_HOURS = 48  # before it is told how old the newest one is: they are made every night
 SIGNS = {"well": ("ok", "green"), "note": ("note", "yellow"), "wrong": ("WRONG", "red")}
 
 
@@ -41,6 +43,7 @@ def _configured() -> str:
 
 def _local() -> Iterator[Finding]:
     yield from _database()
+    yield from _backups()
     yield from _processes()
 
 
@@ -63,6 +66,28 @@ def _database() -> Iterator[Finding]:
         yield wrong(f"The database lacks {len(missing)} steps of this version.", "Run: channelbox migrate")
     else:
         yield well(f"The database answers ({connection.vendor}) and has the tables of this version.")
+
+
+def _backups() -> Iterator[Finding]:
+    """PostgreSQL's are on its own node, where there is no channelbox to look."""
+    from channelbox.console import copies
+    from channelbox.console.backup import folder, sqlite_file
+
+    database = sqlite_file()
+    if database is None or not database.exists():
+        return
+    newest = copies.newest_first(folder())[:1]
+    if not newest:
+        yield note(f"There is no backup of the database in {folder()} yet.", "Make one: channelbox backup")
+        return
+    hours = (time.time() - newest[0].stat().st_mtime) / 3600
+    if hours > BACKUP_HOURS:
+        yield note(
+            f"The newest backup of the database is {hours / 24:.0f} days old.",
+            "Why: systemctl status channelbox-backup.timer channelbox-backup.service",
+        )
+    else:
+        yield well(f"The newest backup of the database is {hours:.0f} hours old.")
 
 
 def _processes() -> Iterator[Finding]:

@@ -1,8 +1,10 @@
 """Whose address it is, where addresses are counted."""
 
+import functools
 import ipaddress
 
 
+@functools.lru_cache(maxsize=10_000)
 def network(address: str) -> str:
     """What counts as one address: for IPv6 a /64, since each customer has at least as many."""
     try:

@@ -17,7 +17,6 @@ from django.conf import settings
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.protocol import State
-from websockets.server import ServerProtocol
 
 from channelbox.realtime import handshake
 from channelbox.realtime.codes import Close
@@ -148,12 +147,14 @@ class FrameProtocol(WebSocketsSansIOProtocol):
             self.transport.close()
 
     def _accept(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """Lets the client in. From here on websockets has the frames: a connection that was never anything but open."""
+        """Lets the client in. From here on websockets has the frames."""
         if self.disconnected:
             raise ClientDisconnected
         if not self.transport.is_closing():
             self.handshake_complete = True
-            self.conn = ServerProtocol(state=State.OPEN, max_size=self.config.ws_max_size, logger=self.conn.logger)
+            self.conn.state = State.OPEN
+            self.conn.parser = self.conn.parse()  # of frames, since it is open: the one that waits for a request goes
+            next(self.conn.parser)
             self.transport.write(handshake.answer(self.key, [*self.default_headers, *headers]))
             self.start_keepalive()
         self.key = b""
