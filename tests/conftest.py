@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 from tests.servers import PostgreSQLServer, RedisServer
 
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 DATABASE = "channelbox_test"
 STACK = pytest.StashKey[contextlib.ExitStack]()
 REDIS = pytest.StashKey[RedisServer]()
+
+# Other tests run beside these, and the checkout may be one that nothing can be written to.
+hypothesis.settings.register_profile("channelbox", deadline=None, database=None, print_blob=True)
+hypothesis.settings.load_profile("channelbox")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -13,6 +13,8 @@ from bench.simulator.clock import Clock, Machine, Process
 from channelbox.work.outbox import BATCH_MOST, GATHER_MOST, GATHER_SECONDS, GATHER_SECONDS_A_MEMBER
 from channelbox.work.worker import BATCH
 
+PIECES = 10  # of a fan-out
+
 
 @dataclass(frozen=True)
 class Costs:
@@ -210,24 +212,35 @@ class Simulation:
                 self._fan_out(room, number, messages, ended=number == home)
 
     def _fan_out(self, room: _Room, number: int, messages: list[_Message], *, ended: bool) -> None:
+        """In pieces: the first members hear while the last are still to be written to."""
         costs, members = self.costs, room.local[number]
+        pieces = min(PIECES, members)
+        unheard = [pieces]
 
         def written() -> None:
+            self._generate(costs.hear * members / pieces, heard)
+
+        def all_written() -> None:
+            written()
             if ended:
                 room.flying[number] = False
                 room.several[number] = len(messages) + len(room.waiting[number]) > 1
                 if room.waiting[number]:
                     self._soon(room, number)
-            self._generate(costs.hear * members, heard)
 
         def heard() -> None:
+            unheard[0] -= 1
+            if unheard[0]:
+                return
             for message in messages:
                 message.waits_for -= 1
                 if not message.waits_for:
                     self._heard(message)
 
-        seconds = costs.publish + members * (costs.write + costs.more * (len(messages) - 1))
-        self.web[number].do(seconds, written)
+        web, seconds = self.web[number], members * (costs.write + costs.more * (len(messages) - 1)) / pieces
+        for piece in range(pieces):
+            first, last = piece == 0, piece == pieces - 1
+            web.do(seconds + costs.publish * first, all_written if last else written)
 
     def _heard(self, message: _Message) -> None:
         if (shown := self._shown) is not None:

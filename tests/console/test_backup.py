@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from channelbox.console.copies import make_room
+
 from .conftest import Run, command
 
 
@@ -72,12 +74,12 @@ def test_who_writes_meanwhile_is_not_held_up_and_the_copy_is_of_one_moment(
     writer = threading.Thread(target=write)
     writer.start()
     try:
-        before = written[0]
         copy = copied(migrated)
+        assert writer.is_alive()  # one that had to wait for long has ended with an error
+        assert written[0] > 10
     finally:
         stopped.set()
         writer.join()
-    assert written[0] > before + 10  # a writer that had to wait would have ended with an error
     with opened(copy) as connection:
         (a,) = connection.execute("SELECT a FROM pair WHERE rowid = 1").fetchone()
         (b,) = connection.execute("SELECT b FROM pair WHERE rowid = 5000").fetchone()
@@ -97,6 +99,21 @@ def test_the_oldest_go_and_so_does_what_a_killed_copying_left(migrated: Run, tmp
     assert names[:2] == ["channelbox-20260113-031500.sqlite3", "channelbox-20260114-031500.sqlite3"]
     assert names[-1] == "my own.sqlite3"
     assert len(names) == 4
+
+
+def test_the_oldest_make_room_but_never_the_newest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for day in range(10, 15):
+        (tmp_path / f"channelbox-202601{day}-031500.sqlite3").write_bytes(b"x" * 100)
+
+    def free(folder: Path) -> int:
+        return 10_000 - sum(file.stat().st_size for file in folder.iterdir())
+
+    monkeypatch.setattr("channelbox.console.copies._free", free)
+    monkeypatch.setattr("channelbox.console.copies.SPARE", 1000)
+    removed = make_room(tmp_path, 8700)
+    assert [copy.name[:19] for copy in removed] == ["channelbox-20260110", "channelbox-20260111"]
+    make_room(tmp_path, 1_000_000)
+    assert [copy.name[:19] for copy in tmp_path.iterdir()] == ["channelbox-20260114"]
 
 
 def test_a_damaged_database_gives_no_copy_and_removes_none(migrated: Run, tmp_path: Path, database: Path) -> None:
@@ -151,12 +168,17 @@ def test_a_copy_that_is_none_or_of_a_newer_version_changes_nothing(
     newer = copied(migrated)
     with opened(newer) as connection:
         connection.execute("INSERT INTO django_migrations (app, name, applied) VALUES ('chat', '9999_later', '')")
-    for file, reason in (("text", "no sound database"), ("none", "no sound database"), (newer, "chat.9999_later")):
+    reasons = (("text", "no sound database"), ("none", "is not there"), (newer, "chat.9999_later"))
+    for file, reason in reasons:
         answer = migrated("restore", str(tmp_path / file))
         assert answer.returncode == 1
         assert reason in answer.stderr
     assert people(database) == {"ann"}
     assert not list(tmp_path.glob("*.until-*"))
+
+
+def test_a_path_from_where_the_caller_stands_is_refused(migrated: Run) -> None:
+    assert "whole path" in migrated("restore", "here/copy.sqlite3").stderr
 
 
 def test_without_a_name_it_tells_which_there_are(migrated: Run) -> None:

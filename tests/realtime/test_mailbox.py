@@ -6,7 +6,7 @@ import gc
 import weakref
 
 import msgpack
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from channelbox.realtime.counters import counters
@@ -30,7 +30,6 @@ def test_a_copy_is_equal_and_shares_nothing_that_can_change(value: object) -> No
 
 
 @given(st.lists(st.sampled_from(["put", "send", "get", "get and cancel", "turn"]), max_size=60), st.integers(1, 4))
-@settings(deadline=None)
 def test_it_behaves_as_a_bounded_queue(steps: list[str], capacity: int) -> None:
     async def run() -> None:
         left: list[str] = []

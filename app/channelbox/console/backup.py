@@ -26,13 +26,19 @@ def backup(
             return
         raise Problem(
             "The database is PostgreSQL, which is copied on its own node.",
-            "There: systemctl start channelbox-postgresql-backup",
+            "There: systemctl start postgresql-channelbox-backup",
         )
     with database_lock("backup", 0, typer.echo):
+        if database.exists():
+            _removed(copies.make_room(folder(), copies.needed(database)))
         copy, contents = copies.make(database, folder())
         typer.echo(f"{copy} ({copy.stat().st_size / 1e6:,.1f} MB; {contents})")
-        for old in copies.remove_old(folder(), settings.CHANNELBOX_BACKUPS_KEPT):
-            typer.echo(f"Removed: {old}")
+        _removed(copies.remove_old(folder(), settings.CHANNELBOX_BACKUPS_KEPT))
+
+
+def _removed(copies: list[Path]) -> None:
+    for copy in copies:
+        typer.echo(f"Removed: {copy}")
 
 
 def sqlite_file() -> Path | None:

@@ -31,24 +31,42 @@ class Contents:
 def make(database: Path, folder: Path) -> tuple[Path, Contents]:
     """Copies the database as it is at one moment, while others write to it. Gives the copy, which is sound.
 
+    What a copying that was killed has left is removed first. One copy at a time: the caller holds a lock.
     Raises Problem when there is no database, no room for a copy, or when the copy is not sound; it is removed then.
     """
     if not database.exists():
         raise Problem(f"There is no database {database} yet.", "Run: channelbox migrate")
     with _told(folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        check_space(folder, size(database))
+        for left in folder.glob(f"{PATTERN}.part*"):
+            left.unlink()
+        check_space(folder, needed(database))
         copy = folder / f"channelbox-{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}.sqlite3"
         with _part_of(copy) as part:
             _copy(database, part)
             contents = look_into(part)
+            _write_through(part)
     return copy, contents
 
 
+def needed(database: Path) -> int:
+    """Bytes that have to be free for a copy: it mostly shares a disk with the database, which goes on growing."""
+    return 2 * size(database)
+
+
+def make_room(folder: Path, bytes: int) -> list[Path]:
+    """Removes the oldest copies until there is room, but never the newest. Gives those that it removed."""
+    removed = []
+    for copy in newest_first(folder)[:0:-1]:
+        if _free(folder) >= bytes + SPARE:
+            break
+        copy.unlink()
+        removed.append(copy)
+    return removed
+
+
 def remove_old(folder: Path, kept: int) -> list[Path]:
-    """Removes all but the newest copies, and what a copying that was killed has left. Gives the removed copies."""
-    for left in folder.glob(f"{PATTERN}.part*"):
-        left.unlink()
+    """Removes all but the newest copies. Gives those that it removed."""
     old = newest_first(folder)[kept:]
     for copy in old:
         copy.unlink()
@@ -60,7 +78,7 @@ def newest_first(folder: Path) -> list[Path]:
 
 
 def look_into(file: Path) -> Contents:
-    """Reads all of a database. Raises Problem when it is damaged or none of channelbox's."""
+    """Reads all of a database. Raises Problem when it cannot be read, is damaged, or is none of channelbox's."""
     from django.contrib.auth import get_user_model
 
     from channelbox.chat.models import Event, Room
@@ -77,6 +95,10 @@ def look_into(file: Path) -> Contents:
             )
             migrations = frozenset(connection.execute("SELECT app, name FROM django_migrations").fetchall())
     except sqlite3.DatabaseError as error:
+        if not os.access(file, os.R_OK):
+            raise Problem(
+                f"{file} is not there, or the service may not read it.", "It has to be a user's that may."
+            ) from None
         raise Problem(f"{file} is no sound database of channelbox: {error}.") from None
     return Contents(people, rooms, events, migrations)
 
@@ -88,11 +110,13 @@ def put(copy: Path, database: Path) -> Path | None:
         aside = None
         with _part_of(database) as part:
             _copy(copy, part)
+            _write_through(part)
             if database.exists():
                 now = datetime.datetime.now(datetime.UTC)
                 aside = database.with_name(f"{database.name}.until-{now:%Y%m%d-%H%M%S}")
-                # The log belongs to the former one and would be played into the new one.
-                for end in ("-wal", "-shm", ""):
+                os.link(database, aside)  # until the new one takes its name: there is a database at any moment
+                # What belongs to the former one would be played into the new one.
+                for end in ("-wal", "-shm", "-journal"):
                     if (old := Path(f"{database}{end}")).exists():
                         old.rename(f"{aside}{end}")
     return aside
@@ -104,12 +128,17 @@ def size(database: Path) -> int:
     return database.stat().st_size + (log.stat().st_size if log.exists() else 0)
 
 
+def _free(folder: Path) -> int:
+    return shutil.disk_usage(folder).free
+
+
 def check_space(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
+    """Raises Problem where that many bytes are not free."""
+    free = _free(folder)
     if free < needed + SPARE:
         raise Problem(
-            f"{folder} has {free / 1e6:,.0f} MB free, and the copy needs {(needed + SPARE) / 1e6:,.0f} MB.",
-            "Free some, or name another folder: CHANNELBOX_BACKUP_DIR",
+            f"{folder} has {free / 1e6:,.0f} MB free; it takes {(needed + SPARE) / 1e6:,.0f} MB.",
+            "Free some, or name another folder for backups: CHANNELBOX_BACKUP_DIR",
         )
 
 
@@ -122,22 +151,25 @@ def _copy(database: Path, to: Path) -> None:
 
 @contextmanager
 def _part_of(file: Path) -> Iterator[Path]:
-    """What is written there becomes `file`, whole and on the disk, or nothing."""
+    """What is written there becomes `file` at once, or nothing. The writer writes it through."""
     part = file.with_name(f"{file.name}.part")
     part.unlink(missing_ok=True)
     os.close(os.open(part, os.O_CREAT | os.O_EXCL, 0o600))
     try:
         yield part
-        for path, rename in ((part, True), (file.parent, False)):
-            handle = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
-            if rename:
-                part.rename(file)
+        part.rename(file)
+        _write_through(file.parent)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _write_through(path: Path) -> None:
+    """Returns when what was written is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import sqlite3
 import subprocess
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +15,7 @@ from channelbox.console.problem import Problem
 
 SERVICES = ("channelbox-web@*", "channelbox-worker@*")
 STOP = "systemctl stop channelbox.target"
+STOPPING_MOST = 40.0  # s: it returns before the processes have stopped, whose units allow 30 s
 
 
 def restore(
@@ -28,12 +30,15 @@ def restore(
     if database is None:
         raise Problem(
             "The database is PostgreSQL, which is restored on its own node.",
-            "There, with channelbox stopped on every node: pg_restore --clean --if-exists --dbname channelbox FILE",
+            "There, with channelbox stopped on every node: sudo -u postgres "
+            "pg_restore --clean --if-exists --create --dbname postgres FILE",
         )
     if copy is None:
         _list()
         return
-    if not copy.is_absolute() and (folder() / copy).exists():
+    if not copy.is_absolute():
+        if len(copy.parts) > 1:  # the command does not stand where the caller does
+            raise Problem(f"{copy} begins nowhere.", "Give the whole path, or only the name of one of the backups.")
         copy = folder() / copy
     contents = copies.look_into(copy)
     _check_version(contents)
@@ -68,17 +73,11 @@ def _check_version(contents: copies.Contents) -> None:
 
 def _check_unused(database: Path) -> None:
     """Raises Problem while a process of this node may write to the database."""
-    try:
-        running = subprocess.run(
-            ["systemctl", "list-units", "--no-legend", "--plain", "--state=active,activating,deactivating", *SERVICES],
-            capture_output=True,
-            text=True,
-            check=False,
-        ).stdout.split("\n")[:-1]
-    except FileNotFoundError:
-        running = []
+    end = time.monotonic() + STOPPING_MOST
+    while (running := _running()) and all(state == "deactivating" for _, state in running) and time.monotonic() < end:
+        time.sleep(0.5)
     if running:
-        raise Problem(f"{running[0].split()[0]} runs and would go on writing.", f"Stop it first: {STOP}")
+        raise Problem(f"{running[0][0]} runs and would go on writing.", f"Stop it first: {STOP}")
     if not database.exists():
         return
     try:
@@ -91,3 +90,18 @@ def _check_unused(database: Path) -> None:
         return  # damaged: that is why
     if mode == "wal":
         raise Problem("Another process has the database open.", f"Stop it first: {STOP}")
+
+
+def _running() -> list[tuple[str, str]]:
+    """Units of processes that may write, each with its state."""
+    states = "--state=active,activating,deactivating"
+    try:
+        told = subprocess.run(
+            ["systemctl", "list-units", "--no-legend", "--plain", states, *SERVICES],
+            capture_output=True,
+            text=True,
+            check=False,
+        ).stdout
+    except FileNotFoundError:
+        return []
+    return [(words[0], words[2]) for line in told.splitlines() if len(words := line.split()) > 2]

@@ -17,6 +17,7 @@ from django.conf import settings
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.protocol import State
+from websockets.server import ServerProtocol
 
 from channelbox.realtime import handshake
 from channelbox.realtime.codes import Close
@@ -280,7 +281,7 @@ class FrameProtocol(WebSocketsSansIOProtocol):
 
 
 def check_protocol() -> None:
-    """Raises RuntimeError when uvicorn no longer has the names that `FrameProtocol` relies on."""
+    """Raises RuntimeError when uvicorn or websockets no longer has the names that `FrameProtocol` relies on."""
     missing = [
         name
         for name in (
@@ -300,5 +301,8 @@ def check_protocol() -> None:
     ]
     names = WebSocketsSansIOProtocol.__init__.__code__.co_names
     missing += [name for name in USED if name not in names]
+    conn = ServerProtocol()
+    missing += [name for name in ("parser", "parse", "handshake_exc") if not hasattr(conn, name)]
     if missing:
-        raise RuntimeError(f"This uvicorn lacks {', '.join(missing)}: install the version that channelbox pins.")
+        lacking = ", ".join(missing)
+        raise RuntimeError(f"uvicorn and websockets lack {lacking}: install the versions that channelbox pins.")

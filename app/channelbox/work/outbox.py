@@ -276,7 +276,7 @@ class Outbox:
             )
             counters.refused += 1
             message.tell(refused.frame)
-        self._finish(lane, batch)
+        self._finish(lane, batch, handled=0)
 
     def _sent(self, lane: _Lane) -> None:
         if (batch := lane.flying) is None:
@@ -347,16 +347,16 @@ class Outbox:
 
     def _end_if_done(self, lane: _Lane, batch: _Batch) -> None:
         if not batch.open:
-            self._finish(lane, batch)
+            self._finish(lane, batch, handled=len(batch.messages))
 
-    def _finish(self, lane: _Lane, batch: _Batch) -> None:
+    def _finish(self, lane: _Lane, batch: _Batch, handled: int) -> None:
         if lane.resend is not None:
             lane.resend.cancel()
             lane.resend = None
         del self._batches[batch.number]
         lane.flying = None
         self._size -= len(batch.messages)
-        self._drain.finished(len(batch.messages), more=self._size > 0)
+        self._drain.finished(handled, more=self._size > 0)
         if lane.held is not None:
             lane.held.several = len(batch.messages) + len(lane.waiting) > 1
         if lane.waiting:

@@ -1,29 +1,55 @@
-"""The database of the cluster is dumped on its own node, and the dump can be read back."""
+"""The database of the cluster is dumped on its own node, and comes back from a dump."""
 
+from collections.abc import Iterator
+
+import pytest
 from probe.nodes import Nodes
 from probe.people import Browser, Door, Member
+from probe.waiting import until
 
-PSQL = "cd /; runuser -u postgres -- psql -Atq"
-COUNT = "SELECT count(*) FROM chat_event WHERE text = 'in the dump'"
+TIMER = "postgresql-channelbox-backup.timer"
+FOLDER = "/var/backups/channelbox"
 
 
-async def test_a_dump_has_what_was_said_and_old_ones_go(nodes: Nodes, room: str, ann: Browser, web1: Door) -> None:
-    async with Member(ann, room, web1) as member:
-        await member.says("in the dump")
-    assert "channelbox-postgresql-backup" in nodes.root("data1", "systemctl list-timers --no-legend 'channelbox-*'")
-    folder = "/var/backups/channelbox"
+@pytest.fixture
+def no_dumps(nodes: Nodes) -> Iterator[None]:
+    nodes.root("data1", f"systemctl stop {TIMER}; rm -f {FOLDER}/*")
+    yield
+    nodes.root("data1", f"systemctl start {TIMER}")
+
+
+def newest(nodes: Nodes) -> str:
+    nodes.root("data1", f"systemctl start {TIMER.replace('timer', 'service')}")
+    return FOLDER + "/" + nodes.root("data1", f"ls -1 {FOLDER}").split()[-1]
+
+
+def test_it_is_dumped_every_night_and_old_dumps_go(nodes: Nodes, no_dumps: None) -> None:
+    assert nodes["data1"].service(TIMER).is_enabled
     old = [f"channelbox-2026010{day}-031500.dump" for day in range(1, 10)]
-    nodes.root("data1", f"cd {folder}; touch {' '.join(old)} channelbox-killed.dump.part")
-    nodes.root("data1", "systemctl start channelbox-postgresql-backup.service")
-    kept = nodes.root("data1", f"ls -1 {folder}").split()
-    assert len(kept) == 7
-    assert kept[:6] == old[3:]
-    newest = f"{folder}/{kept[-1]}"
-    assert nodes.root("data1", f"stat --format '%a %U' {newest}").split() == ["600", "postgres"]
+    nodes.root("data1", f"cd {FOLDER}; touch {' '.join(old)} channelbox-killed.dump.part")
+    dump = newest(nodes)
+    kept = nodes.root("data1", f"ls -1 {FOLDER}").split()
+    assert kept[:-1] == old[3:]
+    assert nodes.root("data1", f"stat --format '%a %U' {dump}").split() == ["600", "postgres"]
 
-    nodes.root("data1", f"{PSQL} -c 'CREATE DATABASE readback'")
+
+async def test_a_dump_is_put_back_with_what_was_said_until_then(
+    nodes: Nodes, no_dumps: None, room: str, ann: Browser, web1: Door
+) -> None:
+    async with Member(ann, room, web1) as member:
+        await member.says("before the dump")
+        dump = newest(nodes)
+        await member.says("after the dump")
+    channelbox = sorted({*nodes.groups["web"], *nodes.groups["worker"]})
+    for node in channelbox:
+        nodes.root(node, "systemctl stop channelbox.target 'channelbox-web@*' 'channelbox-worker@*'")
     try:
-        nodes.root("data1", f"cd /; runuser -u postgres -- pg_restore --exit-on-error --dbname readback {newest}")
-        assert nodes.root("data1", f'{PSQL} -d readback -c "{COUNT}"').strip() == "1"
+        restore = f"pg_restore --clean --if-exists --create --exit-on-error --dbname postgres {dump}"
+        nodes.root("data1", f"cd /; runuser -u postgres -- {restore}")
     finally:
-        nodes.root("data1", f"{PSQL} -c 'DROP DATABASE readback'")
+        for node in channelbox:
+            nodes.root(node, "systemctl start channelbox.target")
+    await until(lambda: len(nodes.status("web1")) == 8, 30, "every process is in the report again")
+    async with Member(ann, room, web1) as member:
+        await member.says("after the restore")
+        assert list(member.messages.values()) == ["before the dump", "after the restore"]
