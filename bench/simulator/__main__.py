@@ -1,6 +1,7 @@
 """`make simulate`: the model beside what `make growth` measured, then what more connections than that need."""
 
 import json
+import math
 from dataclasses import fields
 from pathlib import Path
 
@@ -19,6 +20,7 @@ WARM_UP, SECONDS = 1.0, 4.0
 ROOM = 100  # members
 EVERY = 60.0  # s between two messages of a person
 ONE_PROCESS = 10_000  # connections
+ONE_WORKER = 800  # messages a second, each in a room of its own: half of what it can do
 SIZES = (1000, 10_000, 100_000, 1_000_000)
 LOOKED_AT = 2.0  # s, of the large ones
 
@@ -74,7 +76,7 @@ def beyond(found: Costs, console: Console) -> None:
         table.add_column(column, justify="right")
     for size in SIZES:
         web, rate = max(1, size // ONE_PROCESS), size / EVERY
-        workers = max(1, round(rate / 2000))
+        workers = math.ceil(rate / ONE_WORKER)
         setup = Setup(size, size // ROOM, web, workers, cores=16, rate=rate, apart=True)
         shown = Simulation(setup, found).run(WARM_UP, LOOKED_AT)
         p50, p99 = (percentile(shown.latencies, share) * 1000 for share in (0.5, 0.99))
