@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Sequence
 
-from bench.growth.sweeps import CALIBRATING, MEMBERS, Point
+from bench.growth.sweeps import CALIBRATING, MEMBERS, ROOMS, Point
 from bench.simulator.model import Costs
 
 ALONE, BATCHED = CALIBRATING[0], CALIBRATING[-1]  # messages under way: a batch of one, and one of so many
 FROM = 100  # members: with fewer a batch of 16 is not always full
 ENTRY = 0.25  # of a transaction's fixed cost in the worker, for each room in it: assumed, not measured
+# Of what a web process does once for a batch, what falls to the publish that it hears: measured apart, by publishing
+# into rooms of one member (22 to 37 us each, the write to the member included).
+HEARD = 0.06
 TRIP = 0.0002  # s
 SAY_MOST = 30.0  # us: what is above is what the generator does between messages, however few there are
 
@@ -16,7 +19,9 @@ def costs(points: Sequence[Point]) -> Costs:
     """By two straight lines over the members, of messages alone and of those in batches. Raises ValueError for too few.
 
     What a web process does for a batch is `push + publish + members * (write + (n - 1) * more) + n * take`, n messages
-    in it. A line's slope is what belongs to members, its start what does not.
+    in it. A line's slope is what belongs to members, its start what does not. A write costs more where members are
+    many (their memory is no longer near), so the line alone would begin below nothing: where rooms of one member were
+    measured, it begins there.
     """
     own = [point for point in points if point.sweep == MEMBERS.name]
     alone = [point for point in own if point.in_flight == ALONE and point.at >= FROM]
@@ -25,6 +30,9 @@ def costs(points: Sequence[Point]) -> Costs:
         raise ValueError("make growth has not measured the members; run: make growth ARGS=members")
     n = BATCHED
     start, write = _line(alone, lambda point: point.web_us)
+    if rooms := sorted(point.web_us for point in points if point.sweep == ROOMS.name):
+        start = rooms[len(rooms) // 2]
+        write = _mean(alone, lambda point: (point.web_us - start) / point.at)
     start_n, write_n = _line(batched, lambda point: point.web_us * n)
     say, hear = _line(alone, lambda point: point.generator_us)
     say = min(max(0.0, say), SAY_MOST)
@@ -37,13 +45,13 @@ def costs(points: Sequence[Point]) -> Costs:
     fewest = min((point for point in own if point.in_flight == ALONE), key=lambda point: point.at)
     return Costs(
         take=take * micro,
-        push=once / 2 * micro,
+        push=once * (1 - HEARD) * micro,
         batch=batch * (1 - ENTRY) * micro,
         entry=batch * ENTRY * micro,
         message=message * micro,
         database=database * micro,
         row=row * micro,
-        publish=once / 2 * micro,
+        publish=once * HEARD * micro,
         write=write * micro,
         more=max(0.0, (write_n - write) / (n - 1)) * micro,
         hear=hear * micro,

@@ -107,7 +107,8 @@ class Simulation:
 
         self.web = [process() for _ in range(setup.web)]
         self.workers = [process() for _ in range(setup.workers)]
-        self.database = Process(Machine(self.clock, setup.cores)) if setup.apart else Process(shared)
+        database = Machine(self.clock, setup.cores) if setup.apart else shared
+        self.database = {worker: Process(database) for worker in self.workers}  # a connection of PostgreSQL's for each
         self.generator = None if setup.apart else Process(shared)
         self.rooms = [_Room(setup.members // setup.rooms, setup.web) for _ in range(setup.rooms)]
         self._queue: deque[tuple[_Room, int, list[_Message]]] = deque()
@@ -123,14 +124,15 @@ class Simulation:
                     self._say(room)
         self.clock.run(warm_up)
         shown = self._shown = Shown(seconds)
-        everybody = [*self.web, *self.workers, self.database]
+        everybody = [*self.web, *self.workers, *self.database.values()]
         before = [process.used for process in everybody]
         self.clock.run(warm_up + seconds)
         used = [process.used - start for process, start in zip(everybody, before, strict=True)]
         shown.server = sum(used)
         shown.busiest_web = max(used[: len(self.web)]) / seconds
-        shown.busiest_worker = max(used[len(self.web) : -1]) / seconds
-        shown.database = used[-1] / seconds
+        web, workers = len(self.web), len(self.workers)
+        shown.busiest_worker = max(used[web : web + workers]) / seconds
+        shown.database = sum(used[web + workers :]) / seconds
         return shown
 
     # --- People
@@ -196,7 +198,7 @@ class Simulation:
         costs = self.costs
 
         def prepared() -> None:
-            self.database.do(costs.database + costs.row * count, lambda: self.clock.after(costs.commit, stored))
+            self.database[worker].do(costs.database + costs.row * count, lambda: self.clock.after(costs.commit, stored))
 
         def stored() -> None:
             self.clock.after(costs.trip, lambda: self._published(entries))

@@ -5,6 +5,7 @@ Exits with 1 when a promise is broken.
 
 import argparse
 import asyncio
+import fcntl
 import random
 import signal
 import sys
@@ -50,6 +51,12 @@ async def main() -> int:
     place = "TARGET=cluster" if cluster else f"DATABASE={database}"
     folder = BUILD / "faults"
     folder.mkdir(parents=True, exist_ok=True)
+    lock = (folder / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        console.print(f"Another run writes into {folder}: wait for its end, or use another checkout.")
+        return 1
     started = time.monotonic()
     console.print(f"Seed {options.seed} (make test-faults SEED={options.seed} {place})")
 
