@@ -31,15 +31,13 @@ class Contents:
 def make(database: Path, folder: Path) -> tuple[Path, Contents]:
     """Copies the database as it is at one moment, while others write to it. Gives the copy, which is sound.
 
-    What a copying that was killed has left is removed first. One copy at a time: the caller holds a lock.
+    One at a time: the caller holds a lock.
     Raises Problem when there is no database, no room for a copy, or when the copy is not sound; it is removed then.
     """
     if not database.exists():
         raise Problem(f"There is no database {database} yet.", "Run: channelbox migrate")
     with _told(folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for left in folder.glob(f"{PATTERN}.part*"):
-            left.unlink()
         check_space(folder, needed(database))
         copy = folder / f"channelbox-{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}.sqlite3"
         with _part_of(copy) as part:
@@ -55,7 +53,12 @@ def needed(database: Path) -> int:
 
 
 def make_room(folder: Path, bytes: int) -> list[Path]:
-    """Removes the oldest copies until there is room, but never the newest. Gives those that it removed."""
+    """Removes what a copying that was killed has left, then the oldest copies until there is room, never the newest.
+
+    Gives the copies that it removed.
+    """
+    for left in folder.glob(f"{PATTERN}.part*"):
+        left.unlink()
     removed = []
     for copy in newest_first(folder)[:0:-1]:
         if _free(folder) >= bytes + SPARE:
