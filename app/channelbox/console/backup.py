@@ -19,7 +19,7 @@ def backup(
 
     from channelbox.console.locks import database_lock
 
-    database = sqlite_file()
+    database = copies.sqlite_file()
     if database is None:
         if if_sqlite:
             typer.echo("The database is PostgreSQL: its own node makes the copies.")
@@ -30,26 +30,12 @@ def backup(
         )
     with database_lock("backup", 0, typer.echo):
         if database.exists():
-            _removed(copies.make_room(folder(), copies.needed(database)))
-        copy, contents = copies.make(database, folder())
+            _removed(copies.make_room(copies.folder(), copies.needed(database)))
+        copy, contents = copies.make(database, copies.folder())
         typer.echo(f"{copy} ({copy.stat().st_size / 1e6:,.1f} MB; {contents})")
-        _removed(copies.remove_old(folder(), settings.CHANNELBOX_BACKUPS_KEPT))
+        _removed(copies.remove_old(copies.folder(), settings.CHANNELBOX_BACKUPS_KEPT))
 
 
-def _removed(copies: list[Path]) -> None:
-    for copy in copies:
+def _removed(old: list[Path]) -> None:
+    for copy in old:
         typer.echo(f"Removed: {copy}")
-
-
-def sqlite_file() -> Path | None:
-    """The file of the database; None when it is PostgreSQL."""
-    from django.db import connection
-
-    return Path(connection.settings_dict["NAME"]) if connection.vendor == "sqlite" else None
-
-
-def folder() -> Path:
-    """Of the backups: the one that is set, else one beside the database."""
-    from django.conf import settings
-
-    return Path(settings.CHANNELBOX_BACKUP_DIR or (sqlite_file() or Path()).parent / "backups")

@@ -28,6 +28,20 @@ class Contents:
         return f"people: {self.people}, rooms: {self.rooms}, messages and other events: {self.events}"
 
 
+def sqlite_file() -> Path | None:
+    """The file of the database; None when it is PostgreSQL."""
+    from django.db import connection
+
+    return Path(connection.settings_dict["NAME"]) if connection.vendor == "sqlite" else None
+
+
+def folder() -> Path:
+    """Of the backups: the one that is set, else one beside the database."""
+    from django.conf import settings
+
+    return Path(settings.CHANNELBOX_BACKUP_DIR or (sqlite_file() or Path()).parent / "backups")
+
+
 def make(database: Path, folder: Path) -> tuple[Path, Contents]:
     """Copies the database as it is at one moment, while others write to it. Gives the copy, which is sound.
 

@@ -71,14 +71,13 @@ def _database() -> Iterator[Finding]:
 def _backups() -> Iterator[Finding]:
     """PostgreSQL's are on its own node, where there is no channelbox to look."""
     from channelbox.console import copies
-    from channelbox.console.backup import folder, sqlite_file
 
-    database = sqlite_file()
+    database = copies.sqlite_file()
     if database is None or not database.exists():
         return
-    newest = copies.newest_first(folder())[:1]
+    newest = copies.newest_first(copies.folder())[:1]
     if not newest:
-        yield note(f"There is no backup of the database in {folder()} yet.", "Make one: channelbox backup")
+        yield note(f"There is no backup of the database in {copies.folder()} yet.", "Make one: channelbox backup")
         return
     hours = (time.time() - newest[0].stat().st_mtime) / 3600
     if hours > BACKUP_HOURS:

@@ -10,7 +10,6 @@ from typing import Annotated
 import typer
 
 from channelbox.console import copies
-from channelbox.console.backup import folder, sqlite_file
 from channelbox.console.problem import Problem
 
 SERVICES = ("channelbox-web@*", "channelbox-worker@*")
@@ -26,7 +25,7 @@ def restore(
     """Put a copy in the place of the database. The former one is kept beside it."""
     from channelbox.console.locks import database_lock
 
-    database = sqlite_file()
+    database = copies.sqlite_file()
     if database is None:
         raise Problem(
             "The database is PostgreSQL, which is restored on its own node.",
@@ -39,7 +38,7 @@ def restore(
     if not copy.is_absolute():
         if len(copy.parts) > 1:  # the command does not stand where the caller does
             raise Problem(f"{copy} begins nowhere.", "Give the whole path, or only the name of one of the backups.")
-        copy = folder() / copy
+        copy = copies.folder() / copy
     contents = copies.look_into(copy)
     _check_version(contents)
     with database_lock("migrate", 0, typer.echo):
@@ -52,9 +51,9 @@ def restore(
 
 
 def _list() -> None:
-    found = copies.newest_first(folder())
+    found = copies.newest_first(copies.folder())
     if not found:
-        raise Problem(f"There are no backups in {folder()}.", "One is made by: channelbox backup")
+        raise Problem(f"There are no backups in {copies.folder()}.", "One is made by: channelbox backup")
     for copy in found:
         typer.echo(f"{copy}\t{copy.stat().st_size / 1e6:,.1f} MB")
 
