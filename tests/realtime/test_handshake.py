@@ -28,6 +28,12 @@ def test_the_example_of_the_standard() -> None:
     assert b"\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n" in handshake.answer(KEY, [])
 
 
+def test_names_in_any_letters_and_blanks_around_values() -> None:
+    loud = [(name.title(), b"\t " + value + b" ") for name, value in HEADERS]
+    assert handshake.read(request(loud)) == handshake.read(request(HEADERS))
+    assert handshake.read(request(HEADERS).replace(b": ", b":")) == handshake.read(request(HEADERS))
+
+
 @pytest.mark.parametrize(
     "odd",
     [
@@ -43,7 +49,16 @@ def test_the_example_of_the_standard() -> None:
         request([*HEADERS, (b"transfer-encoding", b"chunked")]),
         request([*HEADERS, (b"origin", b"https://a.example"), (b"origin", b"https://b.example")]),
         request([*HEADERS, HEADERS[3]]),
-        request(HEADERS).replace(b"host: ", b"host:"),
+        request(HEADERS, b"GET http://chat.example.org/ws/ HTTP/1.1"),
+        request(HEADERS, b"GET  / HTTP/1.1"),
+        request(HEADERS).replace(b"host: ", b"host : "),
+        request(HEADERS).replace(b"host: ", b" host: "),
+        request(HEADERS).replace(b"host: ", b"host"),
+        request(HEADERS).replace(b"host: ", b": "),
+        request([*HEADERS, (b"x", b"a\x00b")]),
+        request([*HEADERS, (b"x", b"a\rb")]),
+        request([*HEADERS, (b"x", b"a\nb: c")]),
+        b"GET / HTTP/1.1\r\n\r\n",
     ],
 )
 def test_what_is_not_plain_is_left_to_websockets(odd: bytes) -> None:

@@ -1,12 +1,13 @@
 """The opening handshake (RFC 6455, 4.2), for the upgrade as nearly every client asks for it.
 
-uvicorn hands on a request that httptools has read, and websockets would read it once more, line by line in Python: a
-fifth of what it costs to let somebody in.
+uvicorn would have it read by httptools, write it anew and have websockets read it once more, line by line in Python: a
+third of what it costs to let somebody in.
 """
 
 import base64
 import binascii
 import hashlib
+import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -14,6 +15,9 @@ from typing import NamedTuple
 LINE_MOST = 8192  # bytes
 HEADERS_MOST = 128
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+# What RFC 9110, 5 has in a header, one after the other, and RFC 3986 in a path
+HEAD = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\x00-\x08\n-\x1f\x7f]*\r\n)+\r\n")
+TARGET = re.compile(rb"/[!-~]*")
 ONCE = frozenset((b"upgrade", b"connection", b"sec-websocket-key", b"sec-websocket-version", b"host", b"origin"))
 NEVER = frozenset((b"sec-websocket-protocol", b"content-length", b"transfer-encoding"))
 
@@ -32,20 +36,19 @@ def read(request: bytes) -> Upgrade | None:
     None: it is wrong somewhere, offers subprotocols, has a body or something twice. websockets then takes it, or
     refuses it with the reason.
     """
-    head, end, rest = request.partition(b"\r\n\r\n")
-    first, *lines = head.split(b"\r\n")
-    if not end or rest or len(lines) > HEADERS_MOST or max(map(len, (first, *lines))) > LINE_MOST:
+    first, _, head = request.partition(b"\r\n")
+    method, _, rest = first.partition(b" ")
+    target, _, version = rest.partition(b" ")
+    if method != b"GET" or version != b"HTTP/1.1" or not TARGET.fullmatch(target) or not HEAD.fullmatch(head):
         return None
-    words = first.split(b" ")
-    if len(words) != 3 or words[0] != b"GET" or words[2] != b"HTTP/1.1" or not words[1].isascii():
+    lines = head[:-4].split(b"\r\n")
+    if len(lines) > HEADERS_MOST or max(len(first), *map(len, lines)) > LINE_MOST:
         return None
     headers = []
     found: dict[bytes, bytes] = {}
     for line in lines:
-        name, colon, value = line.partition(b": ")
-        if not colon:
-            return None
-        value = value.strip(b" \t")
+        name, _, value = line.partition(b":")
+        name, value = name.lower(), value.strip(b" \t")
         if name in ONCE:
             if name in found:
                 return None
@@ -60,7 +63,7 @@ def read(request: bytes) -> Upgrade | None:
         and found.get(b"sec-websocket-version") == b"13"
         and _is_key(key)
     )
-    return Upgrade(words[1], headers, key) if plain else None
+    return Upgrade(target, headers, key) if plain else None
 
 
 def _is_key(key: bytes) -> bool:

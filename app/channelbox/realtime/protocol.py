@@ -8,14 +8,20 @@ frames left in the kernel, where they cost nobody anything. uvicorn stops and st
 which are two system calls; here it stops when some frames wait.
 """
 
+import asyncio
+import dis
+import logging
 import random
 import urllib.parse
 from collections.abc import Callable, Coroutine, Iterable
+from types import FunctionType
 from typing import Any
 
 from django.conf import settings
+from uvicorn.config import Config
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.server import ServerState
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
@@ -40,29 +46,6 @@ class _Writable:
     async def wait(self) -> None: ...
 
 
-# Attributes of uvicorn's
-USED = (
-    "app_state",
-    "asgi_version",
-    "client",
-    "close_sent",
-    "close_timer",
-    "config",
-    "conn",
-    "default_headers",
-    "disconnected",
-    "handshake_complete",
-    "handshake_initiated",
-    "loop",
-    "queue",
-    "read_paused",
-    "root_path",
-    "scheme",
-    "server",
-    "tasks",
-    "transport",
-)
-
 _WRITABLE = _Writable()  # one for all: an Event has a deque, 0.7 KB for each connection
 
 
@@ -71,6 +54,17 @@ class FrameProtocol(WebSocketsSansIOProtocol):
 
     An idle one should cost little: what only the handshake needed is let go when it is over.
     """
+
+    # uvicorn's, as they are at first: those of the class cost a connection nothing.
+    logger = logging.getLogger("uvicorn.error")
+    handshake_initiated = handshake_complete = close_sent = disconnected = False
+    close_timer = ping_timer = pong_timer = initial_response = pending_ping_payload = None
+    close_timeout = 10.0
+    ping_sent_at = last_ping_rtt = 0.0
+    curr_msg_data_type = "text"
+    writable = _WRITABLE  # type: ignore[assignment]
+    read_paused = True  # so uvicorn leaves the reading alone: it is done here
+    server = client = scheme = transport = None  # type: ignore[assignment]
 
     on_lost: Callable[[], None] | None = None
     queue: Inbox  # type: ignore[assignment]
@@ -81,12 +75,34 @@ class FrameProtocol(WebSocketsSansIOProtocol):
     unread = b""  # read, but not parsed yet
     stopped = False  # reading from the transport
     deaf = False  # to all that may still come
+    _conn: ServerProtocol | None = None
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any], _loop: Any = None) -> None:
+        """As uvicorn's own, without what an idle connection has no use for; `check_protocol` compares the two."""
+        self.config = config
+        self.app = config.loaded_app
+        self.loop = _loop or asyncio.get_running_loop()
+        self.root_path = config.root_path
+        self.asgi_version = config.asgi_version
+        self.app_state = app_state
+        self.connections = server_state.connections
+        self.tasks = server_state.tasks
+        self.default_headers = server_state.default_headers
+        self.ping_interval = config.ws_ping_interval
+        self.ping_timeout = config.ws_ping_timeout
         self.queue = Inbox()
-        self.writable = _WRITABLE  # type: ignore[assignment]
-        self.read_paused = True  # so uvicorn leaves the reading alone: it is done here
+        self.frames: list[bytes] = []
+
+    @property
+    def conn(self) -> ServerProtocol:  # type: ignore[override]
+        """websockets' part, made when it is first needed: who comes and listens has none before the first ping."""
+        if self._conn is None:
+            self._conn = ServerProtocol(max_size=self.config.ws_max_size, logger=self.logger)
+            if self.handshake_complete:  # it was done here: what comes now is frames, and not a request
+                self._conn.state = State.OPEN
+                self._conn.parser = self._conn.parse()
+                next(self._conn.parser)
+        return self._conn
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -97,7 +113,7 @@ class FrameProtocol(WebSocketsSansIOProtocol):
         if self.fresh:
             self.fresh = False
             if (upgrade := handshake.read(data)) is not None:
-                self._begin(upgrade)
+                self.begin(upgrade)
                 return
         if self.key:  # no client of ours says anything before it is let in
             self.unread += data
@@ -108,14 +124,15 @@ class FrameProtocol(WebSocketsSansIOProtocol):
             self._parse_some()
         else:
             super().data_received(data)
-        if self.conn.handshake_exc is not None and not self.handshake_initiated:
+        if not self.handshake_initiated and self.conn.handshake_exc is not None:
             self._give_up()
         elif not self.stopped and (self.unread or len(self.queue) > WAITING_MOST) and not self.close_sent:
             self.stopped = True
             self.transport.pause_reading()
 
-    def _begin(self, upgrade: handshake.Upgrade) -> None:
+    def begin(self, upgrade: handshake.Upgrade) -> None:
         """Asks the application, as uvicorn does it."""
+        self.fresh = False
         self.key = upgrade.key
         self.handshake_initiated = True
         path, _, query = upgrade.target.partition(b"?")
@@ -153,9 +170,6 @@ class FrameProtocol(WebSocketsSansIOProtocol):
             raise ClientDisconnected
         if not self.transport.is_closing():
             self.handshake_complete = True
-            self.conn.state = State.OPEN
-            self.conn.parser = self.conn.parse()  # of frames, since it is open: the one that waits for a request goes
-            next(self.conn.parser)
             self.transport.write(handshake.answer(self.key, [*self.default_headers, *headers]))
             self.start_keepalive()
         self.key = b""
@@ -280,6 +294,11 @@ class FrameProtocol(WebSocketsSansIOProtocol):
         self.close_timer = self.loop.call_later(GOODBYE_SECONDS, self.transport.close)
 
 
+def _assigned(method: FunctionType) -> set[str]:
+    """The attributes that a method sets."""
+    return {step.argval for step in dis.get_instructions(method) if step.opname == "STORE_ATTR"}
+
+
 def check_protocol() -> None:
     """Raises RuntimeError when uvicorn or websockets no longer has the names that `FrameProtocol` relies on."""
     missing = [
@@ -299,10 +318,11 @@ def check_protocol() -> None:
         )
         if not callable(getattr(WebSocketsSansIOProtocol, name, None))
     ]
-    names = WebSocketsSansIOProtocol.__init__.__code__.co_names
-    missing += [name for name in USED if name not in names]
+    # What uvicorn gives to each connection, and this class must give too
+    theirs, ours = (_assigned(each.__init__) for each in (WebSocketsSansIOProtocol, FrameProtocol))
+    missing += sorted((theirs - ours - vars(FrameProtocol).keys()) | (ours - theirs))
     conn = ServerProtocol()
     missing += [name for name in ("parser", "parse", "handshake_exc") if not hasattr(conn, name)]
     if missing:
         lacking = ", ".join(missing)
-        raise RuntimeError(f"uvicorn and websockets lack {lacking}: install the versions that channelbox pins.")
+        raise RuntimeError(f"uvicorn and websockets differ in {lacking}: install the versions that channelbox pins.")
