@@ -31,6 +31,7 @@ class ChatConsumer(RealtimeConsumer):
 
     person: rights.Person
     room_name: str
+    _pace: Pace | None = None
 
     async def enter(self) -> None:
         self.live = Live.current()
@@ -39,7 +40,7 @@ class ChatConsumer(RealtimeConsumer):
         self._guard = Guard.current()
         self._after = _after(self.scope["query_string"])
         self.person = rights.person_of(self.scope["user"], self.scope.get("session"))
-        self._pace = Pace(self.live.settlement, *self.count(self.person.key))
+        self._counted_as = self.count(self.person.key)
         room = await rights.enter(self.person, self.scope["url_route"]["kwargs"]["room_name"])
         self.room_name, self._title = room.name, str(room)
         self._ticket = Ticket.of(self.scope, self.refuse, room.name)
@@ -127,6 +128,8 @@ class ChatConsumer(RealtimeConsumer):
         if self.live.outbox.has(self.room_name, person.key, id, self.member):
             return  # its answer comes; to refuse this copy would deny the other
         self.live.outbox.check_place(self.room_name, id)  # first: what is not taken is not counted against anybody
+        if self._pace is None:  # most only listen
+            self._pace = Pace(self.live.settlement, *self._counted_as)
         self._pace.take(id)
         message = Message(person.key, person.user_id, person.name, id, str(kind), text, self.member, data)
         self.live.outbox.put(self.room_name, message)
@@ -142,6 +145,8 @@ class ChatConsumer(RealtimeConsumer):
 
 def _after(query: bytes) -> int | None:
     """`?after=<seq>`: the newest number that the client has. What is no number is a newcomer's."""
+    if not query:
+        return None
     word = parse_qs(query.decode("latin1")).get("after", [""])[0]
     return int(word) if word.isascii() and word.isdigit() and len(word) < 19 else None
 

@@ -25,6 +25,8 @@ class Bus:
 
     _all: ClassVar[dict[asyncio.AbstractEventLoop, dict[str, "Bus"]]] = {}
     _lock: ClassVar[threading.Lock] = threading.Lock()
+    # The one that was asked for last, with its loop and the settings' hosts: mostly the same one is asked for again.
+    _last: ClassVar[tuple[asyncio.AbstractEventLoop, Sequence[Host], "Bus"] | None] = None
 
     def __init__(self, hosts: Sequence[Host] | None = None) -> None:
         """Use `current()`, except for a bus of one's own. `hosts` as in `Hosts`."""
@@ -43,7 +45,11 @@ class Bus:
     def current(cls, hosts: Sequence[Host] | None = None) -> "Bus":
         """The running loop's bus to these hosts (None: those of the settings). Ends with the loop, or by `stop()`."""
         loop = asyncio.get_running_loop()
-        name = repr(settings.CHANNELBOX_REDIS_HOSTS if hosts is None else hosts)
+        last = cls._last
+        if last is not None and hosts is None and last[0] is loop and last[1] is settings.CHANNELBOX_REDIS_HOSTS:
+            return last[2]
+        asked = settings.CHANNELBOX_REDIS_HOSTS if hosts is None else hosts
+        name = repr(asked)
         with cls._lock:
             if loop not in cls._all:
                 cls._all[loop] = {}
@@ -51,6 +57,8 @@ class Bus:
             buses = cls._all[loop]
             if name not in buses:
                 buses[name] = cls(hosts)
+            if hosts is None:
+                cls._last = loop, asked, buses[name]
             return buses[name]
 
     def share(self, key: Hashable, make: Callable[[], T]) -> T:
@@ -68,6 +76,7 @@ class Bus:
         def close_with_buses(_: asyncio.AbstractEventLoop) -> None:
             with cls._lock:
                 buses = cls._all.pop(loop, {})
+                cls._last = None
             loop.close = close  # type: ignore[method-assign]
             if not loop.is_closed() and not loop.is_running():
                 for bus in buses.values():

@@ -43,6 +43,7 @@ class RealtimeConsumer(AsyncJsonWebsocketConsumer):
 
     member: Member
     _counted: list[str]
+    _frames: Bucket | None = None
 
     def count(self, person: str | None) -> tuple[str, str]:
         """Counts this connection for its person, None for a stranger, and for its address, until it is gone.
@@ -73,7 +74,6 @@ class RealtimeConsumer(AsyncJsonWebsocketConsumer):
         self._refusals = 0  # more than what went well
         self._pause = 0.0
         self._counted = []
-        self._frames = Bucket(FRAMES * settings.CHANNELBOX_RATE, FRAMES * settings.CHANNELBOX_RATE_BURST)
         stay = self._stay(receive)
         if EXTENSION in scope.get("extensions", {}):
             scope["extensions"][EXTENSION].stay = stay
@@ -110,6 +110,8 @@ class RealtimeConsumer(AsyncJsonWebsocketConsumer):
     async def websocket_receive(self, message: dict[str, Any]) -> None:
         if self._gone:  # queued before our Close went out
             return
+        if self._frames is None:
+            self._frames = Bucket(FRAMES * settings.CHANNELBOX_RATE, FRAMES * settings.CHANNELBOX_RATE_BURST)
         if wait := self._frames.wait():
             await asyncio.sleep(wait)
             if self._gone:

@@ -1,7 +1,7 @@
 """Looking things up for many at once: a thousand people who come back together are a few queries, not thousands."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
@@ -18,17 +18,17 @@ class Gather(Generic[K, V]):
 
     def __init__(self, look_up: Callable[[list[K]], Awaitable[Mapping[K, V]]]) -> None:
         self._look_up = look_up
-        self._waiting: dict[K, asyncio.Future[V | None]] = {}
+        self._waiting: dict[K, list[asyncio.Future[V | None]]] = {}
         self._task: asyncio.Task[None] | None = None
 
     async def get(self, key: K) -> V | None:
         """What there is for this key, looked up after the call. Raises what the look-up raises."""
-        future = self._waiting.get(key)
-        if future is None:
-            future = self._waiting[key] = asyncio.get_running_loop().create_future()
-            if self._task is None:
-                self._task = asyncio.create_task(self._run())
-        return await asyncio.shield(future)  # shared: one that gives up takes it from nobody else
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[V | None] = loop.create_future()
+        self._waiting.setdefault(key, []).append(future)
+        if self._task is None:
+            self._task = loop.create_task(self._run())
+        return await future
 
     async def _run(self) -> None:
         try:
@@ -38,11 +38,15 @@ class Gather(Generic[K, V]):
                 try:
                     found = await self._look_up(keys)
                 except Exception as error:
-                    for future in asked.values():
+                    for future in _not_given_up(asked.values()):
                         future.set_exception(error)
-                        future.exception()  # nobody waiting any more is no error
                 else:
-                    for key, future in asked.items():
-                        future.set_result(found.get(key))
+                    for key, futures in asked.items():
+                        for future in _not_given_up([futures]):
+                            future.set_result(found.get(key))
         finally:
             self._task = None
+
+
+def _not_given_up(waiting: Iterable[Iterable[asyncio.Future[V]]]) -> Iterator[asyncio.Future[V]]:
+    return (future for futures in waiting for future in futures if not future.done())

@@ -113,6 +113,8 @@ class Hub:
             room = self.rooms[name] = Room(asyncio.get_running_loop().create_future())
             self._spawn(self._open(name, room))
         room.holds += 1
+        if room.ready.done() and room.ready.exception() is None:  # mostly: no timer is needed then
+            return room
         try:
             async with asyncio.timeout(OPEN_SECONDS):
                 await asyncio.shield(room.ready)

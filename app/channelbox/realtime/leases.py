@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 LEASE_SECONDS = 15
 RENEW_SECONDS = 5
-WAIT_SECONDS = 10  # of a client for its place
+WAIT_SECONDS = 10  # of a client for its place, at most
 
 # KEYS: the room's places. ARGV: this process, the places it holds, how many more it wants, the limit, lease prefix.
 # Answers: how many of those it gets, and how many are taken by all processes.
@@ -50,8 +50,24 @@ return {got, others + held + got}
 
 @dataclass
 class _Waiting:
+    """Those who want a place in a room, and share a call and a deadline."""
+
     limit: int
     futures: list[asyncio.Future[bool]] = field(default_factory=list)
+    deadline: asyncio.TimerHandle | None = None
+
+    def begin(self) -> None:
+        self.deadline = asyncio.get_running_loop().call_later(WAIT_SECONDS, self.fail, TimeoutError())
+
+    def fail(self, error: Exception) -> None:
+        self.end()
+        for future in self.futures:
+            if not future.done():
+                future.set_exception(error)
+
+    def end(self) -> None:
+        if self.deadline is not None:
+            self.deadline.cancel()
 
 
 class Leases:
@@ -88,13 +104,15 @@ class Leases:
     async def take(self, name: str, limit: int) -> None:
         """Takes a place in a room. Raises Refused when `limit` are taken already, or when nobody can tell."""
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        waiting = self._waiting.setdefault(name, _Waiting(limit))
+        waiting = self._waiting.get(name)
+        if waiting is None:
+            waiting = self._waiting[name] = _Waiting(limit)
+            waiting.begin()
         waiting.limit = limit
         waiting.futures.append(future)
         self._wake.set()
         try:
-            async with asyncio.timeout(WAIT_SECONDS):
-                got = await future
+            got = await future
         except BaseException as error:
             if future.done() and not future.cancelled() and future.exception() is None and future.result():
                 self.give(name)
@@ -142,10 +160,7 @@ class Leases:
                 await self._pipelines(waiting, changed)
             except (RedisError, OSError) as error:
                 for wait in waiting.values():
-                    for future in wait.futures:
-                        if not future.done():
-                            future.set_exception(error)
-                            future.exception()
+                    wait.fail(error)
                 self._changed |= changed
                 await asyncio.sleep(0.5)
 
@@ -167,6 +182,9 @@ class Leases:
                 pipeline.eval(TAKE, 1, keys.places(name), self._process, held, len(futures), limit, keys.lease(""))
                 asked.append((name, held, futures))
             answers = await pipeline.execute()
+            for name in names:
+                if name in waiting:
+                    waiting[name].end()
             for (name, held, futures), (got, taken) in zip(asked, answers[1:], strict=True):
                 self._granted(name, futures, got)
                 self.taken[name] = taken
