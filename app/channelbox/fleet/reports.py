@@ -7,6 +7,7 @@ clocks agree on who is alive.
 import asyncio
 import collections
 import dataclasses
+import functools
 import hashlib
 import logging
 import time
@@ -241,6 +242,7 @@ def _totals() -> dict[str, int]:
     return {name: value for name, value in values.items() if isinstance(value, int) and name not in gauges}
 
 
+@functools.cache
 def _version() -> str:
     try:
         return version("channelbox")

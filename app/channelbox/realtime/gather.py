@@ -8,6 +8,7 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 AT_ONCE = 200  # keys of one look-up: the first of a crowd are not to wait for the last
+CROWD_SECONDS = 0.005  # that a look-up waits for more, where the last was of several. Who comes alone never waits
 
 
 class Gather(Generic[K, V]):
@@ -19,6 +20,7 @@ class Gather(Generic[K, V]):
     def __init__(self, look_up: Callable[[list[K]], Awaitable[Mapping[K, V]]]) -> None:
         self._look_up = look_up
         self._waiting: dict[K, list[asyncio.Future[V | None]]] = {}
+        self._crowded = False
         self._task: asyncio.Task[None] | None = None
 
     async def get(self, key: K) -> V | None:
@@ -33,7 +35,10 @@ class Gather(Generic[K, V]):
     async def _run(self) -> None:
         try:
             while self._waiting:
+                if self._crowded:
+                    await asyncio.sleep(CROWD_SECONDS)
                 keys = list(self._waiting)[:AT_ONCE]
+                self._crowded = len(keys) > 1
                 asked = {key: self._waiting.pop(key) for key in keys}
                 try:
                     found = await self._look_up(keys)
