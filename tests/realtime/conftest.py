@@ -1,8 +1,11 @@
-"""Layers of two processes, as far as anything shared goes."""
+"""Layers of two processes, as far as anything shared goes; both event loops."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+import uvloop
+from tests.realtime.serving import Run
 from tests.servers import RedisServer
 
 from channelbox.realtime.layer import ChannelLayer
@@ -21,3 +24,8 @@ async def elsewhere(redis_server: RedisServer) -> AsyncIterator[ChannelLayer]:
     layer = ChannelLayer([{"address": redis_server.url, "socket_timeout": 14}], capacity=3)
     yield layer
     await layer.close()
+
+
+@pytest.fixture(params=[asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def run(request: pytest.FixtureRequest) -> Run:
+    return lambda scenario: request.param(asyncio.wait_for(scenario, 30))

@@ -8,9 +8,11 @@ away, and all of them once a minute.
 
 import asyncio
 import contextlib
+import functools
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import redis
@@ -76,12 +78,17 @@ def sessions(tickets: list[Ticket]) -> dict[Ticket, Refused]:
             # Decoding a session costs more than all else here: not for those, mostly all, that have not changed.
             if proof == ticket.proof:
                 continue
-            decoded = SessionStore().decode(content)
-            if belongs(decoded, User(pk=ticket.user, password=password)):
+            if belongs(decoded(content), User(pk=ticket.user, password=password)):
                 ticket.proof = proof
                 continue
         ended[ticket] = Refused(Code.SIGN_IN, "You are signed out. Sign in again.", close=Close.SIGN_IN)
     return ended
+
+
+@functools.lru_cache(maxsize=10_000)
+def decoded(content: str) -> Mapping[str, Any]:
+    """What a session's stored content says. Who comes back mostly has the same, and this is most of a look-up."""
+    return MappingProxyType(SessionStore().decode(content))
 
 
 def proof_of(content: str, password: str) -> int:
@@ -89,7 +96,7 @@ def proof_of(content: str, password: str) -> int:
     return hash((content, password))
 
 
-def belongs(session: dict[str, str], user: User | None) -> bool:
+def belongs(session: Mapping[str, str], user: User | None) -> bool:
     """Whether a session's content is this user's, and was made with the password that the user has now."""
     if user is None or session.get(SESSION_KEY) != str(user.pk):
         return False

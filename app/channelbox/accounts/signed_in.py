@@ -4,7 +4,7 @@ In the place of Channels' session and authentication middleware, which take two 
 each socket.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from channels.db import database_sync_to_async
@@ -17,7 +17,7 @@ from django.http import parse_cookie
 from django.utils import timezone
 
 from channelbox.accounts.models import User
-from channelbox.accounts.revocation import belongs, proof_of
+from channelbox.accounts.revocation import belongs, decoded, proof_of
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.gather import Gather
 
@@ -60,7 +60,7 @@ def known(keys: list[str]) -> dict[str, Known]:
     """Those of these sessions that are valid: two queries, however many. For a thread."""
     stored = Session.objects.filter(session_key__in=keys, expire_date__gt=timezone.now())
     raw = dict(stored.values_list("session_key", "session_data"))
-    contents = {key: SessionStore().decode(content) for key, content in raw.items()}
+    contents = {key: decoded(content) for key, content in raw.items()}
     ids = {content[SESSION_KEY] for content in contents.values() if SESSION_KEY in content}
     users = {str(user.pk): user for user in User.objects.filter(pk__in=ids, is_active=True)} if ids else {}
     found = {}
@@ -72,9 +72,9 @@ def known(keys: list[str]) -> dict[str, Known]:
     return found
 
 
-def _session(key: str | None, content: dict[str, Any]) -> SessionStore:
+def _session(key: str | None, content: Mapping[str, Any]) -> SessionStore:
     session = SessionStore(key)
-    session._session_cache = content  # type: ignore[attr-defined]  # loaded already
+    session._session_cache = dict(content)  # type: ignore[attr-defined]  # loaded already
     return session
 
 

@@ -56,7 +56,6 @@ class ChatConsumer(RealtimeConsumer):
         self._guard.admit(self._ticket)
         self._present = True
         self.live.presence.came(room.name, self.person.name)
-        self.member.write_frames(self.live.presence.frame(room.name))
 
     def left(self) -> None:
         if getattr(self, "_placed", False):
@@ -88,7 +87,7 @@ class ChatConsumer(RealtimeConsumer):
         )
         if self._after is not None and self._after + 1 < first:
             frames += json_frame({"type": "gap", "from": self._after + 1, "to": first - 1})
-        return frames
+        return frames + self.live.presence.frame(self.room_name)  # in the same write
 
     async def receive_json(self, content: dict[str, Any], **kwargs: Any) -> None:
         match content.get("type", "message"):

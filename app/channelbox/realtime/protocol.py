@@ -14,7 +14,6 @@ import logging
 import random
 import urllib.parse
 from collections.abc import Callable, Coroutine, Iterable
-from types import FunctionType
 from typing import Any
 
 from django.conf import settings
@@ -58,13 +57,19 @@ class FrameProtocol(WebSocketsSansIOProtocol):
     # uvicorn's, as they are at first: those of the class cost a connection nothing.
     logger = logging.getLogger("uvicorn.error")
     handshake_initiated = handshake_complete = close_sent = disconnected = False
-    close_timer = ping_timer = pong_timer = initial_response = pending_ping_payload = None
+    close_timer: asyncio.TimerHandle | None = None
+    ping_timer: asyncio.TimerHandle | None = None
+    pong_timer: asyncio.TimerHandle | None = None
+    pending_ping_payload: bytes | None = None
+    initial_response = None
     close_timeout = 10.0
     ping_sent_at = last_ping_rtt = 0.0
     curr_msg_data_type = "text"
     writable = _WRITABLE  # type: ignore[assignment]
     read_paused = True  # so uvicorn leaves the reading alone: it is done here
-    server = client = scheme = transport = None  # type: ignore[assignment]
+    server = client = None
+    scheme: Any = None
+    transport: asyncio.Transport = None  # type: ignore[assignment]
 
     on_lost: Callable[[], None] | None = None
     queue: Inbox  # type: ignore[assignment]
@@ -294,7 +299,7 @@ class FrameProtocol(WebSocketsSansIOProtocol):
         self.close_timer = self.loop.call_later(GOODBYE_SECONDS, self.transport.close)
 
 
-def _assigned(method: FunctionType) -> set[str]:
+def _assigned(method: Callable[..., None]) -> set[str]:
     """The attributes that a method sets."""
     return {step.argval for step in dis.get_instructions(method) if step.opname == "STORE_ATTR"}
 
