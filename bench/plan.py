@@ -33,7 +33,7 @@ ROOM_MOST = 5000
 
 QUICK = Plan(
     visits=(
-        Visit(200, 2, (4,), 1.0),
+        Visit(200, 2, (1, 4, 16), 1.0),
         Visit(1000, 1, (1, 4, 16), 1.0),
         Visit(5000, 1, (4,), 1.0, memory=True),
     ),
@@ -45,7 +45,7 @@ QUICK = Plan(
 )
 FULL = Plan(
     visits=(
-        Visit(200, 5, (4,), 2.0),
+        Visit(200, 5, (1, 4, 16), 2.0),
         Visit(1000, 5, (1, 4, 16), 2.0),
         Visit(5000, 3, (4,), 2.0, memory=True),
     ),
