@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import psycopg
 import pytest
 from channels.db import database_sync_to_async as in_database
 from django.db.backends.utils import CursorWrapper
@@ -50,6 +51,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Costs]:
         count(concurrent.futures.ThreadPoolExecutor, "submit", "threads")
         count(json.JSONEncoder, "iterencode", "encodings")
         count(CursorWrapper, "execute", "queries")
+        count(psycopg.Cursor, "execute", "queries")
         count(CursorWrapper, "executemany", "queries")
         count(asyncio.StreamWriter, "writelines", "redis")
         yield costs

@@ -4,10 +4,12 @@ import threading
 
 import pytest
 from django.db import connection
+from django.utils import timezone
 
 from channelbox.accounts.models import User
 from channelbox.chat.draft import Draft
 from channelbox.chat.models import Event, Room
+from channelbox.chat.statements import EVENT_FIELDS
 from channelbox.chat.store import store
 from channelbox.realtime.codes import Code
 
@@ -32,6 +34,21 @@ def test_it_works() -> None:
     assert [(event.seq, event.client_id) for event in outcome.stored] == [(1, "a"), (2, "b")]
     assert record() == [(1, "a"), (2, "b")]
     assert Room.objects.get(name="r").last_seq == 2
+
+
+def test_all_that_an_event_has_is_stored() -> None:
+    """The statements name the fields by themselves."""
+    fields = [field.attname for field in Event._meta.concrete_fields if not field.primary_key]
+    assert sorted(EVENT_FIELDS) == sorted(fields)
+    ann = User.objects.create(username="ann")
+    store(
+        {"r": [Draft("u:1", ann.pk, "Ann \u00fc", "a", "message", 'say "hi", {}\\', {"more": ["\u00fc", None, 1.5]})]}
+    )
+    (event,) = Event.objects.all()
+    assert (event.kind, event.sender, event.client_id, event.user) == ("message", "u:1", "a", ann)
+    assert (event.name, event.text, event.data) == ("Ann \u00fc", 'say "hi", {}\\', {"more": ["\u00fc", None, 1.5]})
+    assert event.at == Room.objects.get().changed_at
+    assert abs((timezone.now() - event.at).total_seconds()) < 60
 
 
 def test_numbers_go_on_where_they_ended() -> None:

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Self
 
-from channelbox.accounts.models import User
 from channelbox.chat.draft import Draft
 from channelbox.chat.kinds import FOR_STAFF
 from channelbox.chat.models import Room
@@ -31,14 +30,12 @@ class Standing:
     members: set[tuple[int, int]] = field(default_factory=set)  # room, user; of rooms for members only
 
     @classmethod
-    def read(cls, rooms: Iterable[Room], drafts: Iterable[Draft]) -> Self:
-        """One query for the users, and one for the members where there are rooms for members only."""
-        users = {draft.user_id for draft in drafts if draft.user_id is not None}
-        found = User.objects.filter(pk__in=users, is_active=True).values_list("pk", "is_staff") if users else []
-        standing = cls({pk for pk, _ in found}, {pk for pk, staff in found if staff})
+    def of(cls, active: dict[int, bool], rooms: Iterable[Room]) -> Self:
+        """`active`: whether each is on the staff. One query where there are rooms for members only, none elsewhere."""
+        standing = cls(set(active), {user for user, staff in active.items() if staff})
         private = [room.pk for room in rooms if room.members_only]
-        if private and users:
-            through = Room.members.through.objects.filter(room_id__in=private, user_id__in=users)
+        if private and active:
+            through = Room.members.through.objects.filter(room_id__in=private, user_id__in=active)
             standing.members = set(through.values_list("room_id", "user_id"))
         return standing
 

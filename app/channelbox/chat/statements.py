@@ -1,0 +1,139 @@
+"""The SQL of the storing transaction: what the ORM would say, without building it anew for each batch.
+
+PostgreSQL gets what is read in one trip and what is written in another, as statements that stay prepared: values come
+as arrays, so the text is the same however many there are. SQLite, where a trip costs nothing, gets them one by one.
+"""
+
+import json
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import psycopg
+from django.db import connection
+
+from channelbox.accounts.models import User
+from channelbox.chat.models import Event, Room
+
+ROOM, EVENT, USER = (model._meta.db_table for model in (Room, Event, User))
+ROOM_FIELDS = ("id", "name", "members_only", "closed", "last_seq")  # what storing needs, in the model's order
+# All but the id, which the database gives; each with the type of an array of them, as psycopg sends it
+EVENT_FIELDS = {
+    "room_id": "bigint[]",
+    "seq": "bigint[]",
+    "kind": "text[]",
+    "sender": "text[]",
+    "client_id": "text[]",
+    "user_id": "bigint[]",
+    "name": "text[]",
+    "text": "text[]",
+    "at": "timestamptz[]",
+    "data": "text[]::jsonb[]",
+}
+
+Row = Sequence[Any]
+
+
+class Statement(NamedTuple):
+    """SQL, or a part of it, with the parameters in it."""
+
+    text: str
+    parameters: Row
+    prepared: bool | None = None  # None: when it is asked often
+
+
+class Read(NamedTuple):
+    """What a batch depends on."""
+
+    rooms: dict[str, Room]  # locked, by their names
+    known: dict[tuple[int, str, str], int]  # stored already: room, sender and id with the number
+    active: dict[int, bool]  # the senders who may still sign in: whether they are on the staff
+
+
+def read(names: Collection[str], senders: Collection[str], ids: Collection[str], users: Collection[int]) -> Read:
+    """Locks the rooms of these names, then reads the rest: each statement sees what was committed before it began.
+
+    `known` has whatever any of these senders has stored with any of these ids. The rooms are locked in the order of
+    their ids, so that two workers with the same ones cannot wait for each other.
+    """
+    lock = " FOR UPDATE" if connection.features.has_select_for_update else ""
+    in_names, those = _among(names, "text[]")
+    in_senders, whose = _among(senders, "text[]")
+    in_ids, which = _among(ids, "text[]")
+    in_users, who = _among(users, "bigint[]")
+    rooms, known, active = _ask(
+        Statement(f"SELECT {', '.join(ROOM_FIELDS)} FROM {ROOM} WHERE name {in_names} ORDER BY id{lock}", those),
+        # Planned anew: only who sees the values finds the right index of a room with millions of events.
+        Statement(
+            f"SELECT room_id, sender, client_id, seq FROM {EVENT} WHERE room_id IN "
+            f"(SELECT id FROM {ROOM} WHERE name {in_names}) AND sender {in_senders} AND client_id {in_ids}",
+            [*those, *whose, *which],
+            prepared=False,
+        ),
+        Statement(f"SELECT id, is_staff FROM {USER} WHERE id {in_users} AND is_active", who),
+    )
+    return Read(
+        {row[1]: Room.from_db(connection.alias, ROOM_FIELDS, row) for row in rooms},
+        {(room, sender, id): seq for room, sender, id, seq in known},
+        {user: bool(staff) for user, staff in active},
+    )
+
+
+def write(events: Iterable[Event], rooms: Iterable[Room]) -> None:
+    """Stores new events, and their rooms' new numbers. At least one of each.
+
+    No signal is sent: a room that somebody saves has the rights of everybody in it looked at anew.
+    """
+    fields = ", ".join(EVENT_FIELDS)
+    new = [[getattr(event, name) for name in EVENT_FIELDS] for event in events]
+    for row in new:
+        row[-1] = None if row[-1] is None else json.dumps(row[-1])
+    numbers = [(room.last_seq, room.changed_at, room.pk) for room in rooms]
+    if connection.vendor == "postgresql":
+        rows, values = _rows(new, EVENT_FIELDS.values())
+        ends, those = _rows(numbers, ["bigint[]", "timestamptz[]", "bigint[]"])
+        _ask(
+            Statement(f"INSERT INTO {EVENT} ({fields}) {rows}", values),
+            Statement(
+                f"WITH ends (seq, at, id) AS ({ends}) "
+                f"UPDATE {ROOM} SET last_seq = ends.seq, changed_at = ends.at FROM ends WHERE {ROOM}.id = ends.id",
+                those,
+            ),
+        )
+        return
+    time = connection.ops.adapt_datetimefield_value
+    marks = ", ".join(["%s"] * len(EVENT_FIELDS))
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            f"INSERT INTO {EVENT} ({fields}) VALUES ({marks})", [(*row[:-2], time(row[-2]), row[-1]) for row in new]
+        )
+        cursor.executemany(
+            f"UPDATE {ROOM} SET last_seq = %s, changed_at = %s WHERE id = %s",
+            [(seq, time(at), pk) for seq, at, pk in numbers],
+        )
+
+
+def _among(values: Collection[Any], array: str) -> tuple[str, list[Any]]:
+    """The end of a condition, and its parameters."""
+    if connection.vendor == "postgresql":
+        return f"= ANY(%s::{array})", [list(values)]
+    return f"IN ({', '.join(['%s'] * len(values))})", list(values)
+
+
+def _rows(rows: Collection[Row], arrays: Iterable[str]) -> tuple[str, list[Any]]:
+    """PostgreSQL's words for these rows, and their parameters."""
+    columns = ", ".join(f"%s::{array}" for array in arrays)
+    return f"SELECT * FROM UNNEST({columns})", [list(column) for column in zip(*rows, strict=True)]
+
+
+def _ask(*statements: Statement) -> list[list[Row]]:
+    """The rows that each of these gives; on PostgreSQL all in one trip. Raises Django's errors."""
+    if connection.vendor != "postgresql":
+        with connection.cursor() as one:
+            return [one.execute(each.text, each.parameters).fetchall() for each in statements]
+    # Not Django's cursors, which put the values into the text: it would be planned anew each time.
+    cursors = [psycopg.Cursor(connection.connection) for _ in statements]
+    with connection.wrap_database_errors:
+        with connection.connection.pipeline():
+            for cursor, each in zip(cursors, statements, strict=True):
+                cursor.execute(each.text, each.parameters, prepare=each.prepared)
+        return [cursor.fetchall() if cursor.description else [] for cursor in cursors]
