@@ -49,31 +49,33 @@ class Read(NamedTuple):
     active: dict[int, bool]  # the senders who may still sign in: whether they are on the staff
 
 
-def read(names: Collection[str], senders: Collection[str], ids: Collection[str], users: Collection[int]) -> Read:
-    """Locks the rooms of these names, then reads the rest: each statement sees what was committed before it began.
+def read(asked: Collection[tuple[str, str, str]], users: Collection[int]) -> Read:
+    """Locks rooms, then reads the rest: each statement sees what was committed before it began.
 
-    `known` has whatever any of these senders has stored with any of these ids. The rooms are locked in the order of
-    their ids, so that two workers with the same ones cannot wait for each other.
+    `asked`: the name of a room, a sender and the sender's id. The rooms are locked in the order of their ids, so that
+    two workers with the same ones cannot wait for each other.
     """
     lock = " FOR UPDATE" if connection.features.has_select_for_update else ""
-    in_names, those = _among(names, "text[]")
-    in_senders, whose = _among(senders, "text[]")
-    in_ids, which = _among(ids, "text[]")
-    in_users, who = _among(users, "bigint[]")
+    in_names, names = _among({name for name, _, _ in asked}, "text[]")
+    in_users, ids = _among(users, "bigint[]")
+    messages, values = _rows(asked, ["text[]"] * 3)
     rooms, known, active = _ask(
-        Statement(f"SELECT {', '.join(ROOM_FIELDS)} FROM {ROOM} WHERE name {in_names} ORDER BY id{lock}", those),
-        # Planned anew: only who sees the values finds the right index of a room with millions of events.
+        Statement(f"SELECT {', '.join(ROOM_FIELDS)} FROM {ROOM} WHERE name {in_names} ORDER BY id{lock}", names),
+        # One look into the index for each, and planned anew: as a join, or before PostgreSQL knew how large the table
+        # is, it would read all that was ever said in the room.
         Statement(
-            f"SELECT room_id, sender, client_id, seq FROM {EVENT} WHERE room_id IN "
-            f"(SELECT id FROM {ROOM} WHERE name {in_names}) AND sender {in_senders} AND client_id {in_ids}",
-            [*those, *whose, *which],
+            f"WITH asked (name, sender, client_id) AS ({messages}) "
+            f"SELECT {ROOM}.id, asked.sender, asked.client_id, (SELECT seq FROM {EVENT} WHERE room_id = {ROOM}.id "
+            f"AND {EVENT}.sender = asked.sender AND {EVENT}.client_id = asked.client_id) "
+            f"FROM asked JOIN {ROOM} ON {ROOM}.name = asked.name",
+            values,
             prepared=False,
         ),
-        Statement(f"SELECT id, is_staff FROM {USER} WHERE id {in_users} AND is_active", who),
+        Statement(f"SELECT id, is_staff FROM {USER} WHERE id {in_users} AND is_active", ids),
     )
     return Read(
         {row[1]: Room.from_db(connection.alias, ROOM_FIELDS, row) for row in rooms},
-        {(room, sender, id): seq for room, sender, id, seq in known},
+        {(room, sender, id): seq for room, sender, id, seq in known if seq is not None},
         {user: bool(staff) for user, staff in active},
     )
 
@@ -120,9 +122,12 @@ def _among(values: Collection[Any], array: str) -> tuple[str, list[Any]]:
 
 
 def _rows(rows: Collection[Row], arrays: Iterable[str]) -> tuple[str, list[Any]]:
-    """PostgreSQL's words for these rows, and their parameters."""
-    columns = ", ".join(f"%s::{array}" for array in arrays)
-    return f"SELECT * FROM UNNEST({columns})", [list(column) for column in zip(*rows, strict=True)]
+    """What gives these rows, and its parameters."""
+    if connection.vendor == "postgresql":
+        columns = ", ".join(f"%s::{array}" for array in arrays)
+        return f"SELECT * FROM UNNEST({columns})", [list(column) for column in zip(*rows, strict=True)]
+    row = f"({', '.join('%s' for _ in arrays)})"
+    return f"VALUES {', '.join([row] * len(rows))}", [value for each in rows for value in each]
 
 
 def _ask(*statements: Statement) -> list[list[Row]]:

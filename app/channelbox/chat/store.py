@@ -5,7 +5,6 @@ transactions are IMMEDIATE, which is its lock.
 """
 
 import datetime
-import itertools
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -59,12 +58,9 @@ def _refuse(messages: Iterable[Draft], code: Code, sentence: str) -> Outcome:
 
 @transaction.atomic
 def _store(drafts: dict[str, list[Draft]]) -> dict[str, Outcome]:
-    messages = list(itertools.chain.from_iterable(drafts.values()))
     read = statements.read(
-        drafts.keys(),
-        {message.sender for message in messages},
-        {message.id for message in messages},
-        {message.user_id for message in messages if message.user_id is not None},
+        [(name, *message.key) for name, messages in drafts.items() for message in messages],
+        {message.user_id for messages in drafts.values() for message in messages if message.user_id is not None},
     )
     rooms = read.rooms
     numbering = _Numbering(read, drafts)
