@@ -148,3 +148,28 @@ async def test_without_redis_the_client_is_told_to_come_back(new_redis: Callable
                 await asyncio.sleep(0.1)
     await lease.stop()
     await bus.stop()
+
+
+async def test_while_redis_hangs_everybody_is_told_in_time(
+    new_redis: Callable[..., RedisServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "WAIT_SECONDS", 0.3)
+    server = new_redis()
+    bus = Bus([{"address": server.url, "socket_timeout": 14}])
+    lease = Leases(bus, "one")
+    await lease.start()
+    await lease.take("r", 9)
+    server.freeze()
+    try:
+        async with asyncio.timeout(10):
+            for _ in range(3):  # one after the other: each waits for itself, and none for those before
+                told = await asyncio.gather(*(refused(lease, 9) for _ in range(2)))
+                assert {error.code for error in told} == {Code.TRY_LATER}
+    finally:
+        server.thaw()
+    async with asyncio.timeout(10):
+        await lease.take("r", 9)
+        while lease.taken["r"] != 2:
+            await asyncio.sleep(0.01)
+    await lease.stop()
+    await bus.stop()

@@ -35,7 +35,7 @@ class Gather(Generic[K, V]):
     async def _run(self) -> None:
         try:
             while self._waiting:
-                if self._crowded:
+                if self._crowded and len(self._waiting) < AT_ONCE:
                     await asyncio.sleep(CROWD_SECONDS)
                 keys = list(self._waiting)[:AT_ONCE]
                 self._crowded = len(keys) > 1

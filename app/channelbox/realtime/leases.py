@@ -56,9 +56,6 @@ class _Waiting:
     futures: list[asyncio.Future[bool]] = field(default_factory=list)
     deadline: asyncio.TimerHandle | None = None
 
-    def begin(self) -> None:
-        self.deadline = asyncio.get_running_loop().call_later(WAIT_SECONDS, self.fail, TimeoutError())
-
     def fail(self, error: Exception) -> None:
         self.end()
         for future in self.futures:
@@ -103,11 +100,12 @@ class Leases:
 
     async def take(self, name: str, limit: int) -> None:
         """Takes a place in a room. Raises Refused when `limit` are taken already, or when nobody can tell."""
-        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[bool] = loop.create_future()
         waiting = self._waiting.get(name)
         if waiting is None:
             waiting = self._waiting[name] = _Waiting(limit)
-            waiting.begin()
+            waiting.deadline = loop.call_later(WAIT_SECONDS, self._late, name, waiting)
         waiting.limit = limit
         waiting.futures.append(future)
         self._wake.set()
@@ -126,6 +124,11 @@ class Leases:
             raise
         if not got:
             raise Refused(Code.ROOM_FULL, f"The room is full: {limit} are connected.", close=Close.ROOM_FULL)
+
+    def _late(self, name: str, waiting: _Waiting) -> None:
+        if self._waiting.get(name) is waiting:  # not asked for yet: who comes now has a deadline of its own
+            del self._waiting[name]
+        waiting.fail(TimeoutError())
 
     def give(self, name: str) -> None:
         """Gives a place back. The writing follows by itself."""
