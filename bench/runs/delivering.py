@@ -11,7 +11,7 @@ from bench.peers.peer import Peer
 from bench.processes import cpu_seconds
 
 STEP = 0.005  # s
-PATIENCE = 60.0  # s without a message heard by all before those under way count as lost
+PATIENCE = 30.0  # s without a message heard by all before those under way count as lost
 
 
 @dataclass

@@ -1,12 +1,15 @@
 """The storing transaction, on SQLite and on PostgreSQL alike (--database)."""
 
 import threading
+from typing import Any
 
+import psycopg
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 from django.utils import timezone
 
 from channelbox.accounts.models import User
+from channelbox.chat import statements
 from channelbox.chat.draft import Draft
 from channelbox.chat.models import Event, Room
 from channelbox.chat.statements import EVENT_FIELDS
@@ -164,3 +167,26 @@ def test_workers_at_once_leave_no_gap_and_no_double() -> None:
         assert [seq for seq, _ in stored] == list(range(1, 121))
         assert len({id for _, id in stored}) == 120
         assert Room.objects.get(name=name).last_seq == 120
+
+
+@pytest.mark.parametrize("when", ["read", "write"])
+def test_a_server_that_dies_meanwhile_is_told_as_such_and_nothing_is_stored(
+    when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite has no server")
+    step = getattr(statements, when)
+
+    def dying(*asked: Any) -> Any:
+        connection.ensure_connection()
+        with psycopg.connect(connection.connection.info.dsn, password=connection.connection.info.password) as other:
+            other.execute("SELECT pg_terminate_backend(%s, 5000)", [connection.connection.info.backend_pid])
+        return step(*asked)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(statements, when, dying)
+        with pytest.raises(OperationalError):
+            store({"r": [draft("a")]})
+    connection.close()
+    assert record() == []
+    assert [event.seq for event in store({"r": [draft("a")]})["r"].stored] == [1]
