@@ -132,6 +132,8 @@ else:
         pool={"min_size": 1, "max_size": CHANNELBOX_DATABASE_POOL, "timeout": 10},
         connect_timeout=5,
         application_name=f"channelbox {CHANNELBOX_INSTANCE}",
+        # Statements that ask for it are prepared, and no others (None would be: not even those).
+        prepare_threshold=2**31,
     )
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 

@@ -54,6 +54,27 @@ def test_all_that_an_event_has_is_stored() -> None:
     assert abs((timezone.now() - event.at).total_seconds()) < 60
 
 
+def test_nothing_is_stored_of_nothing() -> None:
+    assert store({"r": []})["r"].refused == {}
+    assert store({}) == {}
+
+
+def test_what_is_asked_often_stays_prepared() -> None:
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite has no server")
+
+    def prepared() -> list[str]:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT statement FROM pg_prepared_statements ORDER BY prepare_time")
+            return [statement.split()[0] for (statement,) in cursor.fetchall()]
+
+    store({"r": [draft("a")]})
+    first = prepared()
+    assert set(first) == {"SELECT", "INSERT", "WITH"}, "rooms and users, events, numbers"
+    store({"r": [draft("b"), draft("c"), draft("d")]})
+    assert prepared() == first
+
+
 def test_numbers_go_on_where_they_ended() -> None:
     store({"r": [draft("a")]})
     store({"r": [draft("b")]})

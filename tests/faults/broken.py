@@ -64,7 +64,8 @@ def no_dedup() -> None:
 
     post_migrate.connect(unconstrain, weak=False)
     read = store.statements.read
-    store.statements.read = lambda *asked: read(*asked)._replace(known={})
+    # It asks for what nobody has said: what is there already would be found twice, which the real one cannot be told.
+    store.statements.read = lambda asked, users: read([(room, sender, f"{id}?") for room, sender, id in asked], users)
 
 
 WAYS: dict[str, Callable[[], None]] = {

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from tests.realtime.serving import Room, Run, Served, served
 
+from channelbox.realtime import arrival
 from channelbox.realtime.arrival import Arrival
 from channelbox.realtime.protocol import FrameProtocol
 
@@ -38,16 +39,21 @@ async def head(reader: asyncio.StreamReader) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "pieces",
+    ("pieces", "plain"),
     [
-        [UPGRADE],
-        [UPGRADE[:20], UPGRADE[20:]],
-        [UPGRADE.replace(b"Upgrade: websocket", b"UPGRADE:\twebsocket ")],
-        [UPGRADE.replace(b"\r\n\r\n", b"\r\nSec-WebSocket-Protocol: chat\r\n\r\n")],
+        ([UPGRADE], True),
+        ([UPGRADE[:20], UPGRADE[20:]], False),
+        ([UPGRADE.replace(b"Upgrade: websocket", b"UPGRADE:\twebsocket ")], True),
+        ([UPGRADE.replace(b"\r\n\r\n", b"\r\nSec-WebSocket-Protocol: chat\r\n\r\n")], False),
     ],
     ids=["whole", "in two pieces", "oddly spaced", "with a subprotocol"],
 )
-def test_a_websocket_is_let_in_however_it_asks(run: Run, pieces: list[bytes]) -> None:
+def test_a_websocket_is_let_in_however_it_asks(
+    run: Run, pieces: list[bytes], plain: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if plain:
+        monkeypatch.setattr(arrival, "HttpToolsProtocol", None)  # uvicorn's is not needed
+
     async def scenario() -> None:
         async with served(Site()) as server:
             reader, writer = await opened(server)
@@ -59,6 +65,10 @@ def test_a_websocket_is_let_in_however_it_asks(run: Run, pieces: list[bytes]) ->
             await server.room.until(lambda: len(server.room.members) == 1)
             server.room.write(b"hi")
             assert await reader.readexactly(4) == b"\x81\x02hi"
+            if plain:
+                assert server.room.members[0]._conn is None, "websockets has no part in it yet"
+            writer.write(b"\x89\x80\0\0\0\0")  # a ping
+            assert await reader.readexactly(2) == b"\x8a\x00"
             assert server.server.server_state.connections == set(server.room.members)
             writer.close()
 

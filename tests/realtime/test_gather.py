@@ -5,7 +5,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from channelbox.realtime.gather import AT_ONCE, CROWD_SECONDS, Gather
+from channelbox.realtime import gather as gathering
+from channelbox.realtime.gather import AT_ONCE, Gather
 
 
 class Record:
@@ -79,22 +80,37 @@ async def test_a_crowd_is_looked_up_in_portions() -> None:
     assert len(record.asked) == 2
 
 
-async def test_those_of_a_crowd_who_come_a_little_later_share_the_next() -> None:
+async def test_those_of_a_crowd_who_come_a_little_later_share_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gathering, "CROWD_WAIT", 0.5)
+    monkeypatch.setattr(gathering, "CROWD_SECONDS", 3600.0)
     record = Record()
     record.go.set()
     gather = Gather(record.look_up)
     await asyncio.gather(gather.get(1), gather.get(2))
     (third,) = await ask(gather, 3)
-    await asyncio.sleep(CROWD_SECONDS / 5)
+    await asyncio.sleep(0.01)
     assert await asyncio.gather(third, gather.get(4)) == [6, 8]
     assert record.asked == [[1, 2], [3, 4]]
 
 
-async def test_who_comes_alone_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("channelbox.realtime.gather.CROWD_SECONDS", 3600.0)
+async def test_who_comes_alone_does_not_wait_not_even_after_a_crowd(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gathering, "CROWD_WAIT", 3600.0)
+    monkeypatch.setattr(gathering, "CROWD_SECONDS", 0.01)
+    record = Record()
+    record.go.set()
+    gather = Gather(record.look_up)
+    await asyncio.gather(gather.get(1), gather.get(2))
+    await asyncio.sleep(0.02)
+    async with asyncio.timeout(10):
+        for key in range(3):
+            assert await gather.get(key) == 2 * key
+
+
+async def test_a_full_portion_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gathering, "CROWD_WAIT", 3600.0)
+    monkeypatch.setattr(gathering, "CROWD_SECONDS", 3600.0)
     record = Record()
     record.go.set()
     gather = Gather(record.look_up)
     async with asyncio.timeout(10):
-        for key in range(3):
-            assert await gather.get(key) == 2 * key
+        await asyncio.gather(*(gather.get(key) for key in range(2 * AT_ONCE)))

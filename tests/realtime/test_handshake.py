@@ -43,6 +43,7 @@ def test_names_in_any_letters_and_blanks_around_values() -> None:
         request(HEADERS) + b"more",
         request(HEADERS)[:-2],
         request([*HEADERS, (b"x", b"y" * handshake.LINE_MOST)]),
+        request([*HEADERS, *[(b"x", b"y" * (handshake.REQUEST_MOST // 3))] * 3]),
         request([*HEADERS, *[(b"x", b"y")] * handshake.HEADERS_MOST]),
         request([*HEADERS, (b"sec-websocket-protocol", b"chat")]),
         request([*HEADERS, (b"content-length", b"5")]),
@@ -66,7 +67,10 @@ def test_what_is_not_plain_is_left_to_websockets(odd: bytes) -> None:
 
 
 VALUES = st.sampled_from(
-    [b"websocket", b"WebSocket", b"Upgrade", b"keep-alive, upgrade", b"close", b"13", b"8", KEY, KEY[:-1], b""]
+    [
+        *(b"websocket", b"WebSocket", b"Upgrade", b"keep-alive, upgrade", b"close", b"13", b"8", KEY, KEY[:-1], b""),
+        *(b"k\\ep-alive, Upgrade", b"{ x, Upgrade", b"Upgrade,", b"Upgrade;q=1", b"\xfc, Upgrade", b"x\ty, Upgrade"),
+    ]
 )
 NAMES = st.sampled_from([*(name for name, _ in HEADERS), b"content-length", b"transfer-encoding", b"origin"])
 

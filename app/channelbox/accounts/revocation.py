@@ -85,9 +85,9 @@ def sessions(tickets: list[Ticket]) -> dict[Ticket, Refused]:
     return ended
 
 
-@functools.lru_cache(maxsize=10_000)
+@functools.lru_cache(maxsize=2000)  # 1 KB each
 def decoded(content: str) -> Mapping[str, Any]:
-    """What a session's stored content says. Who comes back mostly has the same, and this is most of a look-up."""
+    """What a session's stored content says. Who comes back mostly has the same."""
     return MappingProxyType(SessionStore().decode(content))
 
 

@@ -48,7 +48,7 @@ class ChatConsumer(RealtimeConsumer):
         self._placed = True
         if not self._gone:
             history = settings.CHANNELBOX_HISTORY
-            await self.live.hub.join(room.name, self.member, self._after, history, self._greeting)
+            await self.live.hub.join(room.name, self.member, self._after, history, self._greeting, self._people)
         if self._gone:  # it left while this was on its way, perhaps before the hub had it
             self.live.hub.leave(room.name, self.member)
             self.left()
@@ -87,7 +87,10 @@ class ChatConsumer(RealtimeConsumer):
         )
         if self._after is not None and self._after + 1 < first:
             frames += json_frame({"type": "gap", "from": self._after + 1, "to": first - 1})
-        return frames + self.live.presence.frame(self.room_name)  # in the same write
+        return frames
+
+    def _people(self) -> bytes:
+        return self.live.presence.frame(self.room_name)
 
     async def receive_json(self, content: dict[str, Any], **kwargs: Any) -> None:
         match content.get("type", "message"):

@@ -25,6 +25,9 @@ class Draft:
     def of(cls, fields: Sequence[Any]) -> Self:
         """From an entry of the queue. Raises TypeError or ValueError for what another version must have put there."""
         draft = cls(*fields)
+        texts = (draft.sender, draft.name, draft.id, draft.kind, draft.text)
+        if not all(isinstance(text, str) for text in texts) or not isinstance(draft.user_id, int | None):
+            raise TypeError(f"not what an event is made of: {fields!r:.200}")
         understood(draft.kind, draft.data)
         return draft
 

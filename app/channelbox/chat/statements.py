@@ -1,7 +1,7 @@
 """The SQL of the storing transaction: what the ORM would say, without building it anew for each batch.
 
-PostgreSQL gets what is read in one trip and what is written in another, as statements that stay prepared: values come
-as arrays, so the text is the same however many there are. SQLite, where a trip costs nothing, gets them one by one.
+PostgreSQL gets what is read in one trip and what is written in another. Values come as arrays, so the text is the same
+however many there are, and all but one stay prepared. SQLite, where a trip costs nothing, gets them one by one.
 """
 
 import json
@@ -38,7 +38,7 @@ class Statement(NamedTuple):
 
     text: str
     parameters: Row
-    prepared: bool | None = None  # None: when it is asked often
+    prepared: bool = True
 
 
 class Read(NamedTuple):
@@ -55,6 +55,8 @@ def read(asked: Collection[tuple[str, str, str]], users: Collection[int]) -> Rea
     `asked`: the name of a room, a sender and the sender's id. The rooms are locked in the order of their ids, so that
     two workers with the same ones cannot wait for each other.
     """
+    if not asked:
+        return Read({}, {}, {})
     lock = " FOR UPDATE" if connection.features.has_select_for_update else ""
     in_names, names = _among({name for name, _, _ in asked}, "text[]")
     in_users, ids = _among(users, "bigint[]")
@@ -134,7 +136,11 @@ def _ask(*statements: Statement) -> list[list[Row]]:
     """The rows that each of these gives; on PostgreSQL all in one trip. Raises Django's errors."""
     if connection.vendor != "postgresql":
         with connection.cursor() as one:
-            return [one.execute(each.text, each.parameters).fetchall() for each in statements]
+            answers = []
+            for each in statements:
+                one.execute(each.text, each.parameters)
+                answers.append(one.fetchall())
+            return answers
     # Not Django's cursors, which put the values into the text: it would be planned anew each time.
     cursors = [psycopg.Cursor(connection.connection) for _ in statements]
     with connection.wrap_database_errors:

@@ -158,6 +158,7 @@ class Bus:
             for buses in self._all.values():
                 for name in [name for name, bus in buses.items() if bus is self]:
                     del buses[name]
+            Bus._last = None
         results = await asyncio.gather(*(closer() for closer in self._closers), return_exceptions=True)
         self._closers.clear()
         for result in results:

@@ -8,7 +8,8 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 AT_ONCE = 200  # keys of one look-up: the first of a crowd are not to wait for the last
-CROWD_SECONDS = 0.005  # that a look-up waits for more, where the last was of several. Who comes alone never waits
+CROWD_WAIT = 0.005  # s that a look-up waits for more while a crowd comes: it costs the same for few and for many
+CROWD_SECONDS = 0.1  # after a look-up of several, for which there is a crowd. Who comes alone never waits
 
 
 class Gather(Generic[K, V]):
@@ -20,7 +21,7 @@ class Gather(Generic[K, V]):
     def __init__(self, look_up: Callable[[list[K]], Awaitable[Mapping[K, V]]]) -> None:
         self._look_up = look_up
         self._waiting: dict[K, list[asyncio.Future[V | None]]] = {}
-        self._crowded = False
+        self._crowd_until = 0.0  # on the loop's clock
         self._task: asyncio.Task[None] | None = None
 
     async def get(self, key: K) -> V | None:
@@ -33,12 +34,14 @@ class Gather(Generic[K, V]):
         return await future
 
     async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
         try:
             while self._waiting:
-                if self._crowded and len(self._waiting) < AT_ONCE:
-                    await asyncio.sleep(CROWD_SECONDS)
+                if loop.time() < self._crowd_until and len(self._waiting) < AT_ONCE:
+                    await asyncio.sleep(CROWD_WAIT)
                 keys = list(self._waiting)[:AT_ONCE]
-                self._crowded = len(keys) > 1
+                if len(keys) > 1:
+                    self._crowd_until = loop.time() + CROWD_SECONDS
                 asked = {key: self._waiting.pop(key) for key in keys}
                 try:
                     found = await self._look_up(keys)

@@ -12,12 +12,14 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 # More is websockets' to refuse, which has these limits for a line and for the headers
+REQUEST_MOST = 16 * 1024  # bytes
 LINE_MOST = 8192  # bytes
 HEADERS_MOST = 128
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-# What RFC 9110, 5 has in a header, one after the other, and RFC 3986 in a path
+# What RFC 9110, 5 has in a header, one after the other; a target of printable ASCII; options of a connection
 HEAD = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\x00-\x08\n-\x1f\x7f]*\r\n)+\r\n")
 TARGET = re.compile(rb"/[!-~]*")
+OPTIONS = re.compile(rb"[a-z-]+(?:[ \t]*,[ \t]*[a-z-]+)*")
 ONCE = frozenset((b"upgrade", b"connection", b"sec-websocket-key", b"sec-websocket-version", b"host", b"origin"))
 NEVER = frozenset((b"sec-websocket-protocol", b"content-length", b"transfer-encoding"))
 
@@ -33,9 +35,11 @@ class Upgrade(NamedTuple):
 def read(request: bytes) -> Upgrade | None:
     """A whole request, if it asks for a WebSocket in the plain way.
 
-    None: it is wrong somewhere, offers subprotocols, has a body or something twice. websockets then takes it, or
-    refuses it with the reason.
+    None: it asks for something else, is not whole, is wrong somewhere, offers subprotocols, has a body or something
+    twice. uvicorn and websockets then take it, or refuse it with the reason.
     """
+    if len(request) > REQUEST_MOST:
+        return None
     first, _, head = request.partition(b"\r\n")
     method, _, rest = first.partition(b" ")
     target, _, version = rest.partition(b" ")
@@ -57,9 +61,11 @@ def read(request: bytes) -> Upgrade | None:
             return None
         headers.append((name, value))
     key = found.get(b"sec-websocket-key", b"")
+    connection = found.get(b"connection", b"").lower()
     plain = (
         found.get(b"upgrade", b"").lower() == b"websocket"
-        and b"upgrade" in map(bytes.strip, found.get(b"connection", b"").lower().split(b","))
+        and OPTIONS.fullmatch(connection) is not None
+        and b"upgrade" in map(bytes.strip, connection.split(b","))
         and found.get(b"sec-websocket-version") == b"13"
         and _is_key(key)
     )

@@ -134,8 +134,16 @@ class Hub:
         room.holds -= 1
         self._close_later(name, room)
 
-    async def join(self, name: str, member: Member, after: int | None, history: int, greet: Greeting) -> Room:
-        """Writes the greeting and what the member lacks, and adds it to the room without a gap or a double.
+    async def join(
+        self,
+        name: str,
+        member: Member,
+        after: int | None,
+        history: int,
+        greet: Greeting,
+        last: Callable[[], bytes] = bytes,
+    ) -> Room:
+        """Writes the greeting, what the member lacks and `last`, and adds it to the room without a gap or a double.
 
         `after` is the newest number that the member has, None for a newcomer, who gets the last `history` events.
         Raises Refused when the room cannot be opened.
@@ -157,7 +165,7 @@ class Hub:
                     start, missed = seq, b""
             # No await from here to the end: no gap, no double.
             room.flush()
-            member.write_frames(greet(room.seq, start + 1, resumed and start == after) + missed + recent)
+            member.write_frames(greet(room.seq, start + 1, resumed and start == after) + missed + recent + last())
             counters.rooms += not room.members
             room.members.add(member)
             return room

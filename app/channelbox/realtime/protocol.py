@@ -54,7 +54,7 @@ class FrameProtocol(WebSocketsSansIOProtocol):
     An idle one should cost little: what only the handshake needed is let go when it is over.
     """
 
-    # uvicorn's, as they are at first: those of the class cost a connection nothing.
+    # What uvicorn gives to each connection at first. Of the class, it costs a connection nothing.
     logger = logging.getLogger("uvicorn.error")
     handshake_initiated = handshake_complete = close_sent = disconnected = False
     close_timer: asyncio.TimerHandle | None = None
