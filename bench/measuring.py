@@ -147,7 +147,7 @@ class Measuring:
 
     def _loses(self, peer: Peer, size: int, told: Delivered) -> bool:
         if told.lost:
-            self._note(f"{peer.name}, {size} members: {told.lost} messages did not reach everybody within half a minute")
+            self._note(f"{peer.name}, {size} members: {told.lost} messages did not reach all within half a minute")
         return told.lost > 0
 
     def _keeps(self, peer: Peer, size: int, held: bool) -> None:

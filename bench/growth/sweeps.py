@@ -145,7 +145,7 @@ async def _point(
     before = [cpu_seconds(pids) for pids in kinds]
     told = await run()
     if told.lost:
-        raise RuntimeError(f"{sweep.name} {at}: {told.lost} messages did not reach everybody within half a minute")
+        raise RuntimeError(f"{sweep.name} {at}: {told.lost} messages did not reach all within half a minute")
     messages = len(told.latencies)
     web, worker, database = (
         (cpu_seconds(pids) - start) * 1e6 / messages for pids, start in zip(kinds, before, strict=True)
