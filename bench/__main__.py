@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
@@ -21,23 +22,24 @@ PAPER = 170  # columns, where the output is not a terminal
 SERVERS = ("channelbox", "channelbox-nginx-tls", "tutorial", "tutorial-pubsub", "nchan", "nchan-redis")
 
 
-def peers(folder: Path, redis: str, people: int) -> list[Peer]:
-    """All of them, not started; one that needs another comes after it."""
-    own = channelbox.Channelbox(folder / "channelbox", people)
-    return [
-        own,
-        channelbox_nginx.ChannelboxNginx(folder / "nginx", own),
-        *(tutorial.Tutorial(name, folder / name, redis, people) for name in tutorial.LAYERS),
-        nchan.Nchan("nchan", folder / "nchan"),
-        nchan.Nchan("nchan-redis", folder / "nchan-redis", redis),
-    ]
+def peers(folder: Path, redis: str, people: int) -> dict[str, Callable[[], Peer]]:
+    """How to make each, not started."""
+    return {
+        "channelbox": lambda: channelbox.Channelbox(folder / "channelbox", people),
+        "channelbox-nginx-tls": lambda: channelbox_nginx.ChannelboxNginx(folder / "nginx", people),
+        "tutorial": lambda: tutorial.Tutorial("tutorial", folder / "tutorial", redis, people),
+        "tutorial-pubsub": lambda: tutorial.Tutorial("tutorial-pubsub", folder / "tutorial-pubsub", redis, people),
+        "nchan": lambda: nchan.Nchan("nchan", folder / "nchan"),
+        "nchan-redis": lambda: nchan.Nchan("nchan-redis", folder / "nchan-redis", redis),
+    }
 
 
 async def bench(chosen: plan.Plan, servers: set[str], folder: Path, console: Console) -> Measuring:
     """Starts the servers, measures them and ends them, whatever happens."""
     port = free_port()
     redis = RedisServer(folder / "redis", port=port)
-    wanted = [peer for peer in peers(folder, f"redis://{HOST}:{port}", chosen.people) if peer.name in servers]
+    makers = peers(folder, f"redis://{HOST}:{port}", chosen.people)
+    wanted = [make() for name, make in makers.items() if name in servers]
     measuring = Measuring(wanted, console)
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(redis.stop)
@@ -60,8 +62,6 @@ def main() -> None:
     servers = set(words.servers.split(","))
     if unknown := servers - set(SERVERS):
         parser.error(f"no such server: {', '.join(sorted(unknown))}")
-    if "channelbox-nginx-tls" in servers:
-        servers.add("channelbox")  # which it is in front of
     chosen = plan.QUICK if words.quick else plan.FULL
     if words.sizes:
         sizes = {int(size) for size in words.sizes.split(",")}

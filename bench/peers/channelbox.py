@@ -1,5 +1,6 @@
 """channelbox as it is installed: a web process, a worker, its Redis and PostgreSQL."""
 
+import socket
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -37,15 +38,25 @@ class Channelbox:
         *,
         web: int = 1,
         workers: int = 1,
+        listener: socket.socket | None = None,
         variables: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
+        """`listener`: where the web process listens, in the place of a port of its own."""
         self._people = people
         self._cookies: Sequence[str] = ()
         self._database = PostgreSQLServer(folder / "postgresql", "-c", "fsync=on")
         self._log = folder / "channelbox.log"
         url = self._database.url("postgres")
         told = {**VARIABLES, **variables}
-        self.local = Local(folder / "data", self._tell, web=web, workers=workers, database_url=url, variables=told)
+        self.local = Local(
+            folder / "data",
+            self._tell,
+            web=web,
+            workers=workers,
+            listener=listener,
+            database_url=url,
+            variables=told,
+        )
 
     async def start(self) -> None:
         self._database.start()
@@ -68,8 +79,12 @@ class Channelbox:
 
     @property
     def address(self) -> Address:
-        port = int(self.local.url.rpartition(":")[2])
-        return Address(port, "/ws/chat/{room}/", cookies=self._cookies, welcome=b'"welcome"', said=as_the_tutorial)
+        return self.at(int(self.local.url.rpartition(":")[2]))
+
+    def at(self, port: int, *, tls: bool = False) -> Address:
+        """Reached on this port."""
+        path, welcome = "/ws/chat/{room}/", b'"welcome"'
+        return Address(port, path, tls=tls, cookies=self._cookies, welcome=welcome, said=as_the_tutorial)
 
     @property
     def web(self) -> list[int]:

@@ -22,8 +22,9 @@ COMMAND = [sys.executable, "-m", "channelbox.console.main"]
 class Local:
     """Its processes run from `start()` to `stop()`; one that dies is started again.
 
-    folder: holds the database and the secret key, and is made if need be. port: 0 means any. redis_url: None means a
-    Redis of its own, which forgets everything when it ends. variables: further CHANNELBOX_* settings.
+    folder: holds the database and the secret key, and is made if need be. port: 0 means any. listener: a socket that
+    listens already, in the place of one on `port`; it is closed at the end. redis_url: None means a Redis of its own,
+    which forgets everything when it ends. variables: further CHANNELBOX_* settings.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class Local:
         web: int = 2,
         workers: int = 1,
         port: int = 0,
+        listener: socket.socket | None = None,
         database_url: str | None = None,
         redis_url: str | None = None,
         variables: Mapping[str, str] | None = None,
@@ -48,7 +50,7 @@ class Local:
         self._wanted = (web, workers, port, redis_url)
         self._variables = dict(variables or {})
         self._runtime: Path | None = None
-        self._listener: socket.socket | None = None
+        self._listener = listener
         self.environment: dict[str, str] = {}
 
     async def start(self) -> None:
@@ -58,9 +60,10 @@ class Local:
         # Not in `folder`: the path of a Unix socket may have 107 bytes.
         runtime = self._runtime = Path(tempfile.mkdtemp(prefix="channelbox-"))
         try:
-            self._listener = bind(HOST, port)
-            port = self._listener.getsockname()[1]
-            self.url = f"http://{HOST}:{port}"
+            if self._listener is None:
+                self._listener = bind(HOST, port)
+                port = self._listener.getsockname()[1]
+                self.url = f"http://{HOST}:{port}"
             if redis_url is None:
                 redis_url = f"unix://{runtime}/redis.sock?db=0"
                 self.redis = Child("redis", self._redis(runtime), _inherited(), self._tell, runtime)
