@@ -33,7 +33,7 @@ ROOM_MOST = 5000
 
 QUICK = Plan(
     visits=(
-        Visit(200, 2, (1, 4, 16), 1.0),
+        Visit(200, 2, (4,), 1.0),
         Visit(1000, 1, (1, 4, 16), 1.0),
         Visit(5000, 1, (4,), 1.0, memory=True),
     ),
