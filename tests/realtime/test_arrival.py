@@ -60,7 +60,7 @@ def test_a_websocket_is_let_in_however_it_asks(
             for piece in pieces:
                 writer.write(piece)
                 await writer.drain()
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.05)  # nothing tells when it was read: the next is to be a piece of its own
             assert await head(reader) == b"HTTP/1.1 101 Switching Protocols"
             await server.room.until(lambda: len(server.room.members) == 1)
             server.room.write(b"hi")

@@ -80,37 +80,34 @@ async def test_a_crowd_is_looked_up_in_portions() -> None:
     assert len(record.asked) == 2
 
 
-async def test_those_of_a_crowd_who_come_a_little_later_share_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gathering, "CROWD_WAIT", 0.5)
-    monkeypatch.setattr(gathering, "CROWD_SECONDS", 3600.0)
+async def crowded(monkeypatch: pytest.MonkeyPatch, wait: float, seconds: float) -> tuple[Record, Gather[int, int]]:
+    """Of whom several have just been looked up, with these times in the place of CROWD_WAIT and CROWD_SECONDS."""
+    monkeypatch.setattr(gathering, "CROWD_WAIT", wait)
+    monkeypatch.setattr(gathering, "CROWD_SECONDS", seconds)
     record = Record()
     record.go.set()
     gather = Gather(record.look_up)
     await asyncio.gather(gather.get(1), gather.get(2))
+    return record, gather
+
+
+async def test_those_of_a_crowd_who_come_a_little_later_share_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    record, gather = await crowded(monkeypatch, 0.5, 3600.0)
     (third,) = await ask(gather, 3)
-    await asyncio.sleep(0.01)
+    await asyncio.sleep(0.01)  # some turns of the loop, far fewer than it waits for more
     assert await asyncio.gather(third, gather.get(4)) == [6, 8]
     assert record.asked == [[1, 2], [3, 4]]
 
 
 async def test_who_comes_alone_does_not_wait_not_even_after_a_crowd(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gathering, "CROWD_WAIT", 3600.0)
-    monkeypatch.setattr(gathering, "CROWD_SECONDS", 0.01)
-    record = Record()
-    record.go.set()
-    gather = Gather(record.look_up)
-    await asyncio.gather(gather.get(1), gather.get(2))
-    await asyncio.sleep(0.02)
+    _, gather = await crowded(monkeypatch, 3600.0, 0.01)
+    await asyncio.sleep(0.02)  # the crowd is over by then: the time itself is what is tested
     async with asyncio.timeout(10):
         for key in range(3):
             assert await gather.get(key) == 2 * key
 
 
 async def test_a_full_portion_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gathering, "CROWD_WAIT", 3600.0)
-    monkeypatch.setattr(gathering, "CROWD_SECONDS", 3600.0)
-    record = Record()
-    record.go.set()
-    gather = Gather(record.look_up)
+    _, gather = await crowded(monkeypatch, 3600.0, 3600.0)
     async with asyncio.timeout(10):
         await asyncio.gather(*(gather.get(key) for key in range(2 * AT_ONCE)))

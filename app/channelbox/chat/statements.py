@@ -34,7 +34,7 @@ Row = Sequence[Any]
 
 
 class Statement(NamedTuple):
-    """SQL, or a part of it, with the parameters in it."""
+    """SQL with its parameters."""
 
     text: str
     parameters: Row

@@ -46,15 +46,16 @@ class Gather(Generic[K, V]):
                 try:
                     found = await self._look_up(keys)
                 except Exception as error:
-                    for future in _not_given_up(asked.values()):
-                        future.set_exception(error)
+                    for futures in asked.values():
+                        for future in _not_given_up(futures):
+                            future.set_exception(error)
                 else:
                     for key, futures in asked.items():
-                        for future in _not_given_up([futures]):
+                        for future in _not_given_up(futures):
                             future.set_result(found.get(key))
         finally:
             self._task = None
 
 
-def _not_given_up(waiting: Iterable[Iterable[asyncio.Future[V]]]) -> Iterator[asyncio.Future[V]]:
-    return (future for futures in waiting for future in futures if not future.done())
+def _not_given_up(futures: Iterable[asyncio.Future[V]]) -> Iterator[asyncio.Future[V]]:
+    return (future for future in futures if not future.done())
