@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 Handler = Callable[[bytes], None]
 
 CONNECT_SECONDS = 10.0  # to connect and have every subscription confirmed
+CONFIRM_SECONDS = 3.0  # of silence while subscriptions wait to be confirmed: connect anew
 PROBE_SECONDS = 1.0  # between probes, and the longest that one may take
 PROBES_MISSED = 2  # in silence: reconnect
 PROBES_LATE = 10  # while other messages still arrive: a backlog, and reconnecting would only add to it
@@ -253,13 +254,21 @@ class Link:
                     session.subscribe(wanted[start : start + CHANNELS_A_COMMAND])
                 last = _Subscription(self._heard_probe, asyncio.get_running_loop().create_future())
                 session.subscribe([(self._probe_channel, last)])
-                await asyncio.wait((last.confirmed, session.lost), return_when=asyncio.FIRST_COMPLETED)
-                if session.lost.done():
-                    raise RedisConnectionError(session.lost.result())
+                await self._complete(session, last.confirmed)
             except BaseException:
                 session.close()
                 raise
         return session
+
+    async def _complete(self, session: Session, confirmed: "asyncio.Future[None]") -> None:
+        """Returns when the last subscription is confirmed. Those before it are relied on already: silence is a loss."""
+        while not confirmed.done():
+            reads = session.reads
+            await asyncio.wait((confirmed, session.lost), timeout=CONFIRM_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            if session.lost.done():
+                raise RedisConnectionError(session.lost.result())
+            if session.reads == reads:
+                raise RedisConnectionError(f"No subscription was confirmed for {CONFIRM_SECONDS:g} s")
 
     async def _watch(self, session: Session) -> str:
         """Returns why the session is over."""
