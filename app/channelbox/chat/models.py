@@ -39,7 +39,8 @@ class Room(models.Model):
 class Event(models.Model):
     """One numbered thing in a room. Kind `message` has text; other kinds may carry more in `data`."""
 
-    room = models.ForeignKey(Room, on_delete=models.CASCADE, related_name="events")
+    # Both constraints begin with the room: an index of the room alone would only cost.
+    room = models.ForeignKey(Room, on_delete=models.CASCADE, related_name="events", db_index=False)
     seq = models.BigIntegerField()
     kind = models.CharField(max_length=20, default="message")
     sender = models.CharField(max_length=64, help_text="`u:<user id>` or `g:<guest key>`; never empty.")
