@@ -131,6 +131,12 @@ else:
     DATABASES["default"].setdefault("OPTIONS", {}).update(
         pool={"min_size": 1, "max_size": CHANNELBOX_DATABASE_POOL, "timeout": 10},
         connect_timeout=5,
+        # A server that is cut off or has lost its power says nothing: unanswered bytes end a connection after 10 s, and
+        # where it is our turn to wait, its kernel is asked for a sign of life.
+        tcp_user_timeout=10_000,
+        keepalives_idle=5,
+        keepalives_interval=2,
+        keepalives_count=3,
         application_name=f"channelbox {CHANNELBOX_INSTANCE}",
         # Statements that ask for it are prepared, and no others (None would be: not even those).
         prepare_threshold=2**31,

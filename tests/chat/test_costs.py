@@ -74,8 +74,9 @@ class Listener:
 async def message(live: Live, room: str, members: int, monkeypatch: pytest.MonkeyPatch) -> Costs:
     """The least that a message to so many cost, storing included."""
     listeners = [Listener() for _ in range(members)]
+    key = (await in_database(Room.objects.get)(name=room)).pk
     for listener in listeners:
-        await live.hub.join(room, listener, None, 50, lambda newest, first, resumed: b"")
+        await live.hub.join(room, key, listener, None, 50, lambda newest, first, resumed: b"")
     cheapest: Costs | None = None
     for number in range(TRIES):
         for listener in listeners:

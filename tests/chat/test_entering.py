@@ -54,6 +54,31 @@ async def test_a_room_for_members_admits_only_them(enter, settings: Settings) ->
     assert (await enter(cookie=cookie)).welcome["type"] == "welcome"
 
 
+async def test_a_room_that_was_removed_and_made_anew_shows_nothing_of_the_old_one(enter, workers: Workers) -> None:
+    ann = await enter()
+    for text in ("1", "2", "3"):
+        await ann.say(text)
+        await ann.next("message")
+    room = await in_database(Room.objects.get)()
+    await in_database(room.delete)()
+    bob, cid = await enter(), await enter("/ws/chat/lobby/?after=3")  # before the old room is closed in this process
+    assert [(each.welcome["seq"], each.welcome["resumed"]) for each in (bob, cid)] == [(0, False)] * 2
+    await bob.say("new")
+    for each in (bob, cid):
+        message = await each.next("message")
+        assert (message["seq"], message["message"]) == (1, "new")
+    assert await ann.closed() == 4003
+
+
+async def test_who_is_in_a_room_that_gets_another_name_is_told(enter) -> None:
+    ann = await enter()
+    room = await in_database(Room.objects.get)()
+    room.name = "hall"
+    await in_database(room.save)(update_fields=["name"])
+    assert (await ann.next("error"))["error"] == "This room has another name now."
+    assert await ann.closed() == 4003
+
+
 @pytest.mark.parametrize("origin", [None, "http://evil.example", "https://localhost", "null", "http://localhost:81"])
 async def test_another_origin_or_none_is_refused(enter, origin: str | None) -> None:
     ann = await enter(origin=origin)

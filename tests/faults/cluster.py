@@ -33,6 +33,7 @@ BALANCER, DATA = "lb1", "data1"
 WEB, WORKERS = ("web1", "web2"), ("worker1", "worker2")
 INSTANCES = (1, 2)
 HELD_SECONDS = 10.0
+LONG_SECONDS = 30.0  # TCP by itself tries again 20 s after that: later than anybody may be behind
 CUT = "nft 'add table inet faults; add chain inet faults {0} {{ type filter hook {0} priority -300; policy drop; }}; \
 add rule inet faults {0} {1} lo accept'"
 REDIS = r"""
@@ -122,7 +123,7 @@ class ClusterTarget:
             Fault("the balancer rebooted", _parts("nginx"), self._rebooted((BALANCER,)), seconds=35),
             Fault("a web node cut off", _parts("web"), self._cut(WEB), seconds=30),
             Fault("a worker node cut off", _parts("worker"), self._cut(WORKERS), seconds=25),
-            Fault("the data node cut off", _parts("redis", "database"), self._cut((DATA,)), seconds=30),
+            Fault("the data node cut off", _parts("redis", "database"), self._cut((DATA,), LONG_SECONDS), seconds=50),
             Fault("a web node rebooted", _parts("web"), self._rebooted(WEB), seconds=35),
             Fault("a worker node without power", _parts("worker"), self._rebooted(WORKERS, power_cut=True), seconds=35),
             Fault("the data node rebooted", _parts("redis", "database"), self._rebooted((DATA,)), seconds=40),
@@ -200,11 +201,11 @@ class ClusterTarget:
 
     # --- Nodes
 
-    def _cut(self, nodes: tuple[str, ...]) -> Strike:
+    def _cut(self, nodes: tuple[str, ...], seconds: float = HELD_SECONDS) -> Strike:
         async def strike(chance: random.Random) -> None:
             cut = " && ".join((CUT.format("input", "iif"), CUT.format("output", "oif")))
             async with _undone(chance.choice(nodes), cut, "nft delete table inet faults"):
-                await asyncio.sleep(HELD_SECONDS)
+                await asyncio.sleep(seconds)
 
         return strike
 

@@ -10,6 +10,7 @@ from channelbox.realtime import hub as hub_module
 from channelbox.realtime import keys
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.codes import Close, Refused
+from channelbox.realtime.counters import counters
 from channelbox.realtime.envelope import Envelope, Origin
 from channelbox.realtime.frames import payloads, text_frame
 from channelbox.realtime.hub import Hub, Run
@@ -23,6 +24,7 @@ class Record:
     """What was said: the numbers 1 .. last."""
 
     def __init__(self, last: int = 0, opens_with: int = 200) -> None:
+        self.key = 1
         self.last = last
         self.opens_with = opens_with
         self.reads = 0
@@ -35,10 +37,10 @@ class Record:
             self.failures -= 1
             raise OSError("the record is away")
 
-    async def open(self, name: str) -> Run:
+    async def open(self, name: str) -> tuple[int, Run]:
         self._read()
         first = max(1, self.last - self.opens_with + 1)
-        return Run(first, self.last, frames(first, self.last))
+        return self.key, Run(first, self.last, frames(first, self.last))
 
     async def after(self, name: str, seq: int, most: int) -> Run:
         self._read()
@@ -101,9 +103,9 @@ async def told(bus: Bus, record: Record, first: int, last: int, *origins: Origin
     await bus.publish(keys.room("r"), Envelope(first, last, list(origins), frames(first, last)).pack())
 
 
-async def joined(hub: Hub, after: int | None = None, history: int = 50) -> Listener:
+async def joined(hub: Hub, after: int | None = None, history: int = 50, key: int = 1) -> Listener:
     listener = Listener()
-    await hub.join("r", listener, after, history, greet)
+    await hub.join("r", key, listener, after, history, greet)
     return listener
 
 
@@ -264,13 +266,48 @@ async def test_what_is_published_during_the_read_is_neither_missed_nor_doubled(
     assert listener.numbers == list(range(2, newest + 2))
 
 
+async def test_what_was_stored_and_not_yet_heard_comes_once_to_who_reads_it_and_to_who_is_here(
+    hub: Hub, bus: Bus, record: Record
+) -> None:
+    record.last = 500
+    first = await joined(hub)
+    record.last = 503  # committed; its publish is on the way
+    listener = await joined(hub, after=100)
+    await first.until("503")
+    await told(bus, record, 501, 503)
+    await told(bus, record, 504, 504)
+    await listener.until("504")
+    await first.until("504")
+    assert listener.numbers == list(range(101, 505))
+    assert first.numbers == list(range(451, 505))
+
+
+async def test_a_room_that_was_removed_and_made_anew_begins_anew(hub: Hub, bus: Bus, record: Record) -> None:
+    record.last = 100
+    old = await joined(hub)
+    record.key, record.last = 2, 0
+    before = counters.rooms
+    new = [await joined(hub, key=2), await joined(hub, after=100, key=2)]
+    assert [each.heard for each in new] == [["welcome 0 1 False"]] * 2
+    await told(bus, record, 1, 1)
+    for each in new:
+        await each.until("1")
+    assert old.numbers == list(range(51, 101))
+    hub.leave("r", old)
+    assert len(hub.rooms["r"].members) == 2
+    assert counters.rooms == before
+    with pytest.raises(Refused) as refused:  # looked up before it was removed
+        await joined(hub, key=1)
+    assert refused.value.close == Close.TRY_LATER
+
+
 async def test_what_is_published_between_subscription_and_reading_is_kept(bus: Bus, record: Record) -> None:
     class Slow(Record):
-        async def open(self, name: str) -> Run:
-            run = await super().open(name)
+        async def open(self, name: str) -> tuple[int, Run]:
+            opened = await super().open(name)
             await told(bus, self, 1, 1)  # heard before the answer is there
             await asyncio.sleep(0.1)
-            return run
+            return opened
 
     hub = Hub(bus, Slow(), "me")
     listener = await joined(hub)

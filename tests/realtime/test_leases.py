@@ -173,3 +173,59 @@ async def test_while_redis_hangs_everybody_is_told_in_time(
             await asyncio.sleep(0.01)
     await lease.stop()
     await bus.stop()
+
+
+async def test_a_place_that_was_given_and_never_heard_of_is_given_back(new_redis: Callable[..., RedisServer]) -> None:
+    """Redis was frozen, the connection given up meanwhile; then it thaws and does what it had been asked for."""
+    server = new_redis()
+    bus = Bus([{"address": server.url, "socket_timeout": 14}])
+    lease = Leases(bus, "one")
+    await lease.start()
+    await lease.take("other", 5)
+    server.freeze()
+    asking = asyncio.ensure_future(refused(lease, 5))
+    await asyncio.sleep(0.2)  # what is asked for is on its way
+    await bus.hosts.pools[0].disconnect()
+    assert (await asking).code == Code.TRY_LATER
+    server.thaw()
+    await until_counted(bus, {})
+    assert lease.taken == {"other": 1}
+    await lease.stop()
+    await bus.stop()
+
+
+def one_of_each(bus: Bus) -> list[str]:
+    """For each of two Redis hosts a room that is there."""
+    rooms = {bus.hosts.index(keys.room(name)): name for name in ("a", "b", "c", "d", "e", "f")}
+    return [rooms[0], rooms[1]]
+
+
+@pytest.mark.parametrize("gone", [0, 1])
+@pytest.mark.parametrize("how", ["killed", "frozen"])
+async def test_a_redis_host_that_is_away_refuses_nobody_in_the_rooms_of_another(
+    new_redis: Callable[..., RedisServer], how: str, gone: int
+) -> None:
+    servers = [new_redis(), new_redis()]
+    bus = Bus([{"address": server.url, "socket_timeout": 3, "socket_connect_timeout": 3} for server in servers])
+    lease = Leases(bus, "one")
+    await lease.start()
+    rooms = one_of_each(bus)
+    for room in rooms:
+        await lease.take(room, 5)
+    getattr(servers[gone], "kill" if how == "killed" else "freeze")()
+    with pytest.raises(Refused):
+        await lease.take(rooms[gone], 5)
+    async with asyncio.timeout(1):
+        for _ in range(2):
+            await lease.take(rooms[1 - gone], 5)
+    with servers[1 - gone].client() as client:
+        assert client.hget(keys.places(rooms[1 - gone]), "one") == b"3"
+        client.delete(keys.lease("one"))
+        lease.rewrite()
+        async with asyncio.timeout(2):
+            while not client.exists(keys.lease("one")):  # the lease is renewed there too
+                await asyncio.sleep(0.05)
+    if how == "frozen":
+        servers[gone].thaw()
+    await lease.stop()
+    await bus.stop()

@@ -6,10 +6,12 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+from tests.servers import RedisServer
 
 from channelbox.realtime import keys, presence
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.frames import payloads
+from channelbox.realtime.hosts import Host
 from channelbox.realtime.hub import Hub, Run
 from channelbox.realtime.leases import Leases
 from channelbox.realtime.presence import Presence
@@ -18,8 +20,8 @@ from channelbox.realtime.presence import Presence
 class Nothing:
     """A record in which nothing was ever said."""
 
-    async def open(self, name: str) -> Run:
-        return Run(1, 0, b"")
+    async def open(self, name: str) -> tuple[int, Run]:
+        return 1, Run(1, 0, b"")
 
     async def after(self, name: str, seq: int, most: int) -> Run:
         return Run(seq + 1, seq, b"")
@@ -51,9 +53,9 @@ class Watcher:
 
 
 class Process:
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, hosts: list[Host] | None = None) -> None:
         # A bus of its own: one process has one handler a room.
-        self.bus = Bus()
+        self.bus = Bus(hosts)
         self.hub = Hub(self.bus, Nothing(), name)
         self.leases = Leases(self.bus, name)
         self.presence = Presence(self.bus, self.hub, name)
@@ -69,10 +71,10 @@ class Process:
         await self.hub.stop()
         await self.bus.stop()
 
-    async def enter(self, *people: str) -> None:
-        await self.hub.join("r", self.watcher, None, 0, lambda newest, first, resumed: b"")
+    async def enter(self, *people: str, room: str = "r") -> None:
+        await self.hub.join(room, 1, self.watcher, None, 0, lambda newest, first, resumed: b"")
         for person in people:
-            self.presence.came("r", person)
+            self.presence.came(room, person)
 
 
 @pytest.fixture
@@ -133,7 +135,7 @@ async def test_the_people_of_a_process_that_died_are_taken_out(
     for task in [*dead.presence._tasks, *dead.leases._tasks]:  # killed: nothing is taken back
         task.cancel()
     await dead.bus.client("").delete(keys.lease("dead"))
-    await one.presence._read(["r"])
+    await one.presence._read(0, ["r"])
     await one.watcher.until("ann")
     await dead.hub.stop()
     await dead.bus.stop()
@@ -148,3 +150,28 @@ async def test_stopping_takes_the_own_people_out(processes: list[Process]) -> No
     await one.watcher.until("ann", "bob")
     await other.stop()
     await one.watcher.until("ann")
+
+
+@pytest.mark.parametrize("gone", [0, 1])
+async def test_who_is_here_is_told_while_the_redis_of_other_rooms_hangs(
+    new_redis: Callable[..., RedisServer], gone: int
+) -> None:
+    servers = [new_redis(), new_redis()]
+    hosts: list[Host] = [
+        {"address": server.url, "socket_timeout": 3, "socket_connect_timeout": 3} for server in servers
+    ]
+    one, two = Process("one", hosts), Process("two", hosts)
+    rooms = {one.bus.hosts.index(keys.room(name)): name for name in ("a", "b", "c", "d", "e", "f")}
+    for process in (one, two):
+        await process.start()
+        await process.enter(process.hub._process, room=rooms[1 - gone])
+    one.presence.came(rooms[gone], "eve")
+    await one.watcher.until("one", "two")
+    servers[gone].freeze()
+    one.presence.came(rooms[gone], "joe")  # cannot be told now
+    two.presence.went(rooms[1 - gone], "two")
+    async with asyncio.timeout(2.9):
+        await one.watcher.until("one")
+    servers[gone].thaw()
+    for process in (one, two):
+        await process.stop()

@@ -40,6 +40,17 @@ def test_bytes_are_bounded() -> None:
     assert ring.since(2) == large
 
 
+def test_of_a_run_that_is_longer_than_the_limit_the_newest_are_kept() -> None:
+    ring, large = Ring(), text_frame(b"x" * (ring_module.MOST_BYTES // 20))
+    ring.add(1, 1, large)
+    ring.add(2, 41, large * 40)
+    assert ring.since(20) is None
+    assert ring.since(30) == large * 11
+    ring.add(42, 42, large)
+    assert ring.since(30) == large * 12
+    assert ring._bytes <= ring_module.MOST_BYTES
+
+
 def test_a_run_that_does_not_follow_starts_anew() -> None:
     ring = Ring()
     ring.add(1, 2, frames(1, 2))

@@ -22,8 +22,8 @@ class Record:
         self.fails = 0
         self.asked: list[list[str]] = []
 
-    async def open(self, name: str) -> Run:
-        return Run(self.last + 1, self.last, b"")
+    async def open(self, name: str) -> tuple[int, Run]:
+        return 1, Run(self.last + 1, self.last, b"")
 
     async def after(self, name: str, seq: int, most: int) -> Run:
         last = min(self.last, seq + most)
@@ -64,7 +64,7 @@ class Case:
 
     async def enter(self, room: str) -> Listener:
         listener = Listener()
-        await self.hub.join(room, listener, None, 0, lambda newest, first, resumed: b"")
+        await self.hub.join(room, 1, listener, None, 0, lambda newest, first, resumed: b"")
         return listener
 
     async def stop(self) -> None:

@@ -24,8 +24,8 @@ CHANNEL = "test.jobs"
 class Nothing:
     """A record in which nothing was ever said."""
 
-    async def open(self, name: str) -> Run:
-        return Run(1, 0, b"")
+    async def open(self, name: str) -> tuple[int, Run]:
+        return 1, Run(1, 0, b"")
 
     async def after(self, name: str, seq: int, most: int) -> Run:
         return Run(seq + 1, seq, b"")

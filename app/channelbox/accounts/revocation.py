@@ -40,17 +40,19 @@ AT_ONCE = 500  # sockets in one look into the database
 class Ticket:
     """What one socket's stay depends on. `end` tells it why it ends, and closes it.
 
-    `proof`: of the session and password that were found to belong together; while they are as they were, they do.
+    `room`: its key and its name. `proof`: of the session and password that were found to belong together; while they are as they were, they do.
     """
 
     end: Callable[[Refused], Awaitable[None]]
     user: int | None = None
     session: str | None = None
-    room: str | None = None
+    room: tuple[int, str] | None = None
     proof: int | None = None
 
     @classmethod
-    def of(cls, scope: dict[str, Any], end: Callable[[Refused], Awaitable[None]], room: str | None = None) -> "Ticket":
+    def of(
+        cls, scope: dict[str, Any], end: Callable[[Refused], Awaitable[None]], room: tuple[int, str] | None = None
+    ) -> "Ticket":
         """The ticket of a socket that has been let in."""
         user, session = scope.get("user"), scope.get("session")
         pk = user.pk if user is not None else None
@@ -108,12 +110,12 @@ def belongs(session: Mapping[str, str], user: User | None) -> bool:
 rules: list[Rule] = [sessions]
 
 
-def told(kind: str, name: object) -> None:
-    """Has the sockets of a `user` (by id) or a `room` (by name) looked at anew. For after the commit; never raises."""
+def told(kind: str, key: int) -> None:
+    """Has the sockets of a `user` or a `room` (by primary key) looked at anew. For after the commit; never raises."""
     try:
-        client(keys.revoked()).publish(keys.revoked(), f"{kind} {name}")
+        client(keys.revoked()).publish(keys.revoked(), f"{kind} {key}")
     except redis.RedisError as error:
-        logger.warning("Sockets of %s %s end within a minute rather than at once: %s", kind, name, error)
+        logger.warning("Sockets of %s %s end within a minute rather than at once: %s", kind, key, error)
 
 
 class Guard:
@@ -162,11 +164,11 @@ class Guard:
         self.look_at_all()
 
     def _heard(self, payload: bytes) -> None:
-        kind, _, name = payload.decode().partition(" ")
+        kind, _, key = payload.decode().partition(" ")
         if kind == "room":
-            self._due.update(ticket for ticket in self.tickets if ticket.room == name)
+            self._due.update(ticket for ticket in self.tickets if ticket.room and str(ticket.room[0]) == key)
         elif kind == "user":
-            self._due.update(ticket for ticket in self.tickets if str(ticket.user) == name)
+            self._due.update(ticket for ticket in self.tickets if str(ticket.user) == key)
         self._wake.set()
 
     async def _run(self) -> None:

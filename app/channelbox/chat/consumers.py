@@ -43,12 +43,13 @@ class ChatConsumer(RealtimeConsumer):
         self._counted_as = self.count(self.person.key)
         room = await rights.enter(self.person, self.scope["url_route"]["kwargs"]["room_name"])
         self.room_name, self._title = room.name, str(room)
-        self._ticket = Ticket.of(self.scope, self.refuse, room.name)
+        self._ticket = Ticket.of(self.scope, self.refuse, (room.pk, room.name))
         await self.live.leases.take(room.name, room.limit or settings.CHANNELBOX_ROOM_LIMIT)
         self._placed = True
         if not self._gone:
             history = settings.CHANNELBOX_HISTORY
-            await self.live.hub.join(room.name, self.member, self._after, history, self._greeting, self._people)
+            hub, greeting = self.live.hub, self._greeting
+            await hub.join(room.name, room.pk, self.member, self._after, history, greeting, self._people)
         if self._gone:  # it left while this was on its way, perhaps before the hub had it
             self.live.hub.leave(room.name, self.member)
             self.left()

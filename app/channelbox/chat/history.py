@@ -10,15 +10,15 @@ from channelbox.realtime.hub import Run
 OPEN_MOST = 200  # events that a room is opened with, so that most who come find their history in memory
 
 
-def _open(name: str) -> Run:
+def _open(name: str) -> tuple[int, Run]:
     room = Room.objects.only("id", "last_seq").filter(name=name).first()
     if room is None:
-        return Run(1, 0, b"")
+        return 0, Run(1, 0, b"")
     newest = list(Event.objects.filter(room=room, seq__lte=room.last_seq).order_by("-seq")[:OPEN_MOST])[::-1]
-    if not newest:
-        return Run(room.last_seq + 1, room.last_seq, b"")
-    found = events.run(newest, newest[0].seq - 1)
-    return found if found.last == room.last_seq else Run(room.last_seq + 1, room.last_seq, b"")
+    found = events.run(newest, newest[0].seq - 1) if newest else None
+    if found is None or found.last != room.last_seq:
+        return room.pk, Run(room.last_seq + 1, room.last_seq, b"")
+    return room.pk, found
 
 
 def _after(name: str, seq: int, most: int) -> Run:

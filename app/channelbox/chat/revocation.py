@@ -1,4 +1,4 @@
-"""Who may no longer be in a room: it was closed or removed, or is for its members only and they are none."""
+"""Who may no longer be in a room: it was closed, renamed or removed, or is for its members only and they are none."""
 
 from typing import Any
 
@@ -14,8 +14,7 @@ from channelbox.realtime.codes import Close, Code, Refused
 
 def rooms(tickets: list[Ticket]) -> dict[Ticket, Refused]:
     """A rule for the guard over all sockets."""
-    names = {ticket.room for ticket in tickets if ticket.room}
-    found = {room.name: room for room in Room.objects.filter(name__in=names)}
+    found = Room.objects.in_bulk({ticket.room[0] for ticket in tickets if ticket.room})
     private = [room.pk for room in found.values() if room.members_only]
     users = {ticket.user for ticket in tickets if ticket.user}
     members = set(
@@ -25,9 +24,12 @@ def rooms(tickets: list[Ticket]) -> dict[Ticket, Refused]:
     for ticket in tickets:
         if not ticket.room:
             continue
-        room = found.get(ticket.room)
+        key, name = ticket.room
+        room = found.get(key)
         if room is None:
             ended[ticket] = Refused(Code.NO_ROOM, "This room was removed.", close=Close.NOT_ALLOWED)
+        elif room.name != name:
+            ended[ticket] = Refused(Code.NO_ROOM, "This room has another name now.", close=Close.NOT_ALLOWED)
         elif room.closed:
             ended[ticket] = Refused(Code.NOT_ALLOWED, "This room is closed.", close=Close.NOT_ALLOWED)
         elif room.members_only and (room.pk, ticket.user) not in members:
@@ -40,12 +42,13 @@ def rooms(tickets: list[Ticket]) -> dict[Ticket, Refused]:
 def changed(instance: Room, **kwargs: Any) -> None:
     """Storing messages updates rooms in bulk, which sends no signal: this is somebody's change."""
     if not kwargs.get("created"):
-        transaction.on_commit(lambda: told("room", instance.name))
+        key = instance.pk  # a removed one forgets it before the commit
+        transaction.on_commit(lambda: told("room", key))
 
 
 @receiver(m2m_changed, sender=Room.members.through)
 def members_changed(instance: Room | User, action: str, reverse: bool, **kwargs: Any) -> None:
     """From either side: the members of a room, or the rooms of a user."""
     if action.startswith("post_"):
-        kind, name = ("user", instance.pk) if reverse else ("room", str(getattr(instance, "name", "")))
-        transaction.on_commit(lambda: told(kind, name))
+        kind = "user" if reverse else "room"
+        transaction.on_commit(lambda: told(kind, instance.pk))

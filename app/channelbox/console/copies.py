@@ -69,12 +69,15 @@ def needed(database: Path) -> int:
 def make_room(folder: Path, bytes: int) -> list[Path]:
     """Removes what a copying that was killed has left, then the oldest copies until there is room, never the newest.
 
-    Gives the copies that it removed.
+    Where even that would not make room, it keeps them all. Gives the copies that it removed.
     """
     for left in folder.glob(f"{PATTERN}.part*"):
         left.unlink()
-    removed = []
-    for copy in newest_first(folder)[:0:-1]:
+    removed: list[Path] = []
+    old = newest_first(folder)[:0:-1]
+    if _free(folder) + sum(copy.stat().st_size for copy in old) < bytes + SPARE:
+        return removed
+    for copy in old:
         if _free(folder) >= bytes + SPARE:
             break
         copy.unlink()

@@ -99,7 +99,7 @@ def _processes() -> Iterator[Finding]:
         yield wrong(problem.sentence, problem.remedy)
         return
     yield well("Redis answers.")
-    for kind, lost in (("web", "nobody can connect"), ("worker", "what is sent waits and is refused in the end")):
+    for kind, lost in (("web", "nobody can connect"), ("worker", "what is sent waits")):
         count = sum(report.kind == kind and state(report) != "stale" for report in reports)
         if count:
             yield well(f"{count} {kind} processes report.")

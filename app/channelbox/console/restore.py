@@ -30,7 +30,7 @@ def restore(
         raise Problem(
             "The database is PostgreSQL, which is restored on its own node.",
             "There, with channelbox stopped on every node: sudo -u postgres "
-            "pg_restore --clean --if-exists --create --dbname postgres FILE",
+            "pg_restore --clean --if-exists --create --exit-on-error --dbname postgres FILE",
         )
     if copy is None:
         _list()

@@ -40,8 +40,8 @@ class Run(NamedTuple):
 class Store(Protocol):
     """The record of what was said. Its methods may raise anything: the hub tries again."""
 
-    async def open(self, name: str) -> Run:
-        """The newest events of a room; an empty run ends at the room's newest number."""
+    async def open(self, name: str) -> tuple[int, Run]:
+        """A room's key (see `Hub.join`), and its newest events; an empty run ends at the room's newest number."""
 
     async def after(self, name: str, seq: int, most: int) -> Run:
         """Up to `most` events after `seq`, oldest first, without a hole."""
@@ -61,6 +61,7 @@ class Room:
 
     def __init__(self, ready: asyncio.Future[None]) -> None:
         self.ready = ready
+        self.key = 0  # which of the rooms that have ever had this name
         self.members: set[Member] = set()
         self.holds = 0  # joining, or with a batch in flight
         self.several = False  # people talked at once just now, here
@@ -137,6 +138,7 @@ class Hub:
     async def join(
         self,
         name: str,
+        key: int,
         member: Member,
         after: int | None,
         history: int,
@@ -145,11 +147,18 @@ class Hub:
     ) -> Room:
         """Writes the greeting, what the member lacks and `last`, and adds it to the room without a gap or a double.
 
-        `after` is the newest number that the member has, None for a newcomer, who gets the last `history` events.
+        `key` tells the room from those that were removed and had its name: a newer one's is greater. `after` is the
+        newest number that the member has, None for a newcomer, who gets the last `history` events.
         Raises Refused when the room cannot be opened.
         """
         room = await self.hold(name)
+        if room.key < key:
+            self.release(name, room)
+            self._replaced(name, room)
+            room = await self.hold(name)
         try:
+            if room.key != key:
+                raise LookupError("it was removed and made anew")
             await self._reach(name, room, after or 0)
             newest = room.seq
             resumed = after is not None and 0 <= after <= newest and newest - after <= CATCH_UP_MOST
@@ -159,11 +168,16 @@ class Hub:
                 run = await self._store.after(name, seq, PAGE)
                 if run.last <= seq:
                     raise LookupError(f"the record ends at {seq}, the room at {room.seq}")
+                if run.last > room.seq:  # stored, and not heard yet: whoever is here gets it now, and once
+                    self._park(room, run)
+                    self._advance(name, room)
                 missed += run.frames
                 seq = run.last
                 if len(missed) > CATCH_UP_BYTES:  # the greeting tells of the gap; HTTP has the rest, page by page
                     start, missed = seq, b""
             # No await from here to the end: no gap, no double.
+            if self.rooms.get(name) is not room:
+                raise LookupError("it was removed and made anew")
             room.flush()
             member.write_frames(greet(room.seq, start + 1, resumed and start == after) + missed + recent + last())
             counters.rooms += not room.members
@@ -207,10 +221,10 @@ class Hub:
         """Subscribes, then reads the newest number: what is published between the two is parked."""
         try:
             await self._bus.subscribe(keys.room(name), lambda payload: self._payload(name, room, payload))
-            run = await self._store.open(name)
+            key, run = await self._store.open(name)
             if self.rooms.get(name) is not room:
                 return  # given up meanwhile: nobody waits, and who comes now opens the room anew
-            room.seq = run.last
+            room.key, room.seq = key, run.last
             room.known = max(room.known, run.last)
             if run.frames:
                 room.ring.add(run.first, run.last, run.frames)
@@ -233,6 +247,13 @@ class Hub:
         if room.members or room.holds or self.rooms.get(name) is not room:
             return
         self._forget(name, room)
+
+    def _replaced(self, name: str, room: Room) -> None:
+        """Somebody made a room anew that was removed: its numbers begin anew. Who is still in the old one has to go."""
+        if self.rooms.get(name) is room:
+            counters.rooms -= bool(room.members)
+            room.members.clear()
+            self._forget(name, room)
 
     def _forget(self, name: str, room: Room) -> None:
         if self.rooms.get(name) is room:

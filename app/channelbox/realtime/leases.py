@@ -1,8 +1,8 @@
 """Places in rooms, really counted: for each room and process a number, under one lease for the process.
 
 What a crashed process held is free again when its lease ends. Numbers are written whole, never added to, from what
-this process knows of its own members: an emptied Redis heals, and nothing drifts. A process's calls go out one
-pipeline after another, so that they cannot overtake each other, and all that came meanwhile shares the next.
+this process knows of its own members: an emptied Redis heals, and nothing drifts. A process's calls to a Redis host go
+out one pipeline after another, so that they cannot overtake each other, and all that came meanwhile shares the next.
 """
 
 import asyncio
@@ -67,6 +67,16 @@ class _Waiting:
             self.deadline.cancel()
 
 
+class _Host:
+    """What is to be written to one Redis host. One that is away or hangs holds up no other."""
+
+    def __init__(self, client: Redis) -> None:
+        self.client = client
+        self.waiting: dict[str, _Waiting] = {}
+        self.changed: set[str] = set()
+        self.wake = asyncio.Event()
+
+
 class Leases:
     """The places that this process's members hold."""
 
@@ -74,27 +84,27 @@ class Leases:
         self._bus = bus
         self._process = process
         self._held: dict[str, int] = {}
-        self._waiting: dict[str, _Waiting] = {}
-        self._changed: set[str] = set()
-        self._wake = asyncio.Event()
+        self._hosts = [_Host(client) for client in bus.hosts.clients]
         self._tasks: list[asyncio.Task[None]] = []
         self.taken: dict[str, int] = {}  # by all processes, as last heard
 
     async def start(self) -> None:
         """Takes the lease and begins to renew it."""
         self._bus.on_restored(self.rewrite)
-        self._tasks = [asyncio.ensure_future(self._renew()), asyncio.ensure_future(self._write())]
+        self._tasks = [asyncio.ensure_future(self._renew()), *(asyncio.ensure_future(self._write(h)) for h in self._hosts)]
 
     async def stop(self) -> None:
         """Gives everything back."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*map(self._give_back, self._hosts))
+
+    async def _give_back(self, host: _Host) -> None:
         try:
-            for name in list(self._held):
-                await self._client(name).hdel(keys.places(name), self._process)
-            for client in self._bus.hosts.clients:
-                await client.delete(keys.lease(self._process))
+            for name in [name for name in self._held if self._host(name) is host]:
+                await host.client.hdel(keys.places(name), self._process)
+            await host.client.delete(keys.lease(self._process))
         except (RedisError, OSError) as error:
             logger.warning("Places cannot be given back (they end with the lease, in %d s): %s", LEASE_SECONDS, error)
 
@@ -102,13 +112,14 @@ class Leases:
         """Takes a place in a room. Raises Refused when `limit` are taken already, or when nobody can tell."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[bool] = loop.create_future()
-        waiting = self._waiting.get(name)
+        host = self._host(name)
+        waiting = host.waiting.get(name)
         if waiting is None:
-            waiting = self._waiting[name] = _Waiting(limit)
-            waiting.deadline = loop.call_later(WAIT_SECONDS, self._late, name, waiting)
+            waiting = host.waiting[name] = _Waiting(limit)
+            waiting.deadline = loop.call_later(WAIT_SECONDS, self._late, host, name, waiting)
         waiting.limit = limit
         waiting.futures.append(future)
-        self._wake.set()
+        host.wake.set()
         try:
             got = await future
         except BaseException as error:
@@ -125,9 +136,10 @@ class Leases:
         if not got:
             raise Refused(Code.ROOM_FULL, f"The room is full: {limit} are connected.", close=Close.ROOM_FULL)
 
-    def _late(self, name: str, waiting: _Waiting) -> None:
-        if self._waiting.get(name) is waiting:  # not asked for yet: who comes now has a deadline of its own
-            del self._waiting[name]
+    @staticmethod
+    def _late(host: _Host, name: str, waiting: _Waiting) -> None:
+        if host.waiting.get(name) is waiting:  # not asked for yet: who comes now has a deadline of its own
+            del host.waiting[name]
         waiting.fail(TimeoutError())
 
     def give(self, name: str) -> None:
@@ -137,65 +149,63 @@ class Leases:
             self._held[name] = held
         else:
             self._held.pop(name, None)
-        self._changed.add(name)
-        self._wake.set()
+        host = self._host(name)
+        host.changed.add(name)
+        host.wake.set()
 
     def rewrite(self) -> None:
         """Writes all that this process holds again: Redis may have lost it."""
-        self._changed.update(self._held)
-        self._wake.set()
+        for name in self._held:
+            self._host(name).changed.add(name)
+        for host in self._hosts:
+            host.wake.set()
 
-    def _client(self, name: str) -> Redis:
-        return self._bus.hosts.clients[self._bus.hosts.index(name)]
+    def _host(self, name: str) -> _Host:
+        return self._hosts[self._bus.hosts.index(keys.room(name))]  # where the room is heard: one fate
 
     async def _renew(self) -> None:
         while True:
             self.rewrite()
             await asyncio.sleep(RENEW_SECONDS)
 
-    async def _write(self) -> None:
+    async def _write(self, host: _Host) -> None:
         while True:
-            await self._wake.wait()
-            self._wake.clear()
-            waiting, self._waiting = self._waiting, {}
-            changed, self._changed = self._changed, set()
+            await host.wake.wait()
+            host.wake.clear()
+            waiting, host.waiting = host.waiting, {}
+            changed, host.changed = host.changed | waiting.keys(), set()
             try:
-                await self._pipelines(waiting, changed)
+                await self._exchange(host, changed, waiting)
             except (RedisError, OSError) as error:
                 for wait in waiting.values():
                     wait.fail(error)
-                self._changed |= changed
+                host.changed |= changed  # those who waited as well: perhaps they were given places, which nobody holds
                 await asyncio.sleep(0.5)
+                host.wake.set()
 
-    async def _pipelines(self, waiting: dict[str, _Waiting], changed: set[str]) -> None:
-        lease = keys.lease(self._process)
-        by_client: dict[int, list[str]] = {}
-        for name in changed | waiting.keys():
-            by_client.setdefault(self._bus.hosts.index(name), []).append(name)
-        for index, client in enumerate(self._bus.hosts.clients):
-            names = by_client.get(index, [])
-            pipeline = client.pipeline(transaction=False)
-            pipeline.set(lease, 1, px=LEASE_SECONDS * 1000)
-            asked = []
-            for name in names:
-                wait = waiting.get(name)
-                futures = [f for f in wait.futures if not f.done()] if wait else []
-                held = self._held.get(name, 0)
-                limit = wait.limit if wait else 0
-                pipeline.eval(TAKE, 1, keys.places(name), self._process, held, len(futures), limit, keys.lease(""))
-                asked.append((name, held, futures))
-            answers = await pipeline.execute()
-            for name in names:
-                if name in waiting:
-                    waiting[name].end()
-            for (name, held, futures), (got, taken) in zip(asked, answers[1:], strict=True):
-                self._granted(name, futures, got)
-                self.taken[name] = taken
-                if self._held.get(name, 0) != held + got:
-                    self._changed.add(name)  # someone left, or gave up waiting, while this was on its way
-                    self._wake.set()
-                if not self._held.get(name):
-                    self.taken.pop(name, None)
+    async def _exchange(self, host: _Host, names: set[str], waiting: dict[str, _Waiting]) -> None:
+        """Writes what is held in these rooms, and takes what is waited for."""
+        pipeline = host.client.pipeline(transaction=False)
+        pipeline.set(keys.lease(self._process), 1, px=LEASE_SECONDS * 1000)
+        asked = []
+        for name in names:
+            wait = waiting.get(name)
+            futures = [f for f in wait.futures if not f.done()] if wait else []
+            held = self._held.get(name, 0)
+            limit = wait.limit if wait else 0
+            pipeline.eval(TAKE, 1, keys.places(name), self._process, held, len(futures), limit, keys.lease(""))
+            asked.append((name, held, futures))
+        answers = await pipeline.execute()
+        for wait in waiting.values():
+            wait.end()
+        for (name, held, futures), (got, taken) in zip(asked, answers[1:], strict=True):
+            self._granted(name, futures, got)
+            self.taken[name] = taken
+            if self._held.get(name, 0) != held + got:
+                host.changed.add(name)  # someone left, or gave up waiting, while this was on its way
+                host.wake.set()
+            if not self._held.get(name):
+                self.taken.pop(name, None)
 
     def _granted(self, name: str, futures: list[asyncio.Future[bool]], got: int) -> None:
         for future in futures:

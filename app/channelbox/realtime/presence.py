@@ -1,11 +1,15 @@
-"""Who is in a room: each process tells its part when it changes, at most once a second."""
+"""Who is in a room: each process tells its part when it changes, at most once a second.
+
+Each Redis host is told and read by itself: one that is away or hangs holds up no room of another.
+"""
 
 import asyncio
 import collections
 import logging
+from collections.abc import Iterable
 
 import msgpack
-from redis.asyncio.client import Pipeline
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from channelbox.realtime import keys
@@ -57,7 +61,8 @@ class Presence:
 
     async def start(self) -> None:
         self._bus.on_restored(self._again)
-        self._tasks = [asyncio.ensure_future(self._gather()), asyncio.ensure_future(self._check())]
+        for host in range(len(self._bus.hosts.clients)):
+            self._tasks += [asyncio.ensure_future(self._gather(host)), asyncio.ensure_future(self._check(host))]
 
     async def stop(self) -> None:
         """Takes this process's people out of all rooms."""
@@ -66,10 +71,11 @@ class Presence:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for here in self._rooms.values():
             here.names.clear()
-        try:
-            await self._tell(list(self._rooms))
-        except (RedisError, OSError) as error:
-            logger.warning("Presence cannot be taken back: %s", error)
+        hosts = range(len(self._bus.hosts.clients))
+        told = (self._tell(host, self._of(host, self._rooms)) for host in hosts)
+        for error in await asyncio.gather(*told, return_exceptions=True):
+            if error is not None:
+                logger.warning("Presence cannot be taken back: %s", error)
 
     def came(self, name: str, person: str) -> None:
         here = self._rooms.setdefault(name, _Here())
@@ -93,7 +99,7 @@ class Presence:
         room.on_presence = lambda told: self._hear(name, *told)
         self._heard.add(name)
         self._rooms.setdefault(name, _Here())
-        self._tasks.append(task := asyncio.ensure_future(self._read([name])))
+        self._tasks.append(task := asyncio.ensure_future(self._read(self._host(name), [name])))
         task.add_done_callback(self._tasks.remove)
 
     def _again(self) -> None:
@@ -109,18 +115,28 @@ class Presence:
             here.parts.pop(process, None)
         self._heard.add(name)
 
-    async def _gather(self) -> None:
+    def _host(self, name: str) -> int:
+        return self._bus.hosts.index(keys.room(name))  # where the room is heard: one fate
+
+    def _of(self, host: int, names: Iterable[str]) -> list[str]:
+        """Those of these rooms that are on this host."""
+        return [name for name in names if self._host(name) == host]
+
+    async def _gather(self, host: int) -> None:
         while True:
             await asyncio.sleep(GATHER_SECONDS)
-            changed, self._own_changed = self._own_changed, set()
+            changed = self._of(host, self._own_changed)
+            self._own_changed.difference_update(changed)
             try:
-                await self._tell(changed)
+                await self._tell(host, changed)
             except (RedisError, OSError):
-                self._own_changed |= changed
-            heard, self._heard = self._heard, set()
+                self._own_changed.update(changed)
+            heard = self._of(host, self._heard)
+            self._heard.difference_update(heard)
             for name in heard:
                 self._emit(name)
-            for name in [n for n, here in self._rooms.items() if not here.names and n not in self._hub.rooms]:
+            empty = [name for name, here in self._rooms.items() if not here.names and name not in self._hub.rooms]
+            for name in self._of(host, empty):
                 if name not in self._own_changed:
                     del self._rooms[name]
 
@@ -137,15 +153,15 @@ class Presence:
             here.frame = frame
             room.write(frame, 0)
 
-    async def _tell(self, names: "set[str] | list[str]") -> None:
+    async def _tell(self, host: int, names: Iterable[str]) -> None:
+        """Writes this process's part of these rooms of this host, and tells the other processes."""
         publishes = []
-        pipelines: dict[int, Pipeline] = {}
+        pipeline = self._bus.hosts.clients[host].pipeline(transaction=False)
         for name in names:
             here = self._rooms.get(name)
             if here is None:
                 continue
             people, count = here.part()
-            pipeline = self._pipeline(pipelines, name)
             if count:
                 pipeline.hset(keys.people(name), self._process, msgpack.packb((people, count)))
                 pipeline.expire(keys.people(name), 86_400)
@@ -153,67 +169,56 @@ class Presence:
                 pipeline.hdel(keys.people(name), self._process)
             envelope = Envelope(0, 0, [], b"", (self._process, people, count))
             publishes.append((keys.room(name), envelope.pack()))
-        for pipeline in pipelines.values():
-            await pipeline.execute()
         if publishes:
+            await pipeline.execute()
             await self._bus.publish_many(publishes)
 
-    async def _check(self) -> None:
+    async def _check(self, host: int) -> None:
         """Takes the people of processes that died out of the rooms."""
         while True:
             await asyncio.sleep(CHECK_SECONDS)
-            await self._read([name for name, here in self._rooms.items() if here.parts.keys() - {self._process}])
+            others = [name for name, here in self._rooms.items() if here.parts.keys() - {self._process}]
+            await self._read(host, self._of(host, others))
 
-    async def _read(self, names: list[str]) -> None:
-        """The parts that Redis has of these rooms, without those of dead processes."""
+    async def _read(self, host: int, names: list[str]) -> None:
+        """The parts that Redis has of these rooms of this host, without those of dead processes."""
+        if not names:
+            return
+        client = self._bus.hosts.clients[host]
         try:
             before = {name: dict(here.parts) for name in names if (here := self._rooms.get(name)) is not None}
-            stored = await self._stored(names)
+            asking = client.pipeline(transaction=False)
+            for name in names:
+                asking.hgetall(keys.people(name))
+            answers = zip(names, await asking.execute(), strict=True)
+            stored = {name: {raw.decode(): _part(packed) for raw, packed in parts.items()} for name, parts in answers}
             processes = {process for parts in stored.values() for process in parts} - {self._process}
-            dead = await self._dead(processes)
-            pipelines: dict[int, Pipeline] = {}
+            dead = await self._dead(client, processes)
+            cleaning = client.pipeline(transaction=False)
             for name, parts in stored.items():
                 for process in dead & parts.keys():
                     del parts[process]
-                    self._pipeline(pipelines, name).hdel(keys.people(name), process)
+                    cleaning.hdel(keys.people(name), process)
                 if (here := self._rooms.get(name)) is not None:
                     # What was told while this was read is newer.
                     parts = _newer(parts, before.get(name, {}), here.parts)
                     if here.parts != parts:
                         here.parts = parts
                         self._heard.add(name)
-            for pipeline in pipelines.values():
-                await pipeline.execute()
+            await cleaning.execute()
         except (RedisError, OSError, ValueError) as error:
             logger.warning("Presence cannot be read: %s", error)
 
-    async def _stored(self, names: list[str]) -> dict[str, dict[str, Part]]:
-        pipelines: dict[int, Pipeline] = {}
-        asked: dict[int, list[str]] = {}
-        for name in names:
-            self._pipeline(pipelines, name).hgetall(keys.people(name))
-            asked.setdefault(self._bus.hosts.index(name), []).append(name)
-        stored: dict[str, dict[str, Part]] = {}
-        for host, pipeline in pipelines.items():
-            for name, parts in zip(asked[host], await pipeline.execute(), strict=True):
-                stored[name] = {raw.decode(): _part(packed) for raw, packed in parts.items()}
-        return stored
-
-    async def _dead(self, processes: set[str]) -> set[str]:
+    @staticmethod
+    async def _dead(client: Redis, processes: set[str]) -> set[str]:
         """Those without a lease, which is on every host: asked once for each, however many rooms it has people in."""
         ordered = sorted(processes)
         if not ordered:
             return set()
-        pipeline = self._bus.clients()[0].pipeline(transaction=False)
+        pipeline = client.pipeline(transaction=False)
         for process in ordered:
             pipeline.exists(keys.lease(process))
         return {process for process, alive in zip(ordered, await pipeline.execute(), strict=True) if not alive}
-
-    def _pipeline(self, pipelines: dict[int, Pipeline], name: str) -> Pipeline:
-        host = self._bus.hosts.index(name)
-        if host not in pipelines:
-            pipelines[host] = self._bus.hosts.clients[host].pipeline(transaction=False)
-        return pipelines[host]
 
 
 def _part(packed: bytes) -> Part:

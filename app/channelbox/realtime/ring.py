@@ -6,6 +6,7 @@ from channelbox.realtime.frames import skip
 
 MOST_BYTES = 256 * 1024
 MOST_RUNS = 500
+RUN_BYTES = 16 * 1024  # what is longer is kept in parts, which fall out one by one
 
 
 class Ring:
@@ -20,8 +21,13 @@ class Ring:
         if self._runs and self._runs[-1][1] + 1 != first:
             self._runs.clear()
             self._bytes = 0
-        self._runs.append((first, last, frames))
         self._bytes += len(frames)
+        while len(frames) > RUN_BYTES and first < last:
+            events = max(1, (last - first + 1) * RUN_BYTES // len(frames))
+            rest = skip(frames, events)
+            self._runs.append((first, first + events - 1, frames[: len(frames) - len(rest)]))
+            first, frames = first + events, rest
+        self._runs.append((first, last, frames))
         while len(self._runs) > 1 and (self._bytes > MOST_BYTES or len(self._runs) > MOST_RUNS):
             self._bytes -= len(self._runs.popleft()[2])
 

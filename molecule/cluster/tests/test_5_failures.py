@@ -1,5 +1,8 @@
 """Redis, a node and the power go and come back; people go on where they were."""
 
+import asyncio
+import contextlib
+
 from probe.nodes import Nodes
 from probe.people import Browser, Door, Member
 from probe.speaker import RECOVERED_WITHIN, goes_on
@@ -31,6 +34,32 @@ async def test_a_web_node_rebooted_returns_and_the_other_carries_on_meanwhile(
 
         await until(back, RECOVERED_WITHIN, "web1 serves again")
         await elsewhere.hears("web1 is back")
+
+
+async def test_a_web_node_that_was_away_is_used_again_though_nobody_asks_for_a_page(
+    nodes: Nodes, room: str, ann: Browser, balancer: Door
+) -> None:
+    """Nginx alone would hand it one WebSocket in five seconds for as long as none has ended."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def one_more() -> int:
+            await stack.enter_async_context(Member(ann, room, balancer))
+            held = await asyncio.to_thread(nodes.root, "web1", "ss -Htn state established '( sport = :8080 )' | wc -l")
+            return int(held)
+
+        await asyncio.to_thread(nodes.root, "web1", "systemctl stop nginx")
+        try:
+            for _ in range(4):  # the balancer tries web1 and finds nobody
+                await one_more()
+        finally:
+            await asyncio.to_thread(nodes.root, "web1", "systemctl start nginx")
+        held: list[int] = []
+
+        async def shares() -> bool:
+            held.append(await one_more())
+            return len(held) > 8 and held[-1] - held[-9] >= 3
+
+        await until(shares, RECOVERED_WITHIN, "of eight who come one after another web1 gets at least three")
 
 
 async def test_power_cut_of_the_data_node_loses_nothing_that_was_accepted(

@@ -2,7 +2,7 @@
    and also when the other side has fallen silent without closing. */
 
 const GIVE_UP_OPENING = 10_000; // ms from the attempt to the first frame
-const SETTLED = 10_000; // ms of connection after which the delays start small again
+const SETTLED = 10_000; // ms from the first frame, after which the delays start small again
 const LONGEST = 15_000; // ms
 
 export const Close = { TOO_BIG: 1009, RESTART: 1012, TRY_LATER: 1013, ROOM_FULL: 4000, SIGN_IN: 4001, NOT_ALLOWED: 4003, TOO_MUCH: 4008 };
@@ -17,7 +17,7 @@ export function delay(code, attempt, random = Math.random()) {
     case Close.RESTART:
       return attempt ? grown * (0.5 + random) : 200 + random * 2_300;
     case Close.TRY_LATER:
-      return Math.max(3_000, grown) * (0.7 + random);
+      return Math.min(LONGEST, 3_000 * 2 ** attempt) * (0.7 + random);
     case Close.ROOM_FULL:
     case Close.TOO_MUCH:
       return 10_000 + random * 10_000;
@@ -28,7 +28,7 @@ export function delay(code, attempt, random = Math.random()) {
 
 export class Socket {
   #address; #heard; #changed; #silence;
-  #socket = null; #timer = 0; #attempt = 0; #opened = 0; #lastFrame = 0; #asked = 0; #stopped = false;
+  #socket = null; #timer = 0; #attempt = 0; #opened = 0; #firstFrame = 0; #lastFrame = 0; #asked = 0; #stopped = false;
 
   /**
    * address(): the path to connect to, asked at each attempt. heard(frame): a JSON frame. changed(state): an object with
@@ -63,11 +63,12 @@ export class Socket {
     url.protocol = url.protocol.replace("http", "ws");
     const socket = (this.#socket = new WebSocket(url));
     this.#opened = this.#lastFrame = Date.now();
-    this.#asked = 0;
+    this.#asked = this.#firstFrame = 0;
     this.#changed({ name: "connecting" });
     socket.addEventListener("message", ({ data }) => {
       if (socket !== this.#socket) return;
       this.#lastFrame = Date.now();
+      this.#firstFrame ||= this.#lastFrame;
       this.#asked = 0;
       this.#heard(JSON.parse(data));
     });
@@ -89,7 +90,7 @@ export class Socket {
       this.#changed({ name: "final", code, reason });
       return;
     }
-    if (Date.now() - this.#opened > SETTLED) this.#attempt = 0;
+    if (this.#firstFrame && Date.now() - this.#firstFrame > SETTLED) this.#attempt = 0;
     const wait = delay(code, this.#attempt++);
     this.#timer = setTimeout(() => this.connect(), wait);
     this.#changed({ name: "waiting", code, reason, until: Date.now() + wait });
@@ -126,7 +127,7 @@ export class Socket {
   #watch() {
     if (!this.#socket) return;
     const now = Date.now();
-    if (!this.open) {
+    if (!this.#firstFrame) {
       if (now - this.#opened > GIVE_UP_OPENING) this.#lost(0);
     } else if (this.#asked && now - this.#asked > Math.min(this.#silence, 5_000)) {
       this.#lost(0);
