@@ -196,7 +196,7 @@ async def test_a_place_that_was_given_and_never_heard_of_is_given_back(new_redis
 
 def one_of_each(bus: Bus) -> list[str]:
     """For each of two Redis hosts a room that is there."""
-    rooms = {bus.hosts.index(keys.room(name)): name for name in ("a", "b", "c", "d", "e", "f")}
+    rooms = {bus.hosts.index(keys.room(name)): name for name in (f"room-{n}" for n in range(20))}
     return [rooms[0], rooms[1]]
 
 

@@ -161,7 +161,7 @@ async def test_who_is_here_is_told_while_the_redis_of_other_rooms_hangs(
         {"address": server.url, "socket_timeout": 3, "socket_connect_timeout": 3} for server in servers
     ]
     one, two = Process("one", hosts), Process("two", hosts)
-    rooms = {one.bus.hosts.index(keys.room(name)): name for name in ("a", "b", "c", "d", "e", "f")}
+    rooms = {one.bus.hosts.index(keys.room(name)): name for name in (f"room-{n}" for n in range(20))}
     for process in (one, two):
         await process.start()
         await process.enter(process.hub._process, room=rooms[1 - gone])

@@ -40,7 +40,8 @@ AT_ONCE = 500  # sockets in one look into the database
 class Ticket:
     """What one socket's stay depends on. `end` tells it why it ends, and closes it.
 
-    `room`: its key and its name. `proof`: of the session and password that were found to belong together; while they are as they were, they do.
+    `room`: its key and its name. `proof`: of the session and password that were found to belong together; while they
+    are as they were, they do.
     """
 
     end: Callable[[Refused], Awaitable[None]]

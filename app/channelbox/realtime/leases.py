@@ -91,7 +91,10 @@ class Leases:
     async def start(self) -> None:
         """Takes the lease and begins to renew it."""
         self._bus.on_restored(self.rewrite)
-        self._tasks = [asyncio.ensure_future(self._renew()), *(asyncio.ensure_future(self._write(h)) for h in self._hosts)]
+        self._tasks = [
+            asyncio.ensure_future(self._renew()),
+            *(asyncio.ensure_future(self._write(h)) for h in self._hosts),
+        ]
 
     async def stop(self) -> None:
         """Gives everything back."""
