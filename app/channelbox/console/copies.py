@@ -75,7 +75,7 @@ def make_room(folder: Path, bytes: int) -> list[Path]:
         left.unlink()
     removed: list[Path] = []
     old = newest_first(folder)[:0:-1]
-    if _free(folder) + sum(copy.stat().st_size for copy in old) < bytes + SPARE:
+    if old and _free(folder) + sum(copy.stat().st_size for copy in old) < bytes + SPARE:
         return removed
     for copy in old:
         if _free(folder) >= bytes + SPARE:
