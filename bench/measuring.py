@@ -112,7 +112,8 @@ class Measuring:
             await join(peer, crowd, sizes)
             self._keeps(peer, size, await holds(crowd, messages))
         except ExceptionGroup as errors:
-            self._note(f"{peer.name} does not take {size} connections: {errors.exceptions[0]}")
+            first = errors.exceptions[0]
+            self._note(f"{peer.name} does not take {size} connections: {str(first) or type(first).__name__}")
         finally:
             await crowd.close()
 

@@ -24,7 +24,7 @@ http {{
 {http}
 }}
 """
-FILES = 20_000
+FILES = 40_000  # a WebSocket takes two where nginx passes it on
 
 
 def nginx(folder: Path, port: int, http: str, modules: str = "") -> Listening:

@@ -80,17 +80,13 @@ class _Message:
 class _Room:
     """A room in all processes, and the one batch that each outbox has under way for it."""
 
-    def __init__(self, members: int, web: int) -> None:
-        each, rest = divmod(members, web)
-        self.local = [each + (number < rest) for number in range(web)]
-        self.waiting: list[deque[_Message]] = [deque() for _ in range(web)]
-        self.flying = [False] * web
-        self.several = [False] * web
-
-    @property
-    def homes(self) -> list[int]:
-        """The web processes that have members."""
-        return [number for number, count in enumerate(self.local) if count]
+    def __init__(self, local: list[int]) -> None:
+        """`local`: members in each web process."""
+        self.local = local
+        self.homes = [number for number, count in enumerate(local) if count]
+        self.waiting: list[deque[_Message]] = [deque() for _ in local]
+        self.flying = [False] * len(local)
+        self.several = [False] * len(local)
 
 
 class Simulation:
@@ -110,7 +106,7 @@ class Simulation:
         database = Machine(self.clock, setup.cores) if setup.apart else shared
         self.database = {worker: Process(database) for worker in self.workers}  # a connection of PostgreSQL's for each
         self.generator = None if setup.apart else Process(shared)
-        self.rooms = [_Room(setup.members // setup.rooms, setup.web) for _ in range(setup.rooms)]
+        self.rooms = [_Room(self._spread()) for _ in range(setup.rooms)]
         self._queue: deque[tuple[_Room, int, list[_Message]]] = deque()
         self._idle = list(self.workers)
         self._shown: Shown | None = None
@@ -134,6 +130,17 @@ class Simulation:
         shown.busiest_worker = max(used[web : web + workers]) / seconds
         shown.database = sum(used[web + workers :]) / seconds
         return shown
+
+    def _spread(self) -> list[int]:
+        """A room's members over the web processes: the connections of all rooms are spread evenly, a room's by chance."""
+        members, web = self.setup.members // self.setup.rooms, self.setup.web
+        if self.setup.rooms == 1:
+            each, rest = divmod(members, web)
+            return [each + (number < rest) for number in range(web)]
+        local = [0] * web
+        for number in self._chance.choices(range(web), k=members):
+            local[number] += 1
+        return local
 
     # --- People
 
