@@ -19,9 +19,11 @@ EXPLAINED = (
 )
 LIMITED = "*: the load generator was itself the bottleneck; the server could do better."
 STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1d2329; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #dfe3e8; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 84rem; margin: 2rem auto; padding: 0 1rem; color: #1d2329; }
+p, svg { max-width: 60rem; }
+.table { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .2rem .7rem; text-align: right; white-space: nowrap; border-bottom: 1px solid #dfe3e8; }
 th:first-child, td:first-child { text-align: left; }
 svg { display: block; width: 100%; margin: .3rem 0 1.4rem; font-size: 13px; }
 .name { text-anchor: end; } .tick { text-anchor: middle; fill: #6b7580; font-size: 11px; }
@@ -86,7 +88,7 @@ def page(machine: dict[str, Any], figures: Sequence[Figure], notes: Sequence[str
 def table(head: Sequence[str], lines: Any) -> str:
     first = "".join(f"<th>{escape(word)}</th>" for word in head)
     rest = "".join("<tr>" + "".join(f"<td>{escape(word)}</td>" for word in line) + "</tr>\n" for line in lines)
-    return f"<table><tr>{first}</tr>\n{rest}</table>"
+    return f'<div class="table"><table><tr>{first}</tr>\n{rest}</table></div>'
 
 
 def servers(figures: Sequence[Figure]) -> list[str]:

@@ -33,7 +33,7 @@ def page(machine: dict[str, Any], points: Sequence[Point]) -> str:
             continue
         parts.append(f"<h2>{escape(sweep.title)}</h2>")
         columns = [field.name for field in fields(Point) if field.name != "sweep"]
-        parts.append(table(columns, ([number(float(getattr(point, c))) for c in columns] for point in own)))
+        parts.append(table(columns, ([_word(getattr(point, c)) for c in columns] for point in own)))
         parts += [f"<h3>{escape(title)}</h3>{curve(drawn, field)}" for field, title in CURVES.items()]
     parts.append("<h2>Machine</h2><dl>")
     parts += [f"<dt>{escape(str(key))}</dt><dd>{escape(str(value))}</dd>" for key, value in machine.items()]
@@ -80,3 +80,7 @@ def _decades(values: Sequence[float]) -> tuple[float, float]:
 
 def _between(low: float, high: float) -> list[float]:
     return [low * 10**step for step in range(round(math.log10(high / low)) + 1)]
+
+
+def _word(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else number(value)

@@ -132,7 +132,7 @@ class Simulation:
         return shown
 
     def _spread(self) -> list[int]:
-        """A room's members over the web processes: the connections of all rooms are spread evenly, a room's by chance."""
+        """A room's members over the web processes: evenly where it is the only one, else by chance."""
         members, web = self.setup.members // self.setup.rooms, self.setup.web
         if self.setup.rooms == 1:
             each, rest = divmod(members, web)
