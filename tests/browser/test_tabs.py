@@ -160,7 +160,7 @@ async def test_delays_grow_and_are_spread(town: Town) -> None:
     lost, restart, later, full = await asyncio.gather(*(delays(code) for code in (1006, 1012, 1013, 4000)))
     assert [lost(n) for n in range(4)] == [[250, 750], [500, 1500], [1000, 3000], [7500, 22500]]
     assert restart(0) == [200, 2500]
-    assert [later(n) for n in range(4)] == [[2100, 5100], [4200, 10_200], [8400, 20_400], [10_500, 25_500]]
+    assert [later(n) for n in range(4)] == [[1500, 4500], [3000, 9000], [6000, 18_000], [7500, 22_500]]
     assert full(0) == full(3) == [10_000, 20_000]
 
 

@@ -14,6 +14,7 @@ from pytest_django import Settings
 from tests.chat.process import Person, Workers, connections_go_back, enter, installation, live, people, workers
 
 from channelbox.accounts.models import User
+from channelbox.chat import history
 from channelbox.chat.draft import Draft
 from channelbox.chat.live import Live
 from channelbox.chat.models import Event, Room
@@ -188,6 +189,18 @@ async def test_everybody_hears_a_deletion_and_nobody_gets_the_text_again(enter, 
         assert (removed["type"], removed["message"]) == ("message", "")
         assert removed["removed"] == {"by": ann.welcome["you"], "seq": 4}
     assert b"secret" not in (live.hub.rooms["lobby"].ring.since(0) or b"secret")
+
+
+def test_what_is_read_back_tells_of_every_deletion_in_it_what_it_changed(senders: Senders) -> None:
+    """Also of what is read together with it: the hub may have that already."""
+    for text in ("one", "a secret"):
+        senders.says(senders.ann, text)
+    senders.removes(senders.ann, 2)
+    for seq in (0, 1, 2):
+        run = history._after("r", seq, 10)
+        assert [changed for changed, _ in run.replaced] == [2]
+        assert b"secret" not in run.frames + run.replaced[0][1]
+    assert history._after("r", 3, 10).replaced == ()
 
 
 async def test_a_deletion_that_was_read_from_the_record_takes_the_text_out_of_the_ring_too(

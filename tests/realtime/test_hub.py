@@ -301,6 +301,16 @@ async def test_a_room_that_was_removed_and_made_anew_begins_anew(hub: Hub, bus: 
     assert refused.value.close == Close.TRY_LATER
 
 
+async def test_a_room_that_got_its_name_back_is_open_once_the_other_is_empty(hub: Hub, record: Record) -> None:
+    record.key = 8
+    other = await joined(hub, key=8)
+    record.key, record.last = 3, 5
+    with pytest.raises(Refused):
+        await joined(hub, key=3)
+    hub.leave("r", other)
+    assert (await joined(hub, key=3)).numbers == [1, 2, 3, 4, 5]
+
+
 async def test_what_is_published_between_subscription_and_reading_is_kept(bus: Bus, record: Record) -> None:
     class Slow(Record):
         async def open(self, name: str) -> tuple[int, Run]:

@@ -24,7 +24,8 @@ def _open(name: str) -> tuple[int, Run]:
 def _after(name: str, seq: int, most: int) -> Run:
     found = list(Event.objects.filter(room__name=name, seq__gt=seq).order_by("seq")[:most])
     targets = [event.data["removes"] for event in found if event.kind == Kind.DELETION and event.data]
-    changed = Event.objects.filter(room__name=name, seq__in=targets, seq__lte=seq) if targets else []
+    # Also those that are read here: who asks may have them already by the time that this is there.
+    changed = Event.objects.filter(room__name=name, seq__in=targets) if targets else []
     return events.run(found, seq)._replace(replaced=events.replaced(changed))
 
 

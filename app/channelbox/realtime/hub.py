@@ -147,12 +147,12 @@ class Hub:
     ) -> Room:
         """Writes the greeting, what the member lacks and `last`, and adds it to the room without a gap or a double.
 
-        `key` tells the room from those that were removed and had its name: a newer one's is greater. `after` is the
-        newest number that the member has, None for a newcomer, who gets the last `history` events.
+        `key` tells the room from those that had its name and were removed, or renamed: mostly a newer one's is greater.
+        `after` is the newest number that the member has, None for a newcomer, who gets the last `history` events.
         Raises Refused when the room cannot be opened.
         """
         room = await self.hold(name)
-        if room.key < key:
+        if room.key < key or (room.key > key and not room.members):
             self.release(name, room)
             self._replaced(name, room)
             room = await self.hold(name)

@@ -262,12 +262,14 @@ class Link:
 
     async def _complete(self, session: Session, confirmed: "asyncio.Future[None]") -> None:
         """Returns when the last subscription is confirmed. Those before it are relied on already: silence is a loss."""
+        silent = 0.0
         while not confirmed.done():
             reads = session.reads
-            await asyncio.wait((confirmed, session.lost), timeout=CONFIRM_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((confirmed, session.lost), timeout=PROBE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             if session.lost.done():
                 raise RedisConnectionError(session.lost.result())
-            if session.reads == reads:
+            silent = silent + PROBE_SECONDS if session.reads == reads else 0.0
+            if silent >= CONFIRM_SECONDS:
                 raise RedisConnectionError(f"No subscription was confirmed for {CONFIRM_SECONDS:g} s")
 
     async def _watch(self, session: Session) -> str:

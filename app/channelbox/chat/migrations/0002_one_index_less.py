@@ -19,9 +19,13 @@ def _of_room_alone(editor: BaseDatabaseSchemaEditor, table: str) -> list[str]:
 
 
 def drop(apps: Any, editor: BaseDatabaseSchemaEditor) -> None:
-    """By hand: for SQLite, Django would copy the table, which may hold millions of events."""
+    """By hand: for SQLite, Django would copy the table, which may hold millions of events.
+
+    PostgreSQL waits for whoever reads the table, a backup perhaps: concurrently, so that nobody waits for PostgreSQL.
+    """
+    how = "CONCURRENTLY" if editor.connection.vendor == "postgresql" else ""
     for name in _of_room_alone(editor, apps.get_model("chat", "Event")._meta.db_table):
-        editor.execute(f"DROP INDEX {editor.quote_name(name)}")
+        editor.execute(f"DROP INDEX {how} {editor.quote_name(name)}")
 
 
 def make(apps: Any, editor: BaseDatabaseSchemaEditor) -> None:
@@ -31,6 +35,7 @@ def make(apps: Any, editor: BaseDatabaseSchemaEditor) -> None:
 
 
 class Migration(migrations.Migration):
+    atomic = False  # nothing is concurrent in a transaction
     dependencies = [("chat", "0001_initial")]
 
     operations = [

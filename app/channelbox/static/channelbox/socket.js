@@ -17,7 +17,7 @@ export function delay(code, attempt, random = Math.random()) {
     case Close.RESTART:
       return attempt ? grown * (0.5 + random) : 200 + random * 2_300;
     case Close.TRY_LATER:
-      return Math.min(LONGEST, 3_000 * 2 ** attempt) * (0.7 + random);
+      return Math.min(LONGEST, 3_000 * 2 ** attempt) * (0.5 + random);
     case Close.ROOM_FULL:
     case Close.TOO_MUCH:
       return 10_000 + random * 10_000;
