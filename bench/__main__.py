@@ -18,7 +18,6 @@ from bench.peers.peer import Peer
 from bench.workshop import workshop
 
 ROOT = Path(__file__).resolve().parent.parent
-PAPER = 170  # columns, where the output is not a terminal
 SERVERS = ("channelbox", "channelbox-nginx-tls", "tutorial", "tutorial-pubsub", "nchan", "nchan-redis")
 
 
@@ -68,9 +67,7 @@ def main() -> None:
         visits = tuple(visit for visit in chosen.visits if visit.size in sizes)
         chosen = dataclasses.replace(chosen, visits=visits, storing_rounds=0, holding=())
 
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = PAPER
+    console = report.console()
     this = machine.describe(quick=words.quick)
     with workshop("bench") as (folder, runner):
         measuring = runner.run(bench(chosen, servers, folder, console))

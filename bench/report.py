@@ -17,6 +17,7 @@ EXPLAINED = (
     "How many times better channelbox is than each of the others, by the medians of the runs; below 1 it is worse. "
     "Times drift from run to run on any machine: read ratios of one run, and the spread beside them."
 )
+PAPER = 170  # columns
 LIMITED = "*: the load generator was itself the bottleneck; the server could do better."
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 84rem; margin: 2rem auto; padding: 0 1rem; color: #1d2329; }
@@ -30,6 +31,14 @@ svg { display: block; width: 100%; margin: .3rem 0 1.4rem; font-size: 13px; }
 .grid { stroke: #e6e9ed; } .spread { stroke: #c0392b; stroke-width: 3; }
 dt { font-weight: 600; } h3 { margin-bottom: 0; font-size: 1rem; }
 """
+
+
+def console() -> Console:
+    """Wide enough for the tables where it is no terminal, which knows its own width."""
+    told = Console(highlight=False)
+    if not told.is_terminal:
+        told.width = PAPER
+    return told
 
 
 def write(folder: Path, machine: dict[str, Any], figures: Sequence[Figure], notes: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from bench import report
 from bench.figures import percentile
 from bench.growth.sweeps import MEMBERS, PROCESSES, PROCESSES_MEMBERS, Point
 from bench.plots import number
@@ -20,7 +21,7 @@ WARM_UP, SECONDS = 1.0, 4.0
 ROOM = 100  # members
 EVERY = 60.0  # s between two messages of a person
 ONE_PROCESS = 10_000  # connections
-ONE_WORKER = 800  # messages a second, each in a room of its own: half of what it can do
+ONE_WORKER = 600  # messages a second, each in a room of its own: three quarters of what it can do
 SIZES = (1000, 10_000, 100_000, 1_000_000)
 LOOKED_AT = 2.0  # s, of the large ones
 
@@ -96,7 +97,7 @@ def beyond(found: Costs, console: Console) -> None:
 
 
 def main() -> None:
-    console = Console(highlight=False)
+    console = report.console()
     points = measured()
     try:
         found = costs(points)
