@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import cast
 
 import pytest
+from tests.realtime.two_hosts import hosts_of, one_of_each
 from tests.servers import RedisServer
 
 from channelbox.realtime import keys, leases
@@ -150,13 +151,22 @@ async def test_without_redis_the_client_is_told_to_come_back(new_redis: Callable
     await bus.stop()
 
 
-async def test_while_redis_hangs_everybody_is_told_in_time(
-    new_redis: Callable[..., RedisServer], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+async def patient(new_redis: Callable[..., RedisServer]) -> AsyncIterator[tuple[RedisServer, Bus, Leases]]:
+    """On a Redis of its own, whose silence is borne for long."""
     server = new_redis()
     bus = Bus([{"address": server.url, "socket_timeout": 14}])
     lease = Leases(bus, "one")
     await lease.start()
+    yield server, bus, lease
+    await lease.stop()
+    await bus.stop()
+
+
+async def test_while_redis_hangs_everybody_is_told_in_time(
+    patient: tuple[RedisServer, Bus, Leases], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, _, lease = patient
     await lease.take("r", 9)
     server.freeze()
     try:
@@ -171,16 +181,13 @@ async def test_while_redis_hangs_everybody_is_told_in_time(
         await lease.take("r", 9)
         while lease.taken["r"] != 2:
             await asyncio.sleep(0.01)
-    await lease.stop()
-    await bus.stop()
 
 
-async def test_a_place_that_was_given_and_never_heard_of_is_given_back(new_redis: Callable[..., RedisServer]) -> None:
+async def test_a_place_that_was_given_and_never_heard_of_is_given_back(
+    patient: tuple[RedisServer, Bus, Leases],
+) -> None:
     """Redis was frozen, the connection given up meanwhile; then it thaws and does what it had been asked for."""
-    server = new_redis()
-    bus = Bus([{"address": server.url, "socket_timeout": 14}])
-    lease = Leases(bus, "one")
-    await lease.start()
+    server, bus, lease = patient
     await lease.take("other", 5)
     server.freeze()
     asking = asyncio.ensure_future(refused(lease, 5))
@@ -190,14 +197,6 @@ async def test_a_place_that_was_given_and_never_heard_of_is_given_back(new_redis
     server.thaw()
     await until_counted(bus, {})
     assert lease.taken == {"other": 1}
-    await lease.stop()
-    await bus.stop()
-
-
-def one_of_each(bus: Bus) -> list[str]:
-    """For each of two Redis hosts a room that is there."""
-    rooms = {bus.hosts.index(keys.room(name)): name for name in (f"room-{n}" for n in range(20))}
-    return [rooms[0], rooms[1]]
 
 
 @pytest.mark.parametrize("gone", [0, 1])
@@ -206,7 +205,7 @@ async def test_a_redis_host_that_is_away_refuses_nobody_in_the_rooms_of_another(
     new_redis: Callable[..., RedisServer], how: str, gone: int
 ) -> None:
     servers = [new_redis(), new_redis()]
-    bus = Bus([{"address": server.url, "socket_timeout": 3, "socket_connect_timeout": 3} for server in servers])
+    bus = Bus(hosts_of(servers, 3))
     lease = Leases(bus, "one")
     await lease.start()
     rooms = one_of_each(bus)

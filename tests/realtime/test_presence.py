@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+from tests.realtime.two_hosts import hosts_of, one_of_each
 from tests.servers import RedisServer
 
 from channelbox.realtime import keys, presence
@@ -157,11 +158,8 @@ async def test_who_is_here_is_told_while_the_redis_of_other_rooms_hangs(
     new_redis: Callable[..., RedisServer], gone: int
 ) -> None:
     servers = [new_redis(), new_redis()]
-    hosts: list[Host] = [
-        {"address": server.url, "socket_timeout": 9, "socket_connect_timeout": 9} for server in servers
-    ]
-    one, two = Process("one", hosts), Process("two", hosts)
-    rooms = {one.bus.hosts.index(keys.room(name)): name for name in (f"room-{n}" for n in range(20))}
+    one, two = (Process(name, hosts_of(servers, 9)) for name in ("one", "two"))
+    rooms = one_of_each(one.bus)
     for process in (one, two):
         await process.start()
         await process.enter(process.hub._process, room=rooms[1 - gone])

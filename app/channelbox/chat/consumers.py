@@ -48,8 +48,9 @@ class ChatConsumer(RealtimeConsumer):
         self._placed = True
         if not self._gone:
             history = settings.CHANNELBOX_HISTORY
-            hub, greeting = self.live.hub, self._greeting
-            await hub.join(room.name, room.pk, self.member, self._after, history, greeting, self._people)
+            await self.live.hub.join(
+                room.name, room.pk, self.member, self._after, history, self._greeting, self._people
+            )
         if self._gone:  # it left while this was on its way, perhaps before the hub had it
             self.live.hub.leave(room.name, self.member)
             self.left()

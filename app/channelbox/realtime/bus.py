@@ -144,6 +144,10 @@ class Bus:
         """Has `closer` awaited when the bus is stopped, while everything still works."""
         self._closers.append(closer)
 
+    def host(self, room: str) -> int:
+        """Which host a room is heard on. What belongs to the room is kept there too: one fate."""
+        return self.hosts.index(keys.room(room))
+
     def client(self, name: str) -> Redis:
         """The command client of the host that holds this name. Its commands run once or raise RedisError."""
         return self.hosts.client(name)

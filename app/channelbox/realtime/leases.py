@@ -164,7 +164,7 @@ class Leases:
             host.wake.set()
 
     def _host(self, name: str) -> _Host:
-        return self._hosts[self._bus.hosts.index(keys.room(name))]  # where the room is heard: one fate
+        return self._hosts[self._bus.host(name)]
 
     async def _renew(self) -> None:
         while True:

@@ -99,7 +99,7 @@ class Presence:
         room.on_presence = lambda told: self._hear(name, *told)
         self._heard.add(name)
         self._rooms.setdefault(name, _Here())
-        self._tasks.append(task := asyncio.ensure_future(self._read(self._host(name), [name])))
+        self._tasks.append(task := asyncio.ensure_future(self._read(self._bus.host(name), [name])))
         task.add_done_callback(self._tasks.remove)
 
     def _again(self) -> None:
@@ -115,12 +115,9 @@ class Presence:
             here.parts.pop(process, None)
         self._heard.add(name)
 
-    def _host(self, name: str) -> int:
-        return self._bus.hosts.index(keys.room(name))  # where the room is heard: one fate
-
     def _of(self, host: int, names: Iterable[str]) -> list[str]:
         """Those of these rooms that are on this host."""
-        return [name for name in names if self._host(name) == host]
+        return [name for name in names if self._bus.host(name) == host]
 
     async def _gather(self, host: int) -> None:
         while True:
