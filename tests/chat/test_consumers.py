@@ -265,7 +265,7 @@ async def test_nothing_is_acknowledged_without_a_worker_and_nothing_is_lost(
 
 
 async def test_a_full_outbox_is_told_with_the_id(enter, live: Live) -> None:
-    live.outbox._drain.most = 2
+    live.outbox._throughput.most = 2
     ann = await enter()
     for number in range(3):
         await ann.say("hi", id=str(number))

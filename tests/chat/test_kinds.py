@@ -15,7 +15,7 @@ from tests.chat.process import Person, Workers, connections_go_back, enter, inst
 
 from channelbox.accounts.models import User
 from channelbox.chat import history
-from channelbox.chat.draft import Draft
+from channelbox.chat.incoming import IncomingEvent
 from channelbox.chat.live import Live
 from channelbox.chat.models import Event, Room
 from channelbox.chat.store import Outcome, store
@@ -33,12 +33,12 @@ class Senders:
         self.chief = User.objects.create(username="chief", is_staff=True)
         self._count = 0
 
-    def draft(self, user: User, kind: str = "message", text: str = "", id: str = "", **data: Any) -> Draft:
+    def draft(self, user: User, kind: str = "message", text: str = "", id: str = "", **data: Any) -> IncomingEvent:
         self._count += 1
         name = user.get_username()
-        return Draft(f"u:{user.pk}", user.pk, name, id or f"id-{self._count}", kind, text, data or None)
+        return IncomingEvent(f"u:{user.pk}", user.pk, name, id or f"id-{self._count}", kind, text, data or None)
 
-    def store(self, *drafts: Draft) -> Outcome:
+    def store(self, *drafts: IncomingEvent) -> Outcome:
         return store({"r": list(drafts)})["r"]
 
     def says(self, user: User, text: str) -> None:
@@ -90,7 +90,7 @@ def test_who_is_no_longer_staff_when_it_is_stored_removes_nothing(senders: Sende
 
 def test_the_same_name_is_not_the_same_sender(senders: Senders) -> None:
     senders.says(senders.ann, "ann's")
-    guest = Draft("g:guest", None, "ann", "x", "deletion", "", {"removes": 1})
+    guest = IncomingEvent("g:guest", None, "ann", "x", "deletion", "", {"removes": 1})
     assert reasons(senders.store(guest)) == [Code.NOT_ALLOWED]
 
 
@@ -138,9 +138,9 @@ def test_a_removed_message_sent_again_stays_removed(senders: Senders) -> None:
 def test_what_this_version_does_not_know_is_left_to_a_newer_one() -> None:
     for fields in (["g:a", None, "a", "1", "reaction", "+1"], ["g:a", None, "a", "1", "deletion", ""]):
         with pytest.raises(ValueError):
-            Draft.of(fields)
+            IncomingEvent.of(fields)
     with pytest.raises(TypeError):
-        Draft.of(["g:a", None, "a", "1", "message", "hi", None, "more"])
+        IncomingEvent.of(["g:a", None, "a", "1", "message", "hi", None, "more"])
 
 
 def test_rights_cost_one_read_for_a_batch_and_one_more_where_rooms_are_for_members(senders: Senders) -> None:
@@ -188,7 +188,7 @@ async def test_everybody_hears_a_deletion_and_nobody_gets_the_text_again(enter, 
         removed = next(event for event in heard if event["seq"] == 2)
         assert (removed["type"], removed["message"]) == ("message", "")
         assert removed["removed"] == {"by": ann.welcome["you"], "seq": 4}
-    assert b"secret" not in (live.hub.rooms["lobby"].ring.since(0) or b"secret")
+    assert b"secret" not in (live.hub.rooms["lobby"].replay.since(0) or b"secret")
 
 
 def test_what_is_read_back_tells_of_every_deletion_in_it_what_it_changed(senders: Senders) -> None:
@@ -228,7 +228,7 @@ async def test_a_deletion_that_was_read_from_the_record_takes_the_text_out_of_th
     monkeypatch.setattr(ingest.Bus, "publish_many", sometimes)
     await send(ann, type="delete", seq=1)
     assert (await ann.next("deletion"))["removes"] == 1
-    assert b"secret" not in (live.hub.rooms["lobby"].ring.since(0) or b"secret")
+    assert b"secret" not in (live.hub.rooms["lobby"].replay.since(0) or b"secret")
     await workers.stop()
 
 

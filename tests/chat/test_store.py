@@ -9,18 +9,18 @@ from django.db import OperationalError, connection
 from django.utils import timezone
 
 from channelbox.accounts.models import User
-from channelbox.chat import statements
-from channelbox.chat.draft import Draft
+from channelbox.chat import store_sql
+from channelbox.chat.incoming import IncomingEvent
 from channelbox.chat.models import Event, Room
-from channelbox.chat.statements import EVENT_FIELDS
 from channelbox.chat.store import store
+from channelbox.chat.store_sql import EVENT_FIELDS
 from channelbox.realtime.codes import Code
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def draft(id: str, sender: str = "g:ann", text: str = "hi", user: int | None = None) -> Draft:
-    return Draft(sender, user, "ann", id, "message", text)
+def draft(id: str, sender: str = "g:ann", text: str = "hi", user: int | None = None) -> IncomingEvent:
+    return IncomingEvent(sender, user, "ann", id, "message", text)
 
 
 def record(room: str = "r") -> list[tuple[int, str]]:
@@ -53,7 +53,13 @@ def test_all_that_an_event_has_is_stored() -> None:
     assert sorted(EVENT_FIELDS) == sorted(fields)
     ann = User.objects.create(username="ann")
     store(
-        {"r": [Draft("u:1", ann.pk, "Ann \u00fc", "a", "message", 'say "hi", {}\\', {"more": ["\u00fc", None, 1.5]})]}
+        {
+            "r": [
+                IncomingEvent(
+                    "u:1", ann.pk, "Ann \u00fc", "a", "message", 'say "hi", {}\\', {"more": ["\u00fc", None, 1.5]}
+                )
+            ]
+        }
     )
     (event,) = Event.objects.all()
     assert (event.kind, event.sender, event.client_id, event.user) == ("message", "u:1", "a", ann)
@@ -121,7 +127,7 @@ def test_a_closed_room_is_refused() -> None:
 
 def test_one_room_that_cannot_be_stored_does_not_hold_up_the_others() -> None:
     Room.objects.create(name="s")
-    nameless = Draft("g:ann", None, None, "a", "message", "hi")  # type: ignore[arg-type]
+    nameless = IncomingEvent("g:ann", None, None, "a", "message", "hi")  # type: ignore[arg-type]
     outcomes = store({"s": [nameless], "r": [draft("a")]})
     assert outcomes["s"].refused["g:ann", "a"][0] == Code.REFUSED
     assert record("s") == []
@@ -201,7 +207,7 @@ def test_workers_at_once_leave_no_gap_and_no_double() -> None:
 def test_a_server_that_dies_meanwhile_is_told_as_such_and_nothing_is_stored(
     when: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = getattr(statements, when)
+    step = getattr(store_sql, when)
 
     def dying(*asked: Any) -> Any:
         connection.ensure_connection()
@@ -210,7 +216,7 @@ def test_a_server_that_dies_meanwhile_is_told_as_such_and_nothing_is_stored(
         return step(*asked)
 
     with monkeypatch.context() as patch:
-        patch.setattr(statements, when, dying)
+        patch.setattr(store_sql, when, dying)
         with pytest.raises(OperationalError):
             store({"r": [draft("a")]})
     connection.close()

@@ -63,9 +63,9 @@ def no_dedup() -> None:
                 editor.remove_constraint(Event, once)
 
     post_migrate.connect(unconstrain, weak=False)
-    read = store.statements.read
+    read = store.store_sql.read
     # It asks for what nobody has said: what is there already would be found twice, which the real one cannot be told.
-    store.statements.read = lambda asked, users: read([(room, sender, f"{id}?") for room, sender, id in asked], users)
+    store.store_sql.read = lambda asked, users: read([(room, sender, f"{id}?") for room, sender, id in asked], users)
 
 
 WAYS: dict[str, Callable[[], None]] = {

@@ -14,7 +14,7 @@ from channelbox.realtime.envelope import Answer, Envelope, Origin
 from channelbox.realtime.frames import payloads
 from channelbox.realtime.hub import Hub, Room, Run
 from channelbox.work import outbox as outbox_module
-from channelbox.work.drain import Drain
+from channelbox.work.backpressure import ThroughputEstimate
 from channelbox.work.outbox import BATCH_MOST, Message, Outbox
 from channelbox.work.queue import WorkLayer
 
@@ -54,7 +54,7 @@ class Line:
         self.bus = Bus.current()
         self.layer = WorkLayer(capacity=capacity, expiry=expiry)
         self.hub = Hub(self.bus, Nothing(), "me")
-        self.outbox = Outbox(self.layer, CHANNEL, "job", self.bus, self.hub, "me", Drain(most, 0.5))
+        self.outbox = Outbox(self.layer, CHANNEL, "job", self.bus, self.hub, "me", ThroughputEstimate(most, 0.5))
         self.sender = Sender()
 
     def put(self, *ids: str, room: str = "r", who: str = "ann", sender: Sender | None = None) -> None:
@@ -302,7 +302,7 @@ async def test_more_than_is_stored_in_time_is_refused_where_most_waits(
     lines: list[Line], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     line = await started(lines)
-    monkeypatch.setattr(Drain, "room", property(lambda _: 4))
+    monkeypatch.setattr(ThroughputEstimate, "room", property(lambda _: 4))
     line.put("a", "b", "c", "d", room="loud")
     with pytest.raises(Refused) as refused:
         line.put("e", room="loud")

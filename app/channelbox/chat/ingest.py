@@ -10,7 +10,7 @@ from django.db import InterfaceError, OperationalError
 from redis.exceptions import RedisError
 
 from channelbox.chat import events
-from channelbox.chat.draft import Draft
+from channelbox.chat.incoming import IncomingEvent
 from channelbox.chat.models import Room
 from channelbox.chat.store import Outcome, store
 from channelbox.realtime import keys
@@ -34,7 +34,7 @@ class _Entry:
     room: str
     origin: str
     batch: int
-    drafts: list[Draft] = field(default_factory=list)
+    drafts: list[IncomingEvent] = field(default_factory=list)
 
     @classmethod
     def of(cls, message: dict[str, Any]) -> "_Entry":
@@ -42,7 +42,7 @@ class _Entry:
             message["room"],
             message["origin"],
             message["batch"],
-            [Draft.of(fields) for fields in message["messages"]],
+            [IncomingEvent.of(fields) for fields in message["messages"]],
         )
 
 
@@ -69,7 +69,7 @@ class IngestConsumer(AsyncConsumer):
             await self._ingest(entries)
 
     async def _ingest(self, entries: list[_Entry]) -> None:
-        rooms: dict[str, list[Draft]] = {}
+        rooms: dict[str, list[IncomingEvent]] = {}
         for entry in entries:
             rooms.setdefault(entry.room, []).extend(entry.drafts)
         try:

@@ -1,6 +1,6 @@
 """The kinds of events in a room. A kind is a word, what it carries, and who may store it; numbers are the same for all.
 
-A new kind is added here, in `standing` when not everybody may store it, and where it changes earlier events
+A new kind is added here, in `sender_permissions` when not everybody may store it, and where it changes earlier events
 (as `removal` does). Tables, queue, hub and catch-up take it as it is: docs/decisions/events.md.
 """
 

@@ -14,7 +14,7 @@ from channelbox.realtime.leases import Leases
 from channelbox.realtime.presence import Presence
 from channelbox.realtime.settlement import Settlement
 from channelbox.realtime.sweep import Sweep
-from channelbox.work.drain import Drain
+from channelbox.work.backpressure import ThroughputEstimate
 from channelbox.work.outbox import Outbox
 
 
@@ -36,7 +36,7 @@ class Live:
             self.bus,
             self.hub,
             process,
-            Drain(settings.CHANNELBOX_OUTBOX_MAX, settings.CHANNELBOX_OUTBOX_SECONDS),
+            ThroughputEstimate(settings.CHANNELBOX_OUTBOX_MAX, settings.CHANNELBOX_OUTBOX_SECONDS),
         )
 
     @staticmethod

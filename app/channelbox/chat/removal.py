@@ -5,10 +5,10 @@ from typing import Self
 
 from django.db.models import Q
 
-from channelbox.chat.draft import Draft
+from channelbox.chat.incoming import IncomingEvent
 from channelbox.chat.kinds import SPOKEN, Kind
 from channelbox.chat.models import Event, Room
-from channelbox.chat.standing import Refusal, Standing
+from channelbox.chat.sender_permissions import Refusal, SenderPermissions
 from channelbox.realtime.codes import Code
 
 UNKNOWN: Refusal = (Code.NO_MESSAGE, "There is no message with this number.")
@@ -24,7 +24,7 @@ class Removals:
         self.removed: list[Event] = []
 
     @classmethod
-    def read(cls, wanted: Iterable[tuple[Room, Draft]]) -> Self:
+    def read(cls, wanted: Iterable[tuple[Room, IncomingEvent]]) -> Self:
         """One query where there are deletions, none where there are none."""
         numbers: dict[int, set[int]] = {}
         for room, draft in wanted:
@@ -37,14 +37,14 @@ class Removals:
             which |= Q(room_id=room_id, seq__in=seqs)
         return cls({(event.room_id, event.seq): event for event in Event.objects.filter(which)})
 
-    def refusal(self, room: Room, draft: Draft, standing: Standing) -> Refusal | None:
+    def refusal(self, room: Room, draft: IncomingEvent, permissions: SenderPermissions) -> Refusal | None:
         """Why this deletion is not stored, or None; None for every other kind."""
         if draft.kind != Kind.DELETION:
             return None
         event = self._targets.get((room.pk, _target(draft)))
         if event is None or event.kind not in SPOKEN:
             return UNKNOWN
-        if event.sender != draft.sender and not standing.is_staff(draft):
+        if event.sender != draft.sender and not permissions.is_staff(draft):
             return NOT_YOURS
         return GONE if is_removed(event) else None
 
@@ -66,5 +66,5 @@ def is_removed(event: Event) -> bool:
     return "removed" in (event.data or {})
 
 
-def _target(draft: Draft) -> int:
+def _target(draft: IncomingEvent) -> int:
     return int((draft.data or {})["removes"])

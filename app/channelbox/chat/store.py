@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from django.db import DataError, IntegrityError, transaction
 from django.utils import timezone
 
-from channelbox.chat import statements
-from channelbox.chat.draft import Draft, Id
+from channelbox.chat import store_sql
+from channelbox.chat.incoming import Id, IncomingEvent
 from channelbox.chat.models import Event, Room
 from channelbox.chat.removal import Removals
-from channelbox.chat.standing import Refusal, Standing
+from channelbox.chat.sender_permissions import Refusal, SenderPermissions
 from channelbox.realtime.codes import Code
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ class Outcome:
     changed: list[Event] = field(default_factory=list)  # older events that are no longer what they were
 
 
-def store(drafts: dict[str, list[Draft]]) -> dict[str, Outcome]:
+def store(drafts: dict[str, list[IncomingEvent]]) -> dict[str, Outcome]:
     """Stores the messages of some rooms, by the rooms' names: all in one transaction.
 
     If the data of one room makes that fail, each room alone; a room that still fails is refused with the reason.
@@ -52,13 +52,13 @@ def store(drafts: dict[str, list[Draft]]) -> dict[str, Outcome]:
     return outcomes
 
 
-def _refuse(messages: Iterable[Draft], code: Code, sentence: str) -> Outcome:
+def _refuse(messages: Iterable[IncomingEvent], code: Code, sentence: str) -> Outcome:
     return Outcome(refused={message.key: (code, sentence) for message in messages})
 
 
 @transaction.atomic
-def _store(drafts: dict[str, list[Draft]]) -> dict[str, Outcome]:
-    read = statements.read(
+def _store(drafts: dict[str, list[IncomingEvent]]) -> dict[str, Outcome]:
+    read = store_sql.read(
         [(name, *message.key) for name, messages in drafts.items() for message in messages],
         {message.user_id for messages in drafts.values() for message in messages if message.user_id is not None},
     )
@@ -72,7 +72,7 @@ def _store(drafts: dict[str, list[Draft]]) -> dict[str, Outcome]:
     }
     stored = [event for outcome in outcomes.values() for event in outcome.stored]
     if stored:
-        statements.write(stored, [rooms[name] for name, outcome in outcomes.items() if outcome.stored])
+        store_sql.write(stored, [rooms[name] for name, outcome in outcomes.items() if outcome.stored])
     numbering.removals.save()
     return outcomes
 
@@ -80,14 +80,14 @@ def _store(drafts: dict[str, list[Draft]]) -> dict[str, Outcome]:
 class _Numbering:
     """One transaction's knowledge: what is stored already, who may, and what is to be removed."""
 
-    def __init__(self, read: statements.Read, drafts: dict[str, list[Draft]]) -> None:
+    def __init__(self, read: store_sql.Read, drafts: dict[str, list[IncomingEvent]]) -> None:
         rooms = read.rooms
         self._known = read.known
-        self._standing = Standing.of(read.active, rooms.values())
+        self._permissions = SenderPermissions.of(read.active, rooms.values())
         self.removals = Removals.read((rooms[name], draft) for name in rooms for draft in drafts[name])
         self._now = timezone.now()
 
-    def number(self, room: Room, messages: list[Draft]) -> Outcome:
+    def number(self, room: Room, messages: list[IncomingEvent]) -> Outcome:
         outcome = Outcome()
         for message in messages:
             key = (room.pk, *message.key)
@@ -106,11 +106,11 @@ class _Numbering:
             room.changed_at = self._now
         return outcome
 
-    def _refusal(self, room: Room, message: Draft) -> Refusal | None:
-        return self._standing.refusal(room, message) or self.removals.refusal(room, message, self._standing)
+    def _refusal(self, room: Room, message: IncomingEvent) -> Refusal | None:
+        return self._permissions.refusal(room, message) or self.removals.refusal(room, message, self._permissions)
 
 
-def _event(room: Room, draft: Draft, now: datetime.datetime) -> Event:
+def _event(room: Room, draft: IncomingEvent, now: datetime.datetime) -> Event:
     return Event(
         room=room,
         seq=room.last_seq,

@@ -12,7 +12,7 @@ from channelbox.realtime.counters import counters
 from channelbox.realtime.envelope import Envelope, Origin
 from channelbox.realtime.frames import skip
 from channelbox.realtime.members import Member
-from channelbox.realtime.ring import Ring
+from channelbox.realtime.replay_buffer import ReplayBuffer
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class Room:
         self.seq = 0  # the newest number written to the members
         self.known = 0  # the newest number that is known to exist
         self.parked: dict[int, Run] = {}
-        self.ring = Ring()
+        self.replay = ReplayBuffer()
         self.unwritten: list[bytes] = []  # of this turn of the loop
         self.unwritten_events = 0
         self.repair: asyncio.Task[None] | None = None
@@ -209,7 +209,7 @@ class Hub:
 
     @staticmethod
     def _recent(room: Room, seq: int) -> bytes | None:
-        return b"" if seq >= room.seq else room.ring.since(seq)
+        return b"" if seq >= room.seq else room.replay.since(seq)
 
     def leave(self, name: str, member: Member) -> None:
         if (room := self.rooms.get(name)) is not None and member in room.members:
@@ -227,7 +227,7 @@ class Hub:
             room.key, room.seq = key, run.last
             room.known = max(room.known, run.last)
             if run.frames:
-                room.ring.add(run.first, run.last, run.frames)
+                room.replay.add(run.first, run.last, run.frames)
             if self.on_open is not None:
                 self.on_open(name, room)
             room.ready.set_result(None)
@@ -308,9 +308,9 @@ class Hub:
                         self._park(room, old)
                 continue
             room.seq = run.last
-            room.ring.add(run.first, run.last, run.frames)
+            room.replay.add(run.first, run.last, run.frames)
             for seq, frame in run.replaced:
-                room.ring.replace(seq, frame)
+                room.replay.replace(seq, frame)
             room.write(run.frames, run.last - run.first + 1)
         if room.known > room.seq and room.repair is None:
             room.repair = self._spawn(self._repair(name, room))

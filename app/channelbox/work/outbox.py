@@ -30,7 +30,7 @@ from channelbox.realtime.envelope import Answer
 from channelbox.realtime.frames import json_frame
 from channelbox.realtime.hub import Hub, Room
 from channelbox.realtime.members import Member
-from channelbox.work.drain import Drain
+from channelbox.work.backpressure import ThroughputEstimate
 from channelbox.work.queue import WorkLayer
 
 logger = logging.getLogger(__name__)
@@ -110,7 +110,14 @@ class Outbox:
     """All rooms of this process."""
 
     def __init__(
-        self, layer: WorkLayer, channel: str, kind: str, bus: Bus, hub: Hub, process: str, drain: Drain
+        self,
+        layer: WorkLayer,
+        channel: str,
+        kind: str,
+        bus: Bus,
+        hub: Hub,
+        process: str,
+        throughput: ThroughputEstimate,
     ) -> None:
         self._layer = layer
         self._channel = channel
@@ -118,7 +125,7 @@ class Outbox:
         self._bus = bus
         self._hub = hub
         self._process = process
-        self._drain = drain
+        self._throughput = throughput
         self._size = 0
         self._numbers = itertools.count(1)
         self._lanes: dict[str, _Lane] = {}
@@ -160,7 +167,7 @@ class Outbox:
         if lane is None:
             lane = self._lanes[name] = _Lane(name)
         if not self._size:
-            self._drain.begin()
+            self._throughput.begin()
         self._size += 1
         self._empty.clear()
         counters.sent += 1
@@ -183,10 +190,10 @@ class Outbox:
 
         There is a place for all that will be stored in time; past that, for a room that has less than its equal share.
         """
-        room = self._drain.room
+        room = self._throughput.room
         if self._size < room:
             return
-        if self._size < self._drain.most and len(self._lanes.get(name, ())) * len(self._lanes) < room:
+        if self._size < self._throughput.most and len(self._lanes.get(name, ())) * len(self._lanes) < room:
             return
         raise Refused(
             Code.QUEUE_FULL,
@@ -356,7 +363,7 @@ class Outbox:
         del self._batches[batch.number]
         lane.flying = None
         self._size -= len(batch.messages)
-        self._drain.finished(handled, more=self._size > 0)
+        self._throughput.finished(handled, more=self._size > 0)
         if lane.held is not None:
             lane.held.several = len(batch.messages) + len(lane.waiting) > 1
         if lane.waiting:

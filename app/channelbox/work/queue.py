@@ -20,7 +20,7 @@ from channelbox.realtime.hosts import Host
 
 logger = logging.getLogger(__name__)
 
-PUSH = Path(__file__).with_name("push.lua").read_text()
+ENQUEUE = Path(__file__).with_name("enqueue.lua").read_text()
 STAMP = 13  # digits before each entry: when it expires, in ms of Redis' clock
 IDLE_SECONDS = 5.0  # one wait of `receive`: shorter than the hosts' socket_timeout
 PATIENCE = 3.0  # s beyond that for an answer
@@ -83,11 +83,13 @@ class WorkLayer(BaseChannelLayer):
         if not entries:
             return
         name = keys.queue(channel)
-        push = AsyncScript(self._client(name), PUSH)
+        enqueue = AsyncScript(self._client(name), ENQUEUE)
         try:
             # A frozen host is noticed sooner than by its socket_timeout: all rooms of a process wait for this.
             async with asyncio.timeout(PATIENCE):
-                taken, dropped = await push([name], [self.get_capacity(channel), round(self.expiry * 1000), *entries])
+                taken, dropped = await enqueue(
+                    [name], [self.get_capacity(channel), round(self.expiry * 1000), *entries]
+                )
         except OutOfMemoryError as error:
             raise ChannelFull(f"Redis is out of memory: {error}") from error
         counters.expired += dropped

@@ -1,4 +1,4 @@
-"""How fast an outbox empties, and so how much it may hold for all of it to be stored soon."""
+"""Estimate how fast an outbox empties, and so how much it may hold for all of it to be stored soon."""
 
 import time
 
@@ -7,12 +7,12 @@ STALE_SECONDS = 2.0  # without one: nothing comes back, and nothing is known
 FEWEST = 500  # messages that always fit
 
 
-class Drain:
-    """Told of what was finished while there was more to do.
+class ThroughputEstimate:
+    """Messages a second that this process gets stored, measured while there is more to do.
 
-    What is held for longer than `seconds` is better refused at once: its sender knows, and those who come after wait no
-    longer for it. While nothing comes back at all (no worker, no Redis) nothing is known of the rate, and everything is
-    held, up to `most`.
+    A message that would wait for longer than `seconds` is refused at once: its sender learns of it, and later messages
+    do not wait behind it. While nothing comes back at all (no worker, no Redis) the rate is unknown, and up to `most`
+    messages are held.
     """
 
     def __init__(self, most: int, seconds: float) -> None:
@@ -24,7 +24,7 @@ class Drain:
         self._count = 0
 
     def finished(self, count: int, more: bool) -> None:
-        """So many messages are off; `more` are left to work on."""
+        """Record `count` completed messages. `more`: whether work remains."""
         now = time.monotonic()
         self._count += count
         if (passed := now - self._since) >= STALE_SECONDS:  # nothing came back for long: that says nothing of a rate
@@ -39,7 +39,7 @@ class Drain:
             self.begin()
 
     def begin(self) -> None:
-        """There was nothing to do until now."""
+        """Begin to measure: there was nothing to do until now."""
         self._since, self._count = time.monotonic(), 0
 
     @property

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Self
 
-from channelbox.chat.draft import Draft
+from channelbox.chat.incoming import IncomingEvent
 from channelbox.chat.kinds import FOR_STAFF
 from channelbox.chat.models import Room
 from channelbox.realtime.codes import Code
@@ -22,7 +22,7 @@ STAFF: Refusal = (Code.NOT_ALLOWED, "Only administrators may do this.")
 
 
 @dataclass(slots=True)
-class Standing:
+class SenderPermissions:
     """The senders of a batch as the record has them."""
 
     active: set[int] = field(default_factory=set)
@@ -32,14 +32,14 @@ class Standing:
     @classmethod
     def of(cls, active: dict[int, bool], rooms: Iterable[Room]) -> Self:
         """`active`: whether each is on the staff. One query where there are rooms for members only, none elsewhere."""
-        standing = cls(set(active), {user for user, staff in active.items() if staff})
+        permissions = cls(set(active), {user for user, staff in active.items() if staff})
         private = [room.pk for room in rooms if room.members_only]
         if private and active:
             through = Room.members.through.objects.filter(room_id__in=private, user_id__in=active)
-            standing.members = set(through.values_list("room_id", "user_id"))
-        return standing
+            permissions.members = set(through.values_list("room_id", "user_id"))
+        return permissions
 
-    def refusal(self, room: Room, draft: Draft) -> Refusal | None:
+    def refusal(self, room: Room, draft: IncomingEvent) -> Refusal | None:
         """Why this is not stored, or None."""
         user = draft.user_id
         if user is not None and user not in self.active:
@@ -52,5 +52,5 @@ class Standing:
             return STAFF
         return None
 
-    def is_staff(self, draft: Draft) -> bool:
+    def is_staff(self, draft: IncomingEvent) -> bool:
         return draft.user_id in self.staff

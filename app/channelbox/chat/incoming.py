@@ -10,8 +10,8 @@ Id = tuple[str, str]  # sender, the sender's id
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
-    """What the queue brings of one event: its number and time come with storing it."""
+class IncomingEvent:
+    """One event as the queue brings it. Storing gives it its number and time."""
 
     sender: str
     user_id: int | None
@@ -24,12 +24,12 @@ class Draft:
     @classmethod
     def of(cls, fields: Sequence[Any]) -> Self:
         """From an entry of the queue. Raises TypeError or ValueError for what another version must have put there."""
-        draft = cls(*fields)
-        texts = (draft.sender, draft.name, draft.id, draft.kind, draft.text)
-        if not all(isinstance(text, str) for text in texts) or not isinstance(draft.user_id, int | None):
+        event = cls(*fields)
+        texts = (event.sender, event.name, event.id, event.kind, event.text)
+        if not all(isinstance(text, str) for text in texts) or not isinstance(event.user_id, int | None):
             raise TypeError(f"not what an event is made of: {fields!r:.200}")
-        understood(draft.kind, draft.data)
-        return draft
+        understood(event.kind, event.data)
+        return event
 
     @property
     def key(self) -> Id:

@@ -1,9 +1,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from channelbox.realtime import ring as ring_module
+from channelbox.realtime import replay_buffer as module
 from channelbox.realtime.frames import payloads, text_frame
-from channelbox.realtime.ring import Ring
+from channelbox.realtime.replay_buffer import ReplayBuffer
 
 
 def frames(first: int, last: int) -> bytes:
@@ -16,7 +16,7 @@ def numbers(run: bytes | None) -> list[int] | None:
 
 @given(st.integers(0, 50), st.lists(st.integers(1, 5), min_size=1, max_size=20), st.integers(0, 200))
 def test_it_answers_with_just_what_follows_or_not_at_all(start: int, sizes: list[int], seq: int) -> None:
-    ring, last = Ring(), start
+    ring, last = ReplayBuffer(), start
     for size in sizes:
         ring.add(last + 1, last + size, frames(last + 1, last + size))
         last += size
@@ -25,15 +25,15 @@ def test_it_answers_with_just_what_follows_or_not_at_all(start: int, sizes: list
 
 
 def test_the_oldest_fall_out_past_the_limit_and_are_not_answered_for() -> None:
-    ring = Ring()
-    for seq in range(1, ring_module.MOST_RUNS + 11):
+    ring = ReplayBuffer()
+    for seq in range(1, module.MOST_RUNS + 11):
         ring.add(seq, seq, frames(seq, seq))
     assert ring.since(9) is None
-    assert numbers(ring.since(10)) == list(range(11, ring_module.MOST_RUNS + 11))
+    assert numbers(ring.since(10)) == list(range(11, module.MOST_RUNS + 11))
 
 
 def test_bytes_are_bounded() -> None:
-    ring, large = Ring(), text_frame(b"x" * (ring_module.MOST_BYTES // 2))
+    ring, large = ReplayBuffer(), text_frame(b"x" * (module.MOST_BYTES // 2))
     for seq in (1, 2, 3):
         ring.add(seq, seq, large)
     assert ring.since(1) is None
@@ -41,18 +41,18 @@ def test_bytes_are_bounded() -> None:
 
 
 def test_of_a_run_that_is_longer_than_the_limit_the_newest_are_kept() -> None:
-    ring, large = Ring(), text_frame(b"x" * (ring_module.MOST_BYTES // 20))
+    ring, large = ReplayBuffer(), text_frame(b"x" * (module.MOST_BYTES // 20))
     ring.add(1, 1, large)
     ring.add(2, 41, large * 40)
     assert ring.since(20) is None
     assert ring.since(30) == large * 11
     ring.add(42, 42, large)
     assert ring.since(30) == large * 12
-    assert ring._bytes <= ring_module.MOST_BYTES
+    assert ring._bytes <= module.MOST_BYTES
 
 
 def test_a_run_that_does_not_follow_starts_anew() -> None:
-    ring = Ring()
+    ring = ReplayBuffer()
     ring.add(1, 2, frames(1, 2))
     ring.add(5, 6, frames(5, 6))
     assert ring.since(2) is None
@@ -61,7 +61,7 @@ def test_a_run_that_does_not_follow_starts_anew() -> None:
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=20), st.data())
 def test_an_event_that_changed_is_handed_out_as_it_is_now(sizes: list[int], data: st.DataObject) -> None:
-    ring, last = Ring(), 0
+    ring, last = ReplayBuffer(), 0
     for size in sizes:
         ring.add(last + 1, last + size, frames(last + 1, last + size))
         last += size
@@ -72,4 +72,4 @@ def test_an_event_that_changed_is_handed_out_as_it_is_now(sizes: list[int], data
 
 
 def test_an_empty_ring_knows_nothing() -> None:
-    assert Ring().since(0) is None
+    assert ReplayBuffer().since(0) is None

@@ -1,4 +1,4 @@
-"""The newest frames of a room, kept for those who come back: most catch-up needs no database."""
+"""The newest frames of a room, kept for clients that reconnect: most catch-up needs no database."""
 
 import collections
 
@@ -9,7 +9,7 @@ MOST_RUNS = 500
 RUN_BYTES = 16 * 1024  # what is longer is kept in parts, which fall out one by one
 
 
-class Ring:
+class ReplayBuffer:
     """Runs of frames without a hole, newest last; the oldest fall out past a number of bytes or runs."""
 
     def __init__(self) -> None:
