@@ -1,5 +1,6 @@
 """What begins and ends with a process: the ASGI lifespan, for web processes and workers alike."""
 
+import asyncio
 import logging
 from typing import Any
 
@@ -41,7 +42,9 @@ class Process:
 
 
 async def _queues() -> dict[str, int]:
-    return {INGEST_CHANNEL: await get_channel_layer("work").length(INGEST_CHANNEL)}
+    layer = get_channel_layer("work")
+    lengths = await asyncio.gather(*(layer.length(INGEST_CHANNEL, host) for host in range(layer.hosts)))
+    return {INGEST_CHANNEL: sum(lengths)}
 
 
 async def lifespan(scope: dict[str, Any], receive: Any, send: Any) -> None:

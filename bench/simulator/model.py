@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from bench.simulator.clock import Clock, Machine, Process
-from channelbox.work.outbox import BATCH_MOST, GATHER_MOST, GATHER_SECONDS, GATHER_SECONDS_A_MEMBER
+from channelbox.work.outbox import GATHER_SECONDS, GATHER_SECONDS_A_MEMBER, MAX_BATCH, MAX_GATHER_SECONDS
 from channelbox.work.worker import BATCH
 
 PIECES = 10  # of a fan-out
@@ -174,7 +174,7 @@ class Simulation:
         if not room.several[home]:
             self._launch(room, home)
         else:
-            pause = min(GATHER_MOST, GATHER_SECONDS + GATHER_SECONDS_A_MEMBER * room.local[home])
+            pause = min(MAX_GATHER_SECONDS, GATHER_SECONDS + GATHER_SECONDS_A_MEMBER * room.local[home])
             self.clock.after(pause, lambda: self._launch(room, home))
 
     def _launch(self, room: _Room, home: int) -> None:
@@ -184,7 +184,7 @@ class Simulation:
 
         def pushed() -> None:
             waiting = room.waiting[home]
-            messages = [waiting.popleft() for _ in range(min(BATCH_MOST, len(waiting)))]
+            messages = [waiting.popleft() for _ in range(min(MAX_BATCH, len(waiting)))]
             self.clock.after(self.costs.trip, lambda: self._queued(room, home, messages))
 
         self.web[home].do(self.costs.push, pushed)

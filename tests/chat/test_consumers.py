@@ -304,9 +304,9 @@ async def test_a_client_that_is_lost_while_it_joins_does_not_stay_in_the_room(
 ) -> None:
     join = live.hub.join
 
-    async def lost_on_the_way(name: str, key: int, member: Any, *more: Any) -> Any:
+    async def lost_on_the_way(name: str, identity: Any, member: Any, *more: Any) -> Any:
         member.on_lost()
-        return await join(name, key, member, *more)
+        return await join(name, identity, member, *more)
 
     monkeypatch.setattr(live.hub, "join", lost_on_the_way)
     await enter()

@@ -21,6 +21,8 @@ from tests.chat.process import Person, Workers, connections_go_back, installatio
 from channelbox.accounts.models import User
 from channelbox.chat.live import Live
 from channelbox.chat.models import Room
+from channelbox.realtime.envelope import RoomRef
+from channelbox.realtime.hub import Identity
 from channelbox.work.outbox import Message
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -74,16 +76,17 @@ class Listener:
 async def message(live: Live, room: str, members: int, monkeypatch: pytest.MonkeyPatch) -> Costs:
     """The least that a message to so many cost, storing included."""
     listeners = [Listener() for _ in range(members)]
-    key = (await in_database(Room.objects.get)(name=room)).pk
+    found = await in_database(Room.objects.get)(name=room)
+    ref, identity = RoomRef(found.pk, room), Identity(found.pk, found.full_epoch)
     for listener in listeners:
-        await live.hub.join(room, key, listener, None, 50, lambda newest, first, resumed: b"")
+        await live.hub.join(room, identity, listener, None, 50, lambda hello: b"")
     cheapest: Costs | None = None
     for number in range(TRIES):
         for listener in listeners:
             listener.written.clear()
             listener.more.clear()
         with counted(monkeypatch) as costs:
-            live.outbox.put(room, Message("g:ann", None, "ann", f"{room}-{number}", "message", "hi", listeners[0]))
+            live.outbox.put(ref, Message("g:ann", None, "ann", f"{room}-{number}", "message", "hi", listeners[0]))
             async with asyncio.timeout(10):
                 await listeners[-1].more.wait()
         frames = [listener.written for listener in listeners]

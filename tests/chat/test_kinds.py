@@ -20,8 +20,14 @@ from channelbox.chat.live import Live
 from channelbox.chat.models import Event, Room
 from channelbox.chat.store import Outcome, store
 from channelbox.realtime.codes import Code
+from channelbox.realtime.envelope import RoomRef
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def store_in(name: str, *incoming: IncomingEvent) -> Outcome:
+    (outcome,) = store({RoomRef(Room.objects.get(name=name).pk, name): incoming}).outcomes.values()
+    return outcome
 
 
 class Senders:
@@ -39,7 +45,7 @@ class Senders:
         return IncomingEvent(f"u:{user.pk}", user.pk, name, id or f"id-{self._count}", kind, text, data or None)
 
     def store(self, *drafts: IncomingEvent) -> Outcome:
-        return store({"r": list(drafts)})["r"]
+        return store_in("r", *drafts)
 
     def says(self, user: User, text: str) -> None:
         self.store(self.draft(user, text=text))
@@ -115,7 +121,7 @@ def test_what_is_no_message_cannot_be_removed(senders: Senders) -> None:
 
 def test_a_message_of_another_room_is_not_reached(senders: Senders) -> None:
     Room.objects.create(name="s")
-    store({"s": [senders.draft(senders.ann, text="in s")]})
+    store_in("s", senders.draft(senders.ann, text="in s"))
     assert reasons(senders.removes(senders.ann, 1)) == [Code.NO_MESSAGE]
     assert Event.objects.get().text == "in s"
 
@@ -136,11 +142,14 @@ def test_a_removed_message_sent_again_stays_removed(senders: Senders) -> None:
 
 
 def test_what_this_version_does_not_know_is_left_to_a_newer_one() -> None:
-    for fields in (["g:a", None, "a", "1", "reaction", "+1"], ["g:a", None, "a", "1", "deletion", ""]):
+    fields = {"sender": "g:a", "user_id": None, "name": "a", "id": "1", "kind": "message", "text": "hi"}
+    for wrong in ({"kind": "reaction", "text": "+1"}, {"kind": "deletion", "text": ""}):
         with pytest.raises(ValueError):
-            IncomingEvent.of(fields)
-    with pytest.raises(TypeError):
-        IncomingEvent.of(["g:a", None, "a", "1", "message", "hi", None, "more"])
+            IncomingEvent.of({**fields, **wrong})
+    for missing in fields:
+        with pytest.raises(TypeError):
+            IncomingEvent.of({name: value for name, value in fields.items() if name != missing})
+    assert IncomingEvent.of({**fields, "added_later": 1}) == IncomingEvent(**fields)  # type: ignore[arg-type]
 
 
 def test_rights_cost_one_read_for_a_batch_and_one_more_where_rooms_are_for_members(senders: Senders) -> None:

@@ -12,15 +12,25 @@ from channelbox.accounts.models import User
 from channelbox.chat import store_sql
 from channelbox.chat.incoming import IncomingEvent
 from channelbox.chat.models import Event, Room
-from channelbox.chat.store import store
+from channelbox.chat.store import Outcome
+from channelbox.chat.store import store as store_all
 from channelbox.chat.store_sql import EVENT_FIELDS
 from channelbox.realtime.codes import Code
+from channelbox.realtime.envelope import RoomRef
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def draft(id: str, sender: str = "g:ann", text: str = "hi", user: int | None = None) -> IncomingEvent:
     return IncomingEvent(sender, user, "ann", id, "message", text)
+
+
+def store(incoming: dict[str, list[IncomingEvent]]) -> dict[str, Outcome]:
+    """Store by the names of rooms, none of which is locked."""
+    keys = dict(Room.objects.values_list("name", "pk"))
+    stored = store_all({RoomRef(keys.get(name, -1), name): events for name, events in incoming.items()})
+    assert not stored.busy
+    return {room.name: outcome for room, outcome in stored.outcomes.items()}
 
 
 def record(room: str = "r") -> list[tuple[int, str]]:

@@ -16,34 +16,35 @@ def acknowledge_first() -> None:
 
     store, original = ingest.store, ingest.IngestConsumer._ingest
 
-    async def _ingest(self: Any, entries: Any) -> None:
+    async def _ingest(self: Any, entries: Any) -> Any:
         loop = asyncio.get_running_loop()
 
-        async def tell(outcomes: Any) -> None:
-            await Bus.current().publish_many(self._publishes(entries, outcomes))
+        async def tell(stored: Any) -> None:
+            await Bus.current().publish_many(ingest._publishes(entries, stored))
 
         def tell_first(rooms: Any) -> Any:
             with transaction.atomic():
-                outcomes = store(rooms)
-                asyncio.run_coroutine_threadsafe(tell(outcomes), loop).result()
-            return outcomes
+                stored = store(rooms)
+                asyncio.run_coroutine_threadsafe(tell(stored), loop).result()
+            return stored
 
         with mock.patch.object(ingest, "_store", database_sync_to_async(tell_first, thread_sensitive=False)):
-            await original(self, entries)
+            return await original(self, entries)
 
+    ingest.MAX_TRANSACTION = 1_000_000  # all entries in one: what is told is of all of them
     ingest.IngestConsumer._ingest = _ingest  # type: ignore[method-assign]
 
 
 def no_sequence() -> None:
     """The hub writes what it hears when it hears it."""
-    from channelbox.realtime.hub import Hub, Room, Run
+    from channelbox.realtime.room import Room, Run
 
-    def _park(self: Hub, room: Room, run: Run) -> None:
-        room.known = max(room.known, run.last)
-        room.seq = run.last
-        room.write(run.frames, run.last - run.first + 1)
+    def park(self: Room, run: Run) -> None:
+        self.known = max(self.known, run.last)
+        self.seq = run.last
+        self.write(run.frames, run.last - run.first + 1)
 
-    Hub._park = _park  # type: ignore[method-assign]
+    Room.park = park  # type: ignore[method-assign]
 
 
 def no_dedup() -> None:

@@ -1,8 +1,10 @@
 """The hub over real Redis. The record is a list in memory, so that it can fail, lag and count its reads."""
 
 import asyncio
+import json
 import random
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 
@@ -11,9 +13,10 @@ from channelbox.realtime import keys
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.codes import Close, Refused
 from channelbox.realtime.counters import counters
-from channelbox.realtime.envelope import Envelope, Origin
+from channelbox.realtime.envelope import BatchOutcome, BatchRef, Envelope
 from channelbox.realtime.frames import payloads, text_frame
-from channelbox.realtime.hub import Hub, Run
+from channelbox.realtime.hub import Hello, Hub, Identity, Observed, Opened
+from channelbox.realtime.room import Run, gone
 
 
 def frames(first: int, last: int) -> bytes:
@@ -21,10 +24,12 @@ def frames(first: int, last: int) -> bytes:
 
 
 class Record:
-    """What was said: the numbers 1 .. last."""
+    """What was said: the numbers 1 .. last, but for those that are missing."""
 
     def __init__(self, last: int = 0, opens_with: int = 200) -> None:
-        self.key = 1
+        self.identity = Identity(1, "epoch")
+        self.floor = 1
+        self.missing: set[int] = set()
         self.last = last
         self.opens_with = opens_with
         self.reads = 0
@@ -37,16 +42,23 @@ class Record:
             self.failures -= 1
             raise OSError("the record is away")
 
-    async def open(self, name: str) -> tuple[int, Run]:
+    async def open(self, name: str) -> Opened:
         self._read()
-        first = max(1, self.last - self.opens_with + 1)
-        return self.key, Run(first, self.last, frames(first, self.last))
+        first = self.last + 1
+        while first > max(1, self.floor, self.last - self.opens_with + 1) and first - 1 not in self.missing:
+            first -= 1
+        return Opened(self.identity, self.floor, Run(first, self.last, frames(first, self.last)))
 
     async def after(self, name: str, seq: int, most: int) -> Run:
         self._read()
-        last = min(self.last, seq + most)
+        there = [n for n in range(seq + 1, self.last + 1) if n >= self.floor and n not in self.missing]
         await asyncio.sleep(0)
         self.during_read()
+        if seq < self.last and there[:1] != [seq + 1]:
+            return gone(seq + 1, there[0] - 1 if there else self.last)
+        last = seq
+        while last + 1 in there[:most]:
+            last += 1
         return Run(seq + 1, last, frames(seq + 1, last))
 
 
@@ -66,6 +78,10 @@ class Listener:
     def numbers(self) -> list[int]:
         return [int(word) for word in self.heard if word.isdigit()]
 
+    @property
+    def gaps(self) -> list[dict[str, Any]]:
+        return [json.loads(word) for word in self.heard if word.startswith("{")]
+
     async def until(self, word: str) -> None:
         async with asyncio.timeout(10):
             while word not in self.heard:
@@ -73,16 +89,8 @@ class Listener:
                 await self._more.wait()
 
 
-class Outcomes:
-    def __init__(self) -> None:
-        self.batches: list[tuple[int, Iterable[str]]] = []
-
-    def ended(self, batch: int, elsewhere: Iterable[str]) -> None:
-        self.batches.append((batch, elsewhere))
-
-
-def greet(newest: int, first: int, resumed: bool) -> bytes:
-    return text_frame(f"welcome {newest} {first} {resumed}".encode())
+def greet(hello: Hello) -> bytes:
+    return text_frame(f"welcome {hello.newest} {hello.resumed}".encode())
 
 
 @pytest.fixture
@@ -97,15 +105,18 @@ async def hub(bus: Bus, record: Record) -> AsyncIterator[Hub]:
     await hub.stop()
 
 
-async def told(bus: Bus, record: Record, first: int, last: int, *origins: Origin) -> None:
+async def told(bus: Bus, record: Record, first: int, last: int, *outcomes: BatchOutcome) -> None:
     """A worker's commit and its publish."""
     record.last = max(record.last, last)
-    await bus.publish(keys.room("r"), Envelope(first, last, list(origins), frames(first, last)).pack())
+    envelope = Envelope(first, last, frames(first, last), record.identity.key, outcomes)
+    await bus.publish(keys.room("r"), envelope.pack())
 
 
-async def joined(hub: Hub, after: int | None = None, history: int = 50, key: int = 1) -> Listener:
+async def joined(hub: Hub, after: int | None = None, history: int = 50, identity: Identity | None = None) -> Listener:
+    """A member of the room that the record has, or of the one that it had when the member was let in."""
     listener = Listener()
-    await hub.join("r", key, listener, after, history, greet)
+    record: Any = hub._store
+    await hub.join("r", identity or record.identity, listener, after, history, greet)
     return listener
 
 
@@ -114,7 +125,7 @@ async def test_it_works(hub: Hub, bus: Bus, record: Record) -> None:
     await told(bus, record, 1, 1)
     await told(bus, record, 2, 4)
     await listener.until("4")
-    assert listener.heard == ["welcome 0 1 False", "1", "2", "3", "4"]
+    assert listener.heard == ["welcome 0 False", "1", "2", "3", "4"]
 
 
 async def test_crossed_doubled_and_lost_publishes_come_in_order_without_gap_or_double(
@@ -164,7 +175,7 @@ async def test_a_repair_goes_on_after_the_record_has_failed(hub: Hub, bus: Bus, 
 async def test_a_room_known_to_be_behind_is_repaired(hub: Hub, record: Record) -> None:
     listener = await joined(hub)
     record.last = 6
-    hub.behind("r", 6)
+    hub.observe("r", Observed(record.identity, 1, 6))
     await listener.until("6")
     assert listener.numbers == [1, 2, 3, 4, 5, 6]
 
@@ -174,7 +185,7 @@ async def test_a_publish_that_only_tells_the_newest_number_is_a_hint_to_read(
 ) -> None:
     listener = await joined(hub)
     record.last = 2
-    await bus.publish(keys.room("r"), Envelope(0, 2, [], b"").pack())
+    await bus.publish(keys.room("r"), Envelope(last=2).pack())
     await listener.until("2")
 
 
@@ -189,7 +200,7 @@ async def test_runs_that_overlap_are_written_once(hub: Hub, bus: Bus, record: Re
 async def test_a_newcomer_gets_the_last_of_the_history(hub: Hub, record: Record) -> None:
     record.last = 120
     listener = await joined(hub, history=50)
-    assert listener.heard[0] == "welcome 120 71 False"
+    assert listener.heard[0] == "welcome 120 False"
     assert listener.numbers == list(range(71, 121))
 
 
@@ -198,7 +209,7 @@ async def test_who_comes_back_gets_what_it_missed_from_memory(hub: Hub, record: 
     await joined(hub)
     reads = record.reads
     listener = await joined(hub, after=100)
-    assert listener.heard[0] == "welcome 120 101 True"
+    assert listener.heard[0] == "welcome 120 True"
     assert listener.numbers == list(range(101, 121))
     assert record.reads == reads
 
@@ -206,14 +217,15 @@ async def test_who_comes_back_gets_what_it_missed_from_memory(hub: Hub, record: 
 async def test_what_is_older_than_memory_is_read(hub: Hub, record: Record) -> None:
     record.last = 900
     listener = await joined(hub, after=100)
-    assert listener.heard[0] == "welcome 900 101 True"
+    assert listener.heard[0] == "welcome 900 True"
     assert listener.numbers == list(range(101, 901))
 
 
 async def test_too_far_back_is_told_by_the_greeting(hub: Hub, record: Record) -> None:
     record.last = 5000
     listener = await joined(hub, after=100)
-    assert listener.heard[0] == "welcome 5000 4951 False"
+    assert listener.heard[0] == "welcome 5000 False"
+    assert listener.gaps == [{"type": "gap", "from": 101, "to": 4950}]
     assert listener.numbers == list(range(4951, 5001))
 
 
@@ -223,9 +235,10 @@ async def test_more_than_a_mebibyte_behind_is_no_resumption(
     monkeypatch.setattr(hub_module, "CATCH_UP_BYTES", 500)
     record.last = 900
     listener = await joined(hub, after=100)
-    word, newest, first, resumed = listener.heard[0].split()
-    assert (word, newest, resumed) == ("welcome", "900", "False")
-    assert listener.numbers == list(range(int(first), 901))
+    assert listener.heard[0] == "welcome 900 False"
+    first = listener.numbers[0]
+    assert listener.gaps == [{"type": "gap", "from": 101, "to": first - 1}]
+    assert listener.numbers == list(range(first, 901))
 
 
 async def test_who_has_heard_more_elsewhere_is_met_there(hub: Hub, bus: Bus, record: Record) -> None:
@@ -233,7 +246,7 @@ async def test_who_has_heard_more_elsewhere_is_met_there(hub: Hub, bus: Bus, rec
     other = await joined(hub)
     record.last = 750  # told while this process could not hear it
     listener = await joined(hub, after=749)
-    assert listener.heard[0] == "welcome 750 750 True"
+    assert listener.heard[0] == "welcome 750 True"
     assert listener.numbers == [750]
     await other.until("750")
     assert other.numbers == list(range(1, 751))
@@ -242,7 +255,7 @@ async def test_who_has_heard_more_elsewhere_is_met_there(hub: Hub, bus: Bus, rec
 async def test_who_has_heard_more_than_the_record_has_begins_anew(hub: Hub, record: Record) -> None:
     record.last = 3
     listener = await joined(hub, after=7)
-    assert listener.heard[0] == "welcome 3 1 False"
+    assert listener.heard[0] == "welcome 3 False"
     assert listener.numbers == [1, 2, 3]
 
 
@@ -255,7 +268,7 @@ async def test_what_is_published_during_the_read_is_neither_missed_nor_doubled(
     def more() -> None:
         record.last += 1
         room = hub.rooms["r"]
-        hub.heard("r", room, Envelope(record.last, record.last, [], frames(record.last, record.last)))
+        hub.heard("r", room, Envelope(record.last, record.last, frames(record.last, record.last)))
 
     record.during_read = more
     listener = await joined(hub, after=1)
@@ -282,13 +295,19 @@ async def test_what_was_stored_and_not_yet_heard_comes_once_to_who_reads_it_and_
     assert first.numbers == list(range(451, 505))
 
 
+NEW = Identity(2, "another epoch")
+
+
 async def test_a_room_that_was_removed_and_made_anew_begins_anew(hub: Hub, bus: Bus, record: Record) -> None:
+    replaced: list[int] = []
+    hub.on_replaced = replaced.append
     record.last = 100
     old = await joined(hub)
-    record.key, record.last = 2, 0
-    before = counters.rooms
-    new = [await joined(hub, key=2), await joined(hub, after=100, key=2)]
-    assert [each.heard for each in new] == [["welcome 0 1 False"]] * 2
+    before, former = counters.rooms, record.identity
+    record.identity, record.last = NEW, 0
+    new = [await joined(hub), await joined(hub, after=100)]
+    assert [each.heard for each in new] == [["welcome 0 False"]] * 2
+    assert replaced == [1], "whose members have to go"
     await told(bus, record, 1, 1)
     for each in new:
         await each.until("1")
@@ -297,23 +316,96 @@ async def test_a_room_that_was_removed_and_made_anew_begins_anew(hub: Hub, bus: 
     assert len(hub.rooms["r"].members) == 2
     assert counters.rooms == before
     with pytest.raises(Refused) as refused:  # looked up before it was removed
-        await joined(hub, key=1)
+        await joined(hub, identity=former)
     assert refused.value.close == Close.TRY_LATER
+    assert len(hub.rooms["r"].members) == 2
 
 
-async def test_a_room_that_got_its_name_back_is_open_once_the_other_is_empty(hub: Hub, record: Record) -> None:
-    record.key = 8
-    other = await joined(hub, key=8)
-    record.key, record.last = 3, 5
-    with pytest.raises(Refused):
-        await joined(hub, key=3)
-    hub.leave("r", other)
-    assert (await joined(hub, key=3)).numbers == [1, 2, 3, 4, 5]
+async def test_a_restored_backup_is_not_spliced_onto_what_was_said_after_it(hub: Hub, bus: Bus, record: Record) -> None:
+    record.last = 15
+    await joined(hub)
+    record.identity, record.last = Identity(1, "another epoch"), 10
+    hub.observe("r", Observed(record.identity, 1, 10))
+    assert "r" not in hub.rooms
+    listener = await joined(hub)
+    await told(bus, record, 11, 11)
+    await listener.until("11")
+    assert listener.numbers == list(range(1, 12))
+
+
+async def test_what_is_published_for_the_former_room_of_a_name_is_not_written_in_the_new_one(
+    hub: Hub, bus: Bus, record: Record
+) -> None:
+    listener = await joined(hub)
+    late = Envelope(1, 3, frames(1, 3), key=99)
+    await bus.publish(keys.room("r"), late.pack())
+    await told(bus, record, 1, 1)
+    await listener.until("1")
+    await told(bus, record, 2, 2)
+    await listener.until("2")
+    assert listener.numbers == [1, 2]
+
+
+# --- Numbers that are no longer in the record
+
+
+def gap(first: int, last: int) -> dict[str, Any]:
+    return {"type": "gap", "from": first, "to": last, "gone": True}
+
+
+@pytest.mark.parametrize("missing", [{97}, {100}, {51, 52, 53}, {51, 70, 71, 100}, set(range(40, 101))], ids=str)
+async def test_a_room_with_missing_numbers_can_be_entered(hub: Hub, record: Record, missing: set[int]) -> None:
+    record.last, record.missing = 100, missing
+    newcomer = await joined(hub)
+    assert newcomer.numbers == [n for n in range(51, 101) if n not in missing]
+    returned = await joined(hub, after=60)
+    assert returned.heard[0] == "welcome 100 True"
+    assert returned.numbers == [n for n in range(61, 101) if n not in missing]
+    told_gone = {n for each in returned.gaps for n in range(each["from"], each["to"] + 1)}
+    assert told_gone == {n for n in missing if n > 60}
+    assert all(each["gone"] for each in returned.gaps)
+
+
+async def test_a_gap_stands_where_its_events_would_have_come(hub: Hub, record: Record) -> None:
+    record.last, record.missing = 6, {3, 4}
+    listener = await joined(hub, after=1)
+    assert listener.heard[1:2] == ["2"]
+    assert json.loads(listener.heard[2]) == gap(3, 4)
+    assert listener.heard[3:] == ["5", "6"]
+
+
+async def test_a_hole_that_is_not_in_the_record_is_stepped_over(hub: Hub, bus: Bus, record: Record) -> None:
+    listener = await joined(hub)
+    record.missing = {1, 2}
+    await told(bus, record, 3, 4)
+    await listener.until("4")
+    assert listener.gaps == [gap(1, 2)]
+    assert listener.numbers == [3, 4]
+    later = await joined(hub, after=0)
+    assert (later.gaps, later.numbers) == ([gap(1, 2)], [3, 4])
+
+
+async def test_what_is_below_the_floor_is_gone(hub: Hub, record: Record) -> None:
+    record.last, record.floor = 5000, 4990
+    newcomer = await joined(hub)
+    assert newcomer.numbers == list(range(4990, 5001))
+    assert newcomer.gaps == []
+    returned = await joined(hub, after=17)  # everything that is still there follows
+    assert returned.heard[0] == "welcome 5000 True"
+    assert returned.gaps == [gap(18, 4989)]
+    assert returned.numbers == list(range(4990, 5001))
+
+
+async def test_what_is_gone_and_what_is_too_much_are_told_apart(hub: Hub, record: Record) -> None:
+    record.last, record.floor = 5000, 1000
+    returned = await joined(hub, after=17)
+    assert returned.heard[0] == "welcome 5000 False"
+    assert returned.gaps == [gap(18, 999), {"type": "gap", "from": 1000, "to": 4950}]
 
 
 async def test_what_is_published_between_subscription_and_reading_is_kept(bus: Bus, record: Record) -> None:
     class Slow(Record):
-        async def open(self, name: str) -> tuple[int, Run]:
+        async def open(self, name: str) -> Opened:
             opened = await super().open(name)
             await told(bus, self, 1, 1)  # heard before the answer is there
             await asyncio.sleep(0.1)
@@ -326,18 +418,19 @@ async def test_what_is_published_between_subscription_and_reading_is_kept(bus: B
     await hub.stop()
 
 
-async def test_the_own_origin_heard_is_the_answer_for_a_batch(hub: Hub, bus: Bus, record: Record) -> None:
-    outcomes = Outcomes()
-    hub.outcomes = outcomes
+async def test_the_outcomes_of_the_own_batches_are_handed_over(hub: Hub, bus: Bus, record: Record) -> None:
+    heard: list[BatchOutcome] = []
+    hub.on_outcome = heard.append
     listener = await joined(hub)
-    await told(bus, record, 1, 1, Origin("me", 5, ["x"]), Origin("other", 6, []))
+    mine = BatchOutcome(BatchRef("me", 5), [1, 7, 0], frozenset({1}), {2: ("refused", "No.")})
+    await told(bus, record, 1, 1, mine, BatchOutcome(BatchRef("other", 6), [1]))
     await listener.until("1")
-    assert outcomes.batches == [(5, ["x"])]
+    assert heard == [mine]
 
 
 async def test_frames_without_a_number_go_out_at_once(hub: Hub, bus: Bus) -> None:
     listener = await joined(hub)
-    await bus.publish(keys.room("r"), Envelope(0, 0, [], text_frame(b"typing")).pack())
+    await bus.publish(keys.room("r"), Envelope(frames=text_frame(b"typing")).pack())
     await listener.until("typing")
 
 
@@ -347,7 +440,7 @@ async def test_a_room_that_cannot_be_opened_is_told_and_can_be_tried_again(hub: 
         await joined(hub)
     assert refused.value.close == Close.TRY_LATER
     assert not hub.rooms
-    assert (await joined(hub)).heard == ["welcome 0 1 False"]
+    assert (await joined(hub)).heard == ["welcome 0 False"]
 
 
 async def test_an_empty_room_is_closed_after_a_while_and_opens_again(
@@ -381,6 +474,6 @@ async def test_what_comes_in_one_turn_goes_out_in_one_write(
     monkeypatch.setattr(listener, "write_frames", writes.append)
     room = hub.rooms["r"]
     for seq in range(1, 11):
-        hub.heard("r", room, Envelope(seq, seq, [], frames(seq, seq)))
+        hub.heard("r", room, Envelope(seq, seq, frames(seq, seq)))
     await asyncio.sleep(0)
     assert writes == [frames(1, 10)]

@@ -13,16 +13,17 @@ from channelbox.realtime import keys, presence
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.frames import payloads
 from channelbox.realtime.hosts import Host
-from channelbox.realtime.hub import Hub, Run
+from channelbox.realtime.hub import Hub, Identity, Opened
 from channelbox.realtime.leases import Leases
 from channelbox.realtime.presence import Presence
+from channelbox.realtime.room import Run
 
 
 class Nothing:
     """A record in which nothing was ever said."""
 
-    async def open(self, name: str) -> tuple[int, Run]:
-        return 1, Run(1, 0, b"")
+    async def open(self, name: str) -> Opened:
+        return Opened(Identity(1, "epoch"), 1, Run(1, 0, b""))
 
     async def after(self, name: str, seq: int, most: int) -> Run:
         return Run(seq + 1, seq, b"")
@@ -73,7 +74,7 @@ class Process:
         await self.bus.stop()
 
     async def enter(self, *people: str, room: str = "r") -> None:
-        await self.hub.join(room, 1, self.watcher, None, 0, lambda newest, first, resumed: b"")
+        await self.hub.join(room, Identity(1, "epoch"), self.watcher, None, 0, lambda hello: b"")
         for person in people:
             self.presence.came(room, person)
 

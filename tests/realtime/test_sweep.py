@@ -10,8 +10,11 @@ from channelbox.realtime import keys, sweep
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.envelope import Envelope
 from channelbox.realtime.frames import payloads, text_frame
-from channelbox.realtime.hub import Hub, Run
+from channelbox.realtime.hub import Hub, Identity, Observed, Opened
+from channelbox.realtime.room import Run
 from channelbox.realtime.sweep import Sweep
+
+IDENTITY = Identity(1, "epoch")
 
 
 class Record:
@@ -22,19 +25,19 @@ class Record:
         self.fails = 0
         self.asked: list[list[str]] = []
 
-    async def open(self, name: str) -> tuple[int, Run]:
-        return 1, Run(self.last + 1, self.last, b"")
+    async def open(self, name: str) -> Opened:
+        return Opened(IDENTITY, 1, Run(self.last + 1, self.last, b""))
 
     async def after(self, name: str, seq: int, most: int) -> Run:
         last = min(self.last, seq + most)
         return Run(seq + 1, last, b"".join(text_frame(b"%d" % number) for number in range(seq + 1, last + 1)))
 
-    async def newest(self, names: list[str]) -> dict[str, int]:
+    async def observe(self, names: list[str]) -> dict[str, Observed]:
         self.asked.append(names)
         if self.fails:
             self.fails -= 1
             raise OSError("the record is away")
-        return dict.fromkeys(names, self.last)
+        return dict.fromkeys(names, Observed(IDENTITY, 1, self.last))
 
 
 class Listener:
@@ -60,11 +63,11 @@ class Case:
         self.record = Record()
         self.bus = Bus(hosts)
         self.hub = Hub(self.bus, self.record, "process")
-        self.sweep = Sweep(self.hub, self.record.newest)
+        self.sweep = Sweep(self.hub, self.record.observe)
 
     async def enter(self, room: str) -> Listener:
         listener = Listener()
-        await self.hub.join(room, 1, listener, None, 0, lambda newest, first, resumed: b"")
+        await self.hub.join(room, IDENTITY, listener, None, 0, lambda hello: b"")
         return listener
 
     async def stop(self) -> None:
@@ -93,7 +96,7 @@ async def test_a_room_that_is_up_to_date_is_left_alone(case: Case) -> None:
     ann = await case.enter("r")
     case.record.last = 2
     frames = text_frame(b"1") + text_frame(b"2")
-    await case.bus.publish(keys.room("r"), Envelope(1, 2, [], frames).pack())
+    await case.bus.publish(keys.room("r"), Envelope(1, 2, frames).pack())
     await ann.until(2)
     await case.sweep.compare()
     assert case.hub.rooms["r"].repair is None

@@ -10,12 +10,13 @@ import pytest
 from channelbox.realtime import keys
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.codes import Code, Refused
-from channelbox.realtime.envelope import Answer, Envelope, Origin
-from channelbox.realtime.frames import payloads
-from channelbox.realtime.hub import Hub, Room, Run
+from channelbox.realtime.envelope import Batch, BatchOutcome, Envelope, RoomRef
+from channelbox.realtime.frames import json_frame, payloads
+from channelbox.realtime.hub import Hub, Identity, Opened
+from channelbox.realtime.room import Room, Run
 from channelbox.work import outbox as outbox_module
 from channelbox.work.backpressure import ThroughputEstimate
-from channelbox.work.outbox import BATCH_MOST, Message, Outbox
+from channelbox.work.outbox import MAX_BATCH, Message, Outbox
 from channelbox.work.queue import WorkLayer
 
 CHANNEL = "test.jobs"
@@ -24,8 +25,8 @@ CHANNEL = "test.jobs"
 class Nothing:
     """A record in which nothing was ever said."""
 
-    async def open(self, name: str) -> tuple[int, Run]:
-        return 1, Run(1, 0, b"")
+    async def open(self, name: str) -> Opened:
+        return Opened(Identity(1, "epoch"), 1, Run(1, 0, b""))
 
     async def after(self, name: str, seq: int, most: int) -> Run:
         return Run(seq + 1, seq, b"")
@@ -59,7 +60,20 @@ class Line:
 
     def put(self, *ids: str, room: str = "r", who: str = "ann", sender: Sender | None = None) -> None:
         for id in ids:
-            self.outbox.put(room, Message(f"g:{who}", None, who, id, "message", "hi", sender or self.sender))
+            self.outbox.put(
+                RoomRef(1, room), Message(f"g:{who}", None, who, id, "message", "hi", sender or self.sender)
+            )
+
+    def sees(self, seq: int) -> None:
+        """From now on events up to `seq` have been written to the room's members."""
+        room = self.hub.rooms.get("r")
+        if room is None:
+            ready = asyncio.get_running_loop().create_future()
+            ready.set_result(None)
+            room = self.hub.rooms["r"] = Room(ready)
+            room.key, room.epoch = 1, "epoch"
+            self.bus.begin(keys.room("r"), lambda payload: self.hub._payload("r", room, payload))
+        room.seq = room.known = seq
 
     async def taken(self) -> list[dict[str, Any]]:
         async with asyncio.timeout(10):
@@ -67,14 +81,31 @@ class Line:
                 pass
         return entries
 
-    async def stored(self, entry: dict[str, Any], first: int = 1, elsewhere: tuple[str, ...] = ()) -> None:
-        count = len(entry["messages"]) - len(elsewhere)
-        origin = Origin(entry["origin"], entry["batch"], list(elsewhere))
-        await self.bus.publish(keys.room(entry["room"]), Envelope(first, first + count - 1, [origin], b"").pack())
-
-    async def answered(self, entry: dict[str, Any], **answer: Any) -> None:
-        full = Answer(entry["room"], entry["batch"], answer.get("stored", []), answer.get("refused", []))
-        await self.bus.publish(keys.origin("me"), full.pack())
+    async def settled(
+        self,
+        entry: dict[str, Any],
+        first: int = 1,
+        known: dict[str, int] | None = None,
+        refused: dict[str, tuple[str, str]] | None = None,
+    ) -> None:
+        """Publish as a worker does. `known` and `refused`: by id; the others are stored from `first` on."""
+        batch = Batch.of(entry)
+        numbers, next_seq = [], first
+        known_at, refused_at = set(), {}
+        for position, id in enumerate(ids(entry)):
+            if id in (known or {}):
+                known_at.add(position)
+                numbers.append((known or {})[id])
+            elif id in (refused or {}):
+                refused_at[position] = (refused or {})[id]
+                numbers.append(0)
+            else:
+                numbers.append(next_seq)
+                next_seq += 1
+        outcome = BatchOutcome(batch.ref, numbers, frozenset(known_at), refused_at)
+        run = (first, next_seq - 1) if next_seq > first else (0, max((known or {"": 0}).values()))
+        frames = b"".join(json_frame({"seq": seq}) for seq in range(first, next_seq))
+        await self.bus.publish(keys.room(batch.room.name), Envelope(*run, frames, 1, [outcome]).pack())
 
     async def empty(self) -> None:
         await asyncio.wait_for(self.outbox._empty.wait(), 10)
@@ -98,15 +129,15 @@ async def started(lines: list[Line], **options: Any) -> Line:
 
 
 def ids(entry: dict[str, Any]) -> list[str]:
-    return [message[3] for message in entry["messages"]]
+    return [message["id"] for message in entry["messages"]]
 
 
 async def test_it_works(lines: list[Line]) -> None:
     line = await started(lines)
     line.put("a")
     (entry,) = await line.taken()
-    assert (entry["type"], entry["room"], entry["origin"], ids(entry)) == ("job", "r", "me", ["a"])
-    await line.stored(entry)
+    assert (entry["type"], entry["room"], entry["key"], entry["process"], ids(entry)) == ("job", "r", 1, "me", ["a"])
+    await line.settled(entry)
     await line.empty()
 
 
@@ -116,7 +147,7 @@ async def test_one_batch_of_a_room_is_in_flight_and_the_rest_waits_in_order(line
     (first,) = await line.taken()
     line.put("c", "d")
     assert await line.layer.receive_many(CHANNEL, 10, 0.3) == []
-    await line.stored(first)
+    await line.settled(first)
     (second,) = await line.taken()
     assert ids(first) + ids(second) == ["a", "b", "c", "d"]
 
@@ -131,7 +162,7 @@ async def test_rooms_do_not_wait_for_each_other(lines: list[Line]) -> None:
 async def test_a_room_that_cannot_be_opened_holds_up_no_other(
     lines: list[Line], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox_module, "HOLD_PAUSE", 0.05)
+    monkeypatch.setattr(outbox_module, "REOPEN_SECONDS", 0.05)
     line = await started(lines)
     away = True
     hold = line.hub.hold
@@ -152,11 +183,11 @@ async def test_a_room_that_cannot_be_opened_holds_up_no_other(
 
 async def test_a_batch_is_bounded(lines: list[Line]) -> None:
     line = await started(lines)
-    line.put(*map(str, range(BATCH_MOST + 5)))
+    line.put(*map(str, range(MAX_BATCH + 5)))
     (first,) = await line.taken()
-    await line.stored(first)
+    await line.settled(first)
     (second,) = await line.taken()
-    assert (len(first["messages"]), len(second["messages"])) == (BATCH_MOST, 5)
+    assert (len(first["messages"]), len(second["messages"])) == (MAX_BATCH, 5)
 
 
 async def test_what_nobody_answers_is_sent_again_as_it_was(lines: list[Line]) -> None:
@@ -166,7 +197,7 @@ async def test_what_nobody_answers_is_sent_again_as_it_was(lines: list[Line]) ->
     line.put("c")
     (again,) = await line.taken()
     assert again == first
-    await line.stored(again)
+    await line.settled(again)
     (next_one,) = await line.taken()
     assert ids(next_one) == ["c"]
 
@@ -174,33 +205,89 @@ async def test_what_nobody_answers_is_sent_again_as_it_was(lines: list[Line]) ->
 async def test_stored_before_is_told_to_its_sender_and_ends_the_batch(lines: list[Line]) -> None:
     line = await started(lines)
     line.put("a")
+    line.sees(17)
+    line.put("b")
     (entry,) = await line.taken()
-    await line.answered(entry, stored=[("g:ann", "a", 17)])
-    assert await line.sender.next() == {"type": "stored", "id": "a", "seq": 17}
+    await line.settled(entry, known={"a": 17, "b": 17})
+    assert await line.sender.next() == {"type": "stored", "id": "b", "seq": 17}
     await line.empty()
 
 
-async def test_refused_is_told_with_its_reason_and_the_rest_of_the_batch_goes_on(lines: list[Line]) -> None:
+async def test_known_is_not_told_where_the_event_itself_comes_after_the_sending(lines: list[Line]) -> None:
+    """The connection joined at 16, and 17 is what it sent through another process: the event is the only answer."""
+    line = await started(lines)
+    line.sees(16)
+    line.put("a")
+    (entry,) = await line.taken()
+    await line.settled(entry, known={"a": 17})
+    await line.empty()
+    assert line.sender.told.empty()
+
+
+async def test_refused_is_told_with_its_reason_and_the_rest_is_stored(lines: list[Line]) -> None:
     line = await started(lines, expiry=5)
     line.put("a", "b")
     (entry,) = await line.taken()
-    await line.answered(entry, refused=[("g:ann", "a", "not_allowed", "This room is closed.")])
+    await line.settled(entry, refused={"a": ("not_allowed", "This room is closed.")})
     assert await line.sender.next() == {"error": "This room is closed.", "code": "not_allowed", "id": "a"}
-    assert not line.outbox._empty.is_set()
-    await line.stored(entry, elsewhere=("a",))
     await line.empty()
 
 
-async def test_a_second_answer_changes_nothing(lines: list[Line]) -> None:
+async def test_two_senders_with_the_same_id_have_an_outcome_each(lines: list[Line]) -> None:
+    line = await started(lines, expiry=5)
+    ben = Sender()
+    line.put("1")
+    line.put("1", who="ben", sender=ben)
+    (entry,) = await line.taken()
+    assert ids(entry) == ["1", "1"]
+    batch = Batch.of(entry)
+    outcome = BatchOutcome(batch.ref, [1, 0], refused={1: ("not_allowed", "This room is closed.")})
+    await line.bus.publish(keys.room("r"), Envelope(1, 1, b"", 1, [outcome]).pack())
+    assert (await ben.next())["code"] == "not_allowed"
+    await line.empty()
+    assert line.sender.told.empty()
+
+
+async def test_a_second_outcome_changes_nothing(lines: list[Line]) -> None:
     line = await started(lines)
+    line.sees(1)
     line.put("a")
     (entry,) = await line.taken()
     for _ in range(2):
-        await line.answered(entry, stored=[("g:ann", "a", 1)])
-    await line.stored(entry)
+        await line.settled(entry, known={"a": 1})
+    await line.settled(entry)
     await line.empty()
     assert await line.sender.next() == {"type": "stored", "id": "a", "seq": 1}
+    line.put("b")
+    (entry,) = await line.taken()
+    assert ids(entry) == ["b"]
     assert line.sender.told.empty()
+
+
+async def test_a_deadline_and_an_outcome_in_one_turn_send_nothing_twice(lines: list[Line]) -> None:
+    line = await started(lines, expiry=5)
+    line.put("a")
+    (entry,) = await line.taken()
+    lane = line.outbox._lanes[RoomRef(1, "r")]
+    lane.sender.add(lane)  # the deadline
+    line.outbox.settle(BatchOutcome(Batch.of(entry).ref, [1]))
+    line.put("b")
+    (entry,) = await line.taken()
+    assert ids(entry) == ["b"]
+    assert await line.layer.receive_many(CHANNEL, 10, 0.1) == []
+
+
+async def test_a_batch_in_flight_of_a_room_that_is_made_anew_still_hears_its_outcome(lines: list[Line]) -> None:
+    line = await started(lines, expiry=0.3)
+    line.put("a")
+    (entry,) = await line.taken()
+    line.hub._replace("r", line.hub.rooms["r"])  # nobody subscribes for the former room any more
+    (again,) = await line.taken()
+    assert again == entry
+    await line.settled(again, refused={"a": ("no_room", "There is no room r.")})
+    assert (await line.sender.next())["code"] == "no_room"
+    await line.empty()
+    assert line.hub.rooms["r"].holds == 0
 
 
 async def _filled() -> WorkLayer:
@@ -222,35 +309,18 @@ async def test_a_full_queue_is_told_after_the_expiry_and_nothing_is_kept(lines: 
 
 async def test_what_is_on_its_way_is_not_taken_twice_and_both_connections_are_told(lines: list[Line]) -> None:
     line = await started(lines, expiry=5)
+    line.sees(17)
     line.put("a")
     (entry,) = await line.taken()
     returned = Sender()
     line.put("a", "b", sender=returned)
     line.put("b", "b", sender=returned)
     assert await line.layer.receive_many(CHANNEL, 10, 0.3) == []
-    await line.answered(entry, stored=[("g:ann", "a", 17)])
+    await line.settled(entry, known={"a": 17})
     assert await line.sender.next() == await returned.next() == {"type": "stored", "id": "a", "seq": 17}
     (entry,) = await line.taken()
     assert ids(entry) == ["b"]
-    await line.stored(entry, 18)
-    await line.empty()
-
-
-async def test_who_sends_again_what_was_answered_gets_an_answer_though_the_batch_is_still_in_flight(
-    lines: list[Line],
-) -> None:
-    line = await started(lines, expiry=5)
-    line.put("a", "b")
-    (entry,) = await line.taken()
-    await line.answered(entry, stored=[("g:ann", "a", 17)])
-    assert await line.sender.next() == {"type": "stored", "id": "a", "seq": 17}
-    returned = Sender()
-    line.put("a", sender=returned)
-    await line.stored(entry, 18, elsewhere=("a",))
-    (again,) = await line.taken()
-    assert ids(again) == ["a"]
-    await line.answered(again, stored=[("g:ann", "a", 17)])
-    assert await returned.next() == {"type": "stored", "id": "a", "seq": 17}
+    await line.settled(entry, 18)
     await line.empty()
 
 
@@ -318,7 +388,7 @@ async def test_the_room_stays_subscribed_while_a_batch_is_in_flight_and_no_longe
     line.put("a")
     (entry,) = await line.taken()
     assert line.hub.rooms["r"].holds == 1
-    await line.stored(entry)
+    await line.settled(entry)
     await line.empty()
     assert line.hub.rooms["r"].holds == 0
 
@@ -327,11 +397,11 @@ async def test_where_several_talk_at_once_the_next_batch_waits_for_them(
     lines: list[Line], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outbox_module, "GATHER_SECONDS", 0.2)
-    monkeypatch.setattr(outbox_module, "GATHER_MOST", 0.2)
+    monkeypatch.setattr(outbox_module, "MAX_GATHER_SECONDS", 0.2)
     line = await started(lines)
     line.put("a", "b")
     (entry,) = await line.taken()
-    await line.stored(entry)
+    await line.settled(entry)
     await line.empty()
     line.put("c")
     assert await line.layer.length(CHANNEL) == 0  # an answer from Redis: time enough to have been sent
@@ -342,11 +412,11 @@ async def test_where_several_talk_at_once_the_next_batch_waits_for_them(
 
 async def test_who_talks_alone_does_not_wait(lines: list[Line], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outbox_module, "GATHER_SECONDS", 60)
-    monkeypatch.setattr(outbox_module, "GATHER_MOST", 60)
+    monkeypatch.setattr(outbox_module, "MAX_GATHER_SECONDS", 60)
     line = await started(lines)
     for number, id in enumerate("abc", 1):
         line.put(id)
         (entry,) = await line.taken()
         assert ids(entry) == [id]
-        await line.stored(entry, number)
+        await line.settled(entry, number)
         await line.empty()

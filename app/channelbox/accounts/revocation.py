@@ -40,19 +40,19 @@ AT_ONCE = 500  # sockets in one look into the database
 class Ticket:
     """What one socket's stay depends on. `end` tells it why it ends, and closes it.
 
-    `room`: its key and its name. `proof`: of the session and password that were found to belong together; while they
-    are as they were, they do.
+    `room`: its key, its name and its epoch. `proof`: of the session and password that were found to belong together;
+    while they are as they were, they do.
     """
 
     end: Callable[[Refused], Awaitable[None]]
     user: int | None = None
     session: str | None = None
-    room: tuple[int, str] | None = None
+    room: tuple[int, str, str] | None = None
     proof: int | None = None
 
     @classmethod
     def of(
-        cls, scope: dict[str, Any], end: Callable[[Refused], Awaitable[None]], room: tuple[int, str] | None = None
+        cls, scope: dict[str, Any], end: Callable[[Refused], Awaitable[None]], room: tuple[int, str, str] | None = None
     ) -> "Ticket":
         """The ticket of a socket that has been let in."""
         user, session = scope.get("user"), scope.get("session")
@@ -155,6 +155,11 @@ class Guard:
         self._due |= self.tickets
         self._wake.set()
 
+    def look_at_room(self, key: int) -> None:
+        """Look anew at the sockets in a room, by its primary key."""
+        self._due.update(ticket for ticket in self.tickets if ticket.room and ticket.room[0] == key)
+        self._wake.set()
+
     async def stop(self) -> None:
         for task in self._tasks:
             task.cancel()
@@ -166,11 +171,11 @@ class Guard:
 
     def _heard(self, payload: bytes) -> None:
         kind, _, key = payload.decode().partition(" ")
-        if kind == "room":
-            self._due.update(ticket for ticket in self.tickets if ticket.room and str(ticket.room[0]) == key)
+        if kind == "room" and key.isdigit():
+            self.look_at_room(int(key))
         elif kind == "user":
             self._due.update(ticket for ticket in self.tickets if str(ticket.user) == key)
-        self._wake.set()
+            self._wake.set()
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()

@@ -18,8 +18,10 @@ from channelbox.chat.pace import Pace
 from channelbox.realtime import keys
 from channelbox.realtime.codes import INVALID_FORMAT, Code, Refused
 from channelbox.realtime.consumer import RealtimeConsumer
-from channelbox.realtime.envelope import Envelope
+from channelbox.realtime.envelope import Envelope, RoomRef
 from channelbox.realtime.frames import json_frame
+from channelbox.realtime.hub import Hello, Identity
+from channelbox.version import PROTOCOL, package_version
 from channelbox.work.outbox import Message
 
 ID_MOST = 64
@@ -38,18 +40,27 @@ class ChatConsumer(RealtimeConsumer):
         self._typed = 0.0
         self._placed = self._present = False
         self._guard = Guard.current()
-        self._after = _after(self.scope["query_string"])
+        self._after, epoch = _resume_point(self.scope["query_string"])
         self.person = rights.person_of(self.scope["user"], self.scope.get("session"))
         self._counted_as = self.count(self.person.key)
         room = await rights.enter(self.person, self.scope["url_route"]["kwargs"]["room_name"])
-        self.room_name, self._title = room.name, str(room)
-        self._ticket = Ticket.of(self.scope, self.refuse, (room.pk, room.name))
+        self.room_name, self._title, self._epoch = room.name, str(room), room.full_epoch
+        self._room = RoomRef(room.pk, room.name)
+        if epoch and epoch != self._epoch:
+            self._after = None  # the number is of an event that is not in the record
+        self._ticket = Ticket.of(self.scope, self.refuse, (room.pk, room.name, self._epoch))
         await self.live.leases.take(room.name, room.limit or settings.CHANNELBOX_ROOM_LIMIT)
         self._placed = True
         if not self._gone:
             history = settings.CHANNELBOX_HISTORY
             await self.live.hub.join(
-                room.name, room.pk, self.member, self._after, history, self._greeting, self._people
+                room.name,
+                Identity(room.pk, self._epoch),
+                self.member,
+                self._after,
+                history,
+                self._greeting,
+                self._people,
             )
         if self._gone:  # it left while this was on its way, perhaps before the hub had it
             self.live.hub.leave(room.name, self.member)
@@ -69,17 +80,21 @@ class ChatConsumer(RealtimeConsumer):
             self._guard.leave(self._ticket)
             self.live.presence.went(self.room_name, self.person.name)
 
-    def _greeting(self, newest: int, first: int, resumed: bool) -> bytes:
-        frames = json_frame(
+    def _greeting(self, hello: Hello) -> bytes:
+        return json_frame(
             {
                 "type": "welcome",
+                "protocol": PROTOCOL,
+                "version": package_version(),
                 "room": self.room_name,
                 "title": self._title,
-                "seq": newest,
+                "epoch": self._epoch,
+                "floor": hello.floor,
+                "seq": hello.newest,
                 "you": self.person.name,
                 "guest": self.person.guest,
                 "may": ["announce", "remove"] if self.person.staff else [],
-                "resumed": resumed,
+                "resumed": hello.resumed,
                 "limits": {
                     "message": settings.CHANNELBOX_MESSAGE_MAX,
                     "rate": settings.CHANNELBOX_RATE,
@@ -87,9 +102,6 @@ class ChatConsumer(RealtimeConsumer):
                 },
             }
         )
-        if self._after is not None and self._after + 1 < first:
-            frames += json_frame({"type": "gap", "from": self._after + 1, "to": first - 1})
-        return frames
 
     def _people(self) -> bytes:
         return self.live.presence.frame(self.room_name)
@@ -129,14 +141,14 @@ class ChatConsumer(RealtimeConsumer):
 
     def _put(self, kind: str, id: str, text: str, data: dict[str, object] | None = None) -> None:
         person = self.person
-        if self.live.outbox.has(self.room_name, person.key, id, self.member):
+        if self.live.outbox.has(self._room, person.key, id, self.member):
             return  # its answer comes; to refuse this copy would deny the other
-        self.live.outbox.check_place(self.room_name, id)  # first: what is not taken is not counted against anybody
+        self.live.outbox.check_place(self._room, id)  # first: what is not taken is not counted against anybody
         if self._pace is None:  # most only listen
             self._pace = Pace(self.live.settlement, *self._counted_as)
         self._pace.take(id)
         message = Message(person.key, person.user_id, person.name, id, str(kind), text, self.member, data)
-        self.live.outbox.put(self.room_name, message)
+        self.live.outbox.put(self._room, message)
 
     async def _typing(self) -> None:
         now = time.monotonic()
@@ -144,15 +156,21 @@ class ChatConsumer(RealtimeConsumer):
             self._typed = now
             frame = json_frame({"type": "typing", "user": self.person.name})
             with contextlib.suppress(RedisError, OSError):  # no reason to end a connection
-                await self.live.bus.publish(keys.room(self.room_name), Envelope(0, 0, [], frame).pack())
+                await self.live.bus.publish(
+                    keys.room(self.room_name), Envelope(frames=frame, key=self._room.key).pack()
+                )
 
 
-def _after(query: bytes) -> int | None:
-    """`?after=<seq>`: the newest number that the client has. What is no number is a newcomer's."""
+def _resume_point(query: bytes) -> tuple[int | None, str]:
+    """Return `?after=<seq>&epoch=<epoch>`: the newest number that the client has, and what it is a number of.
+
+    Without a number it is a newcomer: None. Without an epoch: "", and the number is taken for one of the room as it is.
+    """
     if not query:
-        return None
-    word = parse_qs(query.decode("latin1")).get("after", [""])[0]
-    return int(word) if word.isascii() and word.isdigit() and len(word) < 19 else None
+        return None, ""
+    words = parse_qs(query.decode("latin1"))
+    after, epoch = words.get("after", [""])[0], words.get("epoch", [""])[0]
+    return (int(after) if after.isascii() and after.isdigit() and len(after) < 19 else None), epoch
 
 
 def _echo(content: dict[str, Any]) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from channelbox.chat.kinds import SPOKEN
 from channelbox.chat.models import Event
 from channelbox.realtime.frames import json_frame
-from channelbox.realtime.hub import Run
+from channelbox.realtime.room import Run
 
 
 def moment(at: datetime.datetime) -> str:
@@ -40,6 +40,14 @@ def run(events: Iterable[Event], seq: int) -> Run:
         frames.append(frame(event))
         last = event.seq
     return Run(seq + 1, last, b"".join(frames))
+
+
+def newest(events: list[Event], last: int) -> Run:
+    """Return the run that ends at number `last`, of events in falling order; empty where that one is missing."""
+    count = 0
+    while count < len(events) and events[count].seq == last - count:
+        count += 1
+    return run(reversed(events[:count]), last - count)
 
 
 def replaced(events: Iterable[Event]) -> tuple[tuple[int, bytes], ...]:

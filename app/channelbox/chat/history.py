@@ -5,32 +5,41 @@ from channels.db import database_sync_to_async
 from channelbox.chat import events
 from channelbox.chat.kinds import Kind
 from channelbox.chat.models import Event, Room
-from channelbox.realtime.hub import Run
+from channelbox.realtime.hub import Identity, Observed, Opened
+from channelbox.realtime.room import Run, gone
 
-OPEN_MOST = 200  # events that a room is opened with, so that most who come find their history in memory
+OPEN_MOST = 200  # events that a room is opened with, so that most newcomers find their history in memory
 
 
-def _open(name: str) -> tuple[int, Run]:
-    room = Room.objects.only("id", "last_seq").filter(name=name).first()
+def _open(name: str) -> Opened:
+    room = Room.objects.filter(name=name).first()
     if room is None:
-        return 0, Run(1, 0, b"")
-    newest = list(Event.objects.filter(room=room, seq__lte=room.last_seq).order_by("-seq")[:OPEN_MOST])[::-1]
-    found = events.run(newest, newest[0].seq - 1) if newest else None
-    if found is None or found.last != room.last_seq:
-        return room.pk, Run(room.last_seq + 1, room.last_seq, b"")
-    return room.pk, found
+        return Opened(Identity(0, ""), 1, Run(1, 0, b""))
+    newest = Event.objects.filter(room=room, seq__lte=room.last_seq, seq__gte=room.floor).order_by("-seq")
+    run = events.newest(list(newest[:OPEN_MOST]), room.last_seq)
+    return Opened(Identity(room.pk, room.full_epoch), room.floor, run)
 
 
 def _after(name: str, seq: int, most: int) -> Run:
-    found = list(Event.objects.filter(room__name=name, seq__gt=seq).order_by("seq")[:most])
+    # The newest number first: an event up to it that the next query does not find is gone.
+    room = Room.objects.filter(name=name).only("last_seq", "floor").first()
+    if room is None or seq >= room.last_seq:
+        return Run(seq + 1, seq, b"")
+    found = list(
+        Event.objects.filter(room=room, seq__gt=max(seq, room.floor - 1), seq__lte=room.last_seq).order_by("seq")[:most]
+    )
+    next_seq = found[0].seq if found else room.last_seq + 1
+    if next_seq > seq + 1:
+        return gone(seq + 1, next_seq - 1)
     targets = [event.data["removes"] for event in found if event.kind == Kind.DELETION and event.data]
     # Also those that are read here: who asks may have them already by the time that this is there.
-    changed = Event.objects.filter(room__name=name, seq__in=targets) if targets else []
+    changed = Event.objects.filter(room=room, seq__in=targets) if targets else []
     return events.run(found, seq)._replace(replaced=events.replaced(changed))
 
 
-def _newest(names: list[str]) -> dict[str, int]:
-    return dict(Room.objects.filter(name__in=names).values_list("name", "last_seq"))
+def _observe(names: list[str]) -> dict[str, Observed]:
+    rooms = Room.objects.filter(name__in=names).only("name", "last_seq", "epoch", "floor")
+    return {room.name: Observed(Identity(room.pk, room.full_epoch), room.floor, room.last_seq) for room in rooms}
 
 
 class History:
@@ -38,4 +47,4 @@ class History:
 
     open = staticmethod(database_sync_to_async(_open, thread_sensitive=False))
     after = staticmethod(database_sync_to_async(_after, thread_sensitive=False))
-    newest = staticmethod(database_sync_to_async(_newest, thread_sensitive=False))
+    observe = staticmethod(database_sync_to_async(_observe, thread_sensitive=False))

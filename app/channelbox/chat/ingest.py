@@ -1,27 +1,40 @@
-"""The worker consumer that stores messages and tells everybody. One batch is one transaction and one pipeline."""
+"""The worker consumer that stores messages and publishes what became of them.
 
+A batch of the queue is a transaction and a pipeline of publishes, or several where it is long. Its rooms are all heard
+on one Redis host, so nothing here waits for another. A room that somebody else has locked is tried again by itself,
+while the others go on.
+"""
+
+import asyncio
 import logging
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from channels.consumer import AsyncConsumer
 from channels.db import database_sync_to_async
+from django.conf import settings
 from django.db import InterfaceError, OperationalError
 from redis.exceptions import RedisError
 
 from channelbox.chat import events
 from channelbox.chat.incoming import IncomingEvent
 from channelbox.chat.models import Room
-from channelbox.chat.store import Outcome, store
+from channelbox.chat.store import Outcome, Stored, store
 from channelbox.realtime import keys
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.counters import counters
-from channelbox.realtime.envelope import Answer, Envelope, Origin
+from channelbox.realtime.envelope import Batch, BatchOutcome, Envelope, RoomRef
 
 logger = logging.getLogger(__name__)
 
 INGEST_CHANNEL = "chat.ingest"
 INGEST_TYPE = "chat.ingest"
+
+# On SQLite a transaction holds the only write lock: with so many messages for less than 50 ms.
+MAX_TRANSACTION = 500  # messages; a batch alone may have less than half of that
+MIN_RETRY_SECONDS, MAX_RETRY_SECONDS = 0.002, 0.25  # between looks at rooms that are locked
+MAX_RETRIED = 1000  # batches; more are left to the deadlines of their outboxes
 
 _store = database_sync_to_async(store, thread_sensitive=False)
 _reach = database_sync_to_async(lambda: Room.objects.exists(), thread_sensitive=False)
@@ -29,21 +42,17 @@ _reach = database_sync_to_async(lambda: Room.objects.exists(), thread_sensitive=
 
 @dataclass(slots=True)
 class _Entry:
-    """One room's batch of one process's outbox."""
+    """A batch with its events, and the time (of the loop) after which its outbox sends it again."""
 
-    room: str
-    origin: str
-    batch: int
-    drafts: list[IncomingEvent] = field(default_factory=list)
+    batch: Batch
+    events: list[IncomingEvent]
+    until: float
 
     @classmethod
-    def of(cls, message: dict[str, Any]) -> "_Entry":
-        return cls(
-            message["room"],
-            message["origin"],
-            message["batch"],
-            [IncomingEvent.of(fields) for fields in message["messages"]],
-        )
+    def of(cls, message: dict[str, Any], until: float) -> "_Entry":
+        """Raises ValueError or TypeError for what this version cannot store."""
+        batch = Batch.of(message)
+        return cls(batch, [IncomingEvent.of(fields) for fields in batch.messages], until)
 
 
 class IngestConsumer(AsyncConsumer):
@@ -51,67 +60,129 @@ class IngestConsumer(AsyncConsumer):
 
     channel_layer_alias = "none"
     batch = True  # the worker hands over all that it took at once
+    every_host = True  # each Redis host has the batches of the rooms that are heard there
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._locked: list[_Entry] = []
+        self._retry: asyncio.Task[None] | None = None
 
     @classmethod
     async def ready(cls) -> None:
-        """The database answers and has its tables: before, a worker takes nothing. Raises what it raises."""
+        """Return when the database answers and has its tables: before, a worker takes nothing."""
         await _reach()
 
+    async def __call__(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            await super().__call__(*args, **kwargs)
+        finally:
+            if self._retry is not None:
+                self._retry.cancel()
+
     async def dispatch(self, message: dict[str, Any]) -> None:
+        until = asyncio.get_running_loop().time() + settings.CHANNELBOX_WORK_EXPIRY
         entries = []
         for each in message["messages"]:
             try:
-                entries.append(_Entry.of(each))
-            except (KeyError, TypeError, ValueError) as error:
-                # Unanswered, it is sent again until a worker that understands it takes it.
-                logger.error("An entry of the queue is not understood (another version?): %r", error)
-        if entries:
-            await self._ingest(entries)
+                entries.append(_Entry.of(each, until))
+            except (TypeError, ValueError) as error:
+                # Without an outcome it is sent again until a worker that understands it takes it.
+                logger.error("An entry of the queue is not understood (another version?): %s", error)
+        if locked := await self._ingest(entries):
+            self._retry_later(locked)
 
-    async def _ingest(self, entries: list[_Entry]) -> None:
-        rooms: dict[str, list[IncomingEvent]] = {}
-        for entry in entries:
-            rooms.setdefault(entry.room, []).extend(entry.drafts)
-        try:
-            outcomes = await _store(rooms)
-        except (OperationalError, InterfaceError) as error:
-            logger.error("The database cannot be used; %d batches will be sent again: %s", len(entries), error)
-            return
-        counters.stored += sum(len(outcome.stored) for outcome in outcomes.values())
-        try:
-            await Bus.current().publish_many(self._publishes(entries, outcomes))
-        except (RedisError, OSError) as error:
-            logger.error("What was stored cannot be told; the outboxes will ask again: %s", error)
+    async def _ingest(self, entries: Iterable[_Entry]) -> list[_Entry]:
+        """Store and publish. Return the entries of the rooms that somebody else has locked."""
+        locked: list[_Entry] = []
+        for some in _transactions(entries):
+            rooms: dict[RoomRef, list[IncomingEvent]] = {}
+            for entry in some:
+                rooms.setdefault(entry.batch.room, []).extend(entry.events)
+            try:
+                stored = await _store(rooms)
+            except (OperationalError, InterfaceError) as error:
+                logger.error("The database cannot be used; %d batches will be sent again: %s", len(some), error)
+                return locked
+            counters.stored += sum(len(outcome.stored) for outcome in stored.outcomes.values())
+            locked += [entry for entry in some if entry.batch.room in stored.busy]
+            try:
+                await Bus.current().publish_many(_publishes(some, stored))
+            except (RedisError, OSError) as error:
+                logger.error("What was stored cannot be published; the outboxes will ask again: %s", error)
+        return locked
 
-    def _publishes(self, entries: list[_Entry], outcomes: dict[str, Outcome]) -> list[tuple[str, bytes]]:
-        """Answers first: on one connection they arrive before the room's own publish."""
-        answers: list[tuple[str, bytes]] = []
-        origins: dict[str, list[Origin]] = {}
-        for entry in entries:
-            outcome = outcomes[entry.room]
-            stored = [(*d.key, outcome.known[d.key]) for d in entry.drafts if d.key in outcome.known]
-            refused = [(*d.key, *outcome.refused[d.key]) for d in entry.drafts if d.key in outcome.refused]
-            if stored or refused:
-                answer = Answer(entry.room, entry.batch, stored, refused)
-                answers.append((keys.origin(entry.origin), answer.pack()))
-            elsewhere = [draft.id for draft in entry.drafts if draft.key in outcome.known]
-            if len(stored) + len(refused) < len(entry.drafts):
-                origins.setdefault(entry.room, []).append(Origin(entry.origin, entry.batch, elsewhere))
-        rooms = []
-        for name, outcome in outcomes.items():
-            if outcome.stored:
-                run = events.run(outcome.stored, outcome.stored[0].seq - 1)
-                envelope = Envelope(
-                    run.first,
-                    run.last,
-                    origins.get(name, []),
-                    run.frames,
-                    replaced=events.replaced(outcome.changed),
-                )
-            elif outcome.known:
-                # Stored before, but was it told? Whoever lacks it reads it.
-                envelope = Envelope(0, max(outcome.known.values()), [], b"")
-            else:
-                continue
-            rooms.append((keys.room(name), envelope.pack()))
-        return answers + rooms
+    # --- Rooms that are locked
+
+    def _retry_later(self, locked: list[_Entry]) -> None:
+        self._locked += locked
+        if len(self._locked) > MAX_RETRIED:
+            logger.warning("%d batches of locked rooms are left to be sent again", len(self._locked) - MAX_RETRIED)
+            del self._locked[:-MAX_RETRIED]
+        if self._retry is None:
+            self._retry = asyncio.create_task(self._retry_locked(), name="retry of locked rooms")
+
+    async def _retry_locked(self) -> None:
+        pause = MIN_RETRY_SECONDS
+        try:
+            while self._locked:
+                await asyncio.sleep(pause)
+                now = asyncio.get_running_loop().time()
+                tried = [entry for entry in self._locked if entry.until > now]
+                self._locked = []
+                still = await self._ingest(tried)
+                self._locked += still
+                pause = min(pause * 2, MAX_RETRY_SECONDS) if len(still) == len(tried) else MIN_RETRY_SECONDS
+        except Exception:
+            logger.exception("Batches of locked rooms could not be stored; they will be sent again")
+        finally:
+            self._retry = None
+
+
+def _transactions(entries: Iterable[_Entry]) -> Iterator[list[_Entry]]:
+    """Return the entries in parts, each for one transaction."""
+    some: list[_Entry] = []
+    size = 0
+    for entry in entries:
+        if some and size + len(entry.events) > MAX_TRANSACTION:
+            yield some
+            some, size = [], 0
+        some.append(entry)
+        size += len(entry.events)
+    if some:
+        yield some
+
+
+def _publishes(entries: Iterable[_Entry], stored: Stored) -> list[tuple[str, bytes]]:
+    """Return one publish for each room: its new frames, and the outcome of each of its batches."""
+    batches: dict[RoomRef, list[_Entry]] = {}
+    for entry in entries:
+        batches.setdefault(entry.batch.room, []).append(entry)
+    publishes = []
+    for room, outcome in stored.outcomes.items():
+        numbers = {(event.sender, event.client_id): event.seq for event in outcome.stored}
+        outcomes = [_outcome(entry, outcome, numbers) for entry in batches[room]]
+        if outcome.stored:
+            run = events.run(outcome.stored, outcome.stored[0].seq - 1)
+            changed = events.replaced(outcome.changed)
+            envelope = Envelope(run.first, run.last, run.frames, room.key, outcomes, replaced=changed)
+        else:
+            # Stored before, but was it heard? A process that lacks it reads it.
+            envelope = Envelope(last=max(outcome.known.values(), default=0), key=room.key, outcomes=outcomes)
+        publishes.append((keys.room(room.name), envelope.pack()))
+    return publishes
+
+
+def _outcome(entry: _Entry, outcome: Outcome, numbers: dict[tuple[str, str], int]) -> BatchOutcome:
+    """Return what became of one batch. `numbers`: of what was stored in this run, for whichever batch had it first."""
+    known: dict[int, int] = {}
+    refused: dict[int, tuple[str, str]] = {}
+    for position, event in enumerate(entry.events):
+        if event.key in numbers:
+            continue
+        if (seq := outcome.known.get(event.key)) is not None:
+            known[position] = seq
+        else:
+            code, sentence = outcome.refused[event.key]
+            refused[position] = str(code), sentence
+    all_numbers = [numbers.get(event.key) or known.get(position, 0) for position, event in enumerate(entry.events)]
+    return BatchOutcome(entry.batch.ref, all_numbers, frozenset(known), refused)

@@ -5,6 +5,7 @@ from typing import Self
 from channels.layers import get_channel_layer
 from django.conf import settings
 
+from channelbox.accounts.revocation import Guard
 from channelbox.chat.history import History
 from channelbox.chat.ingest import INGEST_CHANNEL, INGEST_TYPE
 from channelbox.realtime.bus import Bus
@@ -25,9 +26,10 @@ class Live:
         process = process_name()
         self.bus = Bus.current()
         self.hub = Hub(self.bus, History(), process)
+        self.hub.on_replaced = Guard.current().look_at_room
         self.leases = Leases(self.bus, process)
         self.presence = Presence(self.bus, self.hub, process)
-        self.sweep = Sweep(self.hub, History.newest)
+        self.sweep = Sweep(self.hub, History.observe)
         self.settlement = Settlement(self.bus, process)
         self.outbox = Outbox(
             get_channel_layer("work"),

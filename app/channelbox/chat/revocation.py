@@ -24,12 +24,15 @@ def rooms(tickets: list[Ticket]) -> dict[Ticket, Refused]:
     for ticket in tickets:
         if not ticket.room:
             continue
-        key, name = ticket.room
+        key, name, epoch = ticket.room
         room = found.get(key)
         if room is None:
             ended[ticket] = Refused(Code.NO_ROOM, "This room was removed.", close=Close.NOT_ALLOWED)
         elif room.name != name:
             ended[ticket] = Refused(Code.NO_ROOM, "This room has another name now.", close=Close.NOT_ALLOWED)
+        elif room.full_epoch != epoch:
+            sentence = "This room was restored from a backup. Reconnecting."
+            ended[ticket] = Refused(Code.TRY_LATER, sentence, close=Close.RESTART)
         elif room.closed:
             ended[ticket] = Refused(Code.NOT_ALLOWED, "This room is closed.", close=Close.NOT_ALLOWED)
         elif room.members_only and (room.pk, ticket.user) not in members:

@@ -95,7 +95,8 @@ def enter_all(asked: list[tuple[Person, str]]) -> dict[tuple[Person, str], Room 
     entered: dict[tuple[Person, str], Room | Refused] = {}
     for person, name in asked:
         if name not in rooms and may_create(person):
-            rooms[name], _ = Room.objects.get_or_create(name=name)
+            Room.objects.get_or_create(name=name)
+            rooms[name] = Room.objects.get(name=name)  # with the epoch, which the database has drawn
         entered[person, name] = _admit(person, name, rooms.get(name), members)
     return entered
 

@@ -1,15 +1,17 @@
 """The transaction that stores events: it numbers them, once each, without a gap, if their senders may.
 
 Separate statements under READ COMMITTED: a single statement would keep the snapshot from before the lock. SQLite's
-transactions are IMMEDIATE, which is its lock.
+transactions are IMMEDIATE, which is its lock. On PostgreSQL a room that another transaction has locked is left out and
+named: whoever holds it, the other rooms are stored.
 """
 
 import datetime
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from django.db import DataError, IntegrityError, transaction
+from django.db import DataError, IntegrityError, OperationalError, transaction
 from django.utils import timezone
 
 from channelbox.chat import store_sql
@@ -18,8 +20,14 @@ from channelbox.chat.models import Event, Room
 from channelbox.chat.removal import Removals
 from channelbox.chat.sender_permissions import Refusal, SenderPermissions
 from channelbox.realtime.codes import Code
+from channelbox.realtime.envelope import RoomRef
 
 logger = logging.getLogger(__name__)
+
+# PostgreSQL's: lock_not_available, deadlock_detected. Nothing is wrong with what was to be stored.
+LOCK_CONFLICTS = {"55P03", "40P01"}
+
+Incoming = Mapping[RoomRef, Sequence[IncomingEvent]]
 
 
 @dataclass(slots=True)
@@ -32,24 +40,45 @@ class Outcome:
     changed: list[Event] = field(default_factory=list)  # older events that are no longer what they were
 
 
-def store(drafts: dict[str, list[IncomingEvent]]) -> dict[str, Outcome]:
-    """Stores the messages of some rooms, by the rooms' names: all in one transaction.
+class Stored(NamedTuple):
+    """What became of the messages of each room, and the rooms that others had locked: nothing became of those."""
+
+    outcomes: dict[RoomRef, Outcome]
+    busy: set[RoomRef]
+
+
+def store(incoming: Incoming) -> Stored:
+    """Store the messages of some rooms: all in one transaction.
 
     If the data of one room makes that fail, each room alone; a room that still fails is refused with the reason.
     Raises OperationalError and InterfaceError when the database cannot be used: nothing is known to be stored then.
     """
     try:
-        return _store(drafts)
+        return _store(incoming)
     except (DataError, IntegrityError, ValueError) as error:
-        logger.warning("A batch of %d rooms cannot be stored as one: %s", len(drafts), error)
-    outcomes: dict[str, Outcome] = {}
-    for name, messages in drafts.items():
+        logger.warning("A batch of %d rooms cannot be stored as one: %s", len(incoming), error)
+    except OperationalError as error:
+        if not _is_lock_conflict(error):
+            raise
+    stored = Stored({}, set())
+    for room, messages in incoming.items():
         try:
-            outcomes.update(_store({name: messages}))
+            outcomes, busy = _store({room: messages})
+        except OperationalError as error:
+            if not _is_lock_conflict(error):
+                raise
+            outcomes, busy = {}, {room}
         except (DataError, IntegrityError, ValueError) as error:
-            logger.error("Messages for room %s are refused: %s", name, error)
-            outcomes[name] = _refuse(messages, Code.REFUSED, "The message cannot be stored. Change it and try again.")
-    return outcomes
+            logger.error("Messages for room %s are refused: %s", room.name, error)
+            sentence = "The message cannot be stored. Change it and try again."
+            outcomes, busy = {room: _refuse(messages, Code.REFUSED, sentence)}, set()
+        stored.outcomes.update(outcomes)
+        stored.busy.update(busy)
+    return stored
+
+
+def _is_lock_conflict(error: OperationalError) -> bool:
+    return getattr(error.__cause__, "sqlstate", None) in LOCK_CONFLICTS
 
 
 def _refuse(messages: Iterable[IncomingEvent], code: Code, sentence: str) -> Outcome:
@@ -57,37 +86,44 @@ def _refuse(messages: Iterable[IncomingEvent], code: Code, sentence: str) -> Out
 
 
 @transaction.atomic
-def _store(drafts: dict[str, list[IncomingEvent]]) -> dict[str, Outcome]:
+def _store(incoming: Incoming) -> Stored:
     read = store_sql.read(
-        [(name, *message.key) for name, messages in drafts.items() for message in messages],
-        {message.user_id for messages in drafts.values() for message in messages if message.user_id is not None},
+        [(ref.key, *message.key) for ref, messages in incoming.items() for message in messages],
+        {message.user_id for messages in incoming.values() for message in messages if message.user_id is not None},
     )
-    rooms = read.rooms
-    numbering = _Numbering(read, drafts)
-    outcomes = {
-        name: numbering.number(rooms[name], messages)
-        if name in rooms
-        else _refuse(messages, Code.NO_ROOM, f"There is no room {name}.")
-        for name, messages in drafts.items()
-    }
+    numbering = _Numbering(read, incoming)
+    outcomes: dict[RoomRef, Outcome] = {}
+    busy: set[RoomRef] = set()
+    for ref, messages in incoming.items():
+        if ref.key not in read.names:
+            outcomes[ref] = _refuse(messages, Code.NO_ROOM, f"There is no room {ref.name}.")
+        elif ref.key not in read.rooms:
+            busy.add(ref)
+        elif read.rooms[ref.key].name != ref.name:
+            # Its members were let into a room of the former name, and listen there.
+            outcomes[ref] = _refuse(messages, Code.NO_ROOM, "This room has another name now.")
+        else:
+            outcomes[ref] = numbering.number(read.rooms[ref.key], messages)
     stored = [event for outcome in outcomes.values() for event in outcome.stored]
     if stored:
-        store_sql.write(stored, [rooms[name] for name, outcome in outcomes.items() if outcome.stored])
+        store_sql.write(stored, [read.rooms[ref.key] for ref, outcome in outcomes.items() if outcome.stored])
     numbering.removals.save()
-    return outcomes
+    return Stored(outcomes, busy)
 
 
 class _Numbering:
     """One transaction's knowledge: what is stored already, who may, and what is to be removed."""
 
-    def __init__(self, read: store_sql.Read, drafts: dict[str, list[IncomingEvent]]) -> None:
+    def __init__(self, read: store_sql.Read, incoming: Incoming) -> None:
         rooms = read.rooms
         self._known = read.known
         self._permissions = SenderPermissions.of(read.active, rooms.values())
-        self.removals = Removals.read((rooms[name], draft) for name in rooms for draft in drafts[name])
+        self.removals = Removals.read(
+            (rooms[ref.key], message) for ref, messages in incoming.items() if ref.key in rooms for message in messages
+        )
         self._now = timezone.now()
 
-    def number(self, room: Room, messages: list[IncomingEvent]) -> Outcome:
+    def number(self, room: Room, messages: Iterable[IncomingEvent]) -> Outcome:
         outcome = Outcome()
         for message in messages:
             key = (room.pk, *message.key)
@@ -110,16 +146,16 @@ class _Numbering:
         return self._permissions.refusal(room, message) or self.removals.refusal(room, message, self._permissions)
 
 
-def _event(room: Room, draft: IncomingEvent, now: datetime.datetime) -> Event:
+def _event(room: Room, message: IncomingEvent, now: datetime.datetime) -> Event:
     return Event(
         room=room,
         seq=room.last_seq,
-        kind=draft.kind,
-        sender=draft.sender,
-        client_id=draft.id,
-        user_id=draft.user_id,
-        name=draft.name,
-        text=draft.text,
-        data=draft.data,
+        kind=message.kind,
+        sender=message.sender,
+        client_id=message.id,
+        user_id=message.user_id,
+        name=message.name,
+        text=message.text,
+        data=message.data,
         at=now,
     )

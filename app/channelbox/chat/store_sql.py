@@ -41,43 +41,54 @@ class Statement(NamedTuple):
     prepared: bool = True
 
 
-class Read(NamedTuple):
-    """What a batch depends on."""
+# For the rest of the transaction, in PostgreSQL alone. A row that somebody else has locked (a user's, say) is not
+# waited for any longer, and a worker that stops in the middle (its machine is paused, or cut off) loses its locks.
+LIMITS = Statement(
+    "SELECT set_config('lock_timeout', '100ms', true), set_config('idle_in_transaction_session_timeout', '5s', true)",
+    (),
+)
 
-    rooms: dict[str, Room]  # locked, by their names
+
+class Read(NamedTuple):
+    """What a batch depends on. Rooms by their keys."""
+
+    rooms: dict[int, Room]  # locked
+    names: dict[int, str]  # of all that exist, also of those that somebody else has locked
     known: dict[tuple[int, str, str], int]  # stored already: room, sender and id with the number
     active: dict[int, bool]  # the senders who may still sign in: whether they are on the staff
 
 
-def read(asked: Collection[tuple[str, str, str]], users: Collection[int]) -> Read:
-    """Locks rooms, then reads the rest: each statement sees what was committed before it began.
+def read(asked: Collection[tuple[int, str, str]], users: Collection[int]) -> Read:
+    """Lock rooms, then read the rest: each statement sees what was committed before it began.
 
-    `asked`: the name of a room, a sender and the sender's id. The rooms are locked in the order of their ids, so that
-    two workers with the same ones cannot wait for each other.
+    `asked`: the key of a room, a sender and the sender's id. A room that is locked already is left out, and nothing is
+    waited for: see `LIMITS`.
     """
     if not asked:
-        return Read({}, {}, {})
-    lock = " FOR UPDATE" if connection.features.has_select_for_update else ""
-    in_names, names = _among({name for name, _, _ in asked}, "text[]")
+        return Read({}, {}, {}, {})
+    lock = " FOR UPDATE SKIP LOCKED" if connection.features.has_select_for_update_skip_locked else ""
+    in_keys, keys = _among({key for key, _, _ in asked}, "bigint[]")
     in_users, ids = _among(users, "bigint[]")
-    messages, values = _rows(asked, ["text[]"] * 3)
-    rooms, known, active = _ask(
-        Statement(f"SELECT {', '.join(ROOM_FIELDS)} FROM {ROOM} WHERE name {in_names} ORDER BY id{lock}", names),
+    messages, values = _rows(asked, ["bigint[]", "text[]", "text[]"])
+    *_, rooms, known, active = _ask(
+        *([LIMITS] if connection.vendor == "postgresql" else []),
+        Statement(f"SELECT {', '.join(ROOM_FIELDS)} FROM {ROOM} WHERE id {in_keys} ORDER BY id{lock}", keys),
         # One look into the index for each, and planned anew: as a join, or before PostgreSQL knew how large the table
         # is, it would read all that was ever said in the room.
         Statement(
-            f"WITH asked (name, sender, client_id) AS ({messages}) "
-            f"SELECT {ROOM}.id, asked.sender, asked.client_id, (SELECT seq FROM {EVENT} WHERE room_id = {ROOM}.id "
-            f"AND {EVENT}.sender = asked.sender AND {EVENT}.client_id = asked.client_id) "
-            f"FROM asked JOIN {ROOM} ON {ROOM}.name = asked.name",
+            f"WITH asked (room_id, sender, client_id) AS ({messages}) "
+            f"SELECT {ROOM}.id, {ROOM}.name, asked.sender, asked.client_id, (SELECT seq FROM {EVENT} WHERE "
+            f"room_id = {ROOM}.id AND {EVENT}.sender = asked.sender AND {EVENT}.client_id = asked.client_id) "
+            f"FROM asked JOIN {ROOM} ON {ROOM}.id = asked.room_id",
             values,
             prepared=False,
         ),
         Statement(f"SELECT id, is_staff FROM {USER} WHERE id {in_users} AND is_active", ids),
     )
     return Read(
-        {row[1]: Room.from_db(connection.alias, ROOM_FIELDS, row) for row in rooms},
-        {(room, sender, id): seq for room, sender, id, seq in known if seq is not None},
+        {row[0]: Room.from_db(connection.alias, ROOM_FIELDS, row) for row in rooms},
+        {room: name for room, name, _, _, _ in known},
+        {(room, sender, id): seq for room, _, sender, id, seq in known if seq is not None},
         {user: bool(staff) for user, staff in active},
     )
 

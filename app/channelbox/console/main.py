@@ -7,7 +7,6 @@ there when a verb's function runs, with the settings of the appliance and as its
 import os
 import sys
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated
 
 import typer
@@ -28,6 +27,7 @@ from channelbox.console import (
 )
 from channelbox.console.privileges import become_service
 from channelbox.console.problem import explain
+from channelbox.version import package_version
 
 app = typer.Typer(
     name="channelbox",
@@ -42,10 +42,7 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        try:
-            typer.echo(f"channelbox {version('channelbox')}")
-        except PackageNotFoundError:
-            typer.echo("channelbox (a checkout)")
+        typer.echo(f"channelbox {package_version()}")
         raise typer.Exit
 
 

@@ -7,12 +7,10 @@ clocks agree on who is alive.
 import asyncio
 import collections
 import dataclasses
-import functools
 import hashlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Self
 
 import msgpack
@@ -23,6 +21,7 @@ from channelbox.fleet import durations, vitals
 from channelbox.realtime import keys
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.counters import counters
+from channelbox.version import package_version
 
 logger = logging.getLogger(__name__)
 
@@ -215,7 +214,7 @@ class Reporter:
             node=settings.CHANNELBOX_NODE,
             unit=settings.CHANNELBOX_INSTANCE,
             kind=self._kind,
-            version=_version(),
+            version=package_version(),
             started=started,
             draining=counters.draining,
             lag_ms=self._lag.take_ms() if self._lag else 0.0,
@@ -240,11 +239,3 @@ def _totals() -> dict[str, int]:
     gauges = {"connections", "rooms", "draining"}
     values: dict[str, Any] = {f.name: getattr(counters, f.name) for f in dataclasses.fields(counters)}
     return {name: value for name, value in values.items() if isinstance(value, int) and name not in gauges}
-
-
-@functools.cache
-def _version() -> str:
-    try:
-        return version("channelbox")
-    except PackageNotFoundError:
-        return "checkout"

@@ -2,17 +2,16 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from channelbox.realtime import keys
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.codes import Close, Code, Refused
 from channelbox.realtime.counters import counters
-from channelbox.realtime.envelope import Envelope, Origin
-from channelbox.realtime.frames import skip
+from channelbox.realtime.envelope import BatchOutcome, Envelope
 from channelbox.realtime.members import Member
-from channelbox.realtime.replay_buffer import ReplayBuffer
+from channelbox.realtime.room import Room, Run, gap_frame
 
 logger = logging.getLogger(__name__)
 
@@ -25,72 +24,51 @@ CATCH_UP_BYTES = 1024 * 1024
 PAGE = 200  # events in one read
 
 
-class Run(NamedTuple):
-    """The finished frames of the events `first` .. `last`; none of them: first = last + 1.
+class Identity(NamedTuple):
+    """Which of the rooms that have or had one name.
 
-    `replaced`: the frames of earlier events that these have changed, as they are from now on.
+    `key`: of the room's row, 0 where there is none. `epoch`: another one when the room was made anew, or a backup was
+    restored: numbers mean something else then.
     """
 
-    first: int
-    last: int
-    frames: bytes
-    replaced: Sequence[tuple[int, bytes]] = ()
+    key: int
+    epoch: str
+
+
+class Opened(NamedTuple):
+    """A room as the record has it. An empty `run` ends at the newest number. Numbers below `floor` are gone."""
+
+    identity: Identity
+    floor: int
+    run: Run
+
+
+class Observed(NamedTuple):
+    """The same without events. `seq`: the newest number."""
+
+    identity: Identity
+    floor: int
+    seq: int
+
+
+NO_ROOM = Observed(Identity(0, ""), 1, 0)
 
 
 class Store(Protocol):
     """The record of what was said. Its methods may raise anything: the hub tries again."""
 
-    async def open(self, name: str) -> tuple[int, Run]:
-        """A room's key (see `Hub.join`), and its newest events; an empty run ends at the room's newest number."""
+    async def open(self, name: str) -> Opened: ...
 
     async def after(self, name: str, seq: int, most: int) -> Run:
-        """Up to `most` events after `seq`, oldest first, without a hole."""
+        """Return up to `most` events after `seq`, oldest first, up to a hole; where they begin with one, the hole."""
 
 
-class Outcomes(Protocol):
-    """Who waits for what became of a batch: the outbox."""
+class Hello(NamedTuple):
+    """What a newcomer's greeting says of the room."""
 
-    def ended(self, batch: int, elsewhere: Iterable[str]) -> None: ...
-
-
-Greeting = Callable[[int, int, bool], bytes]  # (newest seq, first seq that follows, resumed) -> frames
-
-
-class Room:
-    """A room as this process sees it."""
-
-    def __init__(self, ready: asyncio.Future[None]) -> None:
-        self.ready = ready
-        self.key = 0  # which of the rooms that have ever had this name
-        self.members: set[Member] = set()
-        self.holds = 0  # joining, or with a batch in flight
-        self.several = False  # people talked at once just now, here
-        self.seq = 0  # the newest number written to the members
-        self.known = 0  # the newest number that is known to exist
-        self.parked: dict[int, Run] = {}
-        self.replay = ReplayBuffer()
-        self.unwritten: list[bytes] = []  # of this turn of the loop
-        self.unwritten_events = 0
-        self.repair: asyncio.Task[None] | None = None
-        self.linger: asyncio.TimerHandle | None = None
-        self.on_presence: Callable[[tuple[str, list[str] | None, int]], None] | None = None
-
-    def write(self, frames: bytes, events: int = 1) -> None:
-        """Writes at the end of this turn of the loop: what comes in one turn goes out in one write a member."""
-        if not self.unwritten:
-            asyncio.get_running_loop().call_soon(self.flush)
-        self.unwritten.append(frames)
-        self.unwritten_events += events
-
-    def flush(self) -> None:
-        if not self.unwritten:
-            return
-        frames = self.unwritten[0] if len(self.unwritten) == 1 else b"".join(self.unwritten)
-        counters.delivered += self.unwritten_events * len(self.members)
-        self.unwritten.clear()
-        self.unwritten_events = 0
-        for member in self.members:
-            member.write_frames(frames)
+    newest: int
+    floor: int
+    resumed: bool  # everything after the number that the client gave follows, but for what is no longer there
 
 
 class Hub:
@@ -98,17 +76,18 @@ class Hub:
 
     def __init__(self, bus: Bus, store: Store, process: str) -> None:
         self.rooms: dict[str, Room] = {}
-        self.outcomes: Outcomes | None = None
+        self.on_outcome: Callable[[BatchOutcome], None] | None = None
         self.on_open: Callable[[str, Room], None] | None = None
+        self.on_replaced: Callable[[int], None] | None = None  # given the key of the room that is no longer what it was
         self._bus = bus
         self._store = store
         self._process = process
         self._tasks: set[asyncio.Task[None]] = set()
 
-    # --- Coming and going
+    # --- Joining and leaving
 
     async def hold(self, name: str) -> Room:
-        """Subscribes to a room and keeps it open until `release`. Raises Refused when that takes too long."""
+        """Subscribe to a room and keep it open until `release`. Raises Refused when that takes too long."""
         room = self.rooms.get(name)
         if room is None:
             room = self.rooms[name] = Room(asyncio.get_running_loop().create_future())
@@ -138,38 +117,32 @@ class Hub:
     async def join(
         self,
         name: str,
-        key: int,
+        identity: Identity,
         member: Member,
         after: int | None,
         history: int,
-        greet: Greeting,
+        greet: Callable[[Hello], bytes],
         last: Callable[[], bytes] = bytes,
     ) -> Room:
-        """Writes the greeting, what the member lacks and `last`, and adds it to the room without a gap or a double.
+        """Write the greeting, what the member lacks and `last`, and add it to the room without a gap or a double.
 
-        `key` tells the room from those that had its name and were removed, or renamed: mostly a newer one's is greater.
-        `after` is the newest number that the member has, None for a newcomer, who gets the last `history` events.
-        Raises Refused when the room cannot be opened.
+        `identity`: of the room that the member was let into. `after`: the newest number that the member has, None for a
+        newcomer, which gets the last `history` events. Raises Refused when the room cannot be opened.
         """
-        room = await self.hold(name)
-        if room.key < key or (room.key > key and not room.members):
-            self.release(name, room)
-            self._replaced(name, room)
-            room = await self.hold(name)
+        room = await self._hold_identified(name, identity)
         try:
-            if room.key != key:
-                raise LookupError("it was removed and made anew")
             await self._reach(name, room, after or 0)
             newest = room.seq
-            resumed = after is not None and 0 <= after <= newest and newest - after <= CATCH_UP_MOST
-            seq = after if resumed and after is not None else max(0, newest - history)
+            have = None if after is None else max(after, min(room.floor - 1, newest))
+            resumed = after is not None and have is not None and 0 <= after <= newest and newest - have <= CATCH_UP_MOST
+            seq = have if resumed and have is not None else max(room.floor - 1, newest - history, 0)
             start, missed = seq, b""
-            while (recent := self._recent(room, seq)) is None:
+            while (recent := room.recent(seq)) is None:
                 run = await self._store.after(name, seq, PAGE)
                 if run.last <= seq:
                     raise LookupError(f"the record ends at {seq}, the room at {room.seq}")
-                if run.last > room.seq:  # stored, and not heard yet: whoever is here gets it now, and once
-                    self._park(room, run)
+                if run.last > room.seq:  # stored, and not heard yet: the members get it now, and once
+                    room.park(run)
                     self._advance(name, room)
                 missed += run.frames
                 seq = run.last
@@ -179,7 +152,9 @@ class Hub:
             if self.rooms.get(name) is not room:
                 raise LookupError("it was removed and made anew")
             room.flush()
-            member.write_frames(greet(room.seq, start + 1, resumed and start == after) + missed + recent + last())
+            resumed = resumed and start == have
+            greeting = greet(Hello(room.seq, room.floor, resumed)) + _gaps(after, have, start)
+            member.write_frames(greeting + missed + recent + last())
             counters.rooms += not room.members
             room.members.add(member)
             return room
@@ -193,8 +168,22 @@ class Hub:
         finally:
             self.release(name, room)
 
+    async def _hold_identified(self, name: str, identity: Identity) -> Room:
+        """Hold the room of this identity. Raises Refused where that is not the one that has the name now."""
+        room = await self.hold(name)
+        if _identity(room) == identity:
+            return room
+        self.release(name, room)
+        if await self._check(name, room):  # the client was let in before the room was replaced
+            raise Refused(Code.TRY_LATER, "The room was made anew. Try again.", close=Close.TRY_LATER)
+        room = await self.hold(name)
+        if _identity(room) != identity:
+            self.release(name, room)
+            raise Refused(Code.TRY_LATER, "The room was made anew. Try again.", close=Close.TRY_LATER)
+        return room
+
     async def _reach(self, name: str, room: Room, seq: int) -> None:
-        """Reads on to a number that a client has heard elsewhere, unless it is not in the record: a backup's is older.
+        """Read on to a number that a client has heard elsewhere, unless it is not in the record: a backup's is older.
 
         Redis may have been away from this process alone: to say that the room has less would make the client forget.
         """
@@ -202,14 +191,10 @@ class Hub:
             before = room.seq
             run = await self._store.after(name, before, PAGE)
             if run.last > before:
-                self._park(room, run)
+                room.park(run)
                 self._advance(name, room)
             elif room.seq == before:
                 return
-
-    @staticmethod
-    def _recent(room: Room, seq: int) -> bytes | None:
-        return b"" if seq >= room.seq else room.replay.since(seq)
 
     def leave(self, name: str, member: Member) -> None:
         if (room := self.rooms.get(name)) is not None and member in room.members:
@@ -217,26 +202,38 @@ class Hub:
             counters.rooms -= not room.members
             self._close_later(name, room)
 
+    def seq(self, name: str) -> int:
+        """Return the newest number that is written to a room's members here."""
+        return room.seq if (room := self.rooms.get(name)) is not None else 0
+
+    # --- Opening and closing
+
     async def _open(self, name: str, room: Room) -> None:
-        """Subscribes, then reads the newest number: what is published between the two is parked."""
+        """Subscribe, then read the newest number: what is published between the two is kept."""
         try:
             await self._bus.subscribe(keys.room(name), lambda payload: self._payload(name, room, payload))
-            key, run = await self._store.open(name)
+            opened = await self._store.open(name)
             if self.rooms.get(name) is not room:
-                return  # given up meanwhile: nobody waits, and who comes now opens the room anew
-            room.key, room.seq = key, run.last
+                return  # given up meanwhile: nobody waits, and the next to join opens the room anew
+            (room.key, room.epoch), room.floor = opened.identity, opened.floor
+            run = opened.run
+            room.seq = run.last
             room.known = max(room.known, run.last)
-            if run.frames:
+            if run.frames and not run.gone:
                 room.replay.add(run.first, run.last, run.frames)
             if self.on_open is not None:
                 self.on_open(name, room)
             room.ready.set_result(None)
+            early, room.early = room.early, []
+            for envelope in early:
+                self._take(name, room, envelope)
             self._advance(name, room)
         except Exception as error:
             logger.warning("Room %s cannot be opened: %s", name, error)
             self._forget(name, room)
-            room.ready.set_exception(error)
-            room.ready.exception()  # those who wait are told; nobody waiting is no error
+            if not room.ready.done():
+                room.ready.set_exception(error)
+                room.ready.exception()  # those who wait are told; nobody waiting is no error
 
     def _close_later(self, name: str, room: Room) -> None:
         if not room.members and not room.holds and room.linger is None:
@@ -248,13 +245,6 @@ class Hub:
             return
         self._forget(name, room)
 
-    def _replaced(self, name: str, room: Room) -> None:
-        """Somebody made a room anew that was removed: its numbers begin anew. Who is still in the old one has to go."""
-        if self.rooms.get(name) is room:
-            counters.rooms -= bool(room.members)
-            room.members.clear()
-            self._forget(name, room)
-
     def _forget(self, name: str, room: Room) -> None:
         if self.rooms.get(name) is room:
             del self.rooms[name]
@@ -262,71 +252,90 @@ class Hub:
         if room.repair is not None:
             room.repair.cancel()
 
+    # --- A room that is no longer what it was
+
+    async def _check(self, name: str, room: Room) -> bool:
+        """Return whether the record still has this room under this name; give the room up where it has not."""
+        try:
+            opened = await self._store.open(name)
+        except Exception as error:
+            raise Refused(
+                Code.TRY_LATER, "The room cannot be read just now. Try again.", retry_after=2, close=Close.TRY_LATER
+            ) from error
+        if _identity(room) == opened.identity:
+            return True
+        self._replace(name, room)
+        return False
+
+    def _replace(self, name: str, room: Room) -> None:
+        """Give up a room that was removed, made anew or restored: its numbers mean something else now."""
+        if self.rooms.get(name) is not room:
+            return
+        counters.rooms -= bool(room.members)
+        room.members.clear()
+        self._forget(name, room)
+        if self.on_replaced is not None:
+            self.on_replaced(room.key)
+
+    def observe(self, name: str, observed: Observed) -> None:
+        """Compare an open room with the record as it was just read: read what is missing, give up what was replaced."""
+        room = self.rooms.get(name)
+        if room is None or not room.ready.done() or room.ready.exception() is not None:
+            return
+        if _identity(room) != observed.identity:
+            self._replace(name, room)
+            return
+        room.floor = max(room.floor, observed.floor)
+        if observed.seq > room.known:
+            room.known = observed.seq
+            self._advance(name, room)
+
     # --- What is heard
 
     def _payload(self, name: str, room: Room, payload: bytes) -> None:
         self.heard(name, room, Envelope.unpack(payload))
 
     def heard(self, name: str, room: Room, envelope: Envelope) -> None:
-        """One publish. Writes what is next in sequence, parks what is ahead, drops what was written already."""
+        """Take one publish: write what is next in sequence, keep what is ahead, drop what was written already."""
+        if room.ready.done():
+            self._take(name, room, envelope)
+            self._advance(name, room)
+        else:
+            room.early.append(envelope)
+        if self.on_outcome is not None:
+            for outcome in envelope.outcomes:
+                if outcome.ref.process == self._process:
+                    self.on_outcome(outcome)
+
+    def _take(self, name: str, room: Room, envelope: Envelope) -> None:
+        if envelope.key and envelope.key != room.key:
+            if room.check is None:
+                room.check = self._spawn(self._compare(name, room))
+            return
         if envelope.first:
             if envelope.last > room.seq:
-                self._park(room, Run(envelope.first, envelope.last, envelope.frames, envelope.replaced))
+                room.park(Run(envelope.first, envelope.last, envelope.frames, envelope.replaced))
         else:
             room.known = max(room.known, envelope.last)
             if envelope.frames:
                 room.write(envelope.frames)
             if envelope.presence is not None and room.on_presence is not None:
                 room.on_presence(envelope.presence)
-        if room.ready.done():
-            self._advance(name, room)
-        self._tell(envelope.origins)
 
-    def _tell(self, origins: list[Origin]) -> None:
-        if self.outcomes is not None:
-            for origin in origins:
-                if origin.process == self._process:
-                    self.outcomes.ended(origin.batch, origin.elsewhere)
-
-    def _park(self, room: Room, run: Run) -> None:
-        room.known = max(room.known, run.last)
-        if run.first <= room.seq:  # begins in what was written already
-            run = run._replace(first=room.seq + 1, frames=skip(run.frames, room.seq + 1 - run.first))
-        if (other := room.parked.get(run.first)) is None or other.last < run.last:
-            room.parked[run.first] = run
+    async def _compare(self, name: str, room: Room) -> None:
+        try:
+            await self._check(name, room)
+        except Refused as error:  # the reconciler looks again
+            logger.warning("Room %s may have been made anew and cannot be read: %s", name, error.__cause__)
+        finally:
+            room.check = None
 
     def _advance(self, name: str, room: Room) -> None:
-        while room.parked:
-            run = room.parked.pop(room.seq + 1, None)
-            if run is None:
-                overtaken = [first for first in room.parked if first <= room.seq]
-                if not overtaken:
-                    break
-                for first in overtaken:
-                    old = room.parked.pop(first)
-                    if old.last > room.seq:
-                        self._park(room, old)
-                continue
-            room.seq = run.last
-            room.replay.add(run.first, run.last, run.frames)
-            for seq, frame in run.replaced:
-                room.replay.replace(seq, frame)
-            room.write(run.frames, run.last - run.first + 1)
-        if room.known > room.seq and room.repair is None:
+        if room.advance() and room.repair is None:
             room.repair = self._spawn(self._repair(name, room))
 
-    # --- Mending
-
-    def behind(self, name: str, seq: int) -> None:
-        """The room is known to have reached `seq`: reads what is missing, if anything is."""
-        room = self.rooms.get(name)
-        if room is not None and seq > room.known:
-            room.known = seq
-            if room.ready.done():
-                self._advance(name, room)
-
     async def _repair(self, name: str, room: Room) -> None:
-        """Reads a hole from the record: one read for the process, never one a member."""
+        """Read a hole from the record: one read for the process, never one a member."""
         pause = CROSSED_SECONDS
         try:
             await asyncio.sleep(pause)
@@ -338,7 +347,7 @@ class Hub:
                     run = Run(room.seq + 1, room.seq, b"")
                 if run.last > room.seq:
                     counters.repairs += 1
-                    self._park(room, run)
+                    room.park(run)
                     self._advance(name, room)
                     pause = CROSSED_SECONDS
                 else:
@@ -354,7 +363,7 @@ class Hub:
         return task
 
     async def stop(self) -> None:
-        """Ends what runs in the background. Members are the server's to close."""
+        """End what runs in the background. Members are the server's to close."""
         for room in self.rooms.values():
             if room.linger is not None:
                 room.linger.cancel()
@@ -363,3 +372,19 @@ class Hub:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self.rooms.clear()
+
+
+def _identity(room: Room) -> Identity:
+    return Identity(room.key, room.epoch)
+
+
+def _gaps(after: int | None, have: int | None, start: int) -> bytes:
+    """Return what tells a client of the numbers between the newest that it has and the first that follows.
+
+    `after`: the number that the client gave; `have`: that, or the one before the room's floor; `start`: the one before
+    the first that follows.
+    """
+    if after is None or have is None:
+        return b""
+    frames = gap_frame(after + 1, have, gone=True) if have > after else b""
+    return frames + (gap_frame(have + 1, start) if start > have else b"")

@@ -26,11 +26,6 @@ def room(name: str) -> str:
     return _key("room", name)
 
 
-def origin(process: str) -> str:
-    """Answers to one process's outbox."""
-    return _key("origin", process)
-
-
 def group(name: str) -> str:
     """A group of the default channel layer."""
     return _key("group", name)

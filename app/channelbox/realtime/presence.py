@@ -16,7 +16,8 @@ from channelbox.realtime import keys
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.envelope import Envelope
 from channelbox.realtime.frames import json_frame
-from channelbox.realtime.hub import Hub, Room
+from channelbox.realtime.hub import Hub
+from channelbox.realtime.room import Room
 
 logger = logging.getLogger(__name__)
 
@@ -164,7 +165,7 @@ class Presence:
                 pipeline.expire(keys.people(name), 86_400)
             else:
                 pipeline.hdel(keys.people(name), self._process)
-            envelope = Envelope(0, 0, [], b"", (self._process, people, count))
+            envelope = Envelope(presence=(self._process, people, count))
             publishes.append((keys.room(name), envelope.pack()))
         if publishes:
             await pipeline.execute()

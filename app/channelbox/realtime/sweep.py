@@ -4,22 +4,22 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from channelbox.realtime.hub import Hub
+from channelbox.realtime.hub import NO_ROOM, Hub, Observed
 
 logger = logging.getLogger(__name__)
 
 EVERY_SECONDS = 10.0
 AT_ONCE = 500  # rooms in one query
 
-Newest = Callable[[list[str]], Awaitable[dict[str, int]]]
+Observe = Callable[[list[str]], Awaitable[dict[str, Observed]]]
 
 
 class Sweep:
     """Compares the rooms that are open here with the record, every 10 s and whenever something may have been missed."""
 
-    def __init__(self, hub: Hub, newest: Newest) -> None:
+    def __init__(self, hub: Hub, observe: Observe) -> None:
         self._hub = hub
-        self._newest = newest
+        self._observe = observe
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -55,5 +55,7 @@ class Sweep:
         """One comparison. Raises what the record raises."""
         names = list(self._hub.rooms)
         for start in range(0, len(names), AT_ONCE):
-            for name, seq in (await self._newest(names[start : start + AT_ONCE])).items():
-                self._hub.behind(name, seq)
+            some = names[start : start + AT_ONCE]
+            observed = await self._observe(some)
+            for name in some:
+                self._hub.observe(name, observed.get(name, NO_ROOM))

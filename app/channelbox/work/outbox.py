@@ -1,56 +1,65 @@
-"""The outbox: what this process's clients sent, on its way to the workers, until it is known what became of it.
+"""The outbox: what this process's clients sent, on its way to the workers, until each message has its outcome.
 
 For each room one batch is in flight; what comes meanwhile joins the next, so each sender's order holds whatever the
-number of workers. A batch that nobody answers is sent again as it was: storing makes it once. A message is in it once,
+number of workers. A batch without an outcome is sent again as it was: storing makes it once. A message is in it once,
 however often it is sent: were one copy refused and the other stored, its sender would be told two things. And when a
 message is refused because the queue is full, so are those of its sender behind it: they would overtake it.
 
 A batch costs a transaction and a write to every member, however many messages it has. So where several people talked at
 once just now, the next batch waits a moment for more of them: the larger the room, the longer.
 
-When more is sent than can be stored in time, the rooms with the most to store are refused more: a room where few talk
-does not notice those where many do.
+When more is sent than can be stored in time, the rooms with the most to store are refused most.
+
+Batches go to the queue on the Redis host on which their room is heard, one sender for each host: a host that is away
+holds up no room of another.
 """
 
 import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from channels.exceptions import ChannelFull
 from redis.exceptions import RedisError
 
-from channelbox.realtime import keys
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.codes import Code, Refused
 from channelbox.realtime.counters import counters, observe
-from channelbox.realtime.envelope import Answer
+from channelbox.realtime.envelope import Batch, BatchOutcome, BatchRef, RoomRef
 from channelbox.realtime.frames import json_frame
-from channelbox.realtime.hub import Hub, Room
+from channelbox.realtime.hub import Hub
 from channelbox.realtime.members import Member
+from channelbox.realtime.room import Room
 from channelbox.work.backpressure import ThroughputEstimate
 from channelbox.work.queue import WorkLayer
 
 logger = logging.getLogger(__name__)
 
-MARGIN_SECONDS = 0.5  # after the expiry, before a batch is sent again: a worker may have just taken it
-BATCH_MOST = 200  # messages
-FULL_PAUSE = 0.05
-FULL_LONGEST_PAUSE = 1.0
+DEADLINE_MARGIN_SECONDS = 0.5  # after the expiry, before a batch is sent again: a worker may have just taken it
+MAX_BATCH = 200  # messages
+MIN_FULL_PAUSE_SECONDS = 0.05
+MAX_FULL_PAUSE_SECONDS = 1.0
 GATHER_SECONDS = 0.001  # for others to join a batch, and so much more for each member of the room here
 GATHER_SECONDS_A_MEMBER = 0.000002  # less than half of what a write costs
-GATHER_MOST = 0.005
-OTHERS_MOST = 2  # connections, the newest, that are told besides the first
-HOLD_PAUSE = 1.0  # before a room that could not be opened is tried again
+MAX_GATHER_SECONDS = 0.005
+MAX_RECIPIENTS = 3  # connections of one message: the first that sent it, and the newest of those that sent it again
+REOPEN_SECONDS = 1.0  # before a room that could not be opened is tried again
 
 Id = tuple[str, str]  # sender, the sender's id
 
 
 @dataclass(slots=True)
+class Recipient:
+    """A connection that sent a message. `seen`: the newest number that had been written to it by then."""
+
+    member: Member
+    seen: int
+
+
+@dataclass(slots=True)
 class Message:
-    """One message on its way, and who is told when it is refused or was stored before."""
+    """One message on its way."""
 
     sender: str
     user: int | None
@@ -61,49 +70,104 @@ class Message:
     member: Member
     data: dict[str, object] | None = None  # what its kind carries besides
     since: float = field(default_factory=time.monotonic)
-    others: tuple[Member, ...] = ()  # who have sent it again, on another connection
+    recipients: list[Recipient] = field(default_factory=list)
 
     @property
     def key(self) -> Id:
         return self.sender, self.id
 
-    def tell(self, frame: dict[str, object]) -> None:
-        """What became of it."""
-        frames = json_frame(frame)
-        for member in (self.member, *self.others):
-            member.write_frames(frames)
+    def add_recipient(self, member: Member, seen: int) -> None:
+        """Have this connection too told of the outcome."""
+        if all(member is not recipient.member for recipient in self.recipients):
+            if len(self.recipients) == MAX_RECIPIENTS:
+                del self.recipients[1]
+            self.recipients.append(Recipient(member, seen))
 
-    def entry(self) -> list[object]:
-        """What the worker gets of it."""
-        entry: list[object] = [self.sender, self.user, self.name, self.id, self.kind, self.text]
-        return entry if self.data is None else [*entry, self.data]
+    def tell_refused(self, code: str, sentence: str, retry_after: float | None = None) -> None:
+        """`code`: one of `Code`, or a later version's."""
+        counters.refused += 1
+        frame: dict[str, object] = {"error": sentence, "code": code, "id": self.id}
+        frames = json_frame(frame if retry_after is None else {**frame, "retry_after": retry_after})
+        for recipient in self.recipients:
+            recipient.member.write_frames(frames)
+
+    def tell_stored(self, seq: int) -> None:
+        """Tell the connections that had been written event `seq` before; for the others the event is the answer."""
+        frames = json_frame({"type": "stored", "id": self.id, "seq": seq})
+        for recipient in self.recipients:
+            if seq <= recipient.seen:
+                recipient.member.write_frames(frames)
+
+    def fields(self) -> dict[str, object]:
+        """Return what the worker gets of it (`chat.incoming.IncomingEvent`)."""
+        fields: dict[str, object] = {
+            "sender": self.sender,
+            "user_id": self.user,
+            "name": self.name,
+            "id": self.id,
+            "kind": self.kind,
+            "text": self.text,
+        }
+        return fields if self.data is None else {**fields, "data": self.data}
 
 
 @dataclass(slots=True)
-class _Batch:
+class _InFlight:
+    """A batch that was handed to the queue, or is about to be."""
+
     number: int
-    messages: list[Message]
-    open: dict[Id, Message]  # those of which nobody knows yet what became of them
+    messages: dict[Id, Message]  # in the order of the batch
     tried: bool = False  # it may be in the queue, or stored: from then on it may not be refused here
+    deadline: asyncio.TimerHandle | None = None  # for its outcome; then it is sent again
+    backoff: asyncio.TimerHandle | None = None  # the queue was full; then it is tried again
+
+    def cancel_timers(self) -> None:
+        for timer in (self.deadline, self.backoff):
+            if timer is not None:
+                timer.cancel()
+        self.deadline = self.backoff = None
 
 
 class _Lane:
     """One room's messages: those in flight and those that wait for them."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, room: RoomRef, sender: "_HostSender") -> None:
+        self.room = room
+        self.sender = sender
         self.waiting: dict[Id, Message] = {}  # in the order in which they came
-        self.flying: _Batch | None = None
+        self.in_flight: _InFlight | None = None
         self.held: Room | None = None
         self.holding = False
-        self.resend: asyncio.TimerHandle | None = None
+        self.gather: asyncio.TimerHandle | None = None  # for others to join the next batch
 
     def __len__(self) -> int:
-        return len(self.waiting) + (len(self.flying.messages) if self.flying is not None else 0)
+        return len(self.waiting) + (len(self.in_flight.messages) if self.in_flight is not None else 0)
 
     def get(self, key: Id) -> Message | None:
-        """The message, if its answer is still to come: who sends again what was answered gets an answer of its own."""
-        return self.waiting.get(key) or (self.flying.open.get(key) if self.flying is not None else None)
+        """Return the message if its outcome is still to come."""
+        if (message := self.waiting.get(key)) is not None or self.in_flight is None:
+            return message
+        return self.in_flight.messages.get(key)
+
+
+class _HostSender:
+    """The lanes of one Redis host that have something to send. One call at a time takes all of them."""
+
+    def __init__(self, host: int) -> None:
+        self.host = host
+        self._ready: dict[_Lane, None] = {}  # in order, each once
+        self._wake = asyncio.Event()
+        self.task: asyncio.Task[None] | None = None
+
+    def add(self, lane: _Lane) -> None:
+        self._ready[lane] = None
+        self._wake.set()
+
+    async def take(self) -> list[_Lane]:
+        await self._wake.wait()
+        self._wake.clear()
+        ready, self._ready = list(self._ready), {}
+        return ready
 
 
 class Outbox:
@@ -128,72 +192,73 @@ class Outbox:
         self._throughput = throughput
         self._size = 0
         self._numbers = itertools.count(1)
-        self._lanes: dict[str, _Lane] = {}
+        self._lanes: dict[RoomRef, _Lane] = {}
         self._batches: dict[int, _Lane] = {}
-        self._ready: list[_Lane] = []
-        self._wake = asyncio.Event()
+        self._senders = [_HostSender(host) for host in range(layer.hosts)]
         self._empty = asyncio.Event()
         self._empty.set()
-        self._task: asyncio.Task[None] | None = None
         self._holds: set[asyncio.Task[None]] = set()
-        hub.outcomes = self
+        hub.on_outcome = self.settle
 
     async def start(self) -> None:
-        """Listens for answers and begins to send."""
-        await self._bus.subscribe(keys.origin(self._process), self._answered)
-        self._task = asyncio.ensure_future(self._run())
+        """Begin to send."""
+        for sender in self._senders:
+            sender.task = asyncio.create_task(self._run(sender), name=f"outbox of host {sender.host}")
 
     async def stop(self, seconds: float) -> None:
-        """Waits up to `seconds` for what is in flight. What is left was never acknowledged; its senders have it."""
+        """Wait up to `seconds` for what is in flight. What is left was never acknowledged; its senders have it."""
         try:
             async with asyncio.timeout(seconds):
                 await self._empty.wait()
         except TimeoutError:
             logger.warning("%d messages were not stored in time; their senders will send them again", self._size)
-        tasks = [*self._holds, *([self._task] if self._task is not None else [])]
+        tasks = [*self._holds, *(sender.task for sender in self._senders if sender.task is not None)]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         for lane in self._lanes.values():
-            if lane.resend is not None:
-                lane.resend.cancel()
+            if lane.gather is not None:
+                lane.gather.cancel()
+            if lane.in_flight is not None:
+                lane.in_flight.cancel_timers()
 
-    def put(self, name: str, message: Message) -> None:
-        """Takes a message for a room. Raises Refused when there is no place for it; nothing is kept then."""
-        if self.has(name, message.sender, message.id, message.member):
+    def put(self, room: RoomRef, message: Message) -> None:
+        """Take a message for a room. Raises Refused when there is no place for it; nothing is kept then."""
+        if self.has(room, message.sender, message.id, message.member):
             return
-        self.check_place(name, message.id)
-        lane = self._lanes.get(name)
+        self.check_place(room, message.id)
+        lane = self._lanes.get(room)
         if lane is None:
-            lane = self._lanes[name] = _Lane(name)
+            sender = self._senders[self._bus.host(room.name)]
+            lane = self._lanes[room] = _Lane(room, sender)
         if not self._size:
             self._throughput.begin()
         self._size += 1
         self._empty.clear()
         counters.sent += 1
+        message.add_recipient(message.member, self._hub.seq(room.name))
         lane.waiting[message.key] = message
-        if lane.flying is None and len(lane.waiting) == 1:
-            self._soon(lane)
+        if lane.in_flight is None and len(lane.waiting) == 1:
+            self._gather(lane)
 
-    def has(self, name: str, sender: str, id: str, member: Member) -> bool:
-        """Whether this message is on its way already; then this member too is told what becomes of it."""
-        lane = self._lanes.get(name)
+    def has(self, room: RoomRef, sender: str, id: str, member: Member) -> bool:
+        """Return whether this message is on its way already; then this connection too is told of the outcome."""
+        lane = self._lanes.get(room)
         message = lane.get((sender, id)) if lane is not None else None
         if message is None:
             return False
-        if member is not message.member and member not in message.others:
-            message.others = (*message.others, member)[-OTHERS_MOST:]
+        message.add_recipient(member, self._hub.seq(room.name))
         return True
 
-    def check_place(self, name: str, id: str) -> None:
-        """Raises Refused, for the message of this id, where `put` would.
+    def check_place(self, room: RoomRef, id: str) -> None:
+        """Raise Refused, for the message of this id, where `put` would.
 
         There is a place for all that will be stored in time; past that, for a room that has less than its equal share.
         """
-        room = self._throughput.room
-        if self._size < room:
+        in_time = self._throughput.room
+        if self._size < in_time:
             return
-        if self._size < self._throughput.most and len(self._lanes.get(name, ())) * len(self._lanes) < room:
+        if self._size < self._throughput.most and len(self._lanes.get(room, ())) * len(self._lanes) < in_time:
             return
         raise Refused(
             Code.QUEUE_FULL,
@@ -204,173 +269,170 @@ class Outbox:
 
     # --- Sending
 
-    def _soon(self, lane: _Lane) -> None:
-        """Has the next batch sent: at once, or a moment later where others are likely to join it."""
-        room = self._hub.rooms.get(lane.name)
+    def _gather(self, lane: _Lane) -> None:
+        """Have the next batch sent: at once, or a moment later where others are likely to join it."""
+        room = self._hub.rooms.get(lane.room.name)
         if room is None or not room.several:
-            self._next(lane)
+            lane.sender.add(lane)
             return
-        pause = min(GATHER_MOST, GATHER_SECONDS + GATHER_SECONDS_A_MEMBER * len(room.members))
-        lane.resend = asyncio.get_running_loop().call_later(pause, self._next, lane)
+        pause = min(MAX_GATHER_SECONDS, GATHER_SECONDS + GATHER_SECONDS_A_MEMBER * len(room.members))
+        lane.gather = asyncio.get_running_loop().call_later(pause, lane.sender.add, lane)
 
-    def _next(self, lane: _Lane) -> None:
-        self._ready.append(lane)
-        self._wake.set()
-
-    async def _run(self) -> None:
+    async def _run(self, sender: _HostSender) -> None:
         while True:
-            await self._wake.wait()
-            self._wake.clear()
-            ready, self._ready = self._ready, []
+            ready = await sender.take()
             try:
-                await self._launch(ready)
+                await self._send(sender, ready)
             except Exception:
                 # Whatever it was, the other rooms go on, and these are tried again after the deadline.
                 logger.exception("Batches could not be sent")
                 for lane in ready:
-                    self._sent(lane)
+                    if lane.in_flight is not None:
+                        self._sent(lane, lane.in_flight)
+                    else:
+                        asyncio.get_running_loop().call_later(REOPEN_SECONDS, sender.add, lane)
 
-    async def _launch(self, lanes: list[_Lane]) -> None:
-        """Sends the batches of all rooms that are ready, in one call."""
-        for lane in lanes:
-            if lane.held is None:
-                self._hold(lane)
-            elif lane.flying is None and lane.waiting:
-                taken = [lane.waiting.pop(key) for key in list(itertools.islice(lane.waiting, BATCH_MOST))]
-                lane.flying = _Batch(next(self._numbers), taken, {message.key: message for message in taken})
-                self._batches[lane.flying.number] = lane
-        lanes = [lane for lane in lanes if lane.flying is not None]
-        entries = [self._entry(lane.name, lane.flying) for lane in lanes if lane.flying is not None]
-        if not entries:
+    async def _send(self, sender: _HostSender, lanes: list[_Lane]) -> None:
+        """Send the batches of all rooms that are ready, in one call."""
+        sending = {lane: batch for lane in lanes if (batch := self._prepare(lane)) is not None}
+        if not sending:
             return
+        entries = [self._entry(lane, batch) for lane, batch in sending.items()]
         try:
-            await self._layer.send_many(self._channel, entries)
+            await self._layer.send_many(self._channel, entries, sender.host)
         except ChannelFull:
-            await self._one_by_one(lanes)
+            await self._send_each(sender, sending)
             return
         except (RedisError, OSError) as error:
             # It may have arrived all the same: the deadline decides.
             logger.warning("The queue cannot be reached: %s", error)
-        for lane in lanes:
-            self._sent(lane)
+        for lane, batch in sending.items():
+            self._sent(lane, batch)
 
-    async def _one_by_one(self, lanes: list[_Lane]) -> None:
-        """There is no room for all; perhaps there is for some. The rest waits a moment, then is told."""
-        for lane in lanes:
-            if (batch := lane.flying) is None:
-                continue
+    def _prepare(self, lane: _Lane) -> _InFlight | None:
+        """Return the batch to send: the one in flight, or the next."""
+        if not lane:  # its outcome came in the same turn as the deadline
+            return None
+        if lane.held is None or self._hub.rooms.get(lane.room.name) is not lane.held:
+            self._hold(lane)
+            return None
+        if lane.in_flight is None and lane.waiting:
+            taken = {key: lane.waiting.pop(key) for key in list(itertools.islice(lane.waiting, MAX_BATCH))}
+            lane.in_flight = _InFlight(next(self._numbers), taken)
+            self._batches[lane.in_flight.number] = lane
+        if lane.in_flight is not None:
+            lane.in_flight.cancel_timers()
+        return lane.in_flight
+
+    async def _send_each(self, sender: _HostSender, sending: dict[_Lane, _InFlight]) -> None:
+        """Send the batches one at a time; some may still fit. The rest waits a moment, then is refused."""
+        for lane, batch in sending.items():
             try:
-                await self._layer.send_many(self._channel, [self._entry(lane.name, batch)])
+                await self._layer.send_many(self._channel, [self._entry(lane, batch)], sender.host)
             except ChannelFull:
                 self._full(lane, batch)
             except (RedisError, OSError):
-                self._sent(lane)
+                self._sent(lane, batch)
             else:
-                self._sent(lane)
+                self._sent(lane, batch)
 
-    def _full(self, lane: _Lane, batch: _Batch) -> None:
-        oldest = min(message.since for message in batch.messages)
-        waited = time.monotonic() - oldest
-        if batch.tried or waited < self._layer.expiry:
-            pause = min(FULL_LONGEST_PAUSE, max(FULL_PAUSE, waited / 4))
-            lane.resend = asyncio.get_running_loop().call_later(pause, self._next, lane)
+    def _full(self, lane: _Lane, batch: _InFlight) -> None:
+        if lane.in_flight is not batch:  # its outcome came meanwhile
             return
-        senders = {message.sender for message in batch.messages}
-        batch.messages += [lane.waiting.pop(key) for key in list(lane.waiting) if key[0] in senders]
-        for message in batch.messages:
-            refused = Refused(
-                Code.QUEUE_FULL, "Not sent: too much is waiting to be stored. Try again.", id=message.id, retry_after=2
-            )
-            counters.refused += 1
-            message.tell(refused.frame)
-        self._finish(lane, batch, handled=0)
+        waited = time.monotonic() - min(message.since for message in batch.messages.values())
+        if batch.tried or waited < self._layer.expiry:
+            pause = min(MAX_FULL_PAUSE_SECONDS, max(MIN_FULL_PAUSE_SECONDS, waited / 4))
+            batch.backoff = asyncio.get_running_loop().call_later(pause, lane.sender.add, lane)
+            return
+        senders = {message.sender for message in batch.messages.values()}
+        batch.messages.update({key: lane.waiting.pop(key) for key in list(lane.waiting) if key[0] in senders})
+        for message in batch.messages.values():
+            message.tell_refused(Code.QUEUE_FULL, "Not sent: too much is waiting to be stored. Try again.", 2)
+        self._finish(lane, batch, stored=0)
 
-    def _sent(self, lane: _Lane) -> None:
-        if (batch := lane.flying) is None:
+    def _sent(self, lane: _Lane, batch: _InFlight) -> None:
+        if lane.in_flight is not batch:  # its outcome came meanwhile
             return
         if batch.tried:
             counters.resent += 1
         batch.tried = True
-        delay = self._layer.expiry + MARGIN_SECONDS
-        lane.resend = asyncio.get_running_loop().call_later(delay, self._next, lane)
+        batch.cancel_timers()
+        delay = self._layer.expiry + DEADLINE_MARGIN_SECONDS
+        batch.deadline = asyncio.get_running_loop().call_later(delay, lane.sender.add, lane)
 
-    def _entry(self, name: str, batch: _Batch) -> dict[str, object]:
-        return {
-            "type": self._kind,
-            "room": name,
-            "origin": self._process,
-            "batch": batch.number,
-            "messages": [message.entry() for message in batch.messages],
-        }
+    def _entry(self, lane: _Lane, batch: _InFlight) -> dict[str, object]:
+        ref = BatchRef(self._process, batch.number)
+        messages = [message.fields() for message in batch.messages.values()]
+        return Batch(ref, lane.room, messages).entry(self._kind)
 
     def _hold(self, lane: _Lane) -> None:
-        """While a batch is in flight its room stays subscribed: the answer is heard there.
+        """Keep the room subscribed while a batch is in flight: the outcome is heard there.
 
         A room that is slow to open, or cannot be opened, holds up nobody else.
         """
         if not lane.holding:
             lane.holding = True
-            task = asyncio.ensure_future(self._held(lane))
+            task = asyncio.create_task(self._keep_open(lane))
             self._holds.add(task)
             task.add_done_callback(self._holds.discard)
 
-    async def _held(self, lane: _Lane) -> None:
-        while lane.held is None:
-            try:
-                lane.held = await self._hub.hold(lane.name)
-            except Refused:
-                await asyncio.sleep(HOLD_PAUSE)
-        lane.holding = False
-        self._next(lane)
+    async def _keep_open(self, lane: _Lane) -> None:
+        try:
+            while True:
+                try:
+                    held = await self._hub.hold(lane.room.name)
+                except Refused:
+                    await asyncio.sleep(REOPEN_SECONDS)
+                    continue
+                if lane:
+                    self._release(lane)
+                    lane.held = held
+                    lane.sender.add(lane)
+                else:  # an outcome came meanwhile, and nothing is left to send
+                    self._hub.release(lane.room.name, held)
+                return
+        finally:
+            lane.holding = False
 
-    # --- Answers
+    # --- Outcomes
 
-    def ended(self, batch: int, elsewhere: Iterable[str]) -> None:
-        """The hub has heard the batch come back: all of it is stored but for the ids that are answered elsewhere."""
-        if (lane := self._batches.get(batch)) is not None and (flying := lane.flying) is not None:
-            left = set(elsewhere)
-            now = time.monotonic()
-            for message in [each for each in flying.open.values() if each.id not in left]:
-                del flying.open[message.key]
-                counters.acknowledged += 1
-                observe("store", now - message.since)
-            self._end_if_done(lane, flying)
-
-    def _answered(self, payload: bytes) -> None:
-        answer = Answer.unpack(payload)
-        if (lane := self._batches.get(answer.batch)) is None or (flying := lane.flying) is None:
+    def settle(self, outcome: BatchOutcome) -> None:
+        """Take the outcome of a batch of this process: tell what its senders do not hear in the room itself."""
+        lane = self._batches.get(outcome.ref.number)
+        if lane is None or (batch := lane.in_flight) is None or batch.number != outcome.ref.number:
+            return  # it had one before
+        if len(outcome.numbers) != len(batch.messages):
+            logger.error("An outcome of %d messages for a batch of %d", len(outcome.numbers), len(batch.messages))
             return
-        for sender, id, seq in answer.stored:
-            if (message := flying.open.pop((sender, id), None)) is not None:
-                message.tell({"type": "stored", "id": id, "seq": seq})
-                counters.acknowledged += 1
-        for sender, id, code, sentence in answer.refused:
-            if (message := flying.open.pop((sender, id), None)) is not None:
-                message.tell({"error": sentence, "code": code, "id": id})
-                counters.refused += 1
-        if answer.stored:
-            self._hub.behind(lane.name, max(seq for _, _, seq in answer.stored))
-        self._end_if_done(lane, flying)
+        now = time.monotonic()
+        for position, (message, seq) in enumerate(zip(batch.messages.values(), outcome.numbers, strict=True)):
+            if (refused := outcome.refused.get(position)) is not None:
+                message.tell_refused(*refused)
+                continue
+            counters.acknowledged += 1
+            if position in outcome.known:
+                message.tell_stored(seq)
+            else:
+                observe("store", now - message.since)
+        self._finish(lane, batch, stored=len(batch.messages))
 
-    def _end_if_done(self, lane: _Lane, batch: _Batch) -> None:
-        if not batch.open:
-            self._finish(lane, batch, handled=len(batch.messages))
-
-    def _finish(self, lane: _Lane, batch: _Batch, handled: int) -> None:
-        if lane.resend is not None:
-            lane.resend.cancel()
-            lane.resend = None
+    def _finish(self, lane: _Lane, batch: _InFlight, stored: int) -> None:
+        batch.cancel_timers()
         del self._batches[batch.number]
-        lane.flying = None
+        lane.in_flight = None
         self._size -= len(batch.messages)
-        self._throughput.finished(handled, more=self._size > 0)
+        self._throughput.finished(stored, more=self._size > 0)
         if lane.held is not None:
             lane.held.several = len(batch.messages) + len(lane.waiting) > 1
         if lane.waiting:
-            self._soon(lane)
+            self._gather(lane)
             return
-        if lane.held is not None:
-            self._hub.release(lane.name, lane.held)
-        del self._lanes[lane.name]
+        self._release(lane)
+        del self._lanes[lane.room]
         if not self._size:
             self._empty.set()
+
+    def _release(self, lane: _Lane) -> None:
+        if lane.held is not None:
+            self._hub.release(lane.room.name, lane.held)
+            lane.held = None

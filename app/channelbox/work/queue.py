@@ -39,8 +39,9 @@ class WorkLayer(BaseChannelLayer):
     second time harmless, as the store does. A worker that dies loses what it has taken.
 
     All methods raise redis' RedisError or OSError when Redis does not answer, at most 3 s after it should have. With
-    several hosts a channel's list is on the one that its name falls to. There are no groups and no channels of a single
-    process here.
+    several hosts a channel's list is on the one that its name falls to, unless the caller names another: a channel may
+    have a list on each of them, for what belongs to that host. There are no groups and no channels of a single process
+    here.
     """
 
     extensions = ["flush"]
@@ -76,16 +77,24 @@ class WorkLayer(BaseChannelLayer):
 
     # --- Several at once
 
-    async def send_many(self, channel: str, messages: Iterable[Mapping[str, Any]]) -> None:
-        """Puts messages at the end of a worker channel, in one step: all of them, or none and ChannelFull."""
+    @property
+    def hosts(self) -> int:
+        """How many Redis hosts there are."""
+        return len(Bus.current(self._hosts).clients())
+
+    async def send_many(self, channel: str, messages: Iterable[Mapping[str, Any]], host: int | None = None) -> None:
+        """Put messages at the end of a worker channel, in one step: all of them, or none and ChannelFull.
+
+        `host`: the index of the Redis host; None: the one that the channel's name falls to.
+        """
         self.require_valid_channel_name(channel)
         entries = [msgpack.packb(message) for message in messages]
         if not entries:
             return
         name = keys.queue(channel)
-        enqueue = AsyncScript(self._client(name), ENQUEUE)
+        enqueue = AsyncScript(self._client(name, host), ENQUEUE)
         try:
-            # A frozen host is noticed sooner than by its socket_timeout: all rooms of a process wait for this.
+            # A frozen host is noticed sooner than by its socket_timeout: all rooms of that host wait for this.
             async with asyncio.timeout(PATIENCE):
                 taken, dropped = await enqueue(
                     [name], [self.get_capacity(channel), round(self.expiry * 1000), *entries]
@@ -96,29 +105,32 @@ class WorkLayer(BaseChannelLayer):
         if not taken:
             raise ChannelFull(f"{channel} holds {self.get_capacity(channel)} messages that nobody has taken")
 
-    async def receive_many(self, channel: str, limit: int, timeout: float) -> list[dict[str, Any]]:
-        """Up to `limit` messages, oldest first, as soon as there is one; waits `timeout` seconds (0 < timeout <= 5).
+    async def receive_many(
+        self, channel: str, limit: int, timeout: float, host: int | None = None
+    ) -> list[dict[str, Any]]:
+        """Return up to `limit` messages, oldest first, as soon as there is one; wait `timeout` s (0 < timeout <= 5).
 
-        Empty when none came, and when all that came had expired or could not be read.
+        Empty when none came, and when all that came had expired or could not be read. `host`: as in `send_many`.
         """
         self.require_valid_channel_name(channel)
         name = keys.queue(channel)
         # Redis answers TIME when the wait is over: the time to which the entries' expiry is compared, in one trip.
-        pipe = self._client(name).pipeline(transaction=False)
+        pipe = self._client(name, host).pipeline(transaction=False)
         pipe.blmpop(timeout, 1, name, direction="LEFT", count=limit)
         pipe.time()
         async with asyncio.timeout(timeout + PATIENCE):
             popped, (seconds, micros) = await pipe.execute()
         return _readable(channel, popped[1], seconds * 1000 + micros // 1000) if popped else []
 
-    async def length(self, channel: str) -> int:
-        """Entries in a channel's list, expired ones included."""
+    async def length(self, channel: str, host: int | None = None) -> int:
+        """Return the number of entries in a channel's list, expired ones included. `host`: as in `send_many`."""
         name = keys.queue(channel)
         async with asyncio.timeout(PATIENCE):
-            return await self._client(name).llen(name)
+            return await self._client(name, host).llen(name)
 
-    def _client(self, name: str) -> Redis:
-        return Bus.current(self._hosts).client(name)
+    def _client(self, name: str, host: int | None) -> Redis:
+        bus = Bus.current(self._hosts)
+        return bus.client(name) if host is None else bus.clients()[host]
 
 
 def _readable(channel: str, entries: list[bytes], now: int) -> list[dict[str, Any]]:

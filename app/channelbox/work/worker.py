@@ -7,7 +7,7 @@ import random
 import signal
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import uvloop
 from redis.exceptions import RedisError
@@ -28,12 +28,23 @@ LONGEST_PAUSE = 2.0  # s between two attempts to reach what is away
 PATIENCE = 60.0  # s in one step before the watchdog is no longer told that all is well
 
 
+class Line(NamedTuple):
+    """One list of a worker channel. `host`: the index of its Redis host; None: the one that the name falls to."""
+
+    channel: str
+    host: int | None = None
+
+    def __str__(self) -> str:
+        return self.channel if self.host is None else f"{self.channel} on Redis host {self.host}"
+
+
 class Worker:
-    """Runs the consumers of some channels. Every channel is worked on by itself, in the order of its list.
+    """Runs the consumers of some channels. Every list of a channel is worked on by itself, in its order.
 
     Nothing is taken from a list before the last is handled: what waits is there for every worker, and a worker that
     dies loses no more than it had in hand. A consumer class with `batch = True` gets up to 50 messages as one,
-    `{"type": "batch", "channel": name, "messages": [...]}`; any other gets them one by one. A message whose handling
+    `{"type": "batch", "channel": name, "messages": [...]}`; any other gets them one by one. With `every_host = True`
+    the channel has a list on each Redis host, and a host that is away holds up no other. A message whose handling
     fails is logged, and the next one goes to a new instance. A coroutine `ready()` on the consumer class is awaited
     before its channel is read.
 
@@ -45,14 +56,14 @@ class Worker:
         self.channels = list(dict.fromkeys(channels))
         self.channel_layer = channel_layer
         self._stopping = asyncio.Event()
-        self._lines: dict[str, asyncio.Task[None]] = {}
-        self._handling: set[str] = set()
+        self._lines: dict[Line, asyncio.Task[None]] = {}
+        self._handling: set[Line] = set()
         self._starting = set(self.channels)
-        self._moved: dict[str, float] = {}
+        self._moved: dict[Line, float] = {}
 
     @property
     def ready(self) -> bool:
-        """Whether every consumer is ready and every queue has answered once."""
+        """Whether every consumer is ready and a list of every channel has answered once."""
         return not self._starting
 
     @property
@@ -82,15 +93,24 @@ class Worker:
         heart = asyncio.create_task(self._beat(watchdog_seconds()))
         try:
             async with asyncio.TaskGroup() as group:
-                self._lines = {name: group.create_task(self._work(name)) for name in self.channels}
+                self._lines = {line: group.create_task(self._work(line)) for line in self._all_lines()}
         finally:
             heart.cancel()
+
+    def _all_lines(self) -> list[Line]:
+        lines = []
+        for channel in self.channels:
+            if getattr(consumer_class(self.application, channel), "every_host", False):
+                lines += [Line(channel, host) for host in range(self.channel_layer.hosts)]
+            else:
+                lines.append(Line(channel))
+        return lines
 
     def stop(self) -> None:
         """Ends the work after the batch in hand. The second call ends it at once."""
         if self.stopping:
-            for line in self._lines.values():
-                line.cancel()
+            for task in self._lines.values():
+                task.cancel()
             return
         notify("STOPPING=1")
         counters.draining = True
@@ -100,49 +120,52 @@ class Worker:
         asyncio.get_running_loop().call_later(WAIT_SECONDS + 1, self._give_up_waiting)
 
     def _give_up_waiting(self) -> None:
-        for name, line in self._lines.items():
-            if name not in self._handling:
-                line.cancel()
+        for line, task in self._lines.items():
+            if line not in self._handling:
+                task.cancel()
 
-    # --- One channel
+    # --- One list
 
-    async def _work(self, channel: str) -> None:
+    async def _work(self, line: Line) -> None:
+        channel, host = line
         consumer = consumer_class(self.application, channel)
         takes_batches = getattr(consumer, "batch", False)
         handler = Handler(self.application, channel)
         try:
             if ready := getattr(consumer, "ready", None):
-                await self._persist(channel, f"The consumer of {channel} is not ready", ready)
+                await self._persist(line, f"The consumer of {channel} is not ready", ready)
+            limit = BATCH if takes_batches else 1
             while not self.stopping:
                 messages = await self._persist(
-                    channel,
-                    f"The queue of {channel} does not answer",
-                    lambda: self.channel_layer.receive_many(channel, BATCH if takes_batches else 1, WAIT_SECONDS),
+                    line,
+                    f"The queue of {line} does not answer",
+                    lambda: self.channel_layer.receive_many(channel, limit, WAIT_SECONDS, host),
                 )
-                self._started(channel)
+                if messages is not None:
+                    self._started(channel)
                 if messages:
-                    await self._handle(channel, handler, _parcels(channel, messages, takes_batches))
+                    await self._handle(line, handler, _parcels(channel, messages, takes_batches))
         finally:
             await handler.close()
 
-    async def _handle(self, channel: str, handler: Handler, parcels: list[Message]) -> None:
-        self._handling.add(channel)
+    async def _handle(self, line: Line, handler: Handler, parcels: list[Message]) -> None:
+        self._handling.add(line)
         try:
             for parcel in parcels:
-                self._moved[channel] = time.monotonic()
+                self._moved[line] = time.monotonic()
                 try:
                     await handler.handle(parcel)
                 except Exception:
-                    logger.exception("A %r of %s failed", parcel["type"], channel)
+                    logger.exception("A %r of %s failed", parcel["type"], line)
                 counters.handled += len(parcel["messages"]) if parcel["type"] == "batch" else 1
         finally:
-            self._handling.discard(channel)
+            self._handling.discard(line)
 
-    async def _persist(self, channel: str, trouble: str, attempt: Callable[[], Awaitable[T]]) -> T | None:
+    async def _persist(self, line: Line, trouble: str, attempt: Callable[[], Awaitable[T]]) -> T | None:
         """Tries until it succeeds, or until the worker stops: then None. Says when trouble begins and when it ends."""
         since, failures = time.monotonic(), 0
         while not self.stopping:
-            self._moved[channel] = time.monotonic()
+            self._moved[line] = time.monotonic()
             try:
                 result = await attempt()
             except Exception as error:
@@ -182,7 +205,7 @@ class Worker:
         """Tells the watchdog that every channel moves: handled, waited for or tried again within `PATIENCE`."""
         while every is not None:
             now = time.monotonic()
-            stuck = [name for name, moved in self._moved.items() if now - moved > PATIENCE]
+            stuck = [str(line) for line, moved in self._moved.items() if now - moved > PATIENCE]
             if stuck:
                 logger.error("No movement on %s for %.0f s: the watchdog is not told.", ", ".join(stuck), PATIENCE)
             else:

@@ -1,0 +1,116 @@
+"""One room as a process sees it: runs of frames put in sequence and written once to each member."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from channelbox.realtime.counters import counters
+from channelbox.realtime.envelope import Envelope
+from channelbox.realtime.frames import json_frame, skip
+from channelbox.realtime.members import Member
+from channelbox.realtime.replay_buffer import ReplayBuffer
+
+
+class Run(NamedTuple):
+    """The finished frames of the events `first` .. `last`; none of them: first = last + 1.
+
+    `replaced`: the frames of earlier events that these have changed, as they are from now on. `gone`: these numbers are
+    no longer in the record, and `frames` says so, in one frame for all of them.
+    """
+
+    first: int
+    last: int
+    frames: bytes
+    replaced: Sequence[tuple[int, bytes]] = ()
+    gone: bool = False
+
+    def after(self, seq: int) -> "Run":
+        """Return the part behind number `seq`, which is one of this run or before it."""
+        if seq < self.first:
+            return self
+        if self.gone:
+            return gone(seq + 1, self.last)
+        return self._replace(first=seq + 1, frames=skip(self.frames, seq + 1 - self.first))
+
+
+def gap_frame(first: int, last: int, *, gone: bool = False) -> bytes:
+    """Tell a client that these numbers do not come. `gone`: they are not in the record any more."""
+    return json_frame({"type": "gap", "from": first, "to": last, **({"gone": True} if gone else {})})
+
+
+def gone(first: int, last: int) -> Run:
+    """Return the run that tells of numbers that are no longer in the record."""
+    return Run(first, last, gap_frame(first, last, gone=True), gone=True)
+
+
+class Room:
+    """A room with members, or with a batch in flight. Belongs to one event loop."""
+
+    def __init__(self, ready: asyncio.Future[None]) -> None:
+        self.ready = ready
+        self.key = 0  # tells the rooms apart that have ever had this name
+        self.epoch = ""
+        self.floor = 1  # numbers below it are no longer in the record
+        self.members: set[Member] = set()
+        self.holds = 0  # joining, or with a batch in flight
+        self.several = False  # several people here talked within one batch
+        self.seq = 0  # the newest number written to the members
+        self.known = 0  # the newest number that is known to exist
+        self.parked: dict[int, Run] = {}
+        self.early: list[Envelope] = []  # heard before the room was opened
+        self.replay = ReplayBuffer()
+        self.repair: asyncio.Task[None] | None = None
+        self.check: asyncio.Task[None] | None = None
+        self.linger: asyncio.TimerHandle | None = None
+        self.on_presence: Callable[[tuple[str, list[str] | None, int]], None] | None = None
+        self._unwritten: list[bytes] = []  # of this turn of the loop
+        self._unwritten_events = 0
+
+    def park(self, run: Run) -> None:
+        """Keep a run until all before it is written."""
+        self.known = max(self.known, run.last)
+        run = run.after(self.seq)
+        if (other := self.parked.get(run.first)) is None or other.last < run.last:
+            self.parked[run.first] = run
+
+    def advance(self) -> bool:
+        """Write what follows in sequence. Return whether something is known to be missing."""
+        while self.parked:
+            run = self.parked.pop(self.seq + 1, None)
+            if run is None:
+                overtaken = [first for first in self.parked if first <= self.seq]
+                if not overtaken:
+                    break
+                for first in overtaken:
+                    old = self.parked.pop(first)
+                    if old.last > self.seq:
+                        self.park(old)
+                continue
+            self.seq = run.last
+            if not run.gone:  # the buffer has one frame for each number, and begins anew behind a hole
+                self.replay.add(run.first, run.last, run.frames)
+            for seq, frame in run.replaced:
+                self.replay.replace(seq, frame)
+            self.write(run.frames, run.last - run.first + 1)
+        return self.known > self.seq
+
+    def recent(self, seq: int) -> bytes | None:
+        """Return the frames after `seq`; None where the record has to be read for them."""
+        return b"" if seq >= self.seq else self.replay.since(seq)
+
+    def write(self, frames: bytes, events: int = 1) -> None:
+        """Write at the end of this turn of the loop: one write a member for all that comes in one turn."""
+        if not self._unwritten:
+            asyncio.get_running_loop().call_soon(self.flush)
+        self._unwritten.append(frames)
+        self._unwritten_events += events
+
+    def flush(self) -> None:
+        if not self._unwritten:
+            return
+        frames = self._unwritten[0] if len(self._unwritten) == 1 else b"".join(self._unwritten)
+        counters.delivered += self._unwritten_events * len(self.members)
+        self._unwritten.clear()
+        self._unwritten_events = 0
+        for member in self.members:
+            member.write_frames(frames)

@@ -1,0 +1,15 @@
+"""The version of the package, and that of the WebSocket protocol (docs/protocol.md)."""
+
+import functools
+from importlib.metadata import PackageNotFoundError, version
+
+PROTOCOL = 2  # 1 had neither epochs nor floors
+
+
+@functools.cache
+def package_version() -> str:
+    """Return the package's version, or "checkout" where the code runs without being installed."""
+    try:
+        return version("channelbox")
+    except PackageNotFoundError:
+        return "checkout"
