@@ -14,6 +14,7 @@ from channels.testing import WebsocketCommunicator
 from django.conf import settings as django_settings
 from django.db import close_old_connections
 from pytest_django import Settings
+from redis.exceptions import RedisError
 
 from channelbox.asgi import application
 from channelbox.chat.ingest import INGEST_CHANNEL, IngestConsumer
@@ -26,20 +27,25 @@ class Workers:
 
     def __init__(self) -> None:
         self.batches = 0
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._run())
+        hosts = range(get_channel_layer("work").hosts)
+        self._tasks = [asyncio.create_task(self._run(host)) for host in hosts]
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _run(self) -> None:
+    async def _run(self, host: int) -> None:
         layer, consumer = get_channel_layer("work"), IngestConsumer()
         while True:
-            if messages := await layer.receive_many(INGEST_CHANNEL, 200, 0.2):
+            try:
+                messages = await layer.receive_many(INGEST_CHANNEL, 200, 0.2, host)
+            except (OSError, RedisError):  # a TimeoutError is an OSError
+                continue
+            if messages:
                 self.batches += len(messages)
                 await consumer.dispatch({"type": "batch", "channel": INGEST_CHANNEL, "messages": messages})
 

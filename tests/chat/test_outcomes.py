@@ -1,0 +1,232 @@
+"""Every message gets one outcome, whoever sent it, wherever its room is heard, and whatever holds up another room."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import psycopg
+import pytest
+from channels.db import database_sync_to_async as in_database
+from django.db import connection
+from django.test import Client
+from pytest_django import Settings
+from tests.chat.process import Person, Workers, connections_go_back, installation, live, people, workers
+from tests.realtime.two_hosts import hosts_of, one_of_each
+from tests.servers import RedisServer
+
+from channelbox.accounts.models import User
+from channelbox.chat import store_sql
+from channelbox.chat.live import Live
+from channelbox.chat.models import Event, Room
+from channelbox.realtime.envelope import RoomRef
+from channelbox.work.outbox import Message
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@in_database
+def make_rooms(*names: str, **fields: object) -> None:
+    for name in names:
+        Room.objects.create(name=name, **fields)
+
+
+async def enter(people: list[Person], *rooms: str) -> list[Person]:
+    entered = []
+    for room in rooms:
+        person = Person(f"/ws/chat/{room}/")
+        people.append(person)
+        assert (await person.connect())["type"] == "welcome"
+        entered.append(person)
+    return entered
+
+
+async def waits(live: Live, count: int) -> None:
+    """Return when this process has taken so many messages."""
+    async with asyncio.timeout(10):
+        while live.outbox._size < count:
+            await asyncio.sleep(0.01)
+
+
+async def test_two_senders_with_the_same_id_in_one_batch_get_an_answer_each(live: Live, people: list[Person]) -> None:
+    alice, bob = await enter(people, "lobby", "lobby")
+    workers = Workers()
+    workers.start()
+    await bob.say("bob's", id="1")
+    for person in (alice, bob):
+        assert (await person.next("message"))["seq"] == 1
+    await workers.stop()
+    await alice.say("in flight, for there is no worker now", id="0")
+    await waits(live, 1)
+    await alice.say("alice's", id="1")
+    await bob.say("bob's, sent again", id="1")
+    await waits(live, 3)
+    workers.start()
+    assert [await alice.next("message", "stored", "error") for _ in range(2)] == [
+        await bob.next("message") for _ in range(2)
+    ]
+    await alice.say("the next", id="2")
+    assert (await alice.next("message", "stored", "error"))["message"] == "the next"
+    await workers.stop()
+
+
+async def test_what_is_sent_again_is_answered_with_its_number(
+    live: Live, workers: Workers, people: list[Person]
+) -> None:
+    (alice,) = await enter(people, "lobby")
+    await alice.say("hi", id="1")
+    assert (await alice.next("message", "stored"))["type"] == "message"
+    await alice.say("hi", id="1")
+    assert await alice.next("message", "stored") == {"type": "stored", "id": "1", "seq": 1}
+
+
+async def test_a_known_message_is_answered_by_its_event_where_that_is_still_to_come(
+    live: Live, people: list[Person]
+) -> None:
+    """Alice sends again through this process what another has stored, before that is heard here."""
+    (alice,) = await enter(people, "lobby")
+    await in_database(store_one)("lobby", "g:alice", "1")
+    room = await in_database(Room.objects.get)(name="lobby")
+    (member,) = live.hub.rooms["lobby"].members
+    live.outbox.put(RoomRef(room.pk, "lobby"), Message("g:alice", None, "alice", "1", "message", "hi", member))
+    workers = Workers()
+    workers.start()
+    assert (await alice.next("message", "stored"))["type"] == "message"
+    await alice.say("next", id="2")
+    assert (await alice.next("message", "stored"))["id"] == "2"
+    await workers.stop()
+
+
+def store_one(room: str, sender: str, id: str) -> None:
+    found = Room.objects.get(name=room)
+    found.last_seq += 1
+    Event.objects.create(
+        room=found, seq=found.last_seq, sender=sender, client_id=id, name="alice", text="hi", at=found.created_at
+    )
+    found.save(update_fields=["last_seq"])
+
+
+# --- Several Redis hosts
+
+
+@pytest.fixture
+def two_hosts(new_redis: Callable[..., RedisServer], settings: Settings) -> list[RedisServer]:
+    servers = [new_redis(), new_redis()]
+    settings.CHANNELBOX_REDIS_HOSTS = hosts_of(servers, 1)
+    return servers
+
+
+async def test_a_refusal_is_answered_whatever_hosts_there_are(
+    two_hosts: list[RedisServer], live: Live, workers: Workers, people: list[Person]
+) -> None:
+    names = [f"room-{n}" for n in range(40)]
+    rooms = [name for host in (0, 1) for name in [name for name in names if live.bus.host(name) == host][:4]]
+    assert len(rooms) == 8
+    await make_rooms(*rooms)
+    everybody = await enter(people, *rooms)
+    await in_database(Room.objects.update)(closed=True)
+    for person in everybody:
+        await person.say("hi", id="a")
+    for person in everybody:
+        assert (await person.next("error", "message"))["code"] == "not_allowed"
+
+
+@pytest.mark.parametrize("frozen", [0, 1])
+async def test_a_frozen_redis_host_holds_up_no_room_of_the_other(
+    frozen: int, two_hosts: list[RedisServer], live: Live, workers: Workers, people: list[Person]
+) -> None:
+    rooms = one_of_each(live.bus)
+    await make_rooms(*rooms)
+    everybody = await enter(people, *rooms)
+    stuck, well = everybody[frozen], everybody[1 - frozen]
+    two_hosts[frozen].freeze()
+    try:
+        await stuck.say("hi", id="stuck")
+        for number in range(5):
+            await well.say("hi", id=f"well-{number}")
+            assert (await well.next("message", "error"))["id"] == f"well-{number}"
+    finally:
+        two_hosts[frozen].thaw()
+    assert (await stuck.next("message", "error"))["id"] == "stuck"
+
+
+# --- Rooms that somebody else has locked
+
+
+@pytest.fixture
+def server() -> None:
+    """For what only a database server can do: lock a row and no other."""
+    if connection.vendor != "postgresql":
+        # SQLite has one lock for all that is written; `make test` runs this on PostgreSQL too.
+        pytest.skip("SQLite has no lock for a row")
+
+
+@contextlib.asynccontextmanager
+async def locked(table: str, field: str, value: str) -> AsyncIterator[psycopg.Connection[Any]]:
+    """Hold the lock of a row, in a connection of its own."""
+    info = await in_database(_info)()
+    with psycopg.connect(info.dsn, password=info.password) as other:
+        other.execute(f"SELECT id FROM {table} WHERE {field} = %s FOR UPDATE", [value])
+        yield other
+        with contextlib.suppress(psycopg.Error):  # it may be lost
+            other.rollback()
+
+
+def _info() -> psycopg.ConnectionInfo:
+    connection.ensure_connection()
+    info: psycopg.ConnectionInfo = connection.connection.info
+    return info
+
+
+@pytest.mark.usefixtures("server")
+async def test_a_locked_room_holds_up_no_other_and_goes_on_when_it_is_free(
+    live: Live, workers: Workers, people: list[Person]
+) -> None:
+    await make_rooms("held", "free")
+    held, free = await enter(people, "held", "free")
+    async with locked(store_sql.ROOM, "name", "held"):
+        await held.say("hi", id="held")
+        for number in range(5):
+            await free.say("hi", id=f"free-{number}")
+            assert (await free.next("message", "error"))["id"] == f"free-{number}"
+        assert not await in_database(Event.objects.filter(room__name="held").exists)()
+    assert (await held.next("message", "error"))["id"] == "held"
+
+
+@pytest.mark.usefixtures("server")
+async def test_a_transaction_that_stops_in_the_middle_loses_its_locks(
+    live: Live, workers: Workers, people: list[Person]
+) -> None:
+    """As a worker's whose machine is paused: the server's own time limit ends it."""
+    await make_rooms("lobby")
+    (alice,) = await enter(people, "lobby")
+    async with locked(store_sql.ROOM, "name", "lobby") as other:
+        other.execute(store_sql.LIMITS.text.replace("'5s'", "'1s'"))
+        await alice.say("hi", id="a")
+        assert (await alice.next("message", "error"))["id"] == "a"
+        with pytest.raises(psycopg.Error, match="idle-in-transaction"):
+            other.execute("SELECT 1")
+
+
+@pytest.mark.usefixtures("server")
+async def test_a_sender_whose_row_is_locked_holds_up_no_other_room(
+    live: Live, workers: Workers, people: list[Person]
+) -> None:
+    """Storing refers to the user, so PostgreSQL looks at that row's lock as well."""
+    await make_rooms("a", "b")
+    alice = Person("/ws/chat/a/", cookie=await in_database(session_of)("alice"))
+    people.append(alice)
+    await alice.connect()
+    (bob,) = await enter(people, "b")
+    async with locked(store_sql.USER, "username", "alice"):
+        await alice.say("hi", id="alice")
+        for number in range(3):
+            await bob.say("hi", id=f"bob-{number}")
+            assert (await bob.next("message", "error"))["id"] == f"bob-{number}"
+    assert (await alice.next("message", "error"))["id"] == "alice"
+
+
+def session_of(name: str) -> str:
+    client = Client()
+    client.force_login(User.objects.create(username=name))
+    return str(client.session.session_key)

@@ -1,0 +1,75 @@
+"""The schema between processes: by names, with a version, and robust against what is none of it."""
+
+import contextlib
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from channelbox.realtime.envelope import VERSION, Batch, BatchOutcome, BatchRef, Envelope, RoomRef
+
+OUTCOME = BatchOutcome(BatchRef("web", 7), [18, 3, 0], frozenset({1}), {2: ("not_allowed", "No.")})
+FULL = Envelope(17, 18, b"frames", 5, [OUTCOME], ("web", ["alice"], 1), [(3, b"frame")])
+BATCH = Batch(BatchRef("web", 7), RoomRef(5, "lobby"), [{"id": "a"}, {"id": "b"}])
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text() | st.binary(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=10,
+)
+
+
+@pytest.mark.parametrize("envelope", [FULL, Envelope(), Envelope(last=9, key=5), Envelope(frames=b"typing")])
+def test_an_envelope_comes_back_as_it_was(envelope: Envelope) -> None:
+    back = Envelope.unpack(envelope.pack())
+    assert back.pack() == envelope.pack()
+    assert list(back.outcomes) == list(envelope.outcomes)
+
+
+def test_a_batch_comes_back_as_it_was() -> None:
+    entry = msgpack.unpackb(msgpack.packb(BATCH.entry("chat.ingest")))
+    assert entry["type"] == "chat.ingest"
+    assert Batch.of(entry) == BATCH
+
+
+def test_fields_that_a_later_version_adds_are_ignored() -> None:
+    packed = msgpack.unpackb(FULL.pack())
+    packed["added"] = 1
+    packed["outcomes"][0]["added"] = 1
+    packed["outcomes"][0]["refused"][0].append("added")
+    packed["replaced"][0].append("added")
+    packed["presence"].append("added")
+    assert Envelope.unpack(msgpack.packb(packed)).pack() == FULL.pack()
+    assert Batch.of({**BATCH.entry("chat.ingest"), "added": 1}) == BATCH
+
+
+@pytest.mark.parametrize("version", [0, VERSION + 1, None, "1"])
+def test_another_version_is_refused(version: object) -> None:
+    with pytest.raises(ValueError, match="version"):
+        Envelope.unpack(msgpack.packb({**msgpack.unpackb(FULL.pack()), "v": version}))
+    with pytest.raises(ValueError, match="version"):
+        Batch.of({**BATCH.entry("chat.ingest"), "v": version})
+
+
+@given(st.binary(max_size=200))
+def test_bytes_that_are_no_envelope_are_a_value_error(payload: bytes) -> None:
+    _taken_or_refused(payload)
+
+
+@given(
+    st.dictionaries(st.sampled_from(["first", "last", "frames", "key", "outcomes", "presence", "replaced"]), anything)
+)
+def test_an_envelope_of_wrong_parts_is_a_value_error(parts: dict[str, object]) -> None:
+    _taken_or_refused(msgpack.packb({"v": VERSION, **parts}))
+
+
+def _taken_or_refused(payload: bytes) -> None:
+    with contextlib.suppress(ValueError):
+        Envelope.unpack(payload)
+
+
+@given(st.dictionaries(st.sampled_from(["process", "batch", "key", "room", "messages"]), anything))
+def test_a_batch_of_wrong_parts_is_a_value_error(parts: dict[str, object]) -> None:
+    with contextlib.suppress(ValueError):
+        Batch.of({"v": VERSION, **parts})
