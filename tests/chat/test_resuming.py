@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from channels.db import database_sync_to_async as in_database
+from django.db import connection
 from django.utils import timezone
 from tests.chat.process import Person, Workers, connections_go_back, installation, live, people, workers
 
@@ -149,3 +150,15 @@ async def test_a_look_at_the_record_ends_no_connection_where_nothing_was_restore
     await live.sweep.compare()
     await person.say("hi", id="a")
     assert (await person.next("message", "error"))["id"] == "a"
+
+
+def test_another_postgresql_database_is_recognised_by_its_oid() -> None:
+    Installation.draw_epoch()
+    first = Installation.objects.get().epoch
+    assert not Installation.recognise_database(), "seen for the first time"
+    assert not Installation.recognise_database()
+    assert Installation.objects.get().epoch == first
+    Installation.objects.update(database_oid=1)  # as pg_restore leaves it in a database that was made anew
+    moved = Installation.recognise_database()
+    assert moved is (connection.vendor == "postgresql")
+    assert (Installation.objects.get().epoch != first) is moved

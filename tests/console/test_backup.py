@@ -210,3 +210,26 @@ def test_postgresql_is_its_own_nodes(settings_of_one_node: dict[str, str]) -> No
         assert answer.returncode == 1
         assert "its own node" in answer.stderr
     assert run("backup", "--if-sqlite").returncode == 0
+
+
+def epoch(file: Path) -> int:
+    with opened(file) as connection:
+        (drawn,) = connection.execute("SELECT epoch FROM chat_installation").fetchone()
+        return int(drawn)
+
+
+def test_a_restored_database_has_another_epoch(migrated: Run, database: Path) -> None:
+    """By it clients learn that what they have heard since then is not there."""
+    before, copy = epoch(database), copied(migrated)
+    assert epoch(copy) == before
+    assert migrated("restore", copy.name).returncode == 0
+    assert epoch(database) != before
+    assert epoch(copy) == before
+
+
+def test_a_record_put_back_by_other_means_can_be_told(migrated: Run, database: Path) -> None:
+    before = epoch(database)
+    answer = migrated("restored")
+    assert answer.returncode == 0, answer.stderr
+    assert "anew" in answer.stdout
+    assert epoch(database) != before

@@ -130,6 +130,7 @@ def put(copy: Path, database: Path) -> Path | None:
         aside = None
         with _part_of(database) as part:
             _copy(copy, part)
+            _draw_epoch(part)
             _write_through(part)
             if database.exists():
                 now = datetime.datetime.now(datetime.UTC)
@@ -167,6 +168,18 @@ def _copy(database: Path, to: Path) -> None:
         # In one step: with a write-ahead log a reader waits for nobody, and nobody waits for it.
         source.backup(target)
         target.execute("PRAGMA journal_mode=DELETE")  # one file, with nothing beside it
+
+
+def _draw_epoch(database: Path) -> None:
+    """Draw another epoch for the installation, so that clients forget what the copy does not have.
+
+    A copy of a version that had none gets one when it is migrated.
+    """
+    with closing(sqlite3.connect(database)) as connection:
+        known = connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'chat_installation'")
+        if known.fetchone() is not None:
+            connection.execute("UPDATE chat_installation SET epoch = random()")
+            connection.commit()
 
 
 @contextmanager

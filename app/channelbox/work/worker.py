@@ -98,10 +98,11 @@ class Worker:
             heart.cancel()
 
     def _all_lines(self) -> list[Line]:
+        hosts = self.channel_layer.hosts
         lines = []
         for channel in self.channels:
-            if getattr(consumer_class(self.application, channel), "every_host", False):
-                lines += [Line(channel, host) for host in range(self.channel_layer.hosts)]
+            if hosts > 1 and getattr(consumer_class(self.application, channel), "every_host", False):
+                lines += [Line(channel, host) for host in range(hosts)]
             else:
                 lines.append(Line(channel))
         return lines
