@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from channels.consumer import AsyncConsumer
 from channels.routing import ChannelNameRouter, ProtocolTypeRouter
+from pytest_django import Settings
+from tests.realtime.two_hosts import hosts_of
 from tests.servers import RedisServer
 from tests.waiting import until
 
@@ -298,3 +300,24 @@ def test_a_channel_without_a_consumer_is_named_with_those_that_have_one() -> Non
     assert consumer_class(application, "jobs").__name__ == "Single"  # type: ignore[union-attr]
     with pytest.raises(LookupError, match=r"'nothing'.*jobs"):
         consumer_class(application, "nothing")
+
+
+async def test_a_channel_with_a_list_on_each_redis_host_is_worked_on_while_one_is_frozen(
+    new_redis: Callable[..., RedisServer], settings: Settings
+) -> None:
+    servers = [new_redis(), new_redis()]
+    settings.CHANNELBOX_REDIS_HOSTS = hosts_of(servers, 1)
+    notes, layer = Notes(), WorkLayer()
+    consumer = single(notes)
+    consumer.every_host = True  # type: ignore[attr-defined]
+    async with working({"jobs": consumer}, layer) as worker:
+        for host in (0, 1):
+            await layer.send_many("jobs", [{"type": "job", "n": host}], host)
+        assert sorted(await notes.until(2)) == [0, 1]
+        for host, frozen in enumerate(servers):
+            frozen.freeze()
+            before = len(notes.taken)
+            await layer.send_many("jobs", [{"type": "job", "n": "other"}], 1 - host)
+            assert (await notes.until(before + 1))[-1] == "other"
+            frozen.thaw()
+        assert worker.ready
