@@ -16,7 +16,7 @@ from tests.servers import RedisServer, SentinelServer, free_port
 
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.counters import counters
-from channelbox.realtime.link import Session
+from channelbox.realtime.subscriber import Session
 
 
 @dataclass

@@ -14,8 +14,8 @@ from channelbox.realtime.bus import Bus
 from channelbox.realtime.frames import payloads
 from channelbox.realtime.hosts import Host
 from channelbox.realtime.hub import Hub, Run
-from channelbox.realtime.leases import Leases
 from channelbox.realtime.presence import Presence
+from channelbox.realtime.room_slots import RoomSlots
 
 
 class Nothing:
@@ -58,17 +58,17 @@ class Process:
         # A bus of its own: one process has one handler a room.
         self.bus = Bus(hosts)
         self.hub = Hub(self.bus, Nothing(), name)
-        self.leases = Leases(self.bus, name)
+        self.slots = RoomSlots(self.bus, name)
         self.presence = Presence(self.bus, self.hub, name)
         self.watcher = Watcher()
 
     async def start(self) -> None:
-        await self.leases.start()
+        await self.slots.start()
         await self.presence.start()
 
     async def stop(self) -> None:
         await self.presence.stop()
-        await self.leases.stop()
+        await self.slots.stop()
         await self.hub.stop()
         await self.bus.stop()
 
@@ -133,7 +133,7 @@ async def test_the_people_of_a_process_that_died_are_taken_out(
     await dead.start()
     await dead.enter("bob")
     await one.watcher.until("ann", "bob")
-    for task in [*dead.presence._tasks, *dead.leases._tasks]:  # killed: nothing is taken back
+    for task in [*dead.presence._tasks, *dead.slots._tasks]:  # killed: nothing is taken back
         task.cancel()
     await dead.bus.client("").delete(keys.lease("dead"))
     await one.presence._read(0, ["r"])

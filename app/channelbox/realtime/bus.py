@@ -12,8 +12,8 @@ from redis.asyncio import Redis
 
 from channelbox.realtime import keys
 from channelbox.realtime.hosts import Host, Hosts
-from channelbox.realtime.link import Handler, Link
 from channelbox.realtime.publisher import Publisher
+from channelbox.realtime.subscriber import Handler, Subscriber
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +36,8 @@ class Bus:
         self._closers: list[Callable[[], Awaitable[None]]] = []
         self._publishers = [Publisher(pool) for pool in self.hosts.pools]
         probe = keys.probe(keys.process_name())
-        self._links = [
-            Link(pool, client, probe, self._restored)
+        self._subscribers = [
+            Subscriber(pool, client, probe, self._restored)
             for pool, client in zip(self.hosts.pools, self.hosts.clients, strict=True)
         ]
 
@@ -88,7 +88,7 @@ class Bus:
     @property
     def connected(self) -> bool:
         """Whether every host with subscriptions is heard, as far as the probes know."""
-        return all(link.connected for link in self._links if link.used)
+        return all(subscriber.connected for subscriber in self._subscribers if subscriber.used)
 
     async def subscribe(self, channel: str, handler: Handler) -> None:
         """Has `handler` called with each payload, synchronously; returns when Redis has confirmed.
@@ -100,20 +100,20 @@ class Bus:
         try:
             await asyncio.shield(confirmed)
         except asyncio.CancelledError:
-            self._link(channel).withdraw(channel.encode(), confirmed)
+            self._subscriber(channel).withdraw(channel.encode(), confirmed)
             raise
 
     def begin(self, channel: str, handler: Handler) -> "asyncio.Future[None]":
         """As `subscribe`, for waiting later or by several: shield the future, which also ends with `forget`."""
-        return self._link(channel).subscribe(channel.encode(), handler)
+        return self._subscriber(channel).subscribe(channel.encode(), handler)
 
     async def unsubscribe(self, channel: str) -> None:
         """The handler is not called from the first step on; returns when Redis has confirmed (if it is there)."""
-        await self._link(channel).unsubscribe(channel.encode())
+        await self._subscriber(channel).unsubscribe(channel.encode())
 
     def forget(self, channel: str) -> None:
         """As `unsubscribe`, without waiting."""
-        self._link(channel).unsubscribe(channel.encode())
+        self._subscriber(channel).unsubscribe(channel.encode())
 
     async def publish(self, channel: str, payload: bytes) -> int:
         """Publishes once and returns how many connections heard it.
@@ -169,11 +169,11 @@ class Bus:
             if isinstance(result, Exception):
                 logger.error("While the bus was stopped", exc_info=result)
         await asyncio.gather(*(publisher.stop() for publisher in self._publishers))
-        await asyncio.gather(*(link.stop() for link in self._links))
+        await asyncio.gather(*(subscriber.stop() for subscriber in self._subscribers))
         await self.hosts.aclose()
 
-    def _link(self, channel: str) -> Link:
-        return self._links[self.hosts.index(channel)]
+    def _subscriber(self, channel: str) -> Subscriber:
+        return self._subscribers[self.hosts.index(channel)]
 
     def _restored(self) -> None:
         for callback in list(self._callbacks):

@@ -11,7 +11,7 @@ from redis.commands.core import AsyncScript
 
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.counters import counters
-from channelbox.realtime.link import UNREACHABLE
+from channelbox.realtime.subscriber import UNREACHABLE
 
 logger = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from channelbox.realtime import keys
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.commons import Common
 from channelbox.realtime.counters import counters
-from channelbox.realtime.link import UNREACHABLE
 from channelbox.realtime.mailbox import ChannelName, Mailbox
+from channelbox.realtime.subscriber import UNREACHABLE
 
 logger = logging.getLogger(__name__)
 

@@ -60,11 +60,11 @@ async def _spread(seconds: float) -> None:
 class Session(asyncio.Protocol):
     """One connection that only subscribes. Reads without a task: a read's messages are all handled where it arrives."""
 
-    def __init__(self, link: "Link", connection: Any) -> None:
+    def __init__(self, subscriber: "Subscriber", connection: Any) -> None:
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.reads = 0
         self.address = (getattr(connection, "host", None), getattr(connection, "port", None))
-        self._link = link
+        self._subscriber = subscriber
         # Answers come in the order of the commands: what each confirms, and who waits for it.
         self._due: collections.deque[tuple[bytes, bytes, _Subscription | asyncio.Future[None]]] = collections.deque()
         self._replies = hiredis.Reader(notEnoughData=_MISSING)
@@ -90,7 +90,7 @@ class Session(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.reads += 1
-        replies, live = self._replies, self._link.live
+        replies, live = self._replies, self._subscriber.live
         replies.feed(data)
         try:
             while (reply := replies.gets()) is not _MISSING:
@@ -116,7 +116,7 @@ class Session(asyncio.Protocol):
         if reply[:2] != [kind, channel]:
             raise RedisConnectionError(f"Redis answered {reply!r} where {kind!r} of {channel!r} was due")
         if isinstance(what, _Subscription):
-            self._link.confirmed(channel, what)
+            self._subscriber.confirmed(channel, what)
         elif what is not None:
             _resolve(what)
 
@@ -130,7 +130,7 @@ class Session(asyncio.Protocol):
         self._due.clear()
 
 
-class Link:
+class Subscriber:
     """Keeps one connection to a host, with what is subscribed there, for as long as the bus lives."""
 
     def __init__(self, pool: ConnectionPool, client: Redis, probe: str, restored: Callable[[], None]) -> None:
@@ -144,7 +144,7 @@ class Link:
         self._task: asyncio.Task[None] | None = None
         self._disposals: set[asyncio.Task[None]] = set()
         self._stopped = False
-        # Of this link alone: one process may have several, each hearing the others' probes.
+        # Of this subscriber alone: one process may have several, each hearing the others' probes.
         self._token = secrets.token_bytes(8)
         self._number = 0
         self._probe_channel = probe.encode()

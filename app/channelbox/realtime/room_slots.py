@@ -77,7 +77,7 @@ class _Host:
         self.wake = asyncio.Event()
 
 
-class Leases:
+class RoomSlots:
     """The places that this process's members hold."""
 
     def __init__(self, bus: Bus, process: str) -> None:

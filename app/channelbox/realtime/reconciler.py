@@ -14,7 +14,7 @@ AT_ONCE = 500  # rooms in one query
 Newest = Callable[[list[str]], Awaitable[dict[str, int]]]
 
 
-class Sweep:
+class Reconciler:
     """Compares the rooms that are open here with the record, every 10 s and whenever something may have been missed."""
 
     def __init__(self, hub: Hub, newest: Newest) -> None:
