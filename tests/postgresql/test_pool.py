@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import io
 import logging
 import tempfile
 import threading
@@ -18,6 +19,8 @@ from django.db.utils import ConnectionHandler
 from pytest_django import DjangoDbBlocker
 from tests.servers import PostgreSQLServer
 from tests.test_settings import read
+
+from channelbox.logs import Journal
 
 BACK_SECONDS = 5  # for every pool; about 1 is expected
 OURS = "backend_type = 'client backend' AND application_name LIKE 'channelbox%'"
@@ -172,3 +175,20 @@ def test_one_caller_waits_for_the_database_and_gets_it(server: PostgreSQLServer,
     until_it_fails(handler)
     server.start()
     assert ask(handler)
+
+
+def test_a_read_only_database_is_one_line_in_the_journal(server: PostgreSQLServer, pools: Pools) -> None:
+    stream = io.StringIO()
+    logger = logging.Logger("test")
+    logger.addHandler(Journal(stream))
+    connection = pools(1)["process-0"]
+    for _ in range(74):
+        with connection.cursor() as cursor:
+            cursor.execute("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY")
+            try:
+                cursor.execute("CREATE TABLE t ()")
+            except DatabaseError:
+                logger.exception("A frame could not be handled")
+    (line,) = stream.getvalue().splitlines()
+    assert "read-only" in line
+    connection.close()
