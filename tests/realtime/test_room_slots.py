@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from tests.realtime.two_hosts import hosts_of, one_of_each
@@ -228,3 +228,29 @@ async def test_a_redis_host_that_is_away_refuses_nobody_in_the_rooms_of_another(
         servers[gone].thaw()
     await lease.stop()
     await bus.stop()
+
+
+async def test_places_are_counted_again_after_what_nobody_expected(
+    one: RoomSlots, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exchange = one._exchange
+
+    async def once(*words: Any) -> None:
+        monkeypatch.setattr(one, "_exchange", exchange)
+        raise ZeroDivisionError
+
+    await one.take("r", 2)
+    monkeypatch.setattr(one, "_exchange", once)
+    async with asyncio.timeout(8):
+        assert (await refused(one, 2)).frame["code"] == "try_later"
+        await one.take("r", 2)
+        assert (await refused(one, 2)).frame["code"] == "room_full"
+
+
+async def test_a_room_whose_places_cannot_be_written_holds_up_no_other(bus: Bus, one: RoomSlots) -> None:
+    await bus.client(keys.places("r")).set(keys.places("r"), "no hash")
+    async with asyncio.timeout(8):
+        results = await asyncio.gather(refused(one, 5), one.take("other", 5))
+        assert results[0].frame["code"] == "try_later"
+        await bus.client(keys.places("r")).delete(keys.places("r"))
+        await one.take("r", 5)

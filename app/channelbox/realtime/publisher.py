@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from redis.asyncio import ConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 PUBLISH_SECONDS = 5.0
@@ -76,7 +76,7 @@ class Publisher:
             return RedisTimeoutError(f"Redis did not answer a PUBLISH within {PUBLISH_SECONDS:g} s")
         except OSError as error:
             return RedisConnectionError(str(error))
-        except RedisError as error:
+        except Exception as error:  # whatever it is, the callers have it
             return error
 
     async def _exchange(self, commands: list[tuple[str, str, bytes]]) -> list[int | Exception]:

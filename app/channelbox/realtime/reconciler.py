@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from channelbox.realtime.hub import Hub
+from channelbox.realtime.supervision import cancel, supervise
 
 logger = logging.getLogger(__name__)
 
@@ -24,12 +25,10 @@ class Reconciler:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name="sweep")
+        self._task = supervise("reconciler", self._run)
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await cancel(self._task)
 
     def now(self) -> None:
         """Compares all rooms at once: call it when messages may have been missed."""

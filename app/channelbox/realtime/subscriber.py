@@ -15,6 +15,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from channelbox.realtime.counters import counters
+from channelbox.realtime.supervision import cancel, supervise
 
 logger = logging.getLogger(__name__)
 
@@ -171,7 +172,7 @@ class Subscriber:
         if self._session is not None and self.connected:
             self._session.subscribe([(channel, subscription)])
         elif self._task is None:
-            self._task = asyncio.create_task(self._run(), name=f"bus {self._pool!r}")
+            self._task = supervise("bus", self._run)
         return subscription.confirmed
 
     def withdraw(self, channel: bytes, confirmed: "asyncio.Future[None]") -> None:
@@ -202,9 +203,8 @@ class Subscriber:
     async def stop(self) -> None:
         """Closes the connection; whoever waits for a confirmation gets an error."""
         self._stopped = True
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, *self._disposals, return_exceptions=True)
+        await cancel(self._task)
+        await asyncio.gather(*self._disposals, return_exceptions=True)
         for subscription in self._wanted.values():
             if not subscription.confirmed.done():
                 subscription.confirmed.set_exception(RedisConnectionError("The bus has been stopped"))
