@@ -85,11 +85,6 @@ class Bus:
 
         loop.close = types.MethodType(close_with_buses, loop)  # type: ignore[method-assign]
 
-    @property
-    def connected(self) -> bool:
-        """Whether every host with subscriptions is heard, as far as the probes know."""
-        return all(subscriber.connected for subscriber in self._subscribers if subscriber.used)
-
     async def subscribe(self, channel: str, handler: Handler) -> None:
         """Has `handler` called with each payload, synchronously; returns when Redis has confirmed.
 
@@ -121,18 +116,31 @@ class Bus:
         Publishes of one process to one host keep the order of the calls. Raises RedisError if it is not known to have
         happened, within seconds.
         """
-        (heard,) = await self._publishers[self.hosts.index(channel)].publish([(channel, payload)])
-        return heard
+        (heard,) = self._publishers[self.hosts.index(channel)].begin([(channel, payload)])
+        return await heard
+
+    def begin_publish(self, publishes: Sequence[tuple[str, bytes]]) -> list[asyncio.Future[int]]:
+        """Publish each once, in this order on each host, without waiting. Returns a future for each publish.
+
+        A future gives how many connections heard it, or raises RedisError within 5 s when it is not known to have
+        happened. Hosts do not wait for each other: those of one that is away or hangs fail by themselves.
+        """
+        by_host: dict[int, list[int]] = {}
+        for position, (channel, _) in enumerate(publishes):
+            by_host.setdefault(self.hosts.index(channel), []).append(position)
+        begun: dict[int, asyncio.Future[int]] = {}
+        for host, positions in by_host.items():
+            futures = self._publishers[host].begin([publishes[position] for position in positions])
+            begun.update(zip(positions, futures, strict=True))
+        return [begun[position] for position in range(len(publishes))]
+
+    async def publish_each(self, publishes: Sequence[tuple[str, bytes]]) -> list[int | BaseException]:
+        """Publish as `begin_publish` does, and return for each how many heard it, or why that is not known."""
+        return await asyncio.gather(*self.begin_publish(publishes), return_exceptions=True)
 
     async def publish_many(self, publishes: Sequence[tuple[str, bytes]]) -> None:
-        """Publishes in this order, with one command to each host. Raises RedisError as `publish` does."""
-        by_host: dict[int, list[tuple[str, bytes]]] = {}
-        for channel, payload in publishes:
-            by_host.setdefault(self.hosts.index(channel), []).append((channel, payload))
-        results = await asyncio.gather(
-            *(self._publishers[host].publish(some) for host, some in by_host.items()), return_exceptions=True
-        )
-        for result in results:
+        """Publish as `begin_publish` does, for a caller who needs all of them. Raises RedisError when one failed."""
+        for result in await self.publish_each(publishes):
             if isinstance(result, BaseException):
                 raise result
 
