@@ -14,6 +14,7 @@ from typing import TextIO
 PACKAGE = Path(__file__).parent
 REPEATED_SECONDS = 60.0
 MAX_KEYS = 1000
+MAX_MESSAGE = 300  # characters of an exception's own words
 
 # By name, because who needs neither Redis nor PostgreSQL does not import them.
 OUTAGES = frozenset(
@@ -48,12 +49,19 @@ class Repeats:
         return held
 
 
-def describe(error: BaseException) -> str:
-    """Return type, message and our own line that met the error, in one line."""
-    message = " ".join(str(error).split())
+def place_of(error: BaseException) -> str:
+    """Return our own line that met the error, as `folder/module.py:line`; empty where there is none."""
     ours = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).is_relative_to(PACKAGE)]
-    place = f" ({Path(ours[-1].filename).relative_to(PACKAGE)}:{ours[-1].lineno})" if ours else ""
-    return f"{type(error).__name__}: {message}{place}" if message else f"{type(error).__name__}{place}"
+    return f"{Path(ours[-1].filename).relative_to(PACKAGE)}:{ours[-1].lineno}" if ours else ""
+
+
+def describe(error: BaseException) -> str:
+    """Return type, message and place of an error in one line."""
+    message = " ".join(str(error).split())
+    if len(message) > MAX_MESSAGE:
+        message = message[:MAX_MESSAGE] + "..."
+    words = f"{type(error).__name__}: {message}" if message else type(error).__name__
+    return f"{words} ({place})" if (place := place_of(error)) else words
 
 
 def repeated(held: int) -> str:

@@ -72,6 +72,8 @@ class Settlement:
         if process == self._process:
             return
         for name, count in told.items():
+            if not 0 < count < float("inf"):
+                raise ValueError(f"{count!r} is not a number of messages.")
             # Whoever is not here now has a full bucket when they come: that is within the burst of a second.
             if (bucket := self._buckets.get(name)) is not None:
                 bucket.spend(count)

@@ -14,6 +14,7 @@ from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
+from channelbox.logs import Repeats, describe, place_of, repeated
 from channelbox.realtime.counters import counters
 from channelbox.realtime.supervision import cancel, supervise
 
@@ -31,6 +32,7 @@ CHANNELS_A_COMMAND = 500
 
 UNREACHABLE = (RedisError, OSError, TimeoutError)
 _MISSING = object()
+_repeats = Repeats()
 
 
 def _pack(*words: bytes) -> bytes:
@@ -56,6 +58,14 @@ def _resolve(future: "asyncio.Future[None]") -> None:
 async def _spread(seconds: float) -> None:
     """Sleeps about that long: processes that lost one Redis should not all return in one moment."""
     await asyncio.sleep(seconds * (0.5 + random.random()))  # noqa: S311 - no secret
+
+
+def _ignored(channel: bytes, error: Exception) -> None:
+    """Tell of a message that its handler could not take: whoever reaches Redis can send many."""
+    counters.ignored += 1
+    if (held := _repeats.pass_on((type(error), place_of(error)))) is not None:
+        name = channel.decode(errors="replace")
+        logger.warning("A message on %s is ignored: %s%s", name, describe(error), repeated(held))
 
 
 class Session(asyncio.Protocol):
@@ -99,8 +109,8 @@ class Session(asyncio.Protocol):
                     if handler := live.get(reply[1]):
                         try:
                             handler(reply[2])
-                        except Exception:
-                            logger.exception("A handler failed for a message on %s", reply[1].decode(errors="replace"))
+                        except Exception as error:
+                            _ignored(reply[1], error)
                 else:
                     self._confirmed(reply)
         except (hiredis.HiredisError, RedisError) as error:
@@ -156,13 +166,8 @@ class Subscriber:
         """Whether what is subscribed is heard, as far as is known."""
         return self._session is not None and not self._session.lost.done()
 
-    @property
-    def used(self) -> bool:
-        """Whether anything was ever subscribed here."""
-        return self._task is not None
-
     def subscribe(self, channel: bytes, handler: Handler) -> "asyncio.Future[None]":
-        """The future ends when Redis has confirmed, or when this is unsubscribed before. Do not cancel it."""
+        """Return a future that ends when Redis has confirmed, or when this is unsubscribed. Do not cancel it."""
         if self._stopped:
             raise RedisConnectionError("The bus has been stopped")
         if channel in self._wanted:
@@ -186,12 +191,12 @@ class Subscriber:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         subscription = self._wanted.pop(channel, None)
         self.live.pop(channel, None)
-        if subscription is not None and self._session is not None and self.connected:
-            self._session.unsubscribe(channel, done)
-            return done
         if subscription is not None:
             _resolve(subscription.confirmed)
-        _resolve(done)
+        if subscription is not None and self._session is not None and self.connected:
+            self._session.unsubscribe(channel, done)
+        else:
+            _resolve(done)
         return done
 
     def confirmed(self, channel: bytes, subscription: _Subscription) -> None:
