@@ -9,7 +9,7 @@ from channels_redis.serializers import registry
 from channelbox.realtime import keys
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.hosts import Host
-from channelbox.realtime.local import Local, inbox_of
+from channelbox.realtime.local_channels import LocalChannels, inbox_of
 from channelbox.realtime.mailbox import ChannelName
 
 
@@ -66,7 +66,7 @@ class ChannelLayer(BaseChannelLayer):
         if "!" in channel:
             await self._local().send(channel, payload, capacity, self.expiry)
         else:
-            await self._local().common(channel).put(payload, capacity, self.expiry)
+            await self._local().shared(channel).put(payload, capacity, self.expiry)
 
     async def receive(self, channel: str) -> Any:
         """The next message of a channel; waits for one. Cancelled: the message stays for the next call.
@@ -77,7 +77,7 @@ class ChannelLayer(BaseChannelLayer):
         self.require_valid_channel_name(channel)
         local = self._local()
         if "!" not in channel:
-            return self.deserialize(await local.common(channel).get())
+            return self.deserialize(await local.shared(channel).get())
         if (mailbox := local.mailboxes.get(channel)) is None:
             where = "its name is not held any more" if inbox_of(channel) == local.inbox else "another process's"
             raise RuntimeError(f"{channel} cannot be received from here: {where}")
@@ -126,6 +126,6 @@ class ChannelLayer(BaseChannelLayer):
         if local := bus.shared.pop(self._kind, None):
             await local.close()
 
-    def _local(self) -> Local:
+    def _local(self) -> LocalChannels:
         bus = Bus.current(self._hosts)
-        return bus.share(self._kind, lambda: Local(bus, self.deserialize))
+        return bus.share(self._kind, lambda: LocalChannels(bus, self.deserialize))

@@ -15,9 +15,9 @@ from redis.commands.core import AsyncScript
 
 from channelbox.realtime import keys
 from channelbox.realtime.bus import Bus
-from channelbox.realtime.commons import Common
 from channelbox.realtime.counters import counters
 from channelbox.realtime.mailbox import ChannelName, Mailbox
+from channelbox.realtime.shared_channel import SharedChannel
 from channelbox.realtime.subscriber import UNREACHABLE
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class _Group:
         self.confirmed: asyncio.Future[None]
 
 
-class Local:
+class LocalChannels:
     """Mailboxes of this loop's consumers. One subscription for each group, one for all single channels."""
 
     def __init__(self, bus: Bus, deserialize: Callable[[bytes], Any]) -> None:
@@ -53,7 +53,7 @@ class Local:
         self.mailboxes: dict[str, Mailbox] = {}
         self.groups: dict[str, _Group] = {}
         self._names: dict[str, weakref.ref[ChannelName]] = {}
-        self._commons: dict[str, Common] = {}
+        self._shared: dict[str, SharedChannel] = {}
         self._deserialize = deserialize
         self._loop = asyncio.get_running_loop()
         self._subscribed: asyncio.Future[None] | None = None
@@ -84,11 +84,11 @@ class Local:
         self._names[key] = weakref.ref(name, gone)
         return name
 
-    def common(self, channel: str) -> Common:
+    def shared(self, channel: str) -> SharedChannel:
         """A channel that any process may receive from."""
-        if channel not in self._commons:
-            self._commons[channel] = Common(self.bus, keys.channel(channel))
-        return self._commons[channel]
+        if channel not in self._shared:
+            self._shared[channel] = SharedChannel(self.bus, keys.channel(channel))
+        return self._shared[channel]
 
     def forget(self, channel: str) -> None:
         """Takes a channel out of everything."""
@@ -195,8 +195,8 @@ class Local:
         if self._subscribed is not None:
             self.bus.forget(keys.inbox(self.inbox))
             self._subscribed = None
-        await asyncio.gather(*(common.close() for common in self._commons.values()))
-        self._commons.clear()
+        await asyncio.gather(*(shared.close() for shared in self._shared.values()))
+        self._shared.clear()
         if self._tasks:  # unread counts, which Redis lets expire if it does not answer now
             _, late = await asyncio.wait(self._tasks, timeout=CLOSE_SECONDS)
             for task in late:

@@ -22,7 +22,7 @@ WAIT_SECONDS = 2  # one wait of Redis, shorter than any usual socket_timeout
 RETRY_SECONDS = 0.5
 
 
-class Common:
+class SharedChannel:
     """One such channel, as one process sees it: one wait in Redis for all who receive here."""
 
     def __init__(self, bus: Bus, key: str) -> None:
