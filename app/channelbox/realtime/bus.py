@@ -119,6 +119,13 @@ class Bus:
         (heard,) = self._publishers[self.hosts.index(channel)].begin([(channel, payload)])
         return await heard
 
+    async def publish_to_set(self, channel: str, payload: bytes) -> list[bytes]:
+        """Publish as `publish` does, and return the members of the set of the same name: one trip for both."""
+        publisher = self._publishers[self.hosts.index(channel)]
+        heard, members = publisher.begin_commands([("PUBLISH", channel, payload), ("SMEMBERS", channel)])
+        await heard
+        return list(await members)
+
     def begin_publish(self, publishes: Sequence[tuple[str, bytes]]) -> list[asyncio.Future[int]]:
         """Publish each once, in this order on each host, without waiting. Returns a future for each publish.
 

@@ -1,13 +1,15 @@
-"""The `default` channel layer: the whole contract of Channels, with groups, over the bus."""
+"""The `default` channel layer: the contract of Channels, with its extensions for groups and flush, over the bus."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from channels.exceptions import ChannelFull
 from channels.layers import BaseChannelLayer
 from channels_redis.serializers import registry
 
 from channelbox.realtime import keys
 from channelbox.realtime.bus import Bus
+from channelbox.realtime.counters import counters
 from channelbox.realtime.hosts import Host
 from channelbox.realtime.local_channels import LocalChannels, inbox_of
 from channelbox.realtime.mailbox import ChannelName
@@ -93,21 +95,34 @@ class ChannelLayer(BaseChannelLayer):
     # --- Groups
 
     async def group_add(self, group: str, channel: str) -> None:
-        """Adds a channel of this process to a group; returns when Redis has confirmed: what follows is heard."""
+        """Adds a channel to a group; returns when what is sent to the group from now on is heard.
+
+        A channel of another process is added there, or by nobody if that process has ended. Raises RedisError when
+        this is not known to have happened.
+        """
         self.require_valid_group_name(group)
         self.require_valid_channel_name(channel)
-        await self._local().join(group, channel)
+        await self._local().add(group, channel)
 
     async def group_discard(self, group: str, channel: str) -> None:
         """Takes a channel out of a group; nothing happens if it is not in it."""
         self.require_valid_group_name(group)
         self.require_valid_channel_name(channel)
-        self._local().leave(group, channel)
+        await self._local().discard(group, channel)
 
     async def group_send(self, group: str, message: Mapping[str, Any]) -> None:
-        """Sends to every channel of a group, in every process: one PUBLISH, whatever their number."""
+        """Sends to every channel of a group, in every process: one PUBLISH, whatever their number.
+
+        Channels that any process may receive from get it one by one.
+        """
         self.require_valid_group_name(group)
-        await Bus.current(self._hosts).publish(keys.group(group), self.serialize(message))
+        payload = self.serialize(message)
+        listed = await Bus.current(self._hosts).publish_to_set(keys.group(group), payload)
+        for channel in map(bytes.decode, listed):
+            try:
+                await self._local().shared(channel).put(payload, self.get_capacity(channel), self.expiry)
+            except ChannelFull:
+                counters.dropped += 1
 
     # --- Flush
 
@@ -116,7 +131,7 @@ class ChannelLayer(BaseChannelLayer):
         local = self._local()
         local.clear()
         for client in local.bus.clients():
-            for pattern in (keys.channel("*"), keys.unread("*")):
+            for pattern in (keys.channel("*"), keys.unread("*"), keys.group("*")):
                 async for name in client.scan_iter(match=pattern, count=1000):
                     await client.unlink(name)
 

@@ -17,6 +17,7 @@ from channelbox.realtime import keys
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.counters import counters
 from channelbox.realtime.mailbox import ChannelName, Mailbox
+from channelbox.realtime.remote_members import RemoteMembers
 from channelbox.realtime.shared_channel import SharedChannel
 from channelbox.realtime.subscriber import UNREACHABLE
 
@@ -59,6 +60,7 @@ class LocalChannels:
         self._subscribed: asyncio.Future[None] | None = None
         self._left: collections.Counter[str] = collections.Counter()
         self._tasks: set[asyncio.Task[None]] = set()
+        self.remote = RemoteMembers(bus, self.inbox, {"add": self._join, "discard": self._leave}, self._spawn)
         bus.on_restored(self._restored)
         bus.on_stop(self.close)
 
@@ -100,11 +102,30 @@ class LocalChannels:
 
     # --- Groups
 
-    async def join(self, group: str, channel: str) -> None:
-        """Returns when the group's messages are heard here."""
+    async def add(self, group: str, channel: str) -> None:
+        """Add a channel of whatever process to a group; returns when the group's messages are heard there."""
+        if "!" not in channel:
+            await self.remote.list_channel(group, channel)
+        elif (inbox := inbox_of(channel)) == self.inbox:
+            await self._join(group, channel)
+        else:
+            await self.open()
+            await self.remote.ask("add", group, channel, inbox)
+
+    async def discard(self, group: str, channel: str) -> None:
+        """Take a channel of whatever process out of a group."""
+        if "!" not in channel:
+            await self.remote.unlist_channel(group, channel)
+        elif (inbox := inbox_of(channel)) == self.inbox:
+            self.leave(group, channel)
+        else:
+            await self.open()
+            await self.remote.ask("discard", group, channel, inbox)
+
+    async def _join(self, group: str, channel: str) -> None:
         mailbox = self.mailboxes.get(channel)
-        if mailbox is None:
-            raise RuntimeError(f"{channel} is no channel of this process: only what new_channel() gave can join groups")
+        if mailbox is None:  # gone: there is nobody to receive
+            return
         entry = self.groups.get(group)
         if entry is None:
             entry = _Group()
@@ -118,8 +139,11 @@ class LocalChannels:
             self.leave(group, channel)
             raise
 
+    async def _leave(self, group: str, channel: str) -> None:
+        self.leave(group, channel)
+
     def leave(self, group: str, channel: str) -> None:
-        """From now on the channel gets nothing from the group."""
+        """Take a channel of this process out of a group: from now on it gets nothing."""
         if (entry := self.groups.get(group)) is None:
             return
         if mailbox := entry.members.pop(channel, None):
@@ -149,6 +173,9 @@ class LocalChannels:
 
     def _heard(self, payload: bytes) -> None:
         name, _, content = payload.partition(END)
+        if not name:
+            self.remote.heard(content)
+            return
         channel = name.decode()
         if mailbox := self.mailboxes.get(channel):
             mailbox.put(self._deserialize(content), sent=True)

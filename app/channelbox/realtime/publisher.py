@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from redis.asyncio import ConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -13,16 +13,17 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from channelbox.realtime.supervision import cancel
 
 PUBLISH_SECONDS = 5.0
-MAX_PUBLISHES = 2000  # publishes in one pipeline
+MAX_COMMANDS = 2000  # in one pipeline
 
 Publish = tuple[str, bytes]
+Command = tuple[str, *tuple[str | bytes, ...]]
 
 
 class _Job(NamedTuple):
-    """What one caller publishes, and a future for each."""
+    """What one caller wants done, and a future for each answer."""
 
-    publishes: Sequence[Publish]
-    done: Sequence[asyncio.Future[int]]
+    commands: Sequence[Command]
+    done: Sequence[asyncio.Future[Any]]
 
 
 class Publisher:
@@ -39,11 +40,15 @@ class Publisher:
 
         A future raises RedisError within 5 s when its publish is not known to have happened.
         """
+        return self.begin_commands([("PUBLISH", *publish) for publish in publishes])
+
+    def begin_commands(self, commands: Sequence[Command]) -> list[asyncio.Future[Any]]:
+        """Do commands among the publishes, in the order of all calls. Returns a future for each answer."""
         loop = asyncio.get_running_loop()
-        job = _Job(publishes, [loop.create_future() for _ in publishes])
+        job = _Job(commands, [loop.create_future() for _ in commands])
         if self._stopped:
             _tell([job], RedisConnectionError("The bus has been stopped"))
-        elif publishes:
+        elif commands:
             self._jobs.append(job)
             if self._task is None:
                 self._task = asyncio.create_task(self._run(), name="publish")
@@ -70,14 +75,14 @@ class Publisher:
 
     def _take(self) -> list[_Job]:
         taken = size = 0
-        while taken < len(self._jobs) and (not taken or size + len(self._jobs[taken].publishes) <= MAX_PUBLISHES):
-            size += len(self._jobs[taken].publishes)
+        while taken < len(self._jobs) and (not taken or size + len(self._jobs[taken].commands) <= MAX_COMMANDS):
+            size += len(self._jobs[taken].commands)
             taken += 1
         jobs, self._jobs = self._jobs[:taken], self._jobs[taken:]
         return jobs
 
-    async def _execute(self, jobs: list[_Job]) -> list[int | Exception] | Exception:
-        commands = [("PUBLISH", *publish) for job in jobs for publish in job.publishes]
+    async def _execute(self, jobs: list[_Job]) -> list[Any] | Exception:
+        commands = [command for job in jobs for command in job.commands]
         try:
             async with asyncio.timeout(PUBLISH_SECONDS):
                 return await self._exchange(commands)
@@ -88,12 +93,12 @@ class Publisher:
         except Exception as error:  # whatever it is, the callers have it
             return error
 
-    async def _exchange(self, commands: list[tuple[str, str, bytes]]) -> list[int | Exception]:
+    async def _exchange(self, commands: Sequence[Command]) -> list[Any]:
         """What redis-py's pipeline does, without what it does for transactions: half of its cost."""
         connection = await self._pool.get_connection()
         try:
             await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
-            answers: list[int | Exception] = []
+            answers: list[Any] = []
             for _ in commands:
                 try:
                     answers.append(await connection.read_response())
@@ -104,7 +109,7 @@ class Publisher:
             await self._pool.release(connection)
 
 
-def _tell(jobs: list[_Job], answers: list[int | Exception] | Exception) -> None:
+def _tell(jobs: list[_Job], answers: list[Any] | Exception) -> None:
     futures = [future for job in jobs for future in job.done]
     each = itertools.repeat(answers, len(futures)) if isinstance(answers, Exception) else answers
     for future, answer in zip(futures, each, strict=True):
