@@ -13,10 +13,11 @@ from channelbox.realtime.counters import counters
 from channelbox.realtime.hosts import Host
 from channelbox.realtime.local_channels import LocalChannels, inbox_of
 from channelbox.realtime.mailbox import ChannelName
+from channelbox.realtime.standalone import complete_settings
 
 
 class ChannelLayer(BaseChannelLayer):
-    """Anything written for Channels works on it as it is.
+    """Anything written for Channels works on it as it is, in projects of others too: `hosts` is all that they need.
 
     hosts: as in `Hosts`; None means those of the settings, on the connections that the process has to them anyway.
     capacity: unread messages in one channel, beyond which `send` raises ChannelFull and what goes to its groups is
@@ -44,6 +45,7 @@ class ChannelLayer(BaseChannelLayer):
         symmetric_encryption_keys: Sequence[str | bytes] | None = None,
     ) -> None:
         super().__init__(expiry=expiry, capacity=capacity)
+        complete_settings()
         self.channel_capacity = self.compile_capacities(channel_capacity or {})
         self._hosts = hosts
         self._serializer = registry.get_serializer(
