@@ -1,10 +1,10 @@
 """The process's way to and from Redis' pub/sub: one for each event loop, over all hosts."""
 
 import asyncio
+import contextlib
 import logging
 import threading
-import types
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Sequence
 from typing import Any, ClassVar, TypeVar
 
 from django.conf import settings
@@ -24,6 +24,7 @@ class Bus:
     """Confirmed subscriptions, publishing, and the clients of the hosts. Nothing connects before it is used."""
 
     _all: ClassVar[dict[asyncio.AbstractEventLoop, dict[str, "Bus"]]] = {}
+    _endings: ClassVar[dict[asyncio.AbstractEventLoop, AsyncGenerator[None, None]]] = {}
     _lock: ClassVar[threading.Lock] = threading.Lock()
     # The one that was asked for last, with its loop and the settings' hosts: mostly the same one is asked for again.
     _last: ClassVar[tuple[asyncio.AbstractEventLoop, Sequence[Host], "Bus"] | None] = None
@@ -70,20 +71,29 @@ class Bus:
 
     @classmethod
     def _end_with(cls, loop: asyncio.AbstractEventLoop) -> None:
-        """Stops the loop's buses when it is closed: async_to_sync makes a loop for each call from sync code."""
-        close = loop.close
+        """Have the running loop stop its buses when it ends.
 
-        def close_with_buses(_: asyncio.AbstractEventLoop) -> None:
+        asyncio closes the generators that a loop has begun before it closes the loop (`shutdown_asyncgens`):
+        `asyncio.run` and `async_to_sync`, which makes a loop for each call from sync code, do it.
+        """
+        for other in [other for other in cls._endings if other.is_closed()]:  # by hand, without that
+            del cls._endings[other]
+            cls._all.pop(other, None)
+        ending = cls._endings[loop] = cls._stopping(loop)
+        with contextlib.suppress(StopIteration):  # it runs up to its yield
+            ending.__anext__().send(None)
+
+    @classmethod
+    async def _stopping(cls, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
             with cls._lock:
+                cls._endings.pop(loop, None)
                 buses = cls._all.pop(loop, {})
                 cls._last = None
-            loop.close = close  # type: ignore[method-assign]
-            if not loop.is_closed() and not loop.is_running():
-                for bus in buses.values():
-                    loop.run_until_complete(bus.stop())
-            close()
-
-        loop.close = types.MethodType(close_with_buses, loop)  # type: ignore[method-assign]
+            for bus in buses.values():
+                await bus.stop()
 
     async def subscribe(self, channel: str, handler: Handler) -> None:
         """Has `handler` called with each payload, synchronously; returns when Redis has confirmed.
