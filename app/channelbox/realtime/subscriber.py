@@ -6,7 +6,7 @@ import logging
 import random
 import secrets
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 import hiredis
 from redis.asyncio import ConnectionPool, Redis
@@ -68,6 +68,18 @@ def _ignored(channel: bytes, error: Exception) -> None:
         logger.warning("A message on %s is ignored: %s%s", name, describe(error), repeated(held))
 
 
+def take_over(connection: Any) -> asyncio.StreamWriter:
+    """Take the open stream out of a connection of redis-py's, which has connected and signed in, and return it.
+
+    docs/decisions/subscriber.md says why. Raises RuntimeError when redis-py does not keep it where it used to.
+    """
+    writer = getattr(connection, "_writer", None)
+    if not isinstance(writer, asyncio.StreamWriter) or not isinstance(connection._reader, asyncio.StreamReader):
+        raise RuntimeError("redis-py keeps its streams elsewhere: see docs/decisions/subscriber.md for what to do")
+    connection._reader = connection._writer = None
+    return writer
+
+
 class Session(asyncio.Protocol):
     """One connection that only subscribes. Reads without a task: a read's messages are all handled where it arrives."""
 
@@ -79,12 +91,10 @@ class Session(asyncio.Protocol):
         # Answers come in the order of the commands: what each confirms, and who waits for it.
         self._due: collections.deque[tuple[bytes, bytes, _Subscription | asyncio.Future[None]]] = collections.deque()
         self._replies = hiredis.Reader(notEnoughData=_MISSING)
-        # redis-py has connected and signed in; from here on its streams and timeouts are only in the way.
         # The writer is kept because it closes the transport when it is collected.
-        self._writer = connection._writer
-        self._transport: asyncio.Transport = self._writer.transport
+        self._writer = take_over(connection)
+        self._transport: asyncio.Transport = cast(asyncio.Transport, self._writer.transport)
         self._transport.set_protocol(self)
-        connection._reader = connection._writer = None
 
     def subscribe(self, subscriptions: Iterable[tuple[bytes, _Subscription]]) -> None:
         some = list(subscriptions)
