@@ -12,7 +12,7 @@ from tests.servers import RedisServer
 from channelbox import checks
 from channelbox.realtime import blocking
 
-POSTGRESQL = "django.db.backends.postgresql"
+POSTGRESQL = "channelbox.postgresql"
 SQLITE = "django.db.backends.sqlite3"
 MEMORY = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 

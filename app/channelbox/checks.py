@@ -50,7 +50,7 @@ def database() -> Iterator[CheckMessage]:
                 "or CHANNELBOX_NODES to 1.",
                 id="channelbox.E003",
             )
-    elif engine != "django.db.backends.postgresql":
+    elif engine != "channelbox.postgresql":
         yield Error(
             f"The database {engine.rpartition('.')[2]} is not supported.",
             hint="CHANNELBOX_DATABASE_URL takes sqlite:////path/to/file or postgresql://user:password@host/database.",

@@ -124,12 +124,13 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
     }
 else:
+    if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
+        DATABASES["default"]["ENGINE"] = "channelbox.postgresql"
     # A pool, because a connection of one's own for each query costs 7 ms; timeouts, so that a lost server is noticed.
     DATABASES["default"]["CONN_MAX_AGE"] = 0
-    # Each is tried when it is taken: after a restart of the server all of them are dead, and would fail once each.
-    DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
     DATABASES["default"].setdefault("OPTIONS", {}).update(
-        pool={"min_size": 1, "max_size": CHANNELBOX_DATABASE_POOL, "timeout": 10},
+        # A caller waits at most 3 s for a connection, less when the server is known to be away.
+        pool={"min_size": 1, "max_size": CHANNELBOX_DATABASE_POOL, "timeout": 3},
         connect_timeout=5,
         # A server that is cut off or has lost its power says nothing: unanswered bytes end a connection after 10 s, and
         # where it is our turn to wait, its kernel is asked for a sign of life.
@@ -254,7 +255,7 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"journal": {"format": "%(levelname)s %(name)s: %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "journal"}},
+    "handlers": {"stderr": {"class": "channelbox.logs.Journal", "formatter": "journal"}},
     "root": {"handlers": ["stderr"], "level": CHANNELBOX_LOG_LEVEL},
     "loggers": {
         "django.server": {"handlers": ["stderr"], "propagate": False},

@@ -1,16 +1,24 @@
 """Who comes: sessions and users of many sockets at once."""
 
 import datetime
+import json
+import threading
+from collections.abc import Callable
+from typing import Any
 
 import pytest
+from channels.testing import WebsocketCommunicator
 from django.contrib.sessions.backends.db import SessionStore
 from django.contrib.sessions.models import Session
+from django.db import OperationalError
 from django.test import Client
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries, Settings
 
+from channelbox.accounts import signed_in as signed_in_module
 from channelbox.accounts.models import User
-from channelbox.accounts.signed_in import known, session_key
+from channelbox.accounts.signed_in import Known, SignedIn, known, session_key
+from channelbox.realtime.bus import Bus
 
 pytestmark = pytest.mark.django_db
 
@@ -75,3 +83,35 @@ def test_only_what_can_be_a_key_is_looked_up(cookie: str, key: str | None, setti
     headers = [(b"host", b"x"), (b"cookie", cookie.format(name=settings.SESSION_COOKIE_NAME).encode("latin1"))]
     assert session_key(headers) == key
     assert session_key(headers[:1]) is None
+
+
+def away(keys: list[str]) -> dict[str, Known]:
+    raise OperationalError("the database is away")
+
+
+over = threading.Event()
+
+
+def silent(keys: list[str]) -> dict[str, Known]:
+    over.wait(10)
+    return {}
+
+
+@pytest.mark.parametrize("looked_up", [away, silent])
+async def test_who_comes_while_nobody_can_be_looked_up_is_told_to_try_later(
+    monkeypatch: pytest.MonkeyPatch, bus: Bus, looked_up: Callable[[list[str]], dict[str, Known]]
+) -> None:
+    over.clear()
+    monkeypatch.setattr(signed_in_module, "known", looked_up)
+    monkeypatch.setattr(signed_in_module, "LOOK_UP_SECONDS", 0.2, raising=False)
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        raise AssertionError("nobody may be let in")
+
+    headers = [(b"cookie", b"channelbox_session=abc123")]
+    socket = WebsocketCommunicator(SignedIn(application), "/", headers=headers)
+    connected, _ = await socket.connect(timeout=2)
+    assert connected
+    assert json.loads(await socket.receive_from())["code"] == "try_later"
+    assert (await socket.receive_output())["code"] == 1013
+    over.set()

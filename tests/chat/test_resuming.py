@@ -10,7 +10,7 @@ from tests.chat.process import Person, Workers, connections_go_back, installatio
 
 from channelbox.chat.live import Live
 from channelbox.chat.models import Event, Installation, Room
-from channelbox.realtime import sweep
+from channelbox.realtime import reconciler
 from channelbox.realtime.codes import Close
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -117,7 +117,7 @@ async def history_until(person: Person, seq: int) -> list[Any]:
 async def test_a_backup_restored_under_connected_clients_sends_them_to_begin_anew(
     live: Live, workers: Workers, people: list[Person], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweep, "EVERY_SECONDS", 0.1)
+    monkeypatch.setattr(reconciler, "EVERY_SECONDS", 0.1)
     epoch = await make(10)
     person = await enter(people)
     assert await history(person) == list(range(1, 11))

@@ -12,11 +12,12 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from tests.realtime.heard import Heard
+from tests.realtime.two_hosts import hosts_of
 from tests.servers import RedisServer, SentinelServer, free_port
 
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.counters import counters
-from channelbox.realtime.link import Session
+from channelbox.realtime.subscriber import Session
 
 
 @dataclass
@@ -113,7 +114,7 @@ async def test_a_connection_lost_before_it_was_complete_counts_for_those_who_wer
 async def test_a_frozen_redis_is_noticed_and_found_again_when_it_thaws(case: Case) -> None:
     case.server.freeze()
     async with asyncio.timeout(5):
-        while case.bus.connected:
+        while case.bus._subscribers[0].connected:
             await asyncio.sleep(0.05)
     assert not case.restored.is_set()
     case.server.thaw()
@@ -147,7 +148,7 @@ async def test_what_is_asked_for_while_redis_is_away_is_done_when_it_is_back(cas
     await case.bus.subscribe("gone", Heard())
     case.server.kill()
     async with asyncio.timeout(5):
-        while case.bus.connected:
+        while case.bus._subscribers[0].connected:
             await asyncio.sleep(0.01)
     new = Heard()
     subscribing = asyncio.ensure_future(case.bus.subscribe("new", new))
@@ -236,3 +237,45 @@ async def test_a_bus_stops_at_whatever_moment(redis_server: RedisServer) -> None
         async with asyncio.timeout(5):
             await asyncio.shield(bus.stop())
         await asyncio.gather(subscribing, return_exceptions=True)
+
+
+async def test_waiting_for_a_confirmation_ends_when_it_is_given_up(case: Case) -> None:
+    case.server.freeze()
+    confirmed = case.bus.begin("never", Heard())
+    await asyncio.sleep(0)
+    case.bus.forget("never")
+    case.server.kill()
+    case.server.start()
+    await case.goes_on()
+    assert confirmed.done()
+
+
+@pytest.mark.parametrize("gone", [0, 1])
+async def test_publishes_fail_by_themselves_where_a_host_hangs(
+    new_redis: Callable[..., RedisServer], monkeypatch: pytest.MonkeyPatch, gone: int
+) -> None:
+    monkeypatch.setattr("channelbox.realtime.publisher.PUBLISH_SECONDS", 2)
+    servers = [new_redis(), new_redis()]
+    bus = Bus(hosts_of(servers, 9))
+    channels = sorted((f"c{n}" for n in range(20)), key=bus.hosts.index)
+    on_first = sum(bus.hosts.index(channel) == 0 for channel in channels)
+    publishes = [(channel, b"") for channel in channels]
+    assert await bus.publish_each(publishes) == [0] * 20
+    servers[gone].freeze()
+    begun, behind = bus.begin_publish(publishes), bus.begin_publish(publishes)
+    there, lost = (begun[on_first:], begun[:on_first]) if gone == 0 else (begun[:on_first], begun[on_first:])
+    assert await asyncio.gather(*there) == [0] * len(there)
+    assert not any(future.done() for future in lost)
+    await asyncio.wait(lost)
+    assert all(isinstance(future.exception(), RedisTimeoutError) for future in lost)
+    assert all(future.done() for future in behind)  # those behind have waited as long
+    servers[gone].thaw()
+    await bus.stop()
+
+
+async def test_a_publish_that_redis_denies_fails_alone(case: Case) -> None:
+    with case.server.client() as client:
+        client.execute_command("ACL", "SETUSER", "default", "resetchannels", "&c*")
+    results = await case.bus.publish_each([("c", b"1"), ("forbidden", b"2"), ("c", b"3")])
+    assert [results[0], results[2]] == [1, 1]
+    assert isinstance(results[1], RedisError)

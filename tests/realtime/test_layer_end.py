@@ -2,7 +2,10 @@
 
 import asyncio
 import gc
+from collections.abc import Callable
 
+import pytest
+import uvloop
 from asgiref.sync import async_to_sync, sync_to_async
 from tests.realtime.receiving import next_of, nothing_for
 from tests.servers import RedisServer
@@ -60,20 +63,22 @@ async def test_closing_ends_every_subscription_and_the_layer_can_be_used_again(
     assert (await next_of(layer, channel))["type"] == "again"
 
 
-def test_it_can_be_used_from_sync_code(redis_server: RedisServer) -> None:
+@pytest.mark.parametrize("loops", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_it_can_be_used_from_sync_code(
+    redis_server: RedisServer, loops: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
     """Each call has an event loop of its own, and leaves neither a connection nor a warning behind."""
     with redis_server.client() as client:
         before = len(client.client_list())
     layer = ChannelLayer()
-    loop = asyncio.new_event_loop()
-    channel = loop.run_until_complete(layer.new_channel())
-    loop.run_until_complete(layer.group_add("g", channel))
-    for number in range(3):
-        async_to_sync(layer.send)(channel, {"type": f"{number}"})
-    async_to_sync(layer.group_send)("g", {"type": "group"})
-    received = [loop.run_until_complete(layer.receive(channel))["type"] for _ in range(4)]
+    with asyncio.Runner(loop_factory=loops) as runner:
+        channel = runner.run(layer.new_channel())
+        runner.run(layer.group_add("g", channel))
+        for number in range(3):
+            async_to_sync(layer.send)(channel, {"type": f"{number}"})
+        async_to_sync(layer.group_send)("g", {"type": "group"})
+        received = [runner.run(layer.receive(channel))["type"] for _ in range(4)]
     assert received == ["0", "1", "2", "group"]
-    loop.close()
     assert not any(loop.is_closed() for loop in Bus._all)
     with redis_server.client() as client:
         assert len(client.client_list()) == before

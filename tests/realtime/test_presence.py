@@ -5,18 +5,21 @@ import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import msgpack
 import pytest
 from tests.realtime.two_hosts import hosts_of, one_of_each
 from tests.servers import RedisServer
+from tests.waiting import until
 
 from channelbox.realtime import keys, presence
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.frames import payloads
 from channelbox.realtime.hosts import Host
 from channelbox.realtime.hub import Hub, Identity, Opened
-from channelbox.realtime.leases import Leases
 from channelbox.realtime.presence import Presence
 from channelbox.realtime.room import Run
+from channelbox.realtime.room_slots import RoomSlots
+from channelbox.realtime.supervision import cancel
 
 
 class Nothing:
@@ -37,6 +40,7 @@ class Watcher:
     def __init__(self) -> None:
         self.told: dict[str, Any] = {}
         self.count = 0
+        self.counts: list[int] = []
         self._more = asyncio.Event()
 
     def write_frames(self, frames: bytes) -> None:
@@ -45,6 +49,7 @@ class Watcher:
             if content.get("type") == "presence":
                 self.told = content
                 self.count += 1
+                self.counts.append(content["count"])
                 self._more.set()
 
     async def until(self, *users: str) -> None:
@@ -59,19 +64,25 @@ class Process:
         # A bus of its own: one process has one handler a room.
         self.bus = Bus(hosts)
         self.hub = Hub(self.bus, Nothing(), name)
-        self.leases = Leases(self.bus, name)
+        self.slots = RoomSlots(self.bus, name)
         self.presence = Presence(self.bus, self.hub, name)
+        self.name = name
         self.watcher = Watcher()
 
     async def start(self) -> None:
-        await self.leases.start()
+        await self.slots.start()
         await self.presence.start()
 
     async def stop(self) -> None:
         await self.presence.stop()
-        await self.leases.stop()
+        await self.slots.stop()
         await self.hub.stop()
         await self.bus.stop()
+
+    async def freeze(self) -> None:
+        """As when the process is stopped: it tells nothing and writes nothing until `start`, and its lease ends."""
+        await cancel(*self.presence._tasks, *self.slots._tasks)
+        await self.bus.client("").delete(keys.lease(self.name))
 
     async def enter(self, *people: str, room: str = "r") -> None:
         await self.hub.join(room, Identity(1, "epoch"), self.watcher, None, 0, lambda hello: b"")
@@ -127,17 +138,15 @@ async def test_above_a_hundred_only_the_count_is_told(processes: list[Process]) 
 async def test_the_people_of_a_process_that_died_are_taken_out(
     processes: list[Process], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(presence, "CHECK_SECONDS", 0.2)
+    monkeypatch.setattr(presence, "COMPARE_SECONDS", 0.2)
+    monkeypatch.setattr(presence, "HEARD_SECONDS", 0.0)
     one, _ = processes
     await one.enter("ann")
     dead = Process("dead")
     await dead.start()
     await dead.enter("bob")
     await one.watcher.until("ann", "bob")
-    for task in [*dead.presence._tasks, *dead.leases._tasks]:  # killed: nothing is taken back
-        task.cancel()
-    await dead.bus.client("").delete(keys.lease("dead"))
-    await one.presence._read(0, ["r"])
+    await dead.freeze()
     await one.watcher.until("ann")
     await dead.hub.stop()
     await dead.bus.stop()
@@ -174,3 +183,126 @@ async def test_who_is_here_is_told_while_the_redis_of_other_rooms_hangs(
     servers[gone].thaw()
     for process in (one, two):
         await process.stop()
+
+
+# --- What Redis loses
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(presence, "GATHER_SECONDS", 0.1)
+    monkeypatch.setattr(presence, "COMPARE_SECONDS", 0.5)
+    monkeypatch.setattr(presence, "HEARD_SECONDS", 1.0)
+
+
+@pytest.fixture
+async def three(quick: None, processes: list[Process]) -> AsyncIterator[list[Process]]:
+    """Processes with two people each, who were told of all six."""
+    third = Process("three")
+    await third.start()
+    three = [*processes, third]
+    for process in three:
+        await process.enter(f"{process.name}-a", f"{process.name}-b")
+    for process in three:
+        await process.watcher.until(*everybody(three))
+    yield three
+    await third.stop()
+
+
+def everybody(processes: list[Process]) -> list[str]:
+    return [f"{process.name}-{letter}" for process in processes for letter in "ab"]
+
+
+@pytest.mark.parametrize("loss", ["everything", "the room", "a part"])
+async def test_what_redis_loses_is_missed_by_nobody(three: list[Process], bus: Bus, loss: str) -> None:
+    client = bus.client("")
+    if loss == "everything":
+        await client.flushall()
+    elif loss == "the room":
+        await client.delete(keys.people("r"))
+    else:
+        await client.hdel(keys.people("r"), "one")
+    newcomer = Process("new")
+    await newcomer.start()
+    await newcomer.enter("new-a", "new-b")
+    for process in [*three, newcomer]:
+        await process.watcher.until(*everybody([*three, newcomer]))
+    # A time in which everybody has compared: what is told stays.
+    for process in three:
+        compared = process.presence._hosts[0].compare_at
+        await until(lambda process=process, at=compared: process.presence._hosts[0].compare_at > at + 1)
+    for process in [*three, newcomer]:
+        await process.watcher.until(*everybody([*three, newcomer]))
+    await newcomer.stop()
+
+
+async def test_nobody_is_told_of_fewer_while_redis_has_lost_all(three: list[Process], bus: Bus) -> None:
+    before = [len(process.watcher.counts) for process in three]
+    await bus.client("").flushall()
+    for process in three:
+        compared = process.presence._hosts[0].compare_at
+        await until(lambda process=process, at=compared: process.presence._hosts[0].compare_at > at + 1)
+    for process, count in zip(three, before, strict=True):
+        assert min([6, *process.watcher.counts[count:]]) == 6
+
+
+async def test_the_people_of_a_process_that_was_frozen_are_back_with_it(three: list[Process]) -> None:
+    one, two, frozen = three
+    await frozen.freeze()
+    for process in (one, two):
+        await process.watcher.until(*everybody([one, two]))
+    await frozen.slots.start()
+    await frozen.presence.start()
+    for process in three:
+        await process.watcher.until(*everybody(three))
+
+
+async def test_presence_heals_when_memory_is_there_again(quick: None, new_redis: Callable[..., RedisServer]) -> None:
+    server = new_redis()
+    one, two = (Process(name, hosts_of([server], 9)) for name in ("one", "two"))
+    for process in (one, two):
+        await process.start()
+        await process.enter(f"{process.name}-a", f"{process.name}-b")
+    for process in (one, two):
+        await process.watcher.until(*everybody([one, two]))
+    with server.client() as client:
+        client.config_set("maxmemory", 1)
+        two.presence.went("r", "two-a")
+        two.presence.came("r", "x" * 200)
+        await one.watcher.until("one-a", "one-b", "two-b", "x" * 200)  # told, though not written
+        client.config_set("maxmemory", 0)
+    newcomer = Process("new", hosts_of([server], 9))
+    await newcomer.start()
+    await newcomer.enter("new")
+    for process in (one, two, newcomer):
+        await process.watcher.until("one-a", "one-b", "two-b", "x" * 200, "new")
+    for process in (one, two, newcomer):
+        await process.stop()
+
+
+async def test_the_own_people_are_told_while_redis_is_away(quick: None, new_redis: Callable[..., RedisServer]) -> None:
+    server = new_redis()
+    one = Process("one", hosts_of([server], 9))
+    await one.start()
+    await one.enter("one-a")
+    await one.watcher.until("one-a")
+    server.kill()
+    one.presence.came("r", "one-b")
+    await one.watcher.until("one-a", "one-b")
+    server.start()
+    await one.stop()
+
+
+async def test_rubbish_is_nobody(three: list[Process], bus: Bus) -> None:
+    one, *_ = three
+    client = bus.client("")
+    before = len(one.watcher.counts)
+    parts = [b"\xc1", b"", *map(msgpack.packb, (5, ["a", 1, 2], ["a", "b"]))]
+    for number, part in enumerate(parts):
+        await client.hset(keys.people("r"), f"rubbish-{number}", part)
+    for told in ((1, 2), ("p", "ann", 1), ("p", ["ann"], "1"), ("p", ["ann"], -1), ("p", [1], 1)):
+        await bus.publish(keys.room("r"), msgpack.packb((0, 0, [], b"", told)))
+    one.presence.went("r", "one-b")
+    for process in three:
+        await process.watcher.until(*(name for name in everybody(three) if name != "one-b"))
+    assert one.watcher.counts[before:] == [5]

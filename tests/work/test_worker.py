@@ -309,7 +309,7 @@ async def test_a_channel_with_a_list_on_each_redis_host_is_worked_on_while_one_i
     settings.CHANNELBOX_REDIS_HOSTS = hosts_of(servers, 1)
     notes, layer = Notes(), WorkLayer()
     consumer = single(notes)
-    consumer.every_host = True  # type: ignore[attr-defined]
+    consumer.every_host = True
     async with working({"jobs": consumer}, layer) as worker:
         for host in (0, 1):
             await layer.send_many("jobs", [{"type": "job", "n": host}], host)

@@ -28,6 +28,7 @@ from channelbox.realtime import keys
 from channelbox.realtime.blocking import client
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.codes import Close, Code, Refused
+from channelbox.realtime.supervision import cancel, supervise
 
 logger = logging.getLogger(__name__)
 
@@ -144,8 +145,8 @@ class Guard:
             bus.on_restored(self.look_at_all)
             bus.on_stop(self.stop)
             self._tasks = [
-                asyncio.create_task(self._hear(bus), name="revocation hears"),
-                asyncio.create_task(self._run(), name="revocation"),
+                supervise("revocation hears", lambda: self._hear(bus)),
+                supervise("revocation", self._run),
             ]
 
     def leave(self, ticket: Ticket) -> None:
@@ -161,9 +162,7 @@ class Guard:
         self._wake.set()
 
     async def stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await cancel(*self._tasks)
 
     async def _hear(self, bus: Bus) -> None:
         await bus.subscribe(keys.revoked(), self._heard)

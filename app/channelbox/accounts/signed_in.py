@@ -4,6 +4,8 @@ In the place of Channels' session and authentication middleware, which take two 
 each socket.
 """
 
+import asyncio
+import logging
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -19,8 +21,13 @@ from django.utils import timezone
 from channelbox.accounts.models import User
 from channelbox.accounts.revocation import belongs, decoded, proof_of
 from channelbox.realtime.bus import Bus
+from channelbox.realtime.codes import Close, Code, Refused
 from channelbox.realtime.gather import Gather
+from channelbox.realtime.origin import Refusal
 
+logger = logging.getLogger(__name__)
+
+LOOK_UP_SECONDS = 5.0  # that a handshake may wait for the database
 KEY_MOST = 40  # characters, of the database's column
 
 
@@ -32,15 +39,31 @@ class Known(NamedTuple):
     proof: int | None = None  # for the ticket of who stays (revocation.py)
 
 
+class Unknown(Refusal):
+    """Answers while nobody can be looked up."""
+
+    refused = Refused(
+        Code.TRY_LATER, "You cannot be signed in just now. Try again.", retry_after=2, close=Close.TRY_LATER
+    )
+
+
 class SignedIn:
-    """ASGI middleware: sets `session`, `user` and `proof` of the scope. A session that is not valid is none."""
+    """ASGI middleware: sets `session`, `user` and `proof` of the scope. A session that is not valid is none.
+
+    Refuses with `try_later` while the database cannot be asked.
+    """
 
     def __init__(self, application: Any) -> None:
         self.application = application
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> Any:
         key = session_key(scope["headers"])
-        known = await _gather().get(key) if key else None
+        try:
+            async with asyncio.timeout(LOOK_UP_SECONDS):
+                known = await _gather().get(key) if key else None
+        except Exception as error:
+            logger.warning("Sockets are refused, sessions cannot be looked up: %r", error)
+            return await Unknown.as_asgi()(scope, receive, send)
         session, user, proof = known or Known(_session(None, {}), AnonymousUser())
         who = {"session": session, "user": user, "proof": proof}
         return await self.application({**scope, **who}, receive, send)

@@ -11,10 +11,10 @@ from channelbox.chat.ingest import INGEST_CHANNEL, INGEST_TYPE
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.hub import Hub
 from channelbox.realtime.keys import process_name
-from channelbox.realtime.leases import Leases
 from channelbox.realtime.presence import Presence
+from channelbox.realtime.reconciler import Reconciler
+from channelbox.realtime.room_slots import RoomSlots
 from channelbox.realtime.settlement import Settlement
-from channelbox.realtime.sweep import Sweep
 from channelbox.work.backpressure import ThroughputEstimate
 from channelbox.work.outbox import Outbox
 
@@ -27,9 +27,9 @@ class Live:
         self.bus = Bus.current()
         self.hub = Hub(self.bus, History(), process)
         self.hub.on_replaced = Guard.current().look_at_room
-        self.leases = Leases(self.bus, process)
+        self.leases = RoomSlots(self.bus, process)
         self.presence = Presence(self.bus, self.hub, process)
-        self.sweep = Sweep(self.hub, History.observe)
+        self.sweep = Reconciler(self.hub, History.observe)
         self.settlement = Settlement(self.bus, process)
         self.outbox = Outbox(
             get_channel_layer("work"),

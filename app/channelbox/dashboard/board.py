@@ -14,6 +14,7 @@ from channelbox.realtime.codes import Close, Code, Refused
 from channelbox.realtime.counters import counters
 from channelbox.realtime.frames import json_frame
 from channelbox.realtime.members import Member
+from channelbox.realtime.supervision import supervise
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ class Board:
         if self._pushing is None:
             # Nobody waits for the confirmation: until then a question is answered by the push of the next second.
             self._bus.begin(keys.dashboard(), lambda _: self._wanted.set())
-            self._pushing = asyncio.create_task(self._push_on(), name="dashboard")
+            self._pushing = supervise("dashboard", self._push_on)
 
     def leave(self, member: Member) -> None:
         """Removes the member; with the last one everything ends."""

@@ -25,6 +25,7 @@ from channelbox.dashboard.aggregate import aggregate
 from channelbox.fleet.reports import read_fleet
 from channelbox.realtime import keys
 from channelbox.realtime.bus import Bus
+from channelbox.realtime.supervision import cancel, supervise
 
 logger = logging.getLogger(__name__)
 
@@ -54,13 +55,11 @@ class Recorder:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name="recorder")
+        self._task = supervise("recorder", self._run)
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        await cancel(self._task)
+        self._task = None
 
     async def _run(self) -> None:
         while True:

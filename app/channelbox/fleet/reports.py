@@ -21,6 +21,7 @@ from channelbox.fleet import durations, vitals
 from channelbox.realtime import keys
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.counters import counters
+from channelbox.realtime.supervision import cancel, supervise
 from channelbox.version import package_version
 
 logger = logging.getLogger(__name__)
@@ -154,15 +155,14 @@ class Reporter:
     async def start(self) -> None:
         """Returns at once; the first report is on its way."""
         self._lag = vitals.Lag()
-        self._task = asyncio.create_task(self._run(), name="reporter")
+        self._task = supervise("reporter", self._run)
 
     async def stop(self) -> None:
         """Ends reporting and removes this process from the living, if Redis answers."""
         if self._task is None or self._lag is None:
             return
         self._lag.stop()
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await cancel(self._task)
         self._task = None
         try:
             async with asyncio.timeout(_PATIENCE):

@@ -1,10 +1,10 @@
 """The process's way to and from Redis' pub/sub: one for each event loop, over all hosts."""
 
 import asyncio
+import contextlib
 import logging
 import threading
-import types
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Sequence
 from typing import Any, ClassVar, TypeVar
 
 from django.conf import settings
@@ -12,8 +12,8 @@ from redis.asyncio import Redis
 
 from channelbox.realtime import keys
 from channelbox.realtime.hosts import Host, Hosts
-from channelbox.realtime.link import Handler, Link
 from channelbox.realtime.publisher import Publisher
+from channelbox.realtime.subscriber import Handler, Subscriber
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +24,7 @@ class Bus:
     """Confirmed subscriptions, publishing, and the clients of the hosts. Nothing connects before it is used."""
 
     _all: ClassVar[dict[asyncio.AbstractEventLoop, dict[str, "Bus"]]] = {}
+    _endings: ClassVar[dict[asyncio.AbstractEventLoop, AsyncGenerator[None, None]]] = {}
     _lock: ClassVar[threading.Lock] = threading.Lock()
     # The one that was asked for last, with its loop and the settings' hosts: mostly the same one is asked for again.
     _last: ClassVar[tuple[asyncio.AbstractEventLoop, Sequence[Host], "Bus"] | None] = None
@@ -36,8 +37,8 @@ class Bus:
         self._closers: list[Callable[[], Awaitable[None]]] = []
         self._publishers = [Publisher(pool) for pool in self.hosts.pools]
         probe = keys.probe(keys.process_name())
-        self._links = [
-            Link(pool, client, probe, self._restored)
+        self._subscribers = [
+            Subscriber(pool, client, probe, self._restored)
             for pool, client in zip(self.hosts.pools, self.hosts.clients, strict=True)
         ]
 
@@ -70,25 +71,29 @@ class Bus:
 
     @classmethod
     def _end_with(cls, loop: asyncio.AbstractEventLoop) -> None:
-        """Stops the loop's buses when it is closed: async_to_sync makes a loop for each call from sync code."""
-        close = loop.close
+        """Have the running loop stop its buses when it ends.
 
-        def close_with_buses(_: asyncio.AbstractEventLoop) -> None:
+        asyncio closes the generators that a loop has begun before it closes the loop (`shutdown_asyncgens`):
+        `asyncio.run` and `async_to_sync`, which makes a loop for each call from sync code, do it.
+        """
+        for other in [other for other in cls._endings if other.is_closed()]:  # by hand, without that
+            del cls._endings[other]
+            cls._all.pop(other, None)
+        ending = cls._endings[loop] = cls._stopping(loop)
+        with contextlib.suppress(StopIteration):  # it runs up to its yield
+            ending.__anext__().send(None)
+
+    @classmethod
+    async def _stopping(cls, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
             with cls._lock:
+                cls._endings.pop(loop, None)
                 buses = cls._all.pop(loop, {})
                 cls._last = None
-            loop.close = close  # type: ignore[method-assign]
-            if not loop.is_closed() and not loop.is_running():
-                for bus in buses.values():
-                    loop.run_until_complete(bus.stop())
-            close()
-
-        loop.close = types.MethodType(close_with_buses, loop)  # type: ignore[method-assign]
-
-    @property
-    def connected(self) -> bool:
-        """Whether every host with subscriptions is heard, as far as the probes know."""
-        return all(link.connected for link in self._links if link.used)
+            for bus in buses.values():
+                await bus.stop()
 
     async def subscribe(self, channel: str, handler: Handler) -> None:
         """Has `handler` called with each payload, synchronously; returns when Redis has confirmed.
@@ -100,20 +105,20 @@ class Bus:
         try:
             await asyncio.shield(confirmed)
         except asyncio.CancelledError:
-            self._link(channel).withdraw(channel.encode(), confirmed)
+            self._subscriber(channel).withdraw(channel.encode(), confirmed)
             raise
 
     def begin(self, channel: str, handler: Handler) -> "asyncio.Future[None]":
         """As `subscribe`, for waiting later or by several: shield the future, which also ends with `forget`."""
-        return self._link(channel).subscribe(channel.encode(), handler)
+        return self._subscriber(channel).subscribe(channel.encode(), handler)
 
     async def unsubscribe(self, channel: str) -> None:
         """The handler is not called from the first step on; returns when Redis has confirmed (if it is there)."""
-        await self._link(channel).unsubscribe(channel.encode())
+        await self._subscriber(channel).unsubscribe(channel.encode())
 
     def forget(self, channel: str) -> None:
         """As `unsubscribe`, without waiting."""
-        self._link(channel).unsubscribe(channel.encode())
+        self._subscriber(channel).unsubscribe(channel.encode())
 
     async def publish(self, channel: str, payload: bytes) -> int:
         """Publishes once and returns how many connections heard it.
@@ -121,18 +126,38 @@ class Bus:
         Publishes of one process to one host keep the order of the calls. Raises RedisError if it is not known to have
         happened, within seconds.
         """
-        (heard,) = await self._publishers[self.hosts.index(channel)].publish([(channel, payload)])
-        return heard
+        (heard,) = self._publishers[self.hosts.index(channel)].begin([(channel, payload)])
+        return await heard
+
+    async def publish_to_set(self, channel: str, payload: bytes) -> list[bytes]:
+        """Publish as `publish` does, and return the members of the set of the same name: one trip for both."""
+        publisher = self._publishers[self.hosts.index(channel)]
+        heard, members = publisher.begin_commands([("PUBLISH", channel, payload), ("SMEMBERS", channel)])
+        await heard
+        return list(await members)
+
+    def begin_publish(self, publishes: Sequence[tuple[str, bytes]]) -> list[asyncio.Future[int]]:
+        """Publish each once, in this order on each host, without waiting. Returns a future for each publish.
+
+        A future gives how many connections heard it, or raises RedisError within 5 s when it is not known to have
+        happened. Hosts do not wait for each other: those of one that is away or hangs fail by themselves.
+        """
+        by_host: dict[int, list[int]] = {}
+        for position, (channel, _) in enumerate(publishes):
+            by_host.setdefault(self.hosts.index(channel), []).append(position)
+        begun: dict[int, asyncio.Future[int]] = {}
+        for host, positions in by_host.items():
+            futures = self._publishers[host].begin([publishes[position] for position in positions])
+            begun.update(zip(positions, futures, strict=True))
+        return [begun[position] for position in range(len(publishes))]
+
+    async def publish_each(self, publishes: Sequence[tuple[str, bytes]]) -> list[int | BaseException]:
+        """Publish as `begin_publish` does, and return for each how many heard it, or why that is not known."""
+        return await asyncio.gather(*self.begin_publish(publishes), return_exceptions=True)
 
     async def publish_many(self, publishes: Sequence[tuple[str, bytes]]) -> None:
-        """Publishes in this order, with one command to each host. Raises RedisError as `publish` does."""
-        by_host: dict[int, list[tuple[str, bytes]]] = {}
-        for channel, payload in publishes:
-            by_host.setdefault(self.hosts.index(channel), []).append((channel, payload))
-        results = await asyncio.gather(
-            *(self._publishers[host].publish(some) for host, some in by_host.items()), return_exceptions=True
-        )
-        for result in results:
+        """Publish as `begin_publish` does, for a caller who needs all of them. Raises RedisError when one failed."""
+        for result in await self.publish_each(publishes):
             if isinstance(result, BaseException):
                 raise result
 
@@ -169,11 +194,11 @@ class Bus:
             if isinstance(result, Exception):
                 logger.error("While the bus was stopped", exc_info=result)
         await asyncio.gather(*(publisher.stop() for publisher in self._publishers))
-        await asyncio.gather(*(link.stop() for link in self._links))
+        await asyncio.gather(*(subscriber.stop() for subscriber in self._subscribers))
         await self.hosts.aclose()
 
-    def _link(self, channel: str) -> Link:
-        return self._links[self.hosts.index(channel)]
+    def _subscriber(self, channel: str) -> Subscriber:
+        return self._subscribers[self.hosts.index(channel)]
 
     def _restored(self) -> None:
         for callback in list(self._callbacks):

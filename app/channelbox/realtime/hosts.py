@@ -58,6 +58,10 @@ def make_pool(host: Mapping[str, Any]) -> ConnectionPool:
     """
     once = Retry(NoBackoff(), 0)
     options: dict[str, Any] = {
+        # redis-py's own 5 s for a read and 100 connections are too little for what waits in Redis, and for a crowd.
+        "socket_timeout": 15,
+        "socket_connect_timeout": 5,
+        "max_connections": 1000,
         # RESP3 would ask each server for the maintenance notices of a cloud service.
         "protocol": 2,
         "retry": once,

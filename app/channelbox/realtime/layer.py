@@ -1,20 +1,23 @@
-"""The `default` channel layer: the whole contract of Channels, with groups, over the bus."""
+"""The `default` channel layer: the contract of Channels, with its extensions for groups and flush, over the bus."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from channels.exceptions import ChannelFull
 from channels.layers import BaseChannelLayer
 from channels_redis.serializers import registry
 
 from channelbox.realtime import keys
 from channelbox.realtime.bus import Bus
+from channelbox.realtime.counters import counters
 from channelbox.realtime.hosts import Host
-from channelbox.realtime.local import Local, inbox_of
+from channelbox.realtime.local_channels import LocalChannels, inbox_of
 from channelbox.realtime.mailbox import ChannelName
+from channelbox.realtime.standalone import complete_settings
 
 
 class ChannelLayer(BaseChannelLayer):
-    """Anything written for Channels works on it as it is.
+    """Anything written for Channels works on it as it is, in projects of others too: `hosts` is all that they need.
 
     hosts: as in `Hosts`; None means those of the settings, on the connections that the process has to them anyway.
     capacity: unread messages in one channel, beyond which `send` raises ChannelFull and what goes to its groups is
@@ -42,6 +45,7 @@ class ChannelLayer(BaseChannelLayer):
         symmetric_encryption_keys: Sequence[str | bytes] | None = None,
     ) -> None:
         super().__init__(expiry=expiry, capacity=capacity)
+        complete_settings()
         self.channel_capacity = self.compile_capacities(channel_capacity or {})
         self._hosts = hosts
         self._serializer = registry.get_serializer(
@@ -66,7 +70,7 @@ class ChannelLayer(BaseChannelLayer):
         if "!" in channel:
             await self._local().send(channel, payload, capacity, self.expiry)
         else:
-            await self._local().common(channel).put(payload, capacity, self.expiry)
+            await self._local().shared(channel).put(payload, capacity, self.expiry)
 
     async def receive(self, channel: str) -> Any:
         """The next message of a channel; waits for one. Cancelled: the message stays for the next call.
@@ -77,7 +81,7 @@ class ChannelLayer(BaseChannelLayer):
         self.require_valid_channel_name(channel)
         local = self._local()
         if "!" not in channel:
-            return self.deserialize(await local.common(channel).get())
+            return self.deserialize(await local.shared(channel).get())
         if (mailbox := local.mailboxes.get(channel)) is None:
             where = "its name is not held any more" if inbox_of(channel) == local.inbox else "another process's"
             raise RuntimeError(f"{channel} cannot be received from here: {where}")
@@ -93,21 +97,34 @@ class ChannelLayer(BaseChannelLayer):
     # --- Groups
 
     async def group_add(self, group: str, channel: str) -> None:
-        """Adds a channel of this process to a group; returns when Redis has confirmed: what follows is heard."""
+        """Adds a channel to a group; returns when what is sent to the group from now on is heard.
+
+        A channel of another process is added there, or by nobody if that process has ended. Raises RedisError when
+        this is not known to have happened.
+        """
         self.require_valid_group_name(group)
         self.require_valid_channel_name(channel)
-        await self._local().join(group, channel)
+        await self._local().add(group, channel)
 
     async def group_discard(self, group: str, channel: str) -> None:
         """Takes a channel out of a group; nothing happens if it is not in it."""
         self.require_valid_group_name(group)
         self.require_valid_channel_name(channel)
-        self._local().leave(group, channel)
+        await self._local().discard(group, channel)
 
     async def group_send(self, group: str, message: Mapping[str, Any]) -> None:
-        """Sends to every channel of a group, in every process: one PUBLISH, whatever their number."""
+        """Sends to every channel of a group, in every process: one PUBLISH, whatever their number.
+
+        Channels that any process may receive from get it one by one.
+        """
         self.require_valid_group_name(group)
-        await Bus.current(self._hosts).publish(keys.group(group), self.serialize(message))
+        payload = self.serialize(message)
+        listed = await Bus.current(self._hosts).publish_to_set(keys.group(group), payload)
+        for channel in map(bytes.decode, listed):
+            try:
+                await self._local().shared(channel).put(payload, self.get_capacity(channel), self.expiry)
+            except ChannelFull:
+                counters.dropped += 1
 
     # --- Flush
 
@@ -116,7 +133,7 @@ class ChannelLayer(BaseChannelLayer):
         local = self._local()
         local.clear()
         for client in local.bus.clients():
-            for pattern in (keys.channel("*"), keys.unread("*")):
+            for pattern in (keys.channel("*"), keys.unread("*"), keys.group("*")):
                 async for name in client.scan_iter(match=pattern, count=1000):
                     await client.unlink(name)
 
@@ -126,6 +143,6 @@ class ChannelLayer(BaseChannelLayer):
         if local := bus.shared.pop(self._kind, None):
             await local.close()
 
-    def _local(self) -> Local:
+    def _local(self) -> LocalChannels:
         bus = Bus.current(self._hosts)
-        return bus.share(self._kind, lambda: Local(bus, self.deserialize))
+        return bus.share(self._kind, lambda: LocalChannels(bus, self.deserialize))

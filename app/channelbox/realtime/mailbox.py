@@ -12,7 +12,8 @@ from channelbox.realtime.counters import counters
 class ChannelName(str):
     """The name of a channel of this process, which a consumer holds for as long as it lives.
 
-    A weak reference to it tells that the consumer is gone, in whatever way it went: Channels does not tell.
+    A weak reference to it tells that the consumer is gone, in whatever way it went: Channels does not tell
+    (docs/decisions/channel-lifetime.md).
     """
 
     def __str__(self) -> str:

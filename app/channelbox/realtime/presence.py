@@ -1,12 +1,20 @@
-"""Who is in a room: each process tells its part when it changes, at most once a second.
+"""Presence: the people in each room. Counts people by their names, not sockets.
+
+Each process tells its part of a room when it changes, at most once a second: written to Redis for those who come later,
+and published for those who are there. Redis may lose any of it. Each process therefore compares every 5 s what Redis
+has with what it knows of its own members, and tells its part again where that differs; what is missing there says
+nothing about the others as long as they have not had the time to do the same.
 
 Each Redis host is told and read by itself: one that is away or hangs holds up no room of another.
 """
 
 import asyncio
 import collections
+import functools
 import logging
+import random
 from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import msgpack
 from redis.asyncio import Redis
@@ -18,33 +26,62 @@ from channelbox.realtime.envelope import Envelope
 from channelbox.realtime.frames import json_frame
 from channelbox.realtime.hub import Hub
 from channelbox.realtime.room import Room
+from channelbox.realtime.room_slots import LEASE_SECONDS
+from channelbox.realtime.supervision import cancel, supervise
 
 logger = logging.getLogger(__name__)
 
 GATHER_SECONDS = 1.0
-NAMED_MOST = 100  # above, only a count: a list of thousands helps nobody and costs each of them
-CHECK_SECONDS = 10.0
+MAX_NAMED = 100  # above, only a count: a list of thousands helps nobody and costs each of them
+COMPARE_SECONDS = 5.0
+# A part that was published within this time is newer than what is stored. And so long what is missing in Redis is not
+# taken for gone after Redis has lost something: every process compares in the meantime.
+HEARD_SECONDS = 2 * COMPARE_SECONDS
+MAX_ROOMS_AT_ONCE = 500  # in one pipeline
+EXPIRY_SECONDS = 86_400
 
-Part = tuple[list[str] | None, int]
+Part = tuple[list[str] | None, int]  # names, unless there are too many; how many
+NOBODY: Part = ([], 0)
 
 
-class _Here:
-    """A room's people: those of this process by name and connections, the other processes' parts."""
+class _Other(NamedTuple):
+    """Another process's part of a room."""
+
+    part: Part
+    heard: float  # on the loop's clock; long ago when it was read from Redis
+
+
+class _People:
+    """The people of a room: those of this process by name and connections, and the other processes' parts."""
 
     def __init__(self) -> None:
         self.names: collections.Counter[str] = collections.Counter()
-        self.parts: dict[str, Part] = {}
+        self.others: dict[str, _Other] = {}
         self.frame: bytes | None = None
+        self.written = False  # this process's part has been in Redis, and was not taken out
+        self.incomplete_until = 0.0  # Redis has lost parts; on the loop's clock
 
     def part(self) -> Part:
-        return (sorted(self.names) if len(self.names) <= NAMED_MOST else None), len(self.names)
+        """Return this process's part."""
+        return (sorted(self.names) if len(self.names) <= MAX_NAMED else None), len(self.names)
 
     def all(self) -> Part:
-        parts = list(self.parts.values())
+        """Return all parts together."""
+        parts = [self.part(), *(other.part for other in self.others.values())]
         if all(names is not None for names, _ in parts):
             together = sorted({name for names, _ in parts for name in names or ()})
-            return (together if len(together) <= NAMED_MOST else None), len(together)
+            return (together if len(together) <= MAX_NAMED else None), len(together)
         return None, sum(count for _, count in parts)
+
+
+class _Host:
+    """What is to be done at one Redis host."""
+
+    def __init__(self, client: Redis) -> None:
+        self.client = client
+        self.opened: set[str] = set()  # rooms whose other parts are not known yet
+        self.compare_at = 0.0  # on the loop's clock: with all rooms
+        self.wake = asyncio.Event()
 
 
 class Presence:
@@ -54,162 +91,225 @@ class Presence:
         self._bus = bus
         self._hub = hub
         self._process = process
-        self._rooms: dict[str, _Here] = {}
+        self._rooms: dict[str, _People] = {}
         self._own_changed: set[str] = set()
         self._heard: set[str] = set()
+        self._hosts = [_Host(client) for client in bus.hosts.clients]
         self._tasks: list[asyncio.Task[None]] = []
+        self._loop = asyncio.get_running_loop()
         hub.on_open = self._open
 
     async def start(self) -> None:
-        self._bus.on_restored(self._again)
-        for host in range(len(self._bus.hosts.clients)):
-            self._tasks += [asyncio.ensure_future(self._gather(host)), asyncio.ensure_future(self._check(host))]
+        """Begin to tell and to read."""
+        self._bus.on_restored(self._restored)
+        for number in range(len(self._hosts)):
+            self._tasks += [
+                supervise("presence told", functools.partial(self._gather, number)),
+                supervise("presence compared", functools.partial(self._compare, number)),
+            ]
 
     async def stop(self) -> None:
-        """Takes this process's people out of all rooms."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for here in self._rooms.values():
-            here.names.clear()
-        hosts = range(len(self._bus.hosts.clients))
-        told = (self._tell(host, self._of(host, self._rooms)) for host in hosts)
+        """Take this process's people out of all rooms."""
+        await cancel(*self._tasks)
+        for people in self._rooms.values():
+            people.names.clear()
+        told = (self._tell(host, self._of(host, self._rooms)) for host in range(len(self._hosts)))
         for error in await asyncio.gather(*told, return_exceptions=True):
             if error is not None:
                 logger.warning("Presence cannot be taken back: %s", error)
 
     def came(self, name: str, person: str) -> None:
-        here = self._rooms.setdefault(name, _Here())
-        here.names[person] += 1
-        if here.names[person] == 1:
-            self._own_changed.add(name)
+        """Count a connection of a person in a room."""
+        people = self._rooms.setdefault(name, _People())
+        people.names[person] += 1
+        if people.names[person] == 1:
+            self._changed(name)
 
     def went(self, name: str, person: str) -> None:
-        if (here := self._rooms.get(name)) is not None:
-            here.names[person] -= 1
-            if here.names[person] <= 0:
-                del here.names[person]
-                self._own_changed.add(name)
+        """Take back one `came`."""
+        if (people := self._rooms.get(name)) is not None:
+            people.names[person] -= 1
+            if people.names[person] <= 0:
+                del people.names[person]
+                self._changed(name)
 
     def frame(self, name: str) -> bytes:
-        """Who is here, for somebody who has just come; empty before it is known."""
-        here = self._rooms.get(name)
-        return here.frame if here is not None and here.frame is not None else b""
+        """Return the newest presence frame for somebody who has just come; empty before it is known."""
+        people = self._rooms.get(name)
+        return people.frame if people is not None and people.frame is not None else b""
+
+    def _changed(self, name: str) -> None:
+        self._own_changed.add(name)
+        self._heard.add(name)
 
     def _open(self, name: str, room: Room) -> None:
         room.on_presence = lambda told: self._hear(name, *told)
         self._heard.add(name)
-        self._rooms.setdefault(name, _Here())
-        self._tasks.append(task := asyncio.ensure_future(self._read(self._bus.host(name), [name])))
-        task.add_done_callback(self._tasks.remove)
+        self._rooms.setdefault(name, _People())
+        host = self._hosts[self._bus.host(name)]
+        host.opened.add(name)
+        host.wake.set()
 
-    def _again(self) -> None:
+    def _restored(self) -> None:
+        """Tell and read everything anew: anything may have been missed here and lost there."""
         self._own_changed.update(self._rooms)
+        for host in self._hosts:
+            host.compare_at = 0.0
+            host.wake.set()
 
     def _hear(self, name: str, process: str, names: list[str] | None, count: int) -> None:
-        here = self._rooms.get(name)
-        if here is None:
-            return
-        if count:
-            here.parts[process] = (names, count)
-        else:
-            here.parts.pop(process, None)
-        self._heard.add(name)
+        """Another process's part, as it was published. Raises ValueError for what is none."""
+        people = self._rooms.get(name)
+        part = _checked(names, count)
+        if people is not None and process != self._process:
+            people.others[process] = _Other(part, self._loop.time())
+            self._heard.add(name)
 
     def _of(self, host: int, names: Iterable[str]) -> list[str]:
-        """Those of these rooms that are on this host."""
+        """Return the rooms that are on this host."""
         return [name for name in names if self._bus.host(name) == host]
+
+    # --- Telling
 
     async def _gather(self, host: int) -> None:
         while True:
             await asyncio.sleep(GATHER_SECONDS)
-            changed = self._of(host, self._own_changed)
-            self._own_changed.difference_update(changed)
-            try:
-                await self._tell(host, changed)
-            except (RedisError, OSError):
-                self._own_changed.update(changed)
             heard = self._of(host, self._heard)
             self._heard.difference_update(heard)
             for name in heard:
                 self._emit(name)
-            empty = [name for name, here in self._rooms.items() if not here.names and name not in self._hub.rooms]
+            changed = self._of(host, self._own_changed)
+            self._own_changed.difference_update(changed)
+            try:
+                await self._tell(host, changed)
+            except Exception as error:
+                self._own_changed.update(changed)
+                if not isinstance(error, RedisError | OSError):
+                    raise
+                logger.debug("Presence cannot be told: %s", error)
+            empty = [name for name, people in self._rooms.items() if not people.names and name not in self._hub.rooms]
             for name in self._of(host, empty):
                 if name not in self._own_changed:
                     del self._rooms[name]
 
     def _emit(self, name: str) -> None:
-        here, room = self._rooms.get(name), self._hub.rooms.get(name)
-        if here is None or room is None:
+        people, room = self._rooms.get(name), self._hub.rooms.get(name)
+        if people is None or room is None:
             return
-        names, count = here.all()
+        names, count = people.all()
         content: dict[str, object] = {"type": "presence", "count": count}
         if names is not None:
             content["users"] = names
         frame = json_frame(content)
-        if frame != here.frame:
-            here.frame = frame
+        if frame != people.frame:
+            people.frame = frame
             room.write(frame, 0)
 
     async def _tell(self, host: int, names: Iterable[str]) -> None:
-        """Writes this process's part of these rooms of this host, and tells the other processes."""
-        publishes = []
-        pipeline = self._bus.hosts.clients[host].pipeline(transaction=False)
-        for name in names:
-            here = self._rooms.get(name)
-            if here is None:
-                continue
-            people, count = here.part()
-            if count:
-                pipeline.hset(keys.people(name), self._process, msgpack.packb((people, count)))
-                pipeline.expire(keys.people(name), 86_400)
+        """Publish this process's part of these rooms of this host, after trying to write it for those who come later.
+
+        Raises RedisError when it cannot be published. What cannot be written, because no memory is left perhaps, is
+        found missing at the next comparison.
+        """
+        client = self._hosts[host].client
+        told = {name: people for name in names if (people := self._rooms.get(name)) is not None}
+        if not told:
+            return
+        parts = {name: people.part() for name, people in told.items()}
+        pipeline = client.pipeline(transaction=False)
+        if any(count for _, count in parts.values()):  # a part is only believed under its process's lease
+            pipeline.set(keys.lease(self._process), 1, px=LEASE_SECONDS * 1000)
+        for name, part in parts.items():
+            if part[1]:
+                pipeline.hset(keys.people(name), self._process, msgpack.packb(part))
+                pipeline.expire(keys.people(name), EXPIRY_SECONDS)
             else:
                 pipeline.hdel(keys.people(name), self._process)
-            envelope = Envelope(presence=(self._process, people, count))
-            publishes.append((keys.room(name), envelope.pack()))
-        if publishes:
-            await pipeline.execute()
-            await self._bus.publish_many(publishes)
+        answers = await pipeline.execute(raise_on_error=False)
+        if refused := next((answer for answer in answers if isinstance(answer, Exception)), None):
+            logger.warning("Presence cannot be written: %s", refused)
+        for name, (_, count) in parts.items():
+            told[name].written = bool(count) and refused is None
+        await self._bus.publish_many(
+            [(keys.room(name), Envelope(presence=(self._process, *part)).pack()) for name, part in parts.items()]
+        )
 
-    async def _check(self, host: int) -> None:
-        """Takes the people of processes that died out of the rooms."""
+    # --- Comparing
+
+    async def _compare(self, number: int) -> None:
+        """Read the rooms that were opened at once, and all of them every 5 s."""
+        host = self._hosts[number]
         while True:
-            await asyncio.sleep(CHECK_SECONDS)
-            others = [name for name, here in self._rooms.items() if here.parts.keys() - {self._process}]
-            await self._read(host, self._of(host, others))
+            try:
+                async with asyncio.timeout_at(host.compare_at):
+                    await host.wake.wait()
+            except TimeoutError:
+                pass
+            host.wake.clear()
+            opened, host.opened = host.opened, set()
+            if self._loop.time() >= host.compare_at:
+                # Processes that lost one Redis should not go on in step.
+                host.compare_at = self._loop.time() + COMPARE_SECONDS * random.uniform(0.8, 1)  # noqa: S311 - no secret
+                opened = set(self._rooms)
+            names = self._of(number, opened)
+            for start in range(0, len(names), MAX_ROOMS_AT_ONCE):
+                try:
+                    await self._read(number, names[start : start + MAX_ROOMS_AT_ONCE])
+                except (RedisError, OSError) as error:
+                    logger.warning("Presence cannot be read: %s", error)
+                    break
 
-    async def _read(self, host: int, names: list[str]) -> None:
-        """The parts that Redis has of these rooms of this host, without those of dead processes."""
-        if not names:
-            return
-        client = self._bus.hosts.clients[host]
-        try:
-            before = {name: dict(here.parts) for name in names if (here := self._rooms.get(name)) is not None}
-            asking = client.pipeline(transaction=False)
-            for name in names:
-                asking.hgetall(keys.people(name))
-            answers = zip(names, await asking.execute(), strict=True)
-            stored = {name: {raw.decode(): _part(packed) for raw, packed in parts.items()} for name, parts in answers}
-            processes = {process for parts in stored.values() for process in parts} - {self._process}
-            dead = await self._dead(client, processes)
-            cleaning = client.pipeline(transaction=False)
-            for name, parts in stored.items():
-                for process in dead & parts.keys():
+    async def _read(self, number: int, names: list[str]) -> None:
+        """Compare what Redis has of these rooms of a host with what is known here. Raises RedisError."""
+        client = self._hosts[number].client
+        now = self._loop.time()
+        asking = client.pipeline(transaction=False)
+        for name in names:
+            asking.hgetall(keys.people(name))
+        answers = await asking.execute(raise_on_error=False)
+        stored = {
+            name: {raw.decode(errors="replace"): part for raw, packed in found.items() if (part := _unpack(packed))}
+            for name, found in zip(names, answers, strict=True)
+            if isinstance(found, dict)
+        }
+        processes = {process for parts in stored.values() for process in parts} - {self._process}
+        dead = await self._dead(client, processes)
+        cleaning = client.pipeline(transaction=False)
+        for name, parts in stored.items():
+            if (people := self._rooms.get(name)) is None:
+                continue
+            own = parts.pop(self._process, NOBODY)
+            if own != people.part():
+                self._own_changed.add(name)
+                if people.written and own == NOBODY:
+                    people.incomplete_until = now + HEARD_SECONDS
+            before = people.all()
+            for process in parts.keys() & dead:
+                if self._is_stale(people, process, now):
                     del parts[process]
                     cleaning.hdel(keys.people(name), process)
-                if (here := self._rooms.get(name)) is not None:
-                    # What was told while this was read is newer.
-                    parts = _newer(parts, before.get(name, {}), here.parts)
-                    if here.parts != parts:
-                        here.parts = parts
-                        self._heard.add(name)
-            await cleaning.execute()
-        except (RedisError, OSError, ValueError) as error:
-            logger.warning("Presence cannot be read: %s", error)
+            self._merge(people, parts, now)
+            if people.all() != before:
+                self._heard.add(name)
+        await cleaning.execute(raise_on_error=False)
+
+    @staticmethod
+    def _is_stale(people: _People, process: str, now: float) -> bool:
+        """Whether a process has published nothing about a room for a while: what is stored counts then."""
+        other = people.others.get(process)
+        return other is None or other.heard + HEARD_SECONDS < now
+
+    def _merge(self, people: _People, stored: dict[str, Part], now: float) -> None:
+        for process, part in stored.items():
+            if self._is_stale(people, process, now):
+                people.others[process] = _Other(part, float("-inf"))
+        for process in people.others.keys() - stored.keys():
+            if self._is_stale(people, process, now) and now >= people.incomplete_until:
+                del people.others[process]
 
     @staticmethod
     async def _dead(client: Redis, processes: set[str]) -> set[str]:
-        """Those without a lease, which is on every host: asked once for each, however many rooms it has people in."""
+        """Return those without a lease, which is on every host: asked once for each, in however many rooms it is."""
         ordered = sorted(processes)
         if not ordered:
             return set()
@@ -219,12 +319,18 @@ class Presence:
         return {process for process, alive in zip(ordered, await pipeline.execute(), strict=True) if not alive}
 
 
-def _part(packed: bytes) -> Part:
-    people, count = msgpack.unpackb(packed)
-    return people, count
+def _checked(names: Any, count: Any) -> Part:
+    """Return a part of well-formed values. Raises ValueError for others."""
+    named = names is None or (isinstance(names, list) and all(isinstance(name, str) for name in names))
+    if not named or type(count) is not int or count < 0:
+        raise ValueError("This is no part of a room's people.")
+    return names, count
 
 
-def _newer(stored: dict[str, Part], before: dict[str, Part], now: dict[str, Part]) -> dict[str, Part]:
-    told = {process for process in before.keys() | now.keys() if before.get(process) != now.get(process)}
-    kept = {process: part for process, part in stored.items() if process not in told}
-    return kept | {process: now[process] for process in told if process in now}
+def _unpack(packed: bytes) -> Part | None:
+    """Return a stored part, None for what is none."""
+    try:
+        names, count = msgpack.unpackb(packed)
+        return _checked(names, count)
+    except (ValueError, TypeError):
+        return None

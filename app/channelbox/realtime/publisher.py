@@ -1,25 +1,29 @@
 """Publishing to one host: what is published while a command is on its way goes together in the next."""
 
 import asyncio
+import itertools
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from redis.asyncio import ConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from channelbox.realtime.supervision import cancel
+
 PUBLISH_SECONDS = 5.0
-MOST = 2000  # publishes in one pipeline
+MAX_COMMANDS = 2000  # in one pipeline
 
 Publish = tuple[str, bytes]
+Command = tuple[str, *tuple[str | bytes, ...]]
 
 
-class _Job:
-    __slots__ = ("done", "publishes")
+class _Job(NamedTuple):
+    """What one caller wants done, and a future for each answer."""
 
-    def __init__(self, publishes: Sequence[Publish], done: "asyncio.Future[list[int]]") -> None:
-        self.publishes = publishes
-        self.done = done
+    commands: Sequence[Command]
+    done: Sequence[asyncio.Future[Any]]
 
 
 class Publisher:
@@ -31,29 +35,39 @@ class Publisher:
         self._task: asyncio.Task[None] | None = None
         self._stopped = False
 
-    async def publish(self, publishes: Sequence[Publish]) -> list[int]:
-        """Publishes once, and says how many heard each. Raises RedisError when that is not known to have happened."""
+    def begin(self, publishes: Sequence[Publish]) -> list[asyncio.Future[int]]:
+        """Publish each once, without waiting. Returns a future for each, of how many heard it.
+
+        A future raises RedisError within 5 s when its publish is not known to have happened.
+        """
+        return self.begin_commands([("PUBLISH", *publish) for publish in publishes])
+
+    def begin_commands(self, commands: Sequence[Command]) -> list[asyncio.Future[Any]]:
+        """Do commands among the publishes, in the order of all calls. Returns a future for each answer."""
+        loop = asyncio.get_running_loop()
+        job = _Job(commands, [loop.create_future() for _ in commands])
         if self._stopped:
-            raise RedisConnectionError("The bus has been stopped")
-        job = _Job(publishes, asyncio.get_running_loop().create_future())
-        self._jobs.append(job)
-        if self._task is None:
-            self._task = asyncio.create_task(self._run(), name="publish")
-        return await job.done
+            _tell([job], RedisConnectionError("The bus has been stopped"))
+        elif commands:
+            self._jobs.append(job)
+            if self._task is None:
+                self._task = asyncio.create_task(self._run(), name="publish")
+        return list(job.done)
 
     async def stop(self) -> None:
-        """What was not published by now raises in its callers."""
+        """End publishing. What was not published by now raises in its callers."""
         self._stopped = True
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await cancel(self._task)
 
     async def _run(self) -> None:
         jobs: list[_Job] = []
         try:
             while self._jobs:
                 jobs = self._take()
-                _tell(jobs, await self._execute(jobs))
+                answers = await self._execute(jobs)
+                if isinstance(answers, RedisTimeoutError):  # those behind have waited as well
+                    jobs, self._jobs = jobs + self._jobs, []
+                _tell(jobs, answers)
         finally:
             self._task = None
             _tell([*jobs, *self._jobs], RedisConnectionError("The bus has been stopped"))
@@ -61,14 +75,14 @@ class Publisher:
 
     def _take(self) -> list[_Job]:
         taken = size = 0
-        while taken < len(self._jobs) and (not taken or size + len(self._jobs[taken].publishes) <= MOST):
-            size += len(self._jobs[taken].publishes)
+        while taken < len(self._jobs) and (not taken or size + len(self._jobs[taken].commands) <= MAX_COMMANDS):
+            size += len(self._jobs[taken].commands)
             taken += 1
         jobs, self._jobs = self._jobs[:taken], self._jobs[taken:]
         return jobs
 
-    async def _execute(self, jobs: list[_Job]) -> list[int | Exception] | Exception:
-        commands = [("PUBLISH", *publish) for job in jobs for publish in job.publishes]
+    async def _execute(self, jobs: list[_Job]) -> list[Any] | Exception:
+        commands = [command for job in jobs for command in job.commands]
         try:
             async with asyncio.timeout(PUBLISH_SECONDS):
                 return await self._exchange(commands)
@@ -76,15 +90,15 @@ class Publisher:
             return RedisTimeoutError(f"Redis did not answer a PUBLISH within {PUBLISH_SECONDS:g} s")
         except OSError as error:
             return RedisConnectionError(str(error))
-        except RedisError as error:
+        except Exception as error:  # whatever it is, the callers have it
             return error
 
-    async def _exchange(self, commands: list[tuple[str, str, bytes]]) -> list[int | Exception]:
+    async def _exchange(self, commands: Sequence[Command]) -> list[Any]:
         """What redis-py's pipeline does, without what it does for transactions: half of its cost."""
         connection = await self._pool.get_connection()
         try:
             await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
-            answers: list[int | Exception] = []
+            answers: list[Any] = []
             for _ in commands:
                 try:
                     answers.append(await connection.read_response())
@@ -95,15 +109,14 @@ class Publisher:
             await self._pool.release(connection)
 
 
-def _tell(jobs: list[_Job], answers: list[int | Exception] | Exception) -> None:
-    at = 0
-    for job in jobs:
-        own = answers if isinstance(answers, Exception) else answers[at : at + len(job.publishes)]
-        at += len(job.publishes)
-        if job.done.done():
+def _tell(jobs: list[_Job], answers: list[Any] | Exception) -> None:
+    futures = [future for job in jobs for future in job.done]
+    each = itertools.repeat(answers, len(futures)) if isinstance(answers, Exception) else answers
+    for future, answer in zip(futures, each, strict=True):
+        if future.done():
             continue
-        error = own if isinstance(own, Exception) else next((each for each in own if isinstance(each, Exception)), None)
-        if error is not None:
-            job.done.set_exception(error)
-        elif isinstance(own, list):
-            job.done.set_result([each for each in own if isinstance(each, int)])
+        if isinstance(answer, Exception):
+            future.set_exception(answer)
+            future.exception()  # nobody need wait for it
+        else:
+            future.set_result(answer)

@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 from channelbox.realtime import keys
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.rate import Bucket
+from channelbox.realtime.supervision import cancel, supervise
 
 logger = logging.getLogger(__name__)
 
@@ -33,12 +34,10 @@ class Settlement:
 
     async def start(self) -> None:
         await self._bus.subscribe(keys.rates(), self._heard)
-        self._task = asyncio.create_task(self._run(), name="settlement")
+        self._task = supervise("settlement", self._run)
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await cancel(self._task)
 
     def bucket(self, name: str, rate: float, burst: float, whose: str) -> Bucket:
         """The bucket of this name, full when it is new. Ask again for each message: idle ones are let go."""
@@ -73,6 +72,8 @@ class Settlement:
         if process == self._process:
             return
         for name, count in told.items():
+            if not 0 < count < float("inf"):
+                raise ValueError(f"{count!r} is not a number of messages.")
             # Whoever is not here now has a full bucket when they come: that is within the burst of a second.
             if (bucket := self._buckets.get(name)) is not None:
                 bucket.spend(count)

@@ -6,7 +6,7 @@ import logging
 import random
 import secrets
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 import hiredis
 from redis.asyncio import ConnectionPool, Redis
@@ -14,7 +14,9 @@ from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
+from channelbox.logs import Repeats, describe, place_of, repeated
 from channelbox.realtime.counters import counters
+from channelbox.realtime.supervision import cancel, supervise
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +32,7 @@ CHANNELS_A_COMMAND = 500
 
 UNREACHABLE = (RedisError, OSError, TimeoutError)
 _MISSING = object()
+_repeats = Repeats()
 
 
 def _pack(*words: bytes) -> bytes:
@@ -57,23 +60,41 @@ async def _spread(seconds: float) -> None:
     await asyncio.sleep(seconds * (0.5 + random.random()))  # noqa: S311 - no secret
 
 
+def _ignored(channel: bytes, error: Exception) -> None:
+    """Tell of a message that its handler could not take: whoever reaches Redis can send many."""
+    counters.ignored += 1
+    if (held := _repeats.pass_on((type(error), place_of(error)))) is not None:
+        name = channel.decode(errors="replace")
+        logger.warning("A message on %s is ignored: %s%s", name, describe(error), repeated(held))
+
+
+def take_over(connection: Any) -> asyncio.StreamWriter:
+    """Take the open stream out of a connection of redis-py's, which has connected and signed in, and return it.
+
+    docs/decisions/subscriber.md says why. Raises RuntimeError when redis-py does not keep it where it used to.
+    """
+    writer = getattr(connection, "_writer", None)
+    if not isinstance(writer, asyncio.StreamWriter) or not isinstance(connection._reader, asyncio.StreamReader):
+        raise RuntimeError("redis-py keeps its streams elsewhere: see docs/decisions/subscriber.md for what to do")
+    connection._reader = connection._writer = None
+    return writer
+
+
 class Session(asyncio.Protocol):
     """One connection that only subscribes. Reads without a task: a read's messages are all handled where it arrives."""
 
-    def __init__(self, link: "Link", connection: Any) -> None:
+    def __init__(self, subscriber: "Subscriber", connection: Any) -> None:
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.reads = 0
         self.address = (getattr(connection, "host", None), getattr(connection, "port", None))
-        self._link = link
+        self._subscriber = subscriber
         # Answers come in the order of the commands: what each confirms, and who waits for it.
         self._due: collections.deque[tuple[bytes, bytes, _Subscription | asyncio.Future[None]]] = collections.deque()
         self._replies = hiredis.Reader(notEnoughData=_MISSING)
-        # redis-py has connected and signed in; from here on its streams and timeouts are only in the way.
         # The writer is kept because it closes the transport when it is collected.
-        self._writer = connection._writer
-        self._transport: asyncio.Transport = self._writer.transport
+        self._writer = take_over(connection)
+        self._transport: asyncio.Transport = cast(asyncio.Transport, self._writer.transport)
         self._transport.set_protocol(self)
-        connection._reader = connection._writer = None
 
     def subscribe(self, subscriptions: Iterable[tuple[bytes, _Subscription]]) -> None:
         some = list(subscriptions)
@@ -90,7 +111,7 @@ class Session(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.reads += 1
-        replies, live = self._replies, self._link.live
+        replies, live = self._replies, self._subscriber.live
         replies.feed(data)
         try:
             while (reply := replies.gets()) is not _MISSING:
@@ -98,8 +119,8 @@ class Session(asyncio.Protocol):
                     if handler := live.get(reply[1]):
                         try:
                             handler(reply[2])
-                        except Exception:
-                            logger.exception("A handler failed for a message on %s", reply[1].decode(errors="replace"))
+                        except Exception as error:
+                            _ignored(reply[1], error)
                 else:
                     self._confirmed(reply)
         except (hiredis.HiredisError, RedisError) as error:
@@ -116,7 +137,7 @@ class Session(asyncio.Protocol):
         if reply[:2] != [kind, channel]:
             raise RedisConnectionError(f"Redis answered {reply!r} where {kind!r} of {channel!r} was due")
         if isinstance(what, _Subscription):
-            self._link.confirmed(channel, what)
+            self._subscriber.confirmed(channel, what)
         elif what is not None:
             _resolve(what)
 
@@ -130,7 +151,7 @@ class Session(asyncio.Protocol):
         self._due.clear()
 
 
-class Link:
+class Subscriber:
     """Keeps one connection to a host, with what is subscribed there, for as long as the bus lives."""
 
     def __init__(self, pool: ConnectionPool, client: Redis, probe: str, restored: Callable[[], None]) -> None:
@@ -144,7 +165,7 @@ class Link:
         self._task: asyncio.Task[None] | None = None
         self._disposals: set[asyncio.Task[None]] = set()
         self._stopped = False
-        # Of this link alone: one process may have several, each hearing the others' probes.
+        # Of this subscriber alone: one process may have several, each hearing the others' probes.
         self._token = secrets.token_bytes(8)
         self._number = 0
         self._probe_channel = probe.encode()
@@ -155,13 +176,8 @@ class Link:
         """Whether what is subscribed is heard, as far as is known."""
         return self._session is not None and not self._session.lost.done()
 
-    @property
-    def used(self) -> bool:
-        """Whether anything was ever subscribed here."""
-        return self._task is not None
-
     def subscribe(self, channel: bytes, handler: Handler) -> "asyncio.Future[None]":
-        """The future ends when Redis has confirmed, or when this is unsubscribed before. Do not cancel it."""
+        """Return a future that ends when Redis has confirmed, or when this is unsubscribed. Do not cancel it."""
         if self._stopped:
             raise RedisConnectionError("The bus has been stopped")
         if channel in self._wanted:
@@ -171,7 +187,7 @@ class Link:
         if self._session is not None and self.connected:
             self._session.subscribe([(channel, subscription)])
         elif self._task is None:
-            self._task = asyncio.create_task(self._run(), name=f"bus {self._pool!r}")
+            self._task = supervise("bus", self._run)
         return subscription.confirmed
 
     def withdraw(self, channel: bytes, confirmed: "asyncio.Future[None]") -> None:
@@ -185,12 +201,12 @@ class Link:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         subscription = self._wanted.pop(channel, None)
         self.live.pop(channel, None)
-        if subscription is not None and self._session is not None and self.connected:
-            self._session.unsubscribe(channel, done)
-            return done
         if subscription is not None:
             _resolve(subscription.confirmed)
-        _resolve(done)
+        if subscription is not None and self._session is not None and self.connected:
+            self._session.unsubscribe(channel, done)
+        else:
+            _resolve(done)
         return done
 
     def confirmed(self, channel: bytes, subscription: _Subscription) -> None:
@@ -202,9 +218,8 @@ class Link:
     async def stop(self) -> None:
         """Closes the connection; whoever waits for a confirmation gets an error."""
         self._stopped = True
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, *self._disposals, return_exceptions=True)
+        await cancel(self._task)
+        await asyncio.gather(*self._disposals, return_exceptions=True)
         for subscription in self._wanted.values():
             if not subscription.confirmed.done():
                 subscription.confirmed.set_exception(RedisConnectionError("The bus has been stopped"))

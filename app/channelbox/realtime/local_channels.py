@@ -15,10 +15,11 @@ from redis.commands.core import AsyncScript
 
 from channelbox.realtime import keys
 from channelbox.realtime.bus import Bus
-from channelbox.realtime.commons import Common
 from channelbox.realtime.counters import counters
-from channelbox.realtime.link import UNREACHABLE
 from channelbox.realtime.mailbox import ChannelName, Mailbox
+from channelbox.realtime.remote_members import RemoteMembers
+from channelbox.realtime.shared_channel import SharedChannel
+from channelbox.realtime.subscriber import UNREACHABLE
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class _Group:
         self.confirmed: asyncio.Future[None]
 
 
-class Local:
+class LocalChannels:
     """Mailboxes of this loop's consumers. One subscription for each group, one for all single channels."""
 
     def __init__(self, bus: Bus, deserialize: Callable[[bytes], Any]) -> None:
@@ -53,12 +54,13 @@ class Local:
         self.mailboxes: dict[str, Mailbox] = {}
         self.groups: dict[str, _Group] = {}
         self._names: dict[str, weakref.ref[ChannelName]] = {}
-        self._commons: dict[str, Common] = {}
+        self._shared: dict[str, SharedChannel] = {}
         self._deserialize = deserialize
         self._loop = asyncio.get_running_loop()
         self._subscribed: asyncio.Future[None] | None = None
         self._left: collections.Counter[str] = collections.Counter()
         self._tasks: set[asyncio.Task[None]] = set()
+        self.remote = RemoteMembers(bus, self.inbox, {"add": self._join, "discard": self._leave}, self._spawn)
         bus.on_restored(self._restored)
         bus.on_stop(self.close)
 
@@ -84,11 +86,11 @@ class Local:
         self._names[key] = weakref.ref(name, gone)
         return name
 
-    def common(self, channel: str) -> Common:
+    def shared(self, channel: str) -> SharedChannel:
         """A channel that any process may receive from."""
-        if channel not in self._commons:
-            self._commons[channel] = Common(self.bus, keys.channel(channel))
-        return self._commons[channel]
+        if channel not in self._shared:
+            self._shared[channel] = SharedChannel(self.bus, keys.channel(channel))
+        return self._shared[channel]
 
     def forget(self, channel: str) -> None:
         """Takes a channel out of everything."""
@@ -100,11 +102,30 @@ class Local:
 
     # --- Groups
 
-    async def join(self, group: str, channel: str) -> None:
-        """Returns when the group's messages are heard here."""
+    async def add(self, group: str, channel: str) -> None:
+        """Add a channel of whatever process to a group; returns when the group's messages are heard there."""
+        if "!" not in channel:
+            await self.remote.list_channel(group, channel)
+        elif (inbox := inbox_of(channel)) == self.inbox:
+            await self._join(group, channel)
+        else:
+            await self.open()
+            await self.remote.ask("add", group, channel, inbox)
+
+    async def discard(self, group: str, channel: str) -> None:
+        """Take a channel of whatever process out of a group."""
+        if "!" not in channel:
+            await self.remote.unlist_channel(group, channel)
+        elif (inbox := inbox_of(channel)) == self.inbox:
+            self.leave(group, channel)
+        else:
+            await self.open()
+            await self.remote.ask("discard", group, channel, inbox)
+
+    async def _join(self, group: str, channel: str) -> None:
         mailbox = self.mailboxes.get(channel)
-        if mailbox is None:
-            raise RuntimeError(f"{channel} is no channel of this process: only what new_channel() gave can join groups")
+        if mailbox is None:  # gone: there is nobody to receive
+            return
         entry = self.groups.get(group)
         if entry is None:
             entry = _Group()
@@ -118,8 +139,11 @@ class Local:
             self.leave(group, channel)
             raise
 
+    async def _leave(self, group: str, channel: str) -> None:
+        self.leave(group, channel)
+
     def leave(self, group: str, channel: str) -> None:
-        """From now on the channel gets nothing from the group."""
+        """Take a channel of this process out of a group: from now on it gets nothing."""
         if (entry := self.groups.get(group)) is None:
             return
         if mailbox := entry.members.pop(channel, None):
@@ -149,6 +173,9 @@ class Local:
 
     def _heard(self, payload: bytes) -> None:
         name, _, content = payload.partition(END)
+        if not name:
+            self.remote.heard(content)
+            return
         channel = name.decode()
         if mailbox := self.mailboxes.get(channel):
             mailbox.put(self._deserialize(content), sent=True)
@@ -195,8 +222,8 @@ class Local:
         if self._subscribed is not None:
             self.bus.forget(keys.inbox(self.inbox))
             self._subscribed = None
-        await asyncio.gather(*(common.close() for common in self._commons.values()))
-        self._commons.clear()
+        await asyncio.gather(*(shared.close() for shared in self._shared.values()))
+        self._shared.clear()
         if self._tasks:  # unread counts, which Redis lets expire if it does not answer now
             _, late = await asyncio.wait(self._tasks, timeout=CLOSE_SECONDS)
             for task in late:

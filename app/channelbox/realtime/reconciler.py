@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from channelbox.realtime.hub import NO_ROOM, Hub, Observed
+from channelbox.realtime.supervision import cancel, supervise
 
 logger = logging.getLogger(__name__)
 
@@ -14,7 +15,7 @@ AT_ONCE = 500  # rooms in one query
 Observe = Callable[[list[str]], Awaitable[dict[str, Observed]]]
 
 
-class Sweep:
+class Reconciler:
     """Compares the rooms that are open here with the record, every 10 s and whenever something may have been missed."""
 
     def __init__(self, hub: Hub, observe: Observe) -> None:
@@ -24,12 +25,10 @@ class Sweep:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name="sweep")
+        self._task = supervise("reconciler", self._run)
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await cancel(self._task)
 
     def now(self) -> None:
         """Compares all rooms at once: call it when messages may have been missed."""

@@ -1,4 +1,4 @@
-"""The sweep: a room that fell silent wrongly is found by comparing it with the record."""
+"""A room that fell silent wrongly is found by comparing it with the record."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 from tests.servers import RedisServer
 
-from channelbox.realtime import keys, sweep
+from channelbox.realtime import keys, reconciler
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.envelope import Envelope
 from channelbox.realtime.frames import payloads, text_frame
 from channelbox.realtime.hub import Hub, Identity, Observed, Opened
+from channelbox.realtime.reconciler import Reconciler
 from channelbox.realtime.room import Run
-from channelbox.realtime.sweep import Sweep
 
 IDENTITY = Identity(1, "epoch")
 
@@ -63,7 +63,7 @@ class Case:
         self.record = Record()
         self.bus = Bus(hosts)
         self.hub = Hub(self.bus, self.record, "process")
-        self.sweep = Sweep(self.hub, self.record.observe)
+        self.reconciler = Reconciler(self.hub, self.record.observe)
 
     async def enter(self, room: str) -> Listener:
         listener = Listener()
@@ -71,7 +71,7 @@ class Case:
         return listener
 
     async def stop(self) -> None:
-        await self.sweep.stop()
+        await self.reconciler.stop()
         await self.hub.stop()
         await self.bus.stop()
 
@@ -84,10 +84,10 @@ async def case() -> AsyncIterator[Case]:
 
 
 async def test_a_room_that_heard_nothing_of_a_message_gets_it(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweep, "EVERY_SECONDS", 0.1)
+    monkeypatch.setattr(reconciler, "EVERY_SECONDS", 0.1)
     ann = await case.enter("r")
     case.record.last = 3  # stored, and its publish was lost
-    await case.sweep.start()
+    await case.reconciler.start()
     await ann.until(3)
     assert ann.heard == [1, 2, 3]
 
@@ -98,16 +98,16 @@ async def test_a_room_that_is_up_to_date_is_left_alone(case: Case) -> None:
     frames = text_frame(b"1") + text_frame(b"2")
     await case.bus.publish(keys.room("r"), Envelope(1, 2, frames).pack())
     await ann.until(2)
-    await case.sweep.compare()
+    await case.reconciler.compare()
     assert case.hub.rooms["r"].repair is None
     assert ann.heard == [1, 2]
 
 
 async def test_many_rooms_are_asked_for_in_parts(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweep, "AT_ONCE", 2)
+    monkeypatch.setattr(reconciler, "AT_ONCE", 2)
     members = [await case.enter(f"r{number}") for number in range(5)]
     case.record.last = 1
-    await case.sweep.compare()
+    await case.reconciler.compare()
     assert [len(names) for names in case.record.asked] == [2, 2, 1]
     for member in members:
         await member.until(1)
@@ -116,8 +116,8 @@ async def test_many_rooms_are_asked_for_in_parts(case: Case, monkeypatch: pytest
 async def test_it_goes_on_after_the_record_has_failed(case: Case) -> None:
     ann = await case.enter("r")
     case.record.last, case.record.fails = 1, 1
-    await case.sweep.start()
-    case.sweep.now()
+    await case.reconciler.start()
+    case.reconciler.now()
     await ann.until(1)
     assert len(case.record.asked) >= 2
 
@@ -127,9 +127,9 @@ async def test_what_was_published_while_redis_was_away_comes_when_it_is_back(
 ) -> None:
     server = new_redis()
     case = Case([server.url])
-    case.bus.on_restored(case.sweep.now)
+    case.bus.on_restored(case.reconciler.now)
     ann = await case.enter("r")
-    await case.sweep.start()
+    await case.reconciler.start()
     server.kill()
     case.record.last = 3
     server.start()

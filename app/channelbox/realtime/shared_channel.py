@@ -11,7 +11,8 @@ from redis.commands.core import AsyncScript
 
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.counters import counters
-from channelbox.realtime.link import UNREACHABLE
+from channelbox.realtime.subscriber import UNREACHABLE
+from channelbox.realtime.supervision import cancel, supervise
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +22,7 @@ WAIT_SECONDS = 2  # one wait of Redis, shorter than any usual socket_timeout
 RETRY_SECONDS = 0.5
 
 
-class Common:
+class SharedChannel:
     """One such channel, as one process sees it: one wait in Redis for all who receive here."""
 
     def __init__(self, bus: Bus, key: str) -> None:
@@ -44,7 +45,7 @@ class Common:
         waiter: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         if self._taking is None or self._taking.done():
-            self._taking = asyncio.create_task(self._take(), name=f"receive {self._key}")
+            self._taking = supervise(f"receive {self._key}", self._take)
         try:
             return (await waiter)[STAMP:]
         except asyncio.CancelledError:
@@ -59,9 +60,8 @@ class Common:
 
     async def close(self) -> None:
         """Ends the wait in Redis. Who still waits here waits in vain."""
-        if self._taking is not None:
-            self._taking.cancel()
-            await asyncio.gather(self._taking, *self._giving, return_exceptions=True)
+        await cancel(self._taking)
+        await asyncio.gather(*self._giving, return_exceptions=True)
 
     async def _take(self) -> None:
         while self._waiters:

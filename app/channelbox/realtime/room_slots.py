@@ -6,6 +6,7 @@ out one pipeline after another, so that they cannot overtake each other, and all
 """
 
 import asyncio
+import functools
 import logging
 from dataclasses import dataclass, field
 
@@ -15,6 +16,7 @@ from redis.exceptions import RedisError
 from channelbox.realtime import keys
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.codes import Close, Code, Refused
+from channelbox.realtime.supervision import cancel, supervise
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +32,7 @@ local all = redis.call('HGETALL', KEYS[1])
 for i = 1, #all, 2 do
   if all[i] ~= ARGV[1] then
     if redis.call('EXISTS', ARGV[5] .. all[i]) == 1 then
-      others = others + tonumber(all[i + 1])
+      others = others + (tonumber(all[i + 1]) or 0)
     else
       redis.call('HDEL', KEYS[1], all[i])
     end
@@ -77,7 +79,7 @@ class _Host:
         self.wake = asyncio.Event()
 
 
-class Leases:
+class RoomSlots:
     """The places that this process's members hold."""
 
     def __init__(self, bus: Bus, process: str) -> None:
@@ -92,15 +94,13 @@ class Leases:
         """Takes the lease and begins to renew it."""
         self._bus.on_restored(self.rewrite)
         self._tasks = [
-            asyncio.ensure_future(self._renew()),
-            *(asyncio.ensure_future(self._write(h)) for h in self._hosts),
+            supervise("room slots renewed", self._renew),
+            *(supervise("room slots written", functools.partial(self._write, host)) for host in self._hosts),
         ]
 
     async def stop(self) -> None:
         """Gives everything back."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await cancel(*self._tasks)
         await asyncio.gather(*map(self._give_back, self._hosts))
 
     async def _give_back(self, host: _Host) -> None:
@@ -128,7 +128,7 @@ class Leases:
         except BaseException as error:
             if future.done() and not future.cancelled() and future.exception() is None and future.result():
                 self.give(name)
-            if isinstance(error, TimeoutError | RedisError | OSError):
+            if isinstance(error, Exception):
                 raise Refused(
                     Code.TRY_LATER,
                     "Places cannot be counted just now. Try again.",
@@ -179,12 +179,14 @@ class Leases:
             changed, host.changed = host.changed | waiting.keys(), set()
             try:
                 await self._exchange(host, changed, waiting)
-            except (RedisError, OSError) as error:
+            except Exception as error:
                 for wait in waiting.values():
                     wait.fail(error)
                 host.changed |= changed  # those who waited as well: perhaps they were given places, which nobody holds
-                await asyncio.sleep(0.5)
                 host.wake.set()
+                if not isinstance(error, RedisError | OSError):
+                    raise
+                await asyncio.sleep(0.5)
 
     async def _exchange(self, host: _Host, names: set[str], waiting: dict[str, _Waiting]) -> None:
         """Writes what is held in these rooms, and takes what is waited for."""
@@ -198,10 +200,19 @@ class Leases:
             limit = wait.limit if wait else 0
             pipeline.eval(TAKE, 1, keys.places(name), self._process, held, len(futures), limit, keys.lease(""))
             asked.append((name, held, futures))
-        answers = await pipeline.execute()
+        answers = await pipeline.execute(raise_on_error=False)
+        if isinstance(answers[0], Exception):  # mostly no memory is left: then no room's answer is worth more
+            raise answers[0]
         for wait in waiting.values():
             wait.end()
-        for (name, held, futures), (got, taken) in zip(asked, answers[1:], strict=True):
+        for (name, held, futures), answer in zip(asked, answers[1:], strict=True):
+            if isinstance(answer, Exception):  # this room's alone
+                logger.warning("The places in %s cannot be written: %s", name, answer)
+                host.changed.add(name)  # again with the next renewal
+                if wait := waiting.get(name):
+                    wait.fail(answer)
+                continue
+            got, taken = answer
             self._granted(name, futures, got)
             self.taken[name] = taken
             if self._held.get(name, 0) != held + got:

@@ -1,30 +1,30 @@
-"""Places in rooms, over real Redis: two Leases are two processes."""
+"""Places in rooms, over real Redis: two RoomSlots are two processes."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from tests.realtime.two_hosts import hosts_of, one_of_each
 from tests.servers import RedisServer
 
-from channelbox.realtime import keys, leases
+from channelbox.realtime import keys, room_slots
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.codes import Close, Code, Refused
-from channelbox.realtime.leases import Leases
+from channelbox.realtime.room_slots import RoomSlots
 
 
 @pytest.fixture
-async def one(bus: Bus) -> AsyncIterator[Leases]:
-    one = Leases(bus, "one")
+async def one(bus: Bus) -> AsyncIterator[RoomSlots]:
+    one = RoomSlots(bus, "one")
     await one.start()
     yield one
     await one.stop()
 
 
 @pytest.fixture
-async def two(bus: Bus) -> AsyncIterator[Leases]:
-    two = Leases(bus, "two")
+async def two(bus: Bus) -> AsyncIterator[RoomSlots]:
+    two = RoomSlots(bus, "two")
     await two.start()
     yield two
     await two.stop()
@@ -41,13 +41,13 @@ async def until_counted(bus: Bus, expected: dict[str, int]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def refused(lease: Leases, limit: int) -> Refused:
+async def refused(lease: RoomSlots, limit: int) -> Refused:
     with pytest.raises(Refused) as error:
         await lease.take("r", limit)
     return error.value
 
 
-async def test_it_works(bus: Bus, one: Leases, two: Leases) -> None:
+async def test_it_works(bus: Bus, one: RoomSlots, two: RoomSlots) -> None:
     await one.take("r", 2)
     await two.take("r", 2)
     full = await refused(one, 2)
@@ -59,7 +59,7 @@ async def test_it_works(bus: Bus, one: Leases, two: Leases) -> None:
     assert await counted(bus) == {"one": 2}
 
 
-async def test_a_storm_never_passes_the_limit_and_leaves_no_place_empty(bus: Bus, one: Leases, two: Leases) -> None:
+async def test_a_storm_fills_a_room_to_its_limit_and_not_beyond(bus: Bus, one: RoomSlots, two: RoomSlots) -> None:
     results = await asyncio.gather(
         *(lease.take("r", 100) for lease in (one, two) for _ in range(200)), return_exceptions=True
     )
@@ -68,8 +68,8 @@ async def test_a_storm_never_passes_the_limit_and_leaves_no_place_empty(bus: Bus
     assert sum((await counted(bus)).values()) == 100
 
 
-async def test_those_who_come_and_go_at_once_are_counted_right(bus: Bus, one: Leases, two: Leases) -> None:
-    async def visit(lease: Leases) -> None:
+async def test_those_who_come_and_go_at_once_are_counted_right(bus: Bus, one: RoomSlots, two: RoomSlots) -> None:
+    async def visit(lease: RoomSlots) -> None:
         for _ in range(20):
             await lease.take("r", 1000)
             lease.give("r")
@@ -80,9 +80,9 @@ async def test_those_who_come_and_go_at_once_are_counted_right(bus: Bus, one: Le
 
 
 async def test_a_dead_process_frees_its_places_when_its_lease_ends(
-    bus: Bus, one: Leases, monkeypatch: pytest.MonkeyPatch
+    bus: Bus, one: RoomSlots, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dead = Leases(bus, "dead")
+    dead = RoomSlots(bus, "dead")
     await dead.start()
     await dead.take("r", 1)
     for task in dead._tasks:  # killed: nothing is given back
@@ -94,15 +94,15 @@ async def test_a_dead_process_frees_its_places_when_its_lease_ends(
     assert await counted(bus) == {"one": 1}
 
 
-async def test_a_lease_ends_by_itself(bus: Bus, one: Leases) -> None:
+async def test_a_lease_ends_by_itself(bus: Bus, one: RoomSlots) -> None:
     await one.take("r", 1)
     left = await bus.client("").pttl(keys.lease("one"))
-    assert 0 < left <= leases.LEASE_SECONDS * 1000
-    assert leases.RENEW_SECONDS * 2 < leases.LEASE_SECONDS
+    assert 0 < left <= room_slots.LEASE_SECONDS * 1000
+    assert room_slots.RENEW_SECONDS * 2 < room_slots.LEASE_SECONDS
 
 
 async def test_an_emptied_redis_heals(
-    bus: Bus, one: Leases, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+    bus: Bus, one: RoomSlots, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await one.take("r", 5)
     await one.take("r", 5)
@@ -112,15 +112,15 @@ async def test_an_emptied_redis_heals(
     await until_counted(bus, {"one": 2})
 
 
-async def test_stopping_gives_everything_back(bus: Bus, two: Leases) -> None:
-    one = Leases(bus, "one")
+async def test_stopping_gives_everything_back(bus: Bus, two: RoomSlots) -> None:
+    one = RoomSlots(bus, "one")
     await one.start()
     await one.take("r", 1)
     await one.stop()
     await two.take("r", 1)
 
 
-async def test_who_gives_up_waiting_takes_no_place(bus: Bus, one: Leases) -> None:
+async def test_who_gives_up_waiting_takes_no_place(bus: Bus, one: RoomSlots) -> None:
     waiting = [asyncio.ensure_future(one.take("r", 100)) for _ in range(50)]
     await asyncio.sleep(0)
     for task in waiting:
@@ -133,7 +133,7 @@ async def test_who_gives_up_waiting_takes_no_place(bus: Bus, one: Leases) -> Non
 async def test_without_redis_the_client_is_told_to_come_back(new_redis: Callable[..., RedisServer]) -> None:
     server = new_redis()
     bus = Bus([{"address": server.url, "socket_timeout": 1, "socket_connect_timeout": 1}])
-    lease = Leases(bus, "one")
+    lease = RoomSlots(bus, "one")
     await lease.start()
     await lease.take("r", 5)
     server.stop()
@@ -152,11 +152,11 @@ async def test_without_redis_the_client_is_told_to_come_back(new_redis: Callable
 
 
 @pytest.fixture
-async def patient(new_redis: Callable[..., RedisServer]) -> AsyncIterator[tuple[RedisServer, Bus, Leases]]:
+async def patient(new_redis: Callable[..., RedisServer]) -> AsyncIterator[tuple[RedisServer, Bus, RoomSlots]]:
     """On a Redis of its own, whose silence is borne for long."""
     server = new_redis()
     bus = Bus([{"address": server.url, "socket_timeout": 14}])
-    lease = Leases(bus, "one")
+    lease = RoomSlots(bus, "one")
     await lease.start()
     yield server, bus, lease
     await lease.stop()
@@ -164,14 +164,14 @@ async def patient(new_redis: Callable[..., RedisServer]) -> AsyncIterator[tuple[
 
 
 async def test_while_redis_hangs_everybody_is_told_in_time(
-    patient: tuple[RedisServer, Bus, Leases], monkeypatch: pytest.MonkeyPatch
+    patient: tuple[RedisServer, Bus, RoomSlots], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server, _, lease = patient
     await lease.take("r", 9)
     server.freeze()
     try:
         with monkeypatch.context() as patch:
-            patch.setattr(leases, "WAIT_SECONDS", 0.3)
+            patch.setattr(room_slots, "WAIT_SECONDS", 0.3)
             for _ in range(3):  # one after the other: each waits for itself, and none for those before
                 told = await asyncio.gather(*(refused(lease, 9) for _ in range(2)))
                 assert {error.code for error in told} == {Code.TRY_LATER}
@@ -184,7 +184,7 @@ async def test_while_redis_hangs_everybody_is_told_in_time(
 
 
 async def test_a_place_that_was_given_and_never_heard_of_is_given_back(
-    patient: tuple[RedisServer, Bus, Leases],
+    patient: tuple[RedisServer, Bus, RoomSlots],
 ) -> None:
     """Redis was frozen, the connection given up meanwhile; then it thaws and does what it had been asked for."""
     server, bus, lease = patient
@@ -206,7 +206,7 @@ async def test_a_redis_host_that_is_away_refuses_nobody_in_the_rooms_of_another(
 ) -> None:
     servers = [new_redis(), new_redis()]
     bus = Bus(hosts_of(servers, 3))
-    lease = Leases(bus, "one")
+    lease = RoomSlots(bus, "one")
     await lease.start()
     rooms = one_of_each(bus)
     for room in rooms:
@@ -228,3 +228,29 @@ async def test_a_redis_host_that_is_away_refuses_nobody_in_the_rooms_of_another(
         servers[gone].thaw()
     await lease.stop()
     await bus.stop()
+
+
+async def test_places_are_counted_again_after_what_nobody_expected(
+    one: RoomSlots, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exchange = one._exchange
+
+    async def once(*words: Any) -> None:
+        monkeypatch.setattr(one, "_exchange", exchange)
+        raise ZeroDivisionError
+
+    await one.take("r", 2)
+    monkeypatch.setattr(one, "_exchange", once)
+    async with asyncio.timeout(8):
+        assert (await refused(one, 2)).frame["code"] == "try_later"
+        await one.take("r", 2)
+        assert (await refused(one, 2)).frame["code"] == "room_full"
+
+
+async def test_a_room_whose_places_cannot_be_written_holds_up_no_other(bus: Bus, one: RoomSlots) -> None:
+    await bus.client(keys.places("r")).set(keys.places("r"), "no hash")
+    async with asyncio.timeout(8):
+        results = await asyncio.gather(refused(one, 5), one.take("other", 5))
+        assert results[0].frame["code"] == "try_later"
+        await bus.client(keys.places("r")).delete(keys.places("r"))
+        await one.take("r", 5)

@@ -1,0 +1,31 @@
+"""The backend as Django looks for it."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from django.db.backends.base.base import NO_DB_ALIAS
+from django.db.backends.postgresql import base
+from psycopg_pool import ConnectionPool
+
+from channelbox.postgresql.pool import Pool
+
+
+class DatabaseWrapper(base.DatabaseWrapper):
+    """Django's, with our pool in the place where Django keeps the pool that it makes otherwise."""
+
+    # Django's own names, which django-stubs does not have
+    _connection_pools: ClassVar[dict[str, ConnectionPool]]
+    _configure_connection: Callable[[Any], object]
+
+    @property
+    def pool(self) -> ConnectionPool | None:
+        options = self.settings_dict["OPTIONS"].get("pool")
+        if options and self.alias not in self._connection_pools and self.alias != NO_DB_ALIAS:
+            pool = Pool(
+                # Django switches autocommit off where it begins a transaction.
+                kwargs={**self.get_connection_params(), "autocommit": True},
+                configure=self._configure_connection,
+                **options,
+            )
+            self._connection_pools.setdefault(self.alias, pool)
+        return super().pool

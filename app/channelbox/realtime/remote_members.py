@@ -1,0 +1,87 @@
+"""Group members that are no channels of this process.
+
+A single channel (with a `!` in its name) is in a group where it is received: its own process is asked to add it or to
+take it out, and answers when that is done. A channel that any process may receive from is on a list in Redis, which
+whoever sends to the group reads.
+"""
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any
+
+import msgpack
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from channelbox.realtime import keys
+from channelbox.realtime.bus import Bus
+from channelbox.realtime.subscriber import UNREACHABLE
+
+ANSWER_SECONDS = 5.0
+EXPIRY_SECONDS = 86_400  # of a group's list after the newest was added, as in channels_redis
+DONE = "done"
+
+Act = Callable[[str, str], Awaitable[None]]  # with a group and a channel of this process
+
+
+class RemoteMembers:
+    """Adds and discards members elsewhere, and does so for other processes."""
+
+    def __init__(self, bus: Bus, inbox: str, acts: Mapping[str, Act], spawn: Callable[..., object]) -> None:
+        """`inbox`: this process's own. `acts`: what others may ask for, by name. `spawn` runs a coroutine."""
+        self._bus = bus
+        self._inbox = inbox
+        self._acts = acts
+        self._spawn = spawn
+        self._asked: dict[str, asyncio.Future[None]] = {}
+
+    async def ask(self, act: str, group: str, channel: str, inbox: str) -> None:
+        """Have the process of an inbox do something with its channel; returns when it is done.
+
+        Nothing happens where there is no such process. Raises RedisError when it does not answer. This process must
+        hear its own inbox.
+        """
+        token = secrets.token_hex(8)
+        done = self._asked[token] = asyncio.get_running_loop().create_future()
+        try:
+            if await self._publish(inbox, act, group, channel, self._inbox, token):
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    await done
+        except TimeoutError:
+            raise RedisTimeoutError(f"The process of {channel} did not answer within {ANSWER_SECONDS:g} s") from None
+        finally:
+            del self._asked[token]
+
+    def heard(self, content: bytes) -> None:
+        """Handle what another process asks for or has done. Raises ValueError, TypeError or LookupError for rubbish."""
+        act, *words = msgpack.unpackb(content)
+        if act == DONE:
+            if (done := self._asked.get(words[0])) is not None and not done.done():
+                done.set_result(None)
+        else:
+            group, channel, inbox, token = map(str, words)
+            self._spawn(self._do(self._acts[act], group, channel, inbox, token))
+
+    async def _do(self, act: Act, group: str, channel: str, inbox: str, token: str) -> None:
+        await act(group, channel)
+        with contextlib.suppress(*UNREACHABLE):  # whoever asked raises
+            await self._publish(inbox, DONE, token)
+
+    def _publish(self, inbox: str, *words: str) -> Coroutine[Any, Any, int]:
+        return self._bus.publish(keys.inbox(inbox), b"\0" + msgpack.packb(words))  # for no channel
+
+    # --- Channels that any process may receive from
+
+    async def list_channel(self, group: str, channel: str) -> None:
+        """Put a channel on the list of a group."""
+        pipeline = self._bus.client(keys.group(group)).pipeline(transaction=False)
+        pipeline.sadd(keys.group(group), channel)
+        pipeline.expire(keys.group(group), EXPIRY_SECONDS)
+        await pipeline.execute()
+
+    async def unlist_channel(self, group: str, channel: str) -> None:
+        """Take a channel off the list of a group."""
+        pipeline = self._bus.client(keys.group(group)).pipeline(transaction=False)
+        pipeline.srem(keys.group(group), channel)
+        await pipeline.execute()

@@ -1,0 +1,20 @@
+"""The settings that the layer reads, for a Channels project that has none of channelbox's."""
+
+import os
+import socket
+
+from django.conf import settings
+
+DEFAULTS = {
+    "CHANNELBOX_REDIS_PREFIX": "channelbox",
+    "CHANNELBOX_REDIS_HOSTS": [("localhost", 6379)],  # as channels_redis
+    "CHANNELBOX_NODE": socket.gethostname(),
+    "CHANNELBOX_INSTANCE": f"process@{os.getpid()}",
+}
+
+
+def complete_settings() -> None:
+    """Give each setting that the project does not have its default."""
+    for name, default in DEFAULTS.items():
+        if not hasattr(settings, name):
+            setattr(settings, name, default)

@@ -1,0 +1,84 @@
+"""What nobody of ours has published is ignored, on every channel that a process listens to."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from typing import cast
+
+import msgpack
+import pytest
+from channels.layers import get_channel_layer
+from tests.chat.process import Workers, connections_go_back, enter, installation, live, people, workers
+
+from channelbox.dashboard.board import Board
+from channelbox.logs import Repeats
+from channelbox.realtime import keys, subscriber
+from channelbox.realtime.bus import Bus
+from channelbox.realtime.counters import counters
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+NO_MSGPACK = [b"", b"\xc1", b"\xff" * 9, b"hello", b"\x00!", b"room 1", bytes(100_000), b"\xdd\xff\xff\xff\xff"]
+VALUES: list[object] = [
+    None,
+    True,
+    -1,
+    5,
+    2**63,
+    0.5,
+    float("nan"),
+    b"b",
+    "ann",
+    [],
+    [1, [2]],
+    {},
+    {"a": [None]},
+    {1: 2},
+]
+
+
+def shapes(chance: random.Random) -> list[bytes]:
+    """Valid msgpack that is nothing of ours."""
+    lists = [[chance.choice(VALUES) for _ in range(length)] for length in range(9) for _ in range(20)]
+    return [msgpack.packb(value) for value in [*VALUES, *lists]]
+
+
+class Silent:
+    """A member who does not look."""
+
+    on_lost: Callable[[], None] | None = None
+
+    def write_frames(self, frames: bytes) -> None:
+        pass
+
+
+async def test_rubbish_on_every_channel_breaks_nothing(
+    enter, workers: Workers, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscriber, "_repeats", Repeats())
+    ann = await enter()
+    bob = await enter()
+    layer, member = get_channel_layer(), Silent()
+    channel = await layer.new_channel()
+    await layer.group_add("group", channel)
+    await Board.current().join(member)
+    bus, restarted = Bus.current(), counters.restarted
+    await bus.publish("fence", b"")
+    heard = cast("list[bytes]", await bus.client("").pubsub_channels())
+    channels = [name.decode() for name in heard]
+    assert {keys.rates(), keys.revoked(), keys.dashboard(), keys.room("lobby"), keys.group("group")} <= set(channels)
+    rubbish = NO_MSGPACK + shapes(random.Random(1))
+    caplog.clear()
+    for name in channels:
+        await bus.publish_many([(name, payload) for payload in rubbish])
+    await layer.group_send("group", {"type": "hello"})
+    async with asyncio.timeout(10):
+        while (await layer.receive(channel)) != {"type": "hello"}:
+            pass
+    await ann.say("still here", id="1")
+    assert (await bob.next("message"))["message"] == "still here"
+    assert counters.restarted == restarted
+    assert not [record for record in caplog.records if record.exc_info]
+    assert len([record for record in caplog.records if record.levelno >= logging.WARNING]) < 60
+    Board.current().leave(member)

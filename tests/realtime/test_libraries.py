@@ -1,0 +1,99 @@
+"""What we rely on in libraries beyond what they promise. A failure names the page that says what to do."""
+
+import asyncio
+import gc
+import weakref
+from typing import Any
+
+import pytest
+from channels.consumer import AsyncConsumer
+from channels.testing import ApplicationCommunicator
+from tests.realtime.serving import Run
+from tests.servers import RedisServer
+
+from channelbox.realtime.hosts import make_pool
+from channelbox.realtime.mailbox import ChannelName
+from channelbox.realtime.subscriber import take_over
+
+SUBSCRIBER = "redis-py has changed: docs/decisions/subscriber.md"
+LIFETIME = "Channels has changed: docs/decisions/channel-lifetime.md"
+
+
+class Listening(asyncio.Protocol):
+    """Remembers the first bytes."""
+
+    def __init__(self) -> None:
+        self.heard = asyncio.get_running_loop().create_future()
+
+    def data_received(self, data: bytes) -> None:
+        if not self.heard.done():
+            self.heard.set_result(data)
+
+
+def test_a_connection_of_redis_py_can_be_taken_over(redis_server: RedisServer, run: Run) -> None:
+    async def scenario() -> None:
+        connection = make_pool({"address": redis_server.url}).make_connection()
+        await connection.connect()
+        writer = take_over(connection)
+        listening = Listening()
+        writer.transport.set_protocol(listening)
+        # Nothing that redis-py does to its object later may reach the stream.
+        assert not connection.is_connected, SUBSCRIBER
+        await connection.disconnect()
+        del connection
+        gc.collect()
+        writer.transport.write(b"PING\r\n")
+        async with asyncio.timeout(5):
+            assert await listening.heard == b"+PONG\r\n", SUBSCRIBER
+        writer.transport.abort()
+
+    run(scenario())
+
+
+async def test_another_redis_py_is_told_from_ours() -> None:
+    class Elsewhere:
+        _stream = None
+
+    with pytest.raises(RuntimeError, match=r"subscriber\.md"):
+        take_over(Elsewhere())
+
+
+class Holding(AsyncConsumer):
+    """A consumer that fails when it is told to."""
+
+    async def test_die(self, message: dict[str, Any]) -> None:
+        raise ZeroDivisionError
+
+
+async def test_a_consumer_of_channels_holds_its_channels_name_and_nothing_else_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names: list[weakref.ref[ChannelName]] = []
+
+    class Layer:
+        async def new_channel(self) -> ChannelName:
+            name = ChannelName("name")
+            names.append(weakref.ref(name))
+            return name
+
+        async def receive(self, channel: str) -> Any:
+            assert type(channel) is ChannelName, LIFETIME
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr("channels.consumer.get_channel_layer", lambda alias: Layer())
+    client = ApplicationCommunicator(Holding.as_asgi(), {"type": "test"})
+    await client.send_input({"type": "test.die"})
+    with pytest.raises(ZeroDivisionError):
+        await client.wait(5)
+    assert len(names) == 1, LIFETIME
+    del client
+    async with asyncio.timeout(5):
+        while names[0]() is not None:  # the receiving task ends in the next turns
+            gc.collect()
+            await asyncio.sleep(0.01)
+    # While it lives the name does: nobody else holds it.
+    client = ApplicationCommunicator(Holding.as_asgi(), {"type": "test"})
+    await client.receive_nothing(0.05)
+    gc.collect()
+    assert names[1]() is not None, LIFETIME
+    client.stop(exceptions=False)

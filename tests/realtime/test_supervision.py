@@ -1,0 +1,63 @@
+"""Background tasks go on after what nobody expected."""
+
+import asyncio
+import logging
+
+import pytest
+
+from channelbox.fleet.reports import _totals
+from channelbox.realtime import supervision
+from channelbox.realtime.counters import counters
+from channelbox.realtime.supervision import cancel, supervise
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervision, "PAUSE_SECONDS", 0.01)
+
+
+async def test_a_task_that_fails_is_logged_counted_and_started_again(caplog: pytest.LogCaptureFixture) -> None:
+    before, runs, well = counters.restarted, 0, asyncio.Event()
+
+    async def run() -> None:
+        nonlocal runs
+        runs += 1
+        if runs < 3:
+            raise ZeroDivisionError
+        well.set()
+        await asyncio.Event().wait()
+
+    task = supervise("counts", run)
+    await asyncio.wait_for(well.wait(), 10)
+    assert counters.restarted == before + 2
+    assert _totals()["restarted"] == counters.restarted  # what reports tell
+    assert [record.levelno for record in caplog.records if "counts" in record.getMessage()] == [logging.ERROR] * 2
+    await cancel(task, None)
+    assert task.cancelled()
+
+
+async def test_the_pause_grows_while_a_task_fails_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    sleep = asyncio.sleep
+
+    async def note(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 20:
+            raise asyncio.CancelledError
+        await sleep(0)
+
+    monkeypatch.setattr(asyncio, "sleep", note)
+
+    async def run() -> None:
+        raise ZeroDivisionError
+
+    await asyncio.gather(supervise("never", run), return_exceptions=True)
+    assert pauses[0] < 0.02
+    assert 20 < pauses[-1] <= 1.2 * supervision.MAX_PAUSE_SECONDS
+
+
+async def test_a_task_that_returns_is_over() -> None:
+    async def run() -> None:
+        return
+
+    await asyncio.wait_for(supervise("once", run), 10)

@@ -1,0 +1,62 @@
+"""Lines about an outage are short and few; all others stay as they are."""
+
+import io
+import logging
+from typing import Any
+
+import pytest
+import redis
+from django.conf import settings
+from django.db import OperationalError
+from django.utils.module_loading import import_string
+
+from channelbox import logs
+
+
+@pytest.fixture
+def stream() -> io.StringIO:
+    return io.StringIO()
+
+
+@pytest.fixture
+def logger(stream: io.StringIO) -> logging.Logger:
+    """Writes as the settings say, but to a stream of the test's."""
+    logger = logging.Logger("test")
+    handlers: Any = settings.LOGGING["handlers"]
+    logger.addHandler(import_string(handlers["stderr"]["class"])(stream))
+    return logger
+
+
+def fail(logger: logging.Logger, error: Exception) -> None:
+    try:
+        raise error
+    except Exception:
+        logger.exception("A frame could not be handled")
+
+
+@pytest.mark.parametrize("error", [OperationalError("away\nand more"), redis.ConnectionError("refused")])
+def test_an_outage_is_one_line_a_minute(
+    logger: logging.Logger, stream: io.StringIO, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    for _ in range(74):
+        fail(logger, error)
+    (line,) = stream.getvalue().splitlines()
+    assert line.startswith(f"A frame could not be handled: {type(error).__name__}: {str(error).split()[0]}")
+    now = logs.time.monotonic()
+    monkeypatch.setattr(logs.time, "monotonic", lambda: now + 61)
+    fail(logger, error)
+    assert stream.getvalue().endswith("[73 more like this before]\n")
+
+
+def test_an_outage_that_a_line_names_is_told_once_a_minute(logger: logging.Logger, stream: io.StringIO) -> None:
+    for room in range(10):
+        logger.warning("Room %s: history cannot be read: %s", room, redis.TimeoutError("late"))
+    assert stream.getvalue() == "Room 0: history cannot be read: late\n"
+
+
+def test_other_exceptions_keep_their_traceback_each_time(logger: logging.Logger, stream: io.StringIO) -> None:
+    for _ in range(2):
+        fail(logger, ZeroDivisionError("ours"))
+        logger.warning("said %s", "often")
+    assert stream.getvalue().count("Traceback") == 2
+    assert stream.getvalue().count("said often") == 2
