@@ -1,10 +1,54 @@
 """Rooms and the numbered events in them."""
 
+from typing import Any
+
 from django.conf import settings
 from django.core.validators import MinValueValidator, RegexValidator
-from django.db import models
+from django.db import models, transaction
+from django.db.models.functions import Cast, Concat
+from django.dispatch import Signal
+from django.utils import timezone
 
 ROOM_NAME = r"[A-Za-z0-9._-]{1,80}"
+
+rooms_deleted = Signal()  # within the transaction that marks them; `keys`: their primary keys
+
+
+class RoomQuerySet(models.QuerySet["Room"]):
+    """Rooms, which are marked when they are deleted."""
+
+    def delete(self) -> tuple[int, dict[str, int]]:
+        """Mark these rooms as deleted: one row each, however much was said in them.
+
+        Each is closed and gives its name up, so that nobody finds it any more. Workers remove the rows (cleanup.py).
+        """
+        keys = list(self.values_list("pk", flat=True))
+        with transaction.atomic():
+            # In the order in which storing locks rooms, so that neither waits for the other.
+            marked = Room.everything.filter(pk__in=keys, deleted_at=None).order_by("pk").select_for_update()
+            names = dict(marked.values_list("pk", "name"))
+            now = timezone.now()
+            Room.everything.filter(pk__in=names).update(
+                name=Concat(models.Value("~deleted-"), Cast("pk", models.CharField())), closed=True, deleted_at=now
+            )
+            DeletedName.objects.bulk_create(
+                [DeletedName(name=name, deleted_at=now) for name in names.values()],
+                update_conflicts=True,
+                unique_fields=["name"],
+                update_fields=["deleted_at"],
+            )
+            rooms_deleted.send(Room, keys=list(names))
+        return len(names), {Room._meta.label: len(names)}
+
+    delete.alters_data = True  # type: ignore[attr-defined]  # as Django's own: not for templates
+    delete.queryset_only = True  # type: ignore[attr-defined]
+
+
+class LivingRooms(models.Manager.from_queryset(RoomQuerySet)):  # type: ignore[misc]
+    """All rooms but the deleted ones."""
+
+    def get_queryset(self) -> RoomQuerySet:
+        return super().get_queryset().filter(deleted_at=None)
 
 
 class Room(models.Model):
@@ -28,12 +72,34 @@ class Room(models.Model):
     last_seq = models.BigIntegerField(default=0, editable=False)
     changed_at = models.DateTimeField(auto_now_add=True, editable=False, db_index=True)
     created_at = models.DateTimeField(auto_now_add=True)
+    # The rows of a deleted room are removed later, by workers. Its name is then one that no room can have.
+    deleted_at = models.DateTimeField(null=True, editable=False)
+
+    objects = LivingRooms()
+    everything = models.Manager()  # noqa: DJ012 - deleted rooms too; its `delete()` removes rows
 
     class Meta:
         ordering = ["name"]
+        indexes = [
+            models.Index(fields=["deleted_at"], name="room_deleted", condition=models.Q(deleted_at__isnull=False)),
+        ]
 
     def __str__(self) -> str:
         return self.title or self.name
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        """Mark this room as deleted, as `RoomQuerySet.delete` does."""
+        return Room.objects.filter(pk=self.pk).delete()
+
+
+class DeletedName(models.Model):
+    """A name whose room was deleted: only somebody who asks for it makes a new one, not a page that is still open."""
+
+    name = models.CharField(max_length=80, unique=True)
+    deleted_at = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class Event(models.Model):
