@@ -41,7 +41,9 @@ class ChatConsumer(RealtimeConsumer):
         self._after = _after(self.scope["query_string"])
         self.person = rights.person_of(self.scope["user"], self.scope.get("session"))
         self._counted_as = self.count(self.person.key)
-        room = await rights.enter(self.person, self.scope["url_route"]["kwargs"]["room_name"])
+        # Who comes back does not make a room anew that was deleted meanwhile.
+        name = self.scope["url_route"]["kwargs"]["room_name"]
+        room = await rights.enter(self.person, name, create=self._after is None)
         self.room_name, self._title = room.name, str(room)
         self._ticket = Ticket.of(self.scope, self.refuse, (room.pk, room.name))
         await self.live.leases.take(room.name, room.limit or settings.CHANNELBOX_ROOM_LIMIT)
