@@ -1,12 +1,15 @@
 """Deleting rooms: gone for everybody at once, and their rows afterwards, a few at a time."""
 
 import asyncio
+import dataclasses
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 from channels.db import database_sync_to_async as in_database
 from channels.layers import get_channel_layer
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -18,7 +21,7 @@ from tests.waiting import until
 
 from channelbox.accounts.models import User
 from channelbox.chat import cleanup
-from channelbox.chat.cleanup import MAX_BATCH, Cleanup, remove_batch
+from channelbox.chat.cleanup import Cleanup, remove_batch
 from channelbox.chat.draft import Draft
 from channelbox.chat.models import DeletedName, Event, Room
 from channelbox.chat.store import store
@@ -29,7 +32,7 @@ from channelbox.work.queue import WorkLayer
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-MANY = 2500
+MANY = 500
 
 
 @pytest.fixture
@@ -59,6 +62,33 @@ def delete_all(room: Room) -> None:
     Room.objects.all().delete()
 
 
+@contextmanager
+def talking(room: str, *people: Draft) -> Iterator[list[Exception]]:
+    """These say something again and again, each at a worker's, until they are refused. Gives what fails."""
+    begun, failed = threading.Barrier(len(people) + 1), []
+
+    def talk(person: Draft) -> None:
+        try:
+            for number in range(10_000):
+                said = [dataclasses.replace(person, id=f"{number}-{n}") for n in range(5)]
+                if store({room: said})[room].refused:
+                    break
+                if number == 3:
+                    begun.wait(20)
+        except Exception as error:
+            failed.append(error)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=talk, args=(person,)) for person in people]
+    for thread in threads:
+        thread.start()
+    begun.wait(20)
+    yield failed
+    for thread in threads:
+        thread.join(20)
+
+
 @pytest.mark.parametrize("how", [delete, delete_all])
 def test_a_deleted_room_gives_its_name_up_with_one_row_changed(room: Room, how: Callable[[Room], None]) -> None:
     with CaptureQueriesContext(connection) as queries:
@@ -85,19 +115,21 @@ async def test_its_rows_go_in_short_transactions(room: Room, bus: Bus, monkeypat
     await in_database(room.delete)()
     batches: list[int] = []
 
-    def one(limit: int) -> int:
-        assert limit <= MAX_BATCH
+    def one(limit: int) -> int | None:
+        assert limit <= 100
         with CaptureQueriesContext(connection) as queries:
-            batches.append(remove_batch(limit))
+            removed = remove_batch(limit)
         changing = [query["sql"] for query in queries if query["sql"].startswith(("DELETE", "UPDATE"))]
         assert len([sql for sql in changing if "chat_event" in sql]) <= 1
-        return batches[-1]
+        if removed is not None:
+            batches.append(removed)
+        return removed
 
     monkeypatch.setattr(cleanup, "PAUSE_SECONDS", 0)
+    monkeypatch.setattr(cleanup, "MAX_BATCH", 100)
     monkeypatch.setattr(cleanup, "_remove_batch", in_database(one))
     await Cleanup().clean()
-    assert max(batches) <= MAX_BATCH
-    assert len(batches) > MANY / MAX_BATCH
+    assert max(batches) <= 100
     assert sum(batches) == MANY + 5 + 1
     assert await rows() == (1, 10, 0)
 
@@ -112,6 +144,23 @@ async def test_another_worker_goes_on_where_one_died(room: Room, bus: Bus, monke
     assert (await rows())[1] > 0
     await Cleanup().clean()
     assert await rows() == (0, 0, 0)
+
+
+def test_rows_that_another_worker_has_just_removed_are_not_the_end(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was cut off for longer than its lock lasts, and is back."""
+    room.delete()
+    look, looks = cleanup._first_seq, []
+
+    def overtaken(room: Room) -> int | None:
+        looks.append(room)
+        first = look(room)
+        if len(looks) == 1:
+            remove_batch(10)
+        return first
+
+    monkeypatch.setattr(cleanup, "_first_seq", overtaken)
+    assert remove_batch(10) == 0
+    assert remove_batch(10) == 10
 
 
 async def test_one_worker_at_a_time_removes(room: Room, bus: Bus, redis_server: RedisServer) -> None:
@@ -173,34 +222,14 @@ def test_a_room_is_deleted_while_redis_is_away(
 def test_a_room_is_deleted_while_people_talk_in_it() -> None:
     """Nothing fails on either side, and nothing is left in the end."""
     room = Room.objects.create(name="lobby")
-    talking, failed = threading.Event(), []
-
-    def talk(sender: str) -> None:
-        try:
-            for number in range(10_000):
-                outcome = store(
-                    {"lobby": [Draft(sender, None, sender, f"{number}-{n}", "message", "hi") for n in range(5)]}
-                )
-                if number == 3:
-                    talking.set()
-                if outcome["lobby"].refused:
-                    break
-        except Exception as error:
-            failed.append(error)
-        finally:
-            connection.close()
-
-    threads = [threading.Thread(target=talk, args=(f"g:{name}",)) for name in ("alice", "bob")]
-    for thread in threads:
-        thread.start()
-    assert talking.wait(20)
-    room.delete()
-    while remove_batch(3):
-        pass
-    for thread in threads:
-        thread.join(20)
+    with talking(
+        "lobby", *(Draft(f"g:{name}", None, name, "", "message", "hi") for name in ("alice", "bob"))
+    ) as failed:
+        room.delete()
+        while remove_batch(3) is not None:
+            pass
     assert failed == []
-    while remove_batch(100):
+    while remove_batch(100) is not None:
         pass
     assert (Room.everything.count(), Event.objects.count()) == (0, 0)
 
@@ -247,9 +276,56 @@ def test_a_deleted_room_is_made_anew_by_who_asks_for_it(client: Client, settings
     assert "was deleted" not in client.get("/chat/room/lobby/").text
 
 
+def test_a_user_is_deleted_without_touching_what_was_said(client: Client, room: Room) -> None:
+    client.force_login(User.objects.create(username="admin", is_staff=True, is_superuser=True))
+    alice = User.objects.create_user("alice", email="alice@example.org")
+    Event.objects.filter(room=room).update(user=alice)
+    room.members.add(alice)
+    address = f"/admin/accounts/user/{alice.pk}/delete/"
+    assert client.get(address).status_code == 200
+    with CaptureQueriesContext(connection) as queries:
+        assert client.post(address, {"post": "yes"}).status_code == 302
+    assert not any("UPDATE" in query["sql"] and "chat_event" in query["sql"] for query in queries)
+    assert f"/admin/accounts/user/{alice.pk}/" not in client.get("/admin/accounts/user/").text
+    marked = User.objects.get(pk=alice.pk)
+    assert (marked.is_active, marked.email) == (False, "")
+    anew = User.objects.create_user("alice")
+    assert list(iter(lambda: remove_batch(200), None)) == [200, 200, 100, 1, 1]
+    assert list(User.objects.filter(pk__in=[alice.pk, anew.pk])) == [anew]
+    assert set(Event.objects.values_list("name", "user")) == {("alice", None)}
+
+
+def test_selected_users_are_deleted_in_the_same_way(client: Client) -> None:
+    client.force_login(User.objects.create(username="admin", is_staff=True, is_superuser=True))
+    people = [User.objects.create_user(name) for name in ("alice", "bob")]
+    form = {"action": "delete_selected", ACTION_CHECKBOX_NAME: [user.pk for user in people], "post": "yes"}
+    with CaptureQueriesContext(connection) as queries:
+        client.post("/admin/accounts/user/", form)
+    assert not any("chat_event" in query["sql"] and "UPDATE" in query["sql"] for query in queries)
+    assert set(User.deleted()) == set(people)
+    while remove_batch(10) is not None:
+        pass
+    assert [user.username for user in User.objects.all()] == ["admin"]
+
+
+def test_a_user_is_deleted_while_talking() -> None:
+    """Nothing fails on either side."""
+    Room.objects.create(name="lobby")
+    alice = User.objects.create_user("alice")
+    with talking("lobby", Draft(f"u:{alice.pk}", alice.pk, "alice", "", "message", "hi")) as failed:
+        alice.delete()
+        while remove_batch(3) is not None:
+            pass
+    assert failed == []
+    while remove_batch(100) is not None:
+        pass
+    assert not User.objects.exists()
+    assert not Event.objects.exclude(user=None).exists()
+
+
 def test_the_names_of_deleted_rooms_are_forgotten_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     Room.objects.create(name="lobby").delete()
-    while remove_batch(10):
+    while remove_batch(10) is not None:
         pass
     assert DeletedName.objects.exists()
     monkeypatch.setattr(cleanup, "NAME_DAYS", 0)
