@@ -12,6 +12,7 @@ from django.db.models import Model
 from django.http import HttpRequest
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from pytest_django import Settings
 from tests.chat.many import say_much
 
 from channelbox.accounts.models import User
@@ -63,6 +64,27 @@ def test_editing_does_not_turn_back_the_numbers_of_messages(
     administrator.post(f"/admin/chat/room/{room.pk}/change/", {"name": "ops", "title": "Operations", "limit": ""})
     room.refresh_from_db()
     assert (room.title, room.last_seq) == ("Operations", 17)
+
+
+def test_a_page_that_is_open_does_not_make_a_room_of_the_former_name(administrator: Client, settings: Settings) -> None:
+    room = Room.objects.create(name="ops")
+    form = {"name": "operations", "title": "", "limit": ""}
+    assert administrator.post(f"/admin/chat/room/{room.pk}/change/", form).status_code == 302
+    assert administrator.get("/chat/room/ops/").status_code == 404
+    assert administrator.post("/chat/", {"name": "ops"}).status_code == 302
+    assert set(Room.objects.values_list("name", flat=True)) == {"ops", "operations"}
+
+
+def test_a_room_of_very_many_members_is_edited(administrator: Client) -> None:
+    room = Room.objects.create(name="ops")
+    people = User.objects.bulk_create(User(username=f"user-{number}") for number in range(1200))
+    room.members.set(people)
+    page = administrator.get(f"/admin/chat/room/{room.pk}/change/")
+    assert "user-7" not in page.text, "each member as an element of the page"
+    kept = ",".join(str(user.pk) for user in people[1:])
+    form = {"name": "ops", "title": "", "limit": "", "members_only": "on", "members": kept}
+    assert administrator.post(f"/admin/chat/room/{room.pk}/change/", form).status_code == 302
+    assert set(room.members.all()) == set(people[1:])
 
 
 @pytest.fixture

@@ -265,7 +265,7 @@ def test_a_deleted_room_is_made_anew_by_who_asks_for_it(client: Client, settings
     Room.objects.create(name="lobby").delete()
     page = client.get("/chat/room/lobby/")
     assert page.status_code == 404
-    assert "was deleted" in page.text
+    assert "It was deleted" in page.text
     assert client.get("/chat/room/lobby/").status_code == 404, "as often as it is loaded again"
     assert not Room.objects.exists()
     assert client.post("/chat/", {"name": "lobby"}).headers["Location"] == "/chat/room/lobby/"
@@ -273,7 +273,7 @@ def test_a_deleted_room_is_made_anew_by_who_asks_for_it(client: Client, settings
     assert Room.objects.get().name == "lobby"
     settings.CHANNELBOX_ROOM_CREATION = "staff"
     Room.objects.get().delete()
-    assert "was deleted" not in client.get("/chat/room/lobby/").text
+    assert "It was deleted" not in client.get("/chat/room/lobby/").text
 
 
 def test_a_user_is_deleted_without_touching_what_was_said(client: Client, room: Room) -> None:

@@ -4,12 +4,15 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.admin.widgets import ManyToManyRawIdWidget
 from django.forms import ModelForm
 from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
 
-from channelbox.chat.models import Room
+from channelbox.chat.models import Room, give_up_names
+
+MANY_MEMBERS = 500
 
 
 @admin.register(Room)
@@ -22,11 +25,21 @@ class RoomAdmin(admin.ModelAdmin):
     autocomplete_fields = ("members",)
     readonly_fields = ("last_seq", "changed_at", "created_at")
 
+    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        """Show the keys of very many members: as a field each, more than 1,000 would be refused, and slow."""
+        key = request.resolver_match.kwargs.get("object_id", "") if request.resolver_match else ""
+        room = self.get_object(request, key)
+        if room is not None and room.members.count() > MANY_MEMBERS:
+            kwargs["widget"] = ManyToManyRawIdWidget(db_field.remote_field, self.admin_site)
+        return super().formfield_for_manytomany(db_field, request, **kwargs)
+
     def save_model(self, request: HttpRequest, obj: Room, form: ModelForm, change: bool) -> None:
         """Writes what was edited and nothing else: workers number messages in this row meanwhile."""
         if not change:
             return super().save_model(request, obj, form, change)
         edited = [name for name in form.changed_data if not obj._meta.get_field(name).many_to_many]
+        if "name" in edited:
+            give_up_names([form.initial["name"]])
         return obj.save(update_fields=edited)
 
     def get_deleted_objects(

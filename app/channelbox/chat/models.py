@@ -1,5 +1,6 @@
 """Rooms and the numbered events in them."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from django.conf import settings
@@ -31,12 +32,7 @@ class RoomQuerySet(models.QuerySet["Room"]):
             Room.everything.filter(pk__in=names).update(
                 name=Concat(models.Value("~deleted-"), Cast("pk", models.CharField())), closed=True, deleted_at=now
             )
-            DeletedName.objects.bulk_create(
-                [DeletedName(name=name, deleted_at=now) for name in names.values()],
-                update_conflicts=True,
-                unique_fields=["name"],
-                update_fields=["deleted_at"],
-            )
+            give_up_names(names.values())
             rooms_deleted.send(Room, keys=list(names))
         return len(names), {Room._meta.label: len(names)}
 
@@ -93,13 +89,26 @@ class Room(models.Model):
 
 
 class DeletedName(models.Model):
-    """A name whose room was deleted: only somebody who asks for it makes a new one, not a page that is still open."""
+    """A name that its room gave up: it was deleted, or got another one.
+
+    Only somebody who asks for it makes a new room of this name, not a page that is still open.
+    """
 
     name = models.CharField(max_length=80, unique=True)
     deleted_at = models.DateTimeField(db_index=True)
 
     def __str__(self) -> str:
         return self.name
+
+
+def give_up_names(names: Iterable[str]) -> None:
+    """Remember that these names are not to be used again unless somebody asks for them."""
+    DeletedName.objects.bulk_create(
+        [DeletedName(name=name, deleted_at=timezone.now()) for name in names],
+        update_conflicts=True,
+        unique_fields=["name"],
+        update_fields=["deleted_at"],
+    )
 
 
 class Event(models.Model):
