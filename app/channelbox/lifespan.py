@@ -6,6 +6,7 @@ from typing import Any
 
 from channels.layers import get_channel_layer
 
+from channelbox.chat.cleanup import Cleanup
 from channelbox.chat.ingest import INGEST_CHANNEL
 from channelbox.chat.live import Live
 from channelbox.dashboard.series import Recorder
@@ -25,6 +26,7 @@ class Process:
             "worker" if worker else "web", rooms=self.live.rooms if self.live else tuple, queues=_queues
         )
         self.recorder = Recorder()
+        self.cleanup = Cleanup() if worker else None
 
     async def start(self) -> None:
         check_protocol()
@@ -32,8 +34,12 @@ class Process:
             await self.live.start()
         await self.reporter.start()
         await self.recorder.start()
+        if self.cleanup is not None:
+            await self.cleanup.start()
 
     async def stop(self) -> None:
+        if self.cleanup is not None:
+            await self.cleanup.stop()
         await self.recorder.stop()
         if self.live is not None:
             await self.live.stop()

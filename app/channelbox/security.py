@@ -4,8 +4,11 @@ from collections.abc import Awaitable, Callable
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.conf import settings
+from django.contrib.auth.models import AnonymousUser
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+
+from channelbox.dashboard.access import may_look
 
 # No inline script and nothing from outside. 'self' covers WebSockets of the same origin in every browser since 2022.
 POLICY = (
@@ -40,5 +43,9 @@ class ContentSecurityPolicyMiddleware:
 
 
 def installation(request: HttpRequest) -> dict[str, object]:
-    """Template context: who runs this installation, and whether guests may talk."""
-    return {"operator": settings.CHANNELBOX_OPERATOR, "guests_allowed": settings.CHANNELBOX_GUESTS}
+    """Template context: who runs this installation, and what is open to the reader."""
+    return {
+        "operator": settings.CHANNELBOX_OPERATOR,
+        "guests_allowed": settings.CHANNELBOX_GUESTS,
+        "dashboard_open": may_look(getattr(request, "user", AnonymousUser())),
+    }

@@ -37,6 +37,7 @@ CSRF_TRUSTED_ORIGINS = [origin for origin in CHANNELBOX_ORIGINS if "://" in orig
 
 CHANNELBOX_GUESTS = env.flag("GUESTS", False)
 CHANNELBOX_ROOM_CREATION = env.choice("ROOM_CREATION", "users", ("anyone", "users", "staff"))
+CHANNELBOX_DASHBOARD = env.choice("DASHBOARD", "users", ("users", "staff"))
 CHANNELBOX_ROOM_LIMIT = env.integer("ROOM_LIMIT", 5000, 1, 1_000_000)
 CHANNELBOX_HISTORY = env.integer("HISTORY", 50, 0, 500)
 CHANNELBOX_MESSAGE_MAX = env.integer("MESSAGE_MAX", 4000, 1, 20_000)
@@ -75,7 +76,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "channelbox.security.ContentSecurityPolicyMiddleware",
-    "django.contrib.sessions.middleware.SessionMiddleware",
+    "channelbox.accounts.sessions.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -243,6 +244,8 @@ _vendor = Path(env.text("VENDOR_DIR", str(PACKAGE.parent.parent / "build" / "ven
 if _vendor.is_dir():
     STATICFILES_DIRS.append(("vendor", _vendor))
 
+# Of a language that is not complete, a page would show half: what Django itself has translated.
+LANGUAGES = [("en", "English")]
 LANGUAGE_CODE = "en"
 USE_I18N = True
 USE_TZ = True

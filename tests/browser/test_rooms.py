@@ -14,7 +14,11 @@ async def look(page: Page) -> None:
 
 
 async def test_what_was_not_read_is_counted_and_the_list_is_in_the_order_of_what_happens(town: Town) -> None:
-    await town.shell("for name in ('list-a', 'list-b', 'list-c'): Room.objects.create(name=name)")
+    await town.shell("""
+ann = User.objects.get(username='ann')
+for name in ('list-a', 'list-b', 'list-c'):
+    Room.objects.create(name=name).members.add(ann)
+""")
     ann = await town.enter("ann", "list-a")
     overview = await ann.context.new_page()
     await overview.goto("/chat/")

@@ -1,17 +1,28 @@
 """Rooms in the administration."""
 
+from collections.abc import Collection
 from typing import Any
 
 import pytest
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.auth.hashers import make_password
+from django.contrib.auth.models import Permission
+from django.db import connection
+from django.db.models import Model
 from django.http import HttpRequest
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from pytest_django import Settings
+from tests.chat.many import say_much
 
 from channelbox.accounts.models import User
 from channelbox.chat.admin import RoomAdmin
-from channelbox.chat.models import Room
+from channelbox.chat.models import Event, Room
 
 pytestmark = pytest.mark.django_db
+
+MANY = 300  # of each
+PAGE = 110  # objects that one page may read: a list shows 100
 
 
 @pytest.fixture
@@ -53,3 +64,119 @@ def test_editing_does_not_turn_back_the_numbers_of_messages(
     administrator.post(f"/admin/chat/room/{room.pk}/change/", {"name": "ops", "title": "Operations", "limit": ""})
     room.refresh_from_db()
     assert (room.title, room.last_seq) == ("Operations", 17)
+
+
+def test_a_page_that_is_open_does_not_make_a_room_of_the_former_name(administrator: Client, settings: Settings) -> None:
+    room = Room.objects.create(name="ops")
+    form = {"name": "operations", "title": "", "limit": ""}
+    assert administrator.post(f"/admin/chat/room/{room.pk}/change/", form).status_code == 302
+    assert administrator.get("/chat/room/ops/").status_code == 404
+    assert administrator.post("/chat/", {"name": "ops"}).status_code == 302
+    assert set(Room.objects.values_list("name", flat=True)) == {"ops", "operations"}
+
+
+def test_a_room_of_very_many_members_is_edited(administrator: Client) -> None:
+    room = Room.objects.create(name="ops")
+    people = User.objects.bulk_create(User(username=f"user-{number}") for number in range(1200))
+    room.members.set(people)
+    page = administrator.get(f"/admin/chat/room/{room.pk}/change/")
+    assert "user-7" not in page.text, "each member as an element of the page"
+    kept = ",".join(str(user.pk) for user in people[1:])
+    form = {"name": "ops", "title": "", "limit": "", "members_only": "on", "members": kept}
+    assert administrator.post(f"/admin/chat/room/{room.pk}/change/", form).status_code == 302
+    assert set(room.members.all()) == set(people[1:])
+
+
+@pytest.fixture
+def busy() -> Room:
+    room = Room.objects.create(name="busy", title="Busy room")
+    say_much(room, MANY)
+    return room
+
+
+def loaded(model: type[Model], monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """One for each object of this kind that is read from the database from now on."""
+    seen: list[None] = []
+    construct = model.from_db
+
+    def counted(database: str, names: Collection[str], values: Collection[Any]) -> Model:
+        seen.append(None)
+        return construct(database, names, values)
+
+    monkeypatch.setattr(model, "from_db", counted)
+    return seen
+
+
+def test_a_room_is_deleted_without_loading_what_was_said(
+    administrator: Client, busy: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = loaded(Event, monkeypatch)
+    address = f"/admin/chat/room/{busy.pk}/delete/"
+    page = administrator.get(address)
+    assert "Busy room" in page.text
+    assert f"{MANY} events" in page.text
+    with CaptureQueriesContext(connection) as queries:
+        assert administrator.post(address, {"post": "yes"}).status_code == 302
+    assert events == []
+    assert not any("DELETE" in query["sql"] and "chat_event" in query["sql"] for query in queries)
+    assert not Room.objects.exists()
+    assert f"/admin/chat/room/{busy.pk}/" not in administrator.get("/admin/chat/room/").text
+    assert administrator.get(f"/admin/chat/room/{busy.pk}/change/").status_code == 302
+
+
+def test_selected_rooms_are_deleted_without_loading_what_was_said(
+    administrator: Client, busy: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Room.objects.create(name="other")
+    kept = Room.objects.create(name="kept")
+    events = loaded(Event, monkeypatch)
+    form = {"action": "delete_selected", ACTION_CHECKBOX_NAME: [busy.pk, other.pk]}
+    assert "Busy room" in administrator.post("/admin/chat/room/", form).text
+    with CaptureQueriesContext(connection) as queries:
+        administrator.post("/admin/chat/room/", {**form, "post": "yes"})
+    assert events == []
+    assert not any("DELETE" in query["sql"] and "chat_event" in query["sql"] for query in queries)
+    assert list(Room.objects.all()) == [kept]
+
+
+def test_who_may_not_delete_rooms_is_told(client: Client) -> None:
+    staff = User.objects.create(username="staff", is_staff=True)
+    staff.user_permissions.set(Permission.objects.filter(codename="view_room"))
+    client.force_login(staff)
+    room = Room.objects.create(name="ops")
+    assert client.post(f"/admin/chat/room/{room.pk}/delete/", {"post": "yes"}).status_code == 403
+    assert Room.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/admin/",
+        "/admin/chat/room/",
+        "/admin/chat/room/?q=busy",
+        "/admin/chat/room/add/",
+        "/admin/chat/room/{room}/change/",
+        "/admin/chat/room/{room}/delete/",
+        "/admin/accounts/user/",
+        "/admin/accounts/user/?q=user-7",
+        "/admin/accounts/user/{user}/change/",
+        "/admin/accounts/user/{user}/delete/",
+        "/admin/autocomplete/?app_label=chat&model_name=room&field_name=members&term=user-7",
+    ],
+)
+def test_no_page_reads_all_people_or_all_that_was_said(
+    administrator: Client, busy: Room, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    User.objects.bulk_create(User(username=f"user-{number}") for number in range(MANY))
+    Room.objects.bulk_create(Room(name=f"room-{number}") for number in range(MANY))
+    user = User.objects.get(username="user-7")
+    Event.objects.filter(room=busy).update(user=user)
+    busy.members.add(user)
+    people, rooms, events = (loaded(model, monkeypatch) for model in (User, Room, Event))
+    with CaptureQueriesContext(connection) as queries:
+        answer = administrator.get(address.format(room=busy.pk, user=user.pk))
+    assert answer.status_code == 200
+    assert len(people) <= PAGE, "users"
+    assert len(rooms) <= PAGE, "rooms"
+    assert events == []
+    assert len(queries) < 20

@@ -61,6 +61,7 @@ async def test_a_room_that_was_removed_and_made_anew_shows_nothing_of_the_old_on
         await ann.next("message")
     room = await in_database(Room.objects.get)()
     await in_database(room.delete)()
+    await in_database(Room.objects.create)(name="lobby")
     bob, cid = await enter(), await enter("/ws/chat/lobby/?after=3")  # before the old room is closed in this process
     assert [(each.welcome["seq"], each.welcome["resumed"]) for each in (bob, cid)] == [(0, False)] * 2
     await bob.say("new")

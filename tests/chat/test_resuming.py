@@ -8,8 +8,9 @@ from django.db import connection
 from django.utils import timezone
 from tests.chat.process import Person, Workers, connections_go_back, installation, live, people, workers
 
+from channelbox.chat.epochs import Installation
 from channelbox.chat.live import Live
-from channelbox.chat.models import Event, Installation, Room
+from channelbox.chat.models import Event, Room
 from channelbox.realtime import reconciler
 from channelbox.realtime.codes import Close
 

@@ -34,7 +34,8 @@ def request(local: Installation, target: str, *headers: str, method: str = "GET"
 
 
 FORM = "Content-Type: application/x-www-form-urlencoded"
-HISTORY = f"/chat/api/rooms/{ROOM}/messages"
+ROOMS = "/chat/api/rooms"
+HISTORY = f"{ROOMS}/{ROOM}/messages"
 
 PAGES: dict[str, tuple[tuple[Any, ...], dict[str, Any], set[int]]] = {
     "no such page": (("/nothing",), {}, {404}),
@@ -58,8 +59,16 @@ PAGES: dict[str, tuple[tuple[Any, ...], dict[str, Any], set[int]]] = {
     "history without limits": ((HISTORY + "?limit=999999999999",), {}, {200}),
     "history of nothing": ((HISTORY + "?limit=0",), {}, {200}),
     "history of nowhere": (("/chat/api/rooms/no-such-room/messages",), {}, {403}),
-    "history posted to": ((HISTORY,), {"method": "POST"}, {403, 405}),
-    "history deleted": ((HISTORY,), {"method": "DELETE"}, {403, 405}),
+    "history posted to": ((HISTORY,), {"method": "POST"}, {405}),
+    "history deleted": ((HISTORY,), {"method": "DELETE"}, {405}),
+    "history of a NUL in the session": ((HISTORY, 'Cookie: channelbox_session="abcdefgh\\000"'), {}, {200}),
+    "rooms searched with a NUL": ((ROOMS + "?search=a%00b",), {}, {400}),
+    "rooms searched with bytes": ((ROOMS + "?search=%ff%fe",), {}, {200}),
+    "rooms searched without end": ((ROOMS + "?search=" + "x" * 5000,), {}, {400}),
+    "rooms before a word": ((ROOMS + "?before=x",), {}, {400}),
+    "rooms posted to": ((ROOMS,), {"method": "POST"}, {405}),
+    "no such part of the API": (("/chat/api/x",), {}, {404}),
+    "no such part of the API, posted to": (("/chat/api/x",), {"method": "POST"}, {405}),
     "an unknown method": (("/chat/",), {"method": "BREW"}, {400, 405}),
     "a sign-in from elsewhere": (
         ("/accounts/login/", FORM),
@@ -96,6 +105,8 @@ async def test_a_strange_request_is_answered_with_its_status(
         answer = await exchange(local, request(local, *arguments, **options))
         assert int(answer.split(b" ", 2)[1]) in statuses
         assert b"Traceback" not in answer
+        if arguments[0].startswith("/chat/api/"):
+            assert b"content-type: application/json" in answer.partition(b"\r\n\r\n")[0].lower()
         assert b"evil.example" not in answer.split(b"\r\n\r\n")[0]
 
 

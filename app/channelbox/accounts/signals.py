@@ -9,7 +9,7 @@ from django.db.models.signals import post_delete, post_save
 from django.dispatch import receiver
 from django.utils import timezone
 
-from channelbox.accounts.models import User
+from channelbox.accounts.models import User, user_deleted
 from channelbox.accounts.revocation import told
 
 
@@ -27,7 +27,13 @@ def changed(instance: User, created: bool, update_fields: frozenset[str] | None,
         transaction.on_commit(lambda: told("user", instance.pk))
 
 
+@receiver(user_deleted)
+def deleted(key: int, **kwargs: Any) -> None:
+    transaction.on_commit(lambda: told("user", key))
+
+
 @receiver(post_delete, sender=User)
 def removed(instance: User, **kwargs: Any) -> None:
+    """By a query set, which does not mark."""
     pk = instance.pk  # Django empties it afterwards
     transaction.on_commit(lambda: told("user", pk))

@@ -75,8 +75,13 @@ def session_key(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
         if name == b"cookie":
             key = parse_cookie(value.decode("latin1")).get(settings.SESSION_COOKIE_NAME, "")
             # Others are looked up with it: what the database would object to must not get there.
-            return key if key.isascii() and key.isalnum() and len(key) <= KEY_MOST else None
+            return key if is_possible(key) else None
     return None
+
+
+def is_possible(key: str) -> bool:
+    """Return whether a session may have this key."""
+    return key.isascii() and key.isalnum() and len(key) <= KEY_MOST
 
 
 def known(keys: list[str]) -> dict[str, Known]:

@@ -1,10 +1,18 @@
 """Rooms in Django's admin."""
 
+from collections.abc import Iterable
+from typing import Any
+
 from django.contrib import admin
+from django.contrib.admin.widgets import ManyToManyRawIdWidget
 from django.forms import ModelForm
 from django.http import HttpRequest
+from django.utils.html import format_html
+from django.utils.translation import gettext as _
 
-from channelbox.chat.models import Room
+from channelbox.chat.models import Room, give_up_names
+
+MANY_MEMBERS = 500
 
 
 @admin.register(Room)
@@ -14,12 +22,36 @@ class RoomAdmin(admin.ModelAdmin):
     list_display = ("name", "title", "members_only", "closed", "last_seq", "changed_at")
     list_filter = ("members_only", "closed")
     search_fields = ("name", "title")
-    filter_horizontal = ("members",)
+    autocomplete_fields = ("members",)
     readonly_fields = ("last_seq", "changed_at", "created_at")
+
+    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        """Show the keys of very many members: as a field each, more than 1,000 would be refused, and slow."""
+        key = request.resolver_match.kwargs.get("object_id", "") if request.resolver_match else ""
+        room = self.get_object(request, key)
+        if room is not None and room.members.count() > MANY_MEMBERS:
+            kwargs["widget"] = ManyToManyRawIdWidget(db_field.remote_field, self.admin_site)
+        return super().formfield_for_manytomany(db_field, request, **kwargs)
 
     def save_model(self, request: HttpRequest, obj: Room, form: ModelForm, change: bool) -> None:
         """Writes what was edited and nothing else: workers number messages in this row meanwhile."""
         if not change:
             return super().save_model(request, obj, form, change)
         edited = [name for name in form.changed_data if not obj._meta.get_field(name).many_to_many]
+        if "name" in edited:
+            give_up_names([form.initial["name"]])
         return obj.save(update_fields=edited)
+
+    def get_deleted_objects(
+        self, objs: Iterable[Any], request: HttpRequest
+    ) -> tuple[list[Any], Any, set[Any], list[Any]]:
+        """Return the rooms and how much was said in them. Django would load every message to show it.
+
+        Nothing that goes with a room is protected or needs a right of its own.
+        """
+        rooms = list(objs)
+        shown = [
+            format_html(_("Room {}, with all that was said in it: {} events"), room, room.last_seq) for room in rooms
+        ]
+        missing = set() if self.has_delete_permission(request) else {self.opts.verbose_name}
+        return shown, {self.opts.verbose_name_plural: len(rooms)}, missing, []

@@ -1,32 +1,82 @@
 """The rooms and what was said in them, over HTTP: for scrolling back, and for programs."""
 
-from typing import Any
+import logging
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec
 
+from django.core.exceptions import SuspiciousOperation
+from django.db import InterfaceError, OperationalError
 from django.db.models import QuerySet
 from django.http import HttpRequest, JsonResponse
 from django.urls import reverse
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_safe
+from django.views.decorators.csrf import csrf_exempt
 
-from channelbox.chat import rights
+from channelbox.chat import rights, room_list
 from channelbox.chat.events import content, moment
 from channelbox.chat.kinds import SPOKEN
 from channelbox.chat.models import Event, Room
 from channelbox.realtime.codes import Code, Refused
+from channelbox.version import PROTOCOL, package_version
 
+logger = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+
+VERSIONS: dict[str, object] = {"protocol": PROTOCOL, "version": package_version()}
 PAGE = 50
 PAGE_MAX = 200
-STATUS = {Code.SIGN_IN: 401, Code.INVALID: 400}
+METHODS = ("GET", "HEAD")
+STATUS = {Code.SIGN_IN: 401, Code.INVALID: 400, Code.NO_ROOM: 404, Code.TRY_LATER: 503}  # others: 403
 
 
-@never_cache
-@require_safe
-def rooms(request: HttpRequest) -> JsonResponse:
-    """The rooms that one may enter, newest activity first, at most 200. ``seq``: the newest number."""
-    try:
-        person = rights.person_of(request.user, request.session)
-    except Refused as refused:
-        return JsonResponse(refused.frame, status=STATUS[refused.code])
+def answers_json(
+    view: Callable[Concatenate[HttpRequest, P], dict[str, object]],
+) -> Callable[Concatenate[HttpRequest, P], JsonResponse]:
+    """Make what a view returns, and whatever goes wrong in it, JSON. Errors are as on the socket: `error` and `code`.
+
+    It only reads, so it asks for no CSRF token, and every other method is answered with 405.
+    """
+
+    @csrf_exempt
+    @never_cache
+    @wraps(view)
+    def wrapped(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> JsonResponse:
+        if request.method not in METHODS:
+            refused = Refused(Code.INVALID, f"Only {' and '.join(METHODS)} are answered here.")
+            return JsonResponse(refused.frame, status=405, headers={"Allow": ", ".join(METHODS)})
+        try:
+            return JsonResponse(view(request, *args, **kwargs))
+        except Refused as refused:
+            return JsonResponse(refused.frame, status=STATUS.get(refused.code, 403))
+        except SuspiciousOperation as error:
+            logger.warning("A request to %s is refused: %s", request.path, error)
+            return _error(Code.INVALID, "This request cannot be understood.", 400)
+        except (OperationalError, InterfaceError) as error:
+            logger.error("The database cannot be used for %s: %s", request.path, error)
+            return _error(Code.TRY_LATER, "The database does not answer. Try again.", 503)
+        except Exception:
+            logger.exception("%s failed", request.path)
+            return _error(Code.TRY_LATER, "Something went wrong here. Try again.", 500)
+
+    return wrapped
+
+
+def _error(code: Code, sentence: str, status: int) -> JsonResponse:
+    return JsonResponse(Refused(code, sentence).frame, status=status)
+
+
+@answers_json
+def rooms(request: HttpRequest) -> dict[str, object]:
+    """The rooms that one may enter. `?search=` in names and titles, `?limit=` (200, at most 200).
+
+    `next`: what `?before=` takes for those that follow, null when there are none. A room's `seq`: its newest number.
+    """
+    person = rights.person_of(request.user, request.session)
+    search, before = (request.GET.get(word, "") for word in ("search", "before"))
+    limit = min(_number(request, "limit") or room_list.PAGE_MAX, room_list.PAGE_MAX)
+    found = room_list.page(person, search=search, before=before, limit=limit)
     listed = [
         {
             "name": room.name,
@@ -34,40 +84,42 @@ def rooms(request: HttpRequest) -> JsonResponse:
             "url": reverse("chat:room", kwargs={"room_name": room.name}),
             "members_only": room.members_only,
             "seq": room.last_seq,
+            "epoch": room.full_epoch,
             "changed_at": moment(room.changed_at),
         }
-        for room in rights.newest_first(person)
+        for room in found.rooms
     ]
-    return JsonResponse({"rooms": listed})
+    return {**VERSIONS, "rooms": listed, "next": found.next}
 
 
-@never_cache
-@require_safe
-def messages(request: HttpRequest, room_name: str) -> JsonResponse:
+@answers_json
+def messages(request: HttpRequest, room_name: str) -> dict[str, object]:
     """What is to be shown: messages and announcements, removed ones without their text. ``{"messages": [...]}``."""
     return _answer(request, room_name, "messages", kind__in=SPOKEN)
 
 
-@never_cache
-@require_safe
-def events(request: HttpRequest, room_name: str) -> JsonResponse:
+@answers_json
+def events(request: HttpRequest, room_name: str) -> dict[str, object]:
     """Every event, of every kind, without a hole: for who keeps a copy. ``{"events": [...]}``."""
     return _answer(request, room_name, "events")
 
 
-def _answer(request: HttpRequest, room_name: str, name: str, **which: Any) -> JsonResponse:
+@answers_json
+def nothing(request: HttpRequest) -> dict[str, object]:
+    """Every other address of the API."""
+    raise Refused(Code.NO_ROOM, "There is nothing at this address.")
+
+
+def _answer(request: HttpRequest, room_name: str, name: str, **which: Any) -> dict[str, object]:
     """``?before=<seq>``, ``?after=<seq>``, ``?limit=`` (50, at most 200), oldest first.
 
-    Without `before` and `after`: the newest. Each is as on the socket. Errors are the socket's too, as
-    ``{"error": "...", "code": "..."}``: 401 sign_in, 403 not_allowed, 400 invalid.
+    Without `before` and `after`: the newest. Each is as on the socket.
     """
-    try:
-        room = _room(rights.person_of(request.user, request.session), room_name)
-        numbers = (_number(request, word) for word in ("before", "after", "limit"))
-        found = _read(Event.objects.filter(room=room, **which), *numbers)
-    except Refused as refused:
-        return JsonResponse(refused.frame, status=STATUS.get(refused.code, 403))
-    return JsonResponse({name: [content(event) for event in found]})
+    room = _room(rights.person_of(request.user, request.session), room_name)
+    numbers = (_number(request, word) for word in ("before", "after", "limit"))
+    found = _read(Event.objects.filter(room=room, seq__gte=room.floor, **which), *numbers)
+    of_room = {"epoch": room.full_epoch, "floor": room.floor}
+    return {**VERSIONS, **of_room, name: [content(event) for event in found]}
 
 
 def _room(person: rights.Person, name: str) -> Room:

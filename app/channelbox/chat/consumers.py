@@ -43,7 +43,9 @@ class ChatConsumer(RealtimeConsumer):
         self._after, epoch = _resume_point(self.scope["query_string"])
         self.person = rights.person_of(self.scope["user"], self.scope.get("session"))
         self._counted_as = self.count(self.person.key)
-        room = await rights.enter(self.person, self.scope["url_route"]["kwargs"]["room_name"])
+        # A client that comes back does not make a room anew that was deleted meanwhile.
+        name = self.scope["url_route"]["kwargs"]["room_name"]
+        room = await rights.enter(self.person, name, create=self._after is None)
         self.room_name, self._title, self._epoch = room.name, str(room), room.full_epoch
         self._room = RoomRef(room.pk, room.name)
         if epoch and epoch != self._epoch:

@@ -1,73 +1,54 @@
 """Rooms and the numbered events in them."""
 
+from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
 
 from django.conf import settings
 from django.core.validators import MinValueValidator, RegexValidator
-from django.db import connection, models
-from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models.sql.compiler import SQLCompiler
+from django.db import models, transaction
+from django.db.models.functions import Cast, Concat
+from django.dispatch import Signal
+from django.utils import timezone
+
+from channelbox.chat.epochs import Installation, Random64
 
 ROOM_NAME = r"[A-Za-z0-9._-]{1,80}"
 
-
-class Random64(models.Func):
-    """64 random bits, as a signed number, drawn by the database."""
-
-    arity = 0
-    output_field = models.BigIntegerField()
-    allowed_default = True
-    template = "random()"  # SQLite's
-
-    def as_postgresql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **kwargs: Any) -> Any:
-        bits = "('x' || substr(md5(gen_random_uuid()::text), 1, 16))::bit(64)::bigint"
-        return self.as_sql(compiler, connection, template=bits, **kwargs)
+rooms_deleted = Signal()  # within the transaction that marks them; `keys`: their primary keys
 
 
-class Installation(models.Model):
-    """The one row of what is true of the whole record."""
+class RoomQuerySet(models.QuerySet["Room"]):
+    """Rooms, which are marked when they are deleted."""
 
-    ONLY = 1  # its primary key
+    def delete(self) -> tuple[int, dict[str, int]]:
+        """Mark these rooms as deleted: one row each, however much was said in them.
 
-    epoch = models.BigIntegerField(
-        db_default=Random64(), help_text="Another one after a backup was restored: clients forget what they have."
-    )
-    database_oid = models.BigIntegerField(null=True, help_text="Of the PostgreSQL database that this row was in.")
+        Each is closed and gives its name up, so that nobody finds it any more. Workers remove the rows (cleanup.py).
+        """
+        keys = list(self.values_list("pk", flat=True))
+        with transaction.atomic():
+            # In the order in which storing locks rooms, so that neither waits for the other.
+            marked = Room.everything.filter(pk__in=keys, deleted_at=None).order_by("pk").select_for_update()
+            names = dict(marked.values_list("pk", "name"))
+            now = timezone.now()
+            Room.everything.filter(pk__in=names).update(
+                name=Concat(models.Value("~deleted-"), Cast("pk", models.CharField())), closed=True, deleted_at=now
+            )
+            give_up_names(names.values())
+            rooms_deleted.send(Room, keys=list(names))
+        return len(names), {Room._meta.label: len(names)}
 
-    def __str__(self) -> str:
-        return f"epoch {self.epoch}"
-
-    @classmethod
-    def draw_epoch(cls) -> None:
-        """Draw another epoch: numbers that clients have heard may belong to other events now."""
-        changed = cls.objects.filter(pk=cls.ONLY).update(epoch=Random64())
-        if not changed:
-            cls.objects.create(pk=cls.ONLY)
-
-    @classmethod
-    def recognise_database(cls) -> bool:
-        """Draw another epoch if PostgreSQL's database is another one than before. Return whether it is."""
-        if connection.vendor != "postgresql":
-            return False
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT oid::bigint FROM pg_database WHERE datname = current_database()")
-            (oid,) = cursor.fetchone()
-        row, _ = cls.objects.get_or_create(pk=cls.ONLY)
-        if row.database_oid == oid:
-            return False
-        if moved := row.database_oid is not None:
-            cls.draw_epoch()
-        cls.objects.filter(pk=cls.ONLY).update(database_oid=oid)
-        return moved
+    delete.alters_data = True  # type: ignore[attr-defined]  # as Django's own: not for templates
+    delete.queryset_only = True  # type: ignore[attr-defined]
 
 
-class RoomManager(models.Manager["Room"]):
-    """Rooms with the installation's epoch, without a query of its own."""
+class LivingRooms(models.Manager.from_queryset(RoomQuerySet)):  # type: ignore[misc]
+    """All rooms but the deleted ones, with the installation's epoch: that needs no query of its own."""
 
-    def get_queryset(self) -> models.QuerySet["Room"]:
+    def get_queryset(self) -> RoomQuerySet:
         epoch = Installation.objects.filter(pk=Installation.ONLY).values("epoch")
-        return super().get_queryset().annotate(installation_epoch=models.Subquery(epoch))
+        return super().get_queryset().filter(deleted_at=None).annotate(installation_epoch=models.Subquery(epoch))
 
 
 class Room(models.Model):
@@ -97,11 +78,17 @@ class Room(models.Model):
     floor = models.BigIntegerField(
         default=1, db_default=1, editable=False, help_text="Events with lower numbers are no longer there."
     )
+    # The rows of a deleted room are removed later, by workers. Its name is then one that no room can have.
+    deleted_at = models.DateTimeField(null=True, editable=False)
 
-    objects = RoomManager()
+    objects = LivingRooms()
+    everything = models.Manager()  # noqa: DJ012 - deleted rooms too; its `delete()` removes rows
 
     class Meta:
         ordering = ["name"]
+        indexes = [
+            models.Index(fields=["deleted_at"], name="room_deleted", condition=models.Q(deleted_at__isnull=False)),
+        ]
 
     def __str__(self) -> str:
         return self.title or self.name
@@ -113,6 +100,33 @@ class Room(models.Model):
         if "installation_epoch" not in self.__dict__ or not isinstance(epoch, int):
             return Room.objects.get(pk=self.pk).full_epoch
         return f"{(installation or 0) % 2**64:016x}-{epoch % 2**64:016x}"
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        """Mark this room as deleted, as `RoomQuerySet.delete` does."""
+        return Room.objects.filter(pk=self.pk).delete()
+
+
+class DeletedName(models.Model):
+    """A name that its room gave up: it was deleted, or got another one.
+
+    Only somebody who asks for it makes a new room of this name, not a page that is still open.
+    """
+
+    name = models.CharField(max_length=80, unique=True)
+    deleted_at = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def give_up_names(names: Iterable[str]) -> None:
+    """Remember that these names are not to be used again unless somebody asks for them."""
+    DeletedName.objects.bulk_create(
+        [DeletedName(name=name, deleted_at=timezone.now()) for name in names],
+        update_conflicts=True,
+        unique_fields=["name"],
+        update_fields=["deleted_at"],
+    )
 
 
 class Event(models.Model):

@@ -1,14 +1,15 @@
 """Who may no longer be in a room: it was closed, renamed or removed, or is for its members only and they are none."""
 
+from functools import partial
 from typing import Any
 
 from django.db import transaction
-from django.db.models.signals import m2m_changed, post_delete, post_save
+from django.db.models.signals import m2m_changed, post_save
 from django.dispatch import receiver
 
 from channelbox.accounts.models import User
 from channelbox.accounts.revocation import Ticket, told
-from channelbox.chat.models import Room
+from channelbox.chat.models import Room, rooms_deleted
 from channelbox.realtime.codes import Close, Code, Refused
 
 
@@ -41,12 +42,17 @@ def rooms(tickets: list[Ticket]) -> dict[Ticket, Refused]:
 
 
 @receiver(post_save, sender=Room)
-@receiver(post_delete, sender=Room)
-def changed(instance: Room, **kwargs: Any) -> None:
+def changed(instance: Room, created: bool, **kwargs: Any) -> None:
     """Storing messages updates rooms in bulk, which sends no signal: this is somebody's change."""
-    if not kwargs.get("created"):
-        key = instance.pk  # a removed one forgets it before the commit
-        transaction.on_commit(lambda: told("room", key))
+    if not created:
+        transaction.on_commit(lambda: told("room", instance.pk))
+
+
+@receiver(rooms_deleted)
+def deleted(keys: list[int], **kwargs: Any) -> None:
+    """Many at once, perhaps: each is told by itself, since each process has sockets in few of them."""
+    for key in keys:
+        transaction.on_commit(partial(told, "room", key))
 
 
 @receiver(m2m_changed, sender=Room.members.through)

@@ -1,23 +1,30 @@
 """Who a client is to the chat, and which rooms it may enter and create."""
 
 import hashlib
+import logging
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from channels.db import database_sync_to_async
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
-from django.db.models import Q, QuerySet
+from django.db import OperationalError
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from channelbox.accounts.models import User
-from channelbox.chat.models import Room
+from channelbox.chat.lock_wait import atomic_within
+from channelbox.chat.models import DeletedName, Room
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.codes import Close, Code, Refused
 from channelbox.realtime.gather import Gather
 
+logger = logging.getLogger(__name__)
+
+MAKE_SECONDS = 2.0  # that making a room waits while the database is written to
+RETRY_SECONDS = 3.0
 GUEST_KEY = "guest"  # in the session
-IN_LIST = 200  # rooms
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,28 +70,35 @@ def open_to(person: Person) -> QuerySet[Room]:
     rooms = Room.objects.filter(closed=False)
     if person.guest:
         return rooms.filter(members_only=False)
-    return rooms.filter(Q(members_only=False) | Q(members=person.user_id)).distinct()
+    memberships = Room.members.through.objects.filter(room=OuterRef("pk"), user=person.user_id)
+    return rooms.filter(Q(members_only=False) | Q(Exists(memberships)))
 
 
-def newest_first(person: Person) -> QuerySet[Room]:
-    """The list of rooms that pages show: as many as anybody looks through."""
-    return open_to(person).order_by("-changed_at")[:IN_LIST]
+async def enter(person: Person, name: str, create: bool = True) -> Room:
+    """Return the room, looked up together with those that others enter meanwhile. Raise Refused.
+
+    Where there is none and this person may, it is made if `create`; nobody else waits for that.
+    """
+    found = await _look_up(person, name)
+    if found is None and create and may_create(person):
+        await Bus.current().share(make, _makings).get(name)
+        found = await _look_up(person, name)
+    if found is None:
+        raise Refused(Code.NO_ROOM, f"There is no room {name}.", close=Close.NOT_ALLOWED)
+    if isinstance(found, Refused):
+        raise found
+    return found
 
 
-async def enter(person: Person, name: str) -> Room:
-    """The room, made where there is none and this person may. Raises Refused. Looked up with all who come meanwhile."""
-    room = cast("Room | Refused", await Bus.current().share(enter_all, _gather).get((person, name)))
-    if isinstance(room, Refused):
-        raise room
-    return room
+async def _look_up(person: Person, name: str) -> Room | Refused | None:
+    return await Bus.current().share(look_up, _look_ups).get((person, name))
 
 
-def _gather() -> Gather[tuple[Person, str], Room | Refused]:
-    return Gather(database_sync_to_async(enter_all, thread_sensitive=False))
+def look_up(asked: list[tuple[Person, str]]) -> dict[tuple[Person, str], Room | Refused]:
+    """Rooms by person and name, for a thread: one query, one more where some are for members only.
 
-
-def enter_all(asked: list[tuple[Person, str]]) -> dict[tuple[Person, str], Room | Refused]:
-    """As `enter`, for a thread: one query for the rooms that are there, one more where some are for members only."""
+    What does not exist is left out. It only reads, so it waits for nobody who writes.
+    """
     rooms = {room.name: room for room in Room.objects.filter(name__in={name for _, name in asked})}
     exclusive = [room.pk for room in rooms.values() if room.members_only]
     users = {person.user_id for person, _ in asked if person.user_id}
@@ -92,20 +106,44 @@ def enter_all(asked: list[tuple[Person, str]]) -> dict[tuple[Person, str], Room 
     if exclusive and users:
         pairs = Room.members.through.objects.filter(room_id__in=exclusive, user_id__in=users)
         members.update(pairs.values_list("room_id", "user_id"))
-    entered: dict[tuple[Person, str], Room | Refused] = {}
-    for person, name in asked:
-        if name not in rooms and may_create(person):
-            Room.objects.get_or_create(name=name)
-            rooms[name] = Room.objects.get(name=name)  # with the epoch, which the database has drawn
-        entered[person, name] = _admit(person, name, rooms.get(name), members)
-    return entered
+    return {(person, name): _admit(person, rooms[name], members) for person, name in asked if name in rooms}
 
 
-def _admit(person: Person, name: str, room: Room | None, members: set[tuple[int, int]]) -> Room | Refused:
-    if room is None:
-        return Refused(Code.NO_ROOM, f"There is no room {name}.", close=Close.NOT_ALLOWED)
+def _admit(person: Person, room: Room, members: set[tuple[int, int]]) -> Room | Refused:
     if room.closed:
         return Refused(Code.NOT_ALLOWED, "This room is closed.", close=Close.NOT_ALLOWED)
     if room.members_only and (room.pk, person.user_id) not in members:
         return Refused(Code.NOT_ALLOWED, "This room is for its members only.", close=Close.NOT_ALLOWED)
     return room
+
+
+def make(names: Collection[str], wanted: bool = False) -> None:
+    """Make rooms of these names where there are none. For a thread.
+
+    Those of a name whose room was deleted are not made, unless they are `wanted`: somebody asks for them by name. Raise
+    Refused when the database is written to by others for longer than `MAKE_SECONDS`.
+    """
+    try:
+        with atomic_within(MAKE_SECONDS):
+            deleted = DeletedName.objects.filter(name__in=names)
+            if wanted:
+                deleted.delete()
+            new = set(names).difference(deleted.values_list("name", flat=True))
+            Room.objects.bulk_create([Room(name=name) for name in sorted(new)], ignore_conflicts=True)
+    except OperationalError as error:
+        logger.warning("No room can be made now: %s", error)
+        raise Refused(
+            Code.TRY_LATER, "No room can be made just now. Try again.", retry_after=RETRY_SECONDS, close=Close.TRY_LATER
+        ) from error
+
+
+def _look_ups() -> Gather[tuple[Person, str], Room | Refused]:
+    return Gather(database_sync_to_async(look_up, thread_sensitive=False))
+
+
+def _makings() -> Gather[str, None]:
+    async def many(names: list[str]) -> dict[str, None]:
+        await database_sync_to_async(make, thread_sensitive=False)(names)
+        return {}
+
+    return Gather(many)

@@ -101,7 +101,7 @@ def _store(incoming: Incoming) -> Stored:
             busy.add(ref)
         elif read.rooms[ref.key].name != ref.name:
             # Its members were let into a room of the former name, and listen there.
-            outcomes[ref] = _refuse(messages, Code.NO_ROOM, "This room has another name now.")
+            outcomes[ref] = _refuse(messages, Code.NO_ROOM, f"There is no room {ref.name} any more.")
         else:
             outcomes[ref] = numbering.number(read.rooms[ref.key], messages)
     stored = [event for outcome in outcomes.values() for event in outcome.stored]

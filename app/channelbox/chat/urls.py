@@ -14,4 +14,5 @@ urlpatterns = [
     path("api/rooms", api.rooms, name="list"),
     re_path(rf"^api/rooms/(?P<room_name>{ROOM_NAME})/messages\Z", api.messages, name="history"),
     re_path(rf"^api/rooms/(?P<room_name>{ROOM_NAME})/events\Z", api.events, name="events"),
+    re_path(r"^api/", api.nothing),
 ]

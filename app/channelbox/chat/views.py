@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Concatenate, ParamSpec
+from typing import TYPE_CHECKING, Concatenate, ParamSpec
 from urllib.parse import urlencode
 
 from django import forms
@@ -16,11 +16,16 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
-from channelbox.chat import rights, words
-from channelbox.chat.models import ROOM_NAME, Room
+from channelbox.chat import rights, room_list, words
+from channelbox.chat.models import ROOM_NAME, DeletedName, Room
 from channelbox.realtime.codes import Refused
 
+if TYPE_CHECKING:
+    from django_stubs_ext import StrPromise
+
 P = ParamSpec("P")
+
+SEARCHED = 20  # rooms, from which on there is a field to search them
 
 
 class RoomForm(forms.Form):
@@ -60,27 +65,43 @@ def personal(
 @require_http_methods(["GET", "HEAD", "POST"])
 @personal
 def rooms(request: HttpRequest, person: rights.Person) -> HttpResponseBase:
-    """The rooms that one may enter, newest activity first; POST opens one by its name."""
+    """The rooms that one may enter: `?search=` in them, `?before=` for more. POST opens or makes one by its name."""
+    search, before = request.GET.get("search", "").strip(), request.GET.get("before", "")
+    try:
+        page = room_list.page(person, search=search, before=before)
+    except Refused:
+        return redirect("chat:rooms")
     form = RoomForm(request.POST or None)
+    status = 200
     if request.method == "POST" and form.is_valid():
-        name = form.cleaned_data["name"]
-        if rights.may_create(person) or rights.open_to(person).filter(name=name).exists():
-            return redirect("chat:room", room_name=name)
-        form.add_error("name", _("There is no such room for you, and you may not create one."))
-    context = {"rooms": _list(person), "form": form, "may_create": rights.may_create(person), "page": _page(person)}
-    return render(request, "chat/rooms.html", context, status=400 if form.errors else 200)
+        refused = _open(person, form.cleaned_data["name"])
+        if refused is None:
+            return redirect("chat:room", room_name=form.cleaned_data["name"])
+        status, sentence = refused
+        form.add_error("name", sentence)
+    elif form.errors:
+        status = 400
+    context = {
+        **_listed(request, page, search, before),
+        "form": form,
+        "may_create": rights.may_create(person),
+        "page": _page(person, search=search, before=before),
+    }
+    return render(request, "chat/rooms.html", context, status=status)
 
 
 @require_safe
 @personal
 def room(request: HttpRequest, person: rights.Person, room_name: str) -> HttpResponseBase:
-    """A room. Its socket brings what was said, and creates a room that does not exist yet."""
+    """A room. Its socket brings what was said, and makes a room that never existed."""
     found = rights.open_to(person).filter(name=room_name).first()
     if found is None:
         if Room.objects.filter(name=room_name).exists():
             return _closed_door(request, room_name, 403)
-        if not rights.may_create(person):
-            return _closed_door(request, room_name, 404)
+        may_create = rights.may_create(person)
+        deleted = DeletedName.objects.filter(name=room_name).exists()
+        if deleted or not may_create:
+            return _closed_door(request, room_name, 404, may_create=may_create)
     title = str(found or room_name)
     page = {
         **_page(person),
@@ -91,18 +112,50 @@ def room(request: HttpRequest, person: rights.Person, room_name: str) -> HttpRes
         "login": f"{reverse(settings.LOGIN_URL)}?{urlencode({'next': request.path})}",
         "limit": settings.CHANNELBOX_MESSAGE_MAX,
     }
-    context = {"room": found, "room_name": room_name, "title": title, "rooms": _list(person), "page": page}
+    listed = room_list.page(person).rooms
+    context = {
+        "room": found,
+        "room_name": room_name,
+        "listed": room_name in {other.name for other in listed},
+        "title": title,
+        "rooms": listed,
+        "page": page,
+    }
     return render(request, "chat/room.html", context)
 
 
-def _page(person: rights.Person) -> dict[str, object]:
-    """What the scripts of both pages are given."""
-    return {"person": person.user_id or "guest", "list": reverse("chat:list"), "words": words.catalogue()}
+def _open(person: rights.Person, name: str) -> "tuple[int, StrPromise] | None":
+    """Make the room where there is none. Return the status and the sentence for somebody who does not get in."""
+    if rights.open_to(person).filter(name=name).exists():
+        return None
+    if not rights.may_create(person):
+        return 400, _("There is no such room for you, and you may not create one.")
+    try:
+        rights.make([name], wanted=True)
+    except Refused:
+        return 503, _("No room can be made just now. Try again in a moment.")
+    return None
 
 
-def _list(person: rights.Person) -> list[Room]:
-    return list(rights.newest_first(person))
+def _listed(request: HttpRequest, page: room_list.Page, search: str, before: str) -> dict[str, object]:
+    """A page of the list, and the ways to the others."""
+    more = {"search": search, "before": page.next}
+    return {
+        "rooms": page.rooms,
+        "search": search,
+        "further": bool(before),
+        "more": urlencode({word: value for word, value in more.items() if value}) if page.next else "",
+        "searchable": search or before or page.next or len(page.rooms) >= SEARCHED,
+    }
 
 
-def _closed_door(request: HttpRequest, room_name: str, status: int) -> HttpResponse:
-    return render(request, "chat/closed.html", {"room_name": room_name, "missing": status == 404}, status=status)
+def _page(person: rights.Person, **which: str) -> dict[str, object]:
+    """What the scripts of both pages are given. `which`: the part of the list that is shown."""
+    query = urlencode({word: value for word, value in which.items() if value})
+    listed = reverse("chat:list") + (f"?{query}" if query else "")
+    return {"person": person.user_id or "guest", "list": listed, "words": words.catalogue()}
+
+
+def _closed_door(request: HttpRequest, room_name: str, status: int, may_create: bool = False) -> HttpResponse:
+    context = {"room_name": room_name, "missing": status == 404, "may_create": may_create}
+    return render(request, "chat/closed.html", context, status=status)

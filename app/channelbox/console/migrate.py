@@ -24,7 +24,7 @@ def migrate(
             tell("The database has been migrated by a newer version: " + ", ".join(sorted(map(".".join, newer))))
         # Also with nothing to apply: it makes the permissions at its end, and the last run may have been killed before.
         call_command("migrate", interactive=False, verbosity=1 if plan else 0)
-        from channelbox.chat.models import Installation
+        from channelbox.chat.epochs import Installation
 
         if Installation.recognise_database():
             tell("This PostgreSQL database is another one than before: clients load their rooms anew.")

@@ -10,7 +10,7 @@ def restored() -> None:
     does so by itself, as does the next start with a PostgreSQL database that was made anew from a backup. Harmless at
     any other time: everybody loads the newest messages again.
     """
-    from channelbox.chat.models import Installation
+    from channelbox.chat.epochs import Installation
 
     Installation.draw_epoch()
     typer.echo("Every client loads its rooms anew: those that are connected within 10 seconds.")

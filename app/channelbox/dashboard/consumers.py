@@ -2,27 +2,27 @@
 
 from typing import Any
 
-from django.conf import settings
+from django.contrib.auth.models import AnonymousUser
 
-from channelbox.accounts.revocation import Guard, Ticket
+from channelbox.accounts.revocation import Guard
+from channelbox.dashboard.access import DashboardTicket, refusal
 from channelbox.dashboard.board import Board
-from channelbox.realtime.codes import Close, Code, Refused
 from channelbox.realtime.consumer import RealtimeConsumer
 
 
 class DashboardConsumer(RealtimeConsumer):
     """Sends the series on connecting, then the newest figures every second; any frame asks for them at once, for all.
 
-    Open to who is signed in, and to guests where CHANNELBOX_GUESTS lets them in.
+    Open to everybody who may talk, or to administrators alone (CHANNELBOX_DASHBOARD).
     """
 
     board: Board | None = None
 
     async def enter(self) -> None:
-        user = self.scope.get("user")
-        if not settings.CHANNELBOX_GUESTS and (user is None or not user.is_authenticated):
-            raise Refused(Code.SIGN_IN, "Sign in first.", close=Close.SIGN_IN)
-        self.count(f"u:{user.pk}" if user is not None and user.is_authenticated else None)
+        user = self.scope.get("user") or AnonymousUser()
+        if (refused := refusal(user)) is not None:
+            raise refused
+        self.count(f"u:{user.pk}" if user.is_authenticated else None)
         board = Board.current()
         await board.join(self.member)
         if self._gone:
@@ -31,7 +31,7 @@ class DashboardConsumer(RealtimeConsumer):
         else:
             self.board = board
             self.guard = Guard.current()
-            self.ticket = Ticket.of(self.scope, self.refuse)
+            self.ticket = DashboardTicket.of(self.scope, self.refuse)
             self.guard.admit(self.ticket)
 
     async def _receive(self, content: Any) -> None:

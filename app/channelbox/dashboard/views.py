@@ -4,6 +4,7 @@ from urllib.parse import urlencode
 
 from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
+from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
@@ -13,6 +14,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from channelbox.dashboard import words
+from channelbox.dashboard.access import is_signed_in_enough, may_look
 
 # `figure` and `name` are known to the scripts too: static/dashboard/tiles.js and charts.js.
 TILES = (
@@ -36,8 +38,10 @@ CHARTS = (
 @require_safe
 def live(request: HttpRequest) -> HttpResponseBase:
     """What runs where and how it is doing; its socket brings the figures. `?wall` is the page for a wall screen."""
-    if not (request.user.is_authenticated or settings.CHANNELBOX_GUESTS):
+    if not is_signed_in_enough(request.user):
         return redirect_to_login(request.get_full_path())
+    if not may_look(request.user):
+        raise PermissionDenied
     page = {
         "socket": "/ws/dashboard/",
         "login": f"{reverse(settings.LOGIN_URL)}?{urlencode({'next': request.get_full_path()})}",

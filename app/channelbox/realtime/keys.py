@@ -109,6 +109,11 @@ def dashboard_gate() -> str:
     return _key("dashboard", "asked")
 
 
+def cleanup() -> str:
+    """Held by the worker that removes what was deleted."""
+    return _key("cleanup")
+
+
 def attempts(what: str) -> str:
     """Failed sign-ins of an address or a name."""
     return _key("attempts", what)

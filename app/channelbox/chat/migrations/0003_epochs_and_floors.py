@@ -5,7 +5,7 @@ from typing import Any
 from django.db import migrations, models
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 
-import channelbox.chat.models
+import channelbox.chat.epochs
 
 
 def make(apps: Any, editor: BaseDatabaseSchemaEditor) -> None:
@@ -24,7 +24,7 @@ class Migration(migrations.Migration):
                 (
                     "epoch",
                     models.BigIntegerField(
-                        db_default=channelbox.chat.models.Random64(),
+                        db_default=channelbox.chat.epochs.Random64(),
                         help_text="Another one after a backup was restored: clients forget what they have.",
                     ),
                 ),
@@ -40,7 +40,7 @@ class Migration(migrations.Migration):
             model_name="room",
             name="epoch",
             field=models.BigIntegerField(
-                db_default=channelbox.chat.models.Random64(),
+                db_default=channelbox.chat.epochs.Random64(),
                 editable=False,
                 help_text="Tells this room from others that had its name or its key.",
             ),

@@ -1,0 +1,16 @@
+"""The session of an HTTP request."""
+
+from django.conf import settings
+from django.contrib.sessions.middleware import SessionMiddleware as DjangoSessionMiddleware
+from django.http import HttpRequest
+
+from channelbox.accounts.signed_in import is_possible
+
+
+class SessionMiddleware(DjangoSessionMiddleware):
+    """Ignores a cookie that cannot be a session's key: PostgreSQL fails when it is asked for a text with a NUL."""
+
+    def process_request(self, request: HttpRequest) -> None:
+        if not is_possible(request.COOKIES.get(settings.SESSION_COOKIE_NAME, "")):
+            request.COOKIES.pop(settings.SESSION_COOKIE_NAME, None)
+        super().process_request(request)

@@ -1,0 +1,336 @@
+"""Deleting rooms: gone for everybody at once, and their rows afterwards, a few at a time."""
+
+import asyncio
+import dataclasses
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from channels.db import database_sync_to_async as in_database
+from channels.layers import get_channel_layer
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from pytest_django import Settings
+from tests.chat.many import say_much
+from tests.chat.process import connections_go_back, enter, installation, live, people
+from tests.servers import RedisServer
+from tests.waiting import until
+
+from channelbox.accounts.models import User
+from channelbox.chat import cleanup
+from channelbox.chat.cleanup import Cleanup, remove_batch
+from channelbox.chat.incoming import IncomingEvent
+from channelbox.chat.models import DeletedName, Event, Room
+from channelbox.chat.store import store
+from channelbox.lifespan import Process
+from channelbox.realtime import keys
+from channelbox.realtime.bus import Bus
+from channelbox.realtime.envelope import RoomRef
+from channelbox.work.queue import WorkLayer
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+MANY = 500
+
+
+@pytest.fixture
+def room() -> Room:
+    room = Room.objects.create(name="lobby")
+    room.members.set(User.objects.create(username=f"member-{number}") for number in range(5))
+    say_much(room, MANY)
+    return room
+
+
+@pytest.fixture
+async def bus() -> AsyncIterator[Bus]:
+    yield Bus.current()
+    await Bus.current().stop()
+
+
+@in_database
+def rows() -> tuple[int, int, int]:
+    return Room.everything.count(), Event.objects.count(), Room.members.through.objects.count()
+
+
+def delete(room: Room) -> None:
+    room.delete()
+
+
+def delete_all(room: Room) -> None:
+    Room.objects.all().delete()
+
+
+@contextmanager
+def talking(name: str, *people: IncomingEvent) -> Iterator[list[Exception]]:
+    """These say something again and again, each at a worker's, until they are refused. Gives what fails."""
+    room = RoomRef(Room.objects.get(name=name).pk, name)
+    begun, failed = threading.Barrier(len(people) + 1), []
+
+    def talk(person: IncomingEvent) -> None:
+        try:
+            for number in range(10_000):
+                said = [dataclasses.replace(person, id=f"{number}-{n}") for n in range(5)]
+                outcome = store({room: said}).outcomes.get(room)
+                if outcome is not None and outcome.refused:
+                    break
+                if number == 3:
+                    begun.wait(20)
+        except Exception as error:
+            failed.append(error)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=talk, args=(person,)) for person in people]
+    for thread in threads:
+        thread.start()
+    begun.wait(20)
+    yield failed
+    for thread in threads:
+        thread.join(20)
+
+
+@pytest.mark.parametrize("how", [delete, delete_all])
+def test_a_deleted_room_gives_its_name_up_with_one_row_changed(room: Room, how: Callable[[Room], None]) -> None:
+    with CaptureQueriesContext(connection) as queries:
+        how(room)
+    assert not any("chat_event" in query["sql"] for query in queries)
+    assert not Room.objects.exists()
+    assert Event.objects.count() == MANY
+    anew = Room.objects.create(name="lobby")
+    assert Room.objects.get() == anew
+    assert anew.last_seq == 0
+
+
+def test_deleting_twice_is_once(room: Room) -> None:
+    assert room.delete()[0] == 1
+    marked = Room.everything.get()
+    assert room.delete()[0] == 0
+    assert Room.everything.get().deleted_at == marked.deleted_at
+
+
+async def test_its_rows_go_in_short_transactions(room: Room, bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each batch is one statement, with a bounded number of rows, and what others wrote is left alone."""
+    other = await in_database(Room.objects.create)(name="other")
+    await in_database(say_much)(other, 10)
+    await in_database(room.delete)()
+    batches: list[int] = []
+
+    def one(limit: int) -> int | None:
+        assert limit <= 100
+        with CaptureQueriesContext(connection) as queries:
+            removed = remove_batch(limit)
+        changing = [query["sql"] for query in queries if query["sql"].startswith(("DELETE", "UPDATE"))]
+        assert len([sql for sql in changing if "chat_event" in sql]) <= 1
+        if removed is not None:
+            batches.append(removed)
+        return removed
+
+    monkeypatch.setattr(cleanup, "PAUSE_SECONDS", 0)
+    monkeypatch.setattr(cleanup, "MAX_BATCH", 100)
+    monkeypatch.setattr(cleanup, "_remove_batch", in_database(one))
+    await Cleanup().clean()
+    assert max(batches) <= 100
+    assert sum(batches) == MANY + 5 + 1
+    assert await rows() == (1, 10, 0)
+
+
+async def test_another_worker_goes_on_where_one_died(room: Room, bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cleanup, "PAUSE_SECONDS", 0)
+    await in_database(room.delete)()
+    dying = asyncio.create_task(Cleanup().clean())
+    await until(in_database(lambda: Event.objects.count() < MANY))
+    dying.cancel()
+    await asyncio.gather(dying, return_exceptions=True)
+    assert (await rows())[1] > 0
+    await Cleanup().clean()
+    assert await rows() == (0, 0, 0)
+
+
+def test_rows_that_another_worker_has_just_removed_are_not_the_end(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was cut off for longer than its lock lasts, and is back."""
+    room.delete()
+    look, looks = cleanup._first_seq, []
+
+    def overtaken(room: Room) -> int | None:
+        looks.append(room)
+        first = look(room)
+        if len(looks) == 1:
+            remove_batch(10)
+        return first
+
+    monkeypatch.setattr(cleanup, "_first_seq", overtaken)
+    assert remove_batch(10) == 0
+    assert remove_batch(10) == 10
+
+
+async def test_one_worker_at_a_time_removes(room: Room, bus: Bus, redis_server: RedisServer) -> None:
+    await in_database(room.delete)()
+    with redis_server.client() as client:
+        client.set(keys.cleanup(), "another", px=60_000)
+        await Cleanup().clean()
+        assert (await rows())[1] == MANY
+        client.delete(keys.cleanup())
+    await Cleanup().clean()
+    assert (await rows())[1] == 0
+
+
+async def test_a_worker_is_woken(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    receive = WorkLayer.receive_many
+
+    async def nothing_else(self: WorkLayer, channel: str, limit: int, timeout: float) -> list[dict[str, object]]:
+        while not (messages := await receive(self, channel, limit, timeout)):
+            pass
+        return messages
+
+    monkeypatch.setattr(WorkLayer, "receive_many", nothing_else)
+    monkeypatch.setattr(cleanup, "PAUSE_SECONDS", 0)
+    worker = Process(worker=True)
+    await worker.start()
+    try:
+        await in_database(room.delete)()
+        await until(in_database(lambda: not Room.everything.exists()))
+    finally:
+        await worker.stop()
+
+
+async def test_a_worker_looks_by_itself(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The word to wake it may be lost."""
+    monkeypatch.setattr(cleanup, "PAUSE_SECONDS", 0)
+    monkeypatch.setattr(cleanup, "WAKE_SECONDS", 0.1)
+    await in_database(room.delete)()
+    await get_channel_layer("work").flush()
+    worker = Process(worker=True)
+    await worker.start()
+    try:
+        await until(in_database(lambda: not Room.everything.exists()))
+    finally:
+        await worker.stop()
+
+
+def test_a_room_is_deleted_while_redis_is_away(
+    room: Room, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    redis_server.freeze()
+    try:
+        monkeypatch.setattr("channelbox.work.queue.PATIENCE", 0.2)
+        room.delete()
+    finally:
+        redis_server.thaw()
+    assert not Room.objects.exists()
+
+
+def test_a_room_is_deleted_while_people_talk_in_it() -> None:
+    """Nothing fails on either side, and nothing is left in the end."""
+    room = Room.objects.create(name="lobby")
+    with talking(
+        "lobby", *(IncomingEvent(f"g:{name}", None, name, "", "message", "hi") for name in ("alice", "bob"))
+    ) as failed:
+        room.delete()
+        while remove_batch(3) is not None:
+            pass
+    assert failed == []
+    while remove_batch(100) is not None:
+        pass
+    assert (Room.everything.count(), Event.objects.count()) == (0, 0)
+
+
+async def test_everybody_in_a_deleted_room_is_told_at_once(enter) -> None:
+    alice = await enter()
+    room = await in_database(Room.objects.get)()
+    await in_database(room.delete)()
+    told = await alice.next("error")
+    assert (told["code"], told["error"]) == ("no_room", "This room was removed.")
+    assert await alice.closed() == 4003
+
+
+async def test_a_page_that_comes_back_does_not_make_a_deleted_room_anew(enter) -> None:
+    alice = await enter()
+    room = await in_database(Room.objects.get)()
+    await in_database(room.delete)()
+    assert await alice.closed() == 4003
+    for path in ("/ws/chat/lobby/?after=0", "/ws/chat/lobby/?after=7", "/ws/chat/lobby/"):
+        again = await enter(path)
+        assert again.welcome["code"] == "no_room"
+        assert await again.closed() == 4003
+    assert not await in_database(Room.objects.exists)()
+
+
+async def test_who_comes_back_makes_no_room_that_never_was(enter) -> None:
+    """The record may be a restored backup, in which the room is not yet."""
+    assert (await enter("/ws/chat/lobby/?after=3")).welcome["code"] == "no_room"
+    assert (await enter("/ws/chat/lobby/")).welcome["type"] == "welcome"
+
+
+def test_a_deleted_room_is_made_anew_by_who_asks_for_it(client: Client, settings: Settings) -> None:
+    Room.objects.create(name="lobby").delete()
+    page = client.get("/chat/room/lobby/")
+    assert page.status_code == 404
+    assert "It was deleted" in page.text
+    assert client.get("/chat/room/lobby/").status_code == 404, "as often as it is loaded again"
+    assert not Room.objects.exists()
+    assert client.post("/chat/", {"name": "lobby"}).headers["Location"] == "/chat/room/lobby/"
+    assert client.get("/chat/room/lobby/").status_code == 200
+    assert Room.objects.get().name == "lobby"
+    settings.CHANNELBOX_ROOM_CREATION = "staff"
+    Room.objects.get().delete()
+    assert "It was deleted" not in client.get("/chat/room/lobby/").text
+
+
+def test_a_user_is_deleted_without_touching_what_was_said(client: Client, room: Room) -> None:
+    client.force_login(User.objects.create(username="admin", is_staff=True, is_superuser=True))
+    alice = User.objects.create_user("alice", email="alice@example.org")
+    Event.objects.filter(room=room).update(user=alice)
+    room.members.add(alice)
+    address = f"/admin/accounts/user/{alice.pk}/delete/"
+    assert client.get(address).status_code == 200
+    with CaptureQueriesContext(connection) as queries:
+        assert client.post(address, {"post": "yes"}).status_code == 302
+    assert not any("UPDATE" in query["sql"] and "chat_event" in query["sql"] for query in queries)
+    assert f"/admin/accounts/user/{alice.pk}/" not in client.get("/admin/accounts/user/").text
+    marked = User.objects.get(pk=alice.pk)
+    assert (marked.is_active, marked.email) == (False, "")
+    anew = User.objects.create_user("alice")
+    assert list(iter(lambda: remove_batch(200), None)) == [200, 200, 100, 1, 1]
+    assert list(User.objects.filter(pk__in=[alice.pk, anew.pk])) == [anew]
+    assert set(Event.objects.values_list("name", "user")) == {("alice", None)}
+
+
+def test_selected_users_are_deleted_in_the_same_way(client: Client) -> None:
+    client.force_login(User.objects.create(username="admin", is_staff=True, is_superuser=True))
+    people = [User.objects.create_user(name) for name in ("alice", "bob")]
+    form = {"action": "delete_selected", ACTION_CHECKBOX_NAME: [user.pk for user in people], "post": "yes"}
+    with CaptureQueriesContext(connection) as queries:
+        client.post("/admin/accounts/user/", form)
+    assert not any("chat_event" in query["sql"] and "UPDATE" in query["sql"] for query in queries)
+    assert set(User.deleted()) == set(people)
+    while remove_batch(10) is not None:
+        pass
+    assert [user.username for user in User.objects.all()] == ["admin"]
+
+
+def test_a_user_is_deleted_while_talking() -> None:
+    """Nothing fails on either side."""
+    Room.objects.create(name="lobby")
+    alice = User.objects.create_user("alice")
+    with talking("lobby", IncomingEvent(f"u:{alice.pk}", alice.pk, "alice", "", "message", "hi")) as failed:
+        alice.delete()
+        while remove_batch(3) is not None:
+            pass
+    assert failed == []
+    while remove_batch(100) is not None:
+        pass
+    assert not User.objects.exists()
+    assert not Event.objects.exclude(user=None).exists()
+
+
+def test_the_names_of_deleted_rooms_are_forgotten_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    Room.objects.create(name="lobby").delete()
+    while remove_batch(10) is not None:
+        pass
+    assert DeletedName.objects.exists()
+    monkeypatch.setattr(cleanup, "NAME_DAYS", 0)
+    assert remove_batch(10) == 1
+    assert not DeletedName.objects.exists()
