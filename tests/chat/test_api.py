@@ -7,6 +7,7 @@ from urllib.parse import quote
 import pytest
 from django.db import OperationalError
 from django.test import Client
+from django.utils import timezone
 from hypothesis import HealthCheck, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -15,7 +16,8 @@ from tests.chat.many import say_much
 
 from channelbox.accounts.models import User
 from channelbox.chat import api
-from channelbox.chat.models import Room
+from channelbox.chat.models import Event, Room
+from channelbox.version import package_version
 
 pytestmark = pytest.mark.django_db
 
@@ -138,5 +140,21 @@ def test_no_parameter_makes_it_fail(
     content = answer.json()
     assert ("error" in content) == (answer.status_code != 200)
     if answer.status_code == 200 and "rooms" not in content:
-        numbers = [event["seq"] for event in next(iter(content.values()))]
+        numbers = [event["seq"] for name in ("messages", "events") for event in content.get(name, ())]
         assert numbers == sorted(set(numbers))
+
+
+def test_answers_name_the_versions_and_those_of_a_room_its_epoch_and_floor(client: Client, alice: User) -> None:
+    room = Room.objects.create(name="lobby", last_seq=5, floor=4)
+    for seq in (3, 4, 5):
+        Event.objects.create(
+            room=room, seq=seq, sender="g:x", client_id=str(seq), name="x", text="hi", at=timezone.now()
+        )
+    rooms = client.get("/chat/api/rooms").json()
+    for kind in ("events", "messages"):
+        answer = client.get(f"/chat/api/rooms/lobby/{kind}").json()
+        assert [event["seq"] for event in answer[kind]] == [4, 5], "what is below the floor is no longer there"
+        assert (answer["epoch"], answer["floor"]) == (room.full_epoch, 4)
+        assert (answer["protocol"], answer["version"]) == (2, package_version())
+    assert (rooms["protocol"], rooms["version"]) == (2, package_version())
+    assert {listed["name"]: listed["epoch"] for listed in rooms["rooms"]}["lobby"] == room.full_epoch

@@ -107,6 +107,7 @@ def test_the_list_over_http_is_the_same_with_the_newest_numbers(client: Client, 
         "url": "/chat/room/north/",
         "members_only": False,
         "seq": 17,
+        "epoch": room.full_epoch,
         "changed_at": "2026-01-02T08:00:00.000Z",
     }
     client.logout()
