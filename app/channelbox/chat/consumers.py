@@ -14,7 +14,7 @@ from channelbox.accounts.revocation import Guard, Ticket
 from channelbox.chat import rights
 from channelbox.chat.kinds import FOR_STAFF, Kind
 from channelbox.chat.live import Live
-from channelbox.chat.pace import Pace
+from channelbox.chat.rate_limits import RateLimits
 from channelbox.realtime import keys
 from channelbox.realtime.codes import INVALID_FORMAT, Code, Refused
 from channelbox.realtime.consumer import RealtimeConsumer
@@ -31,7 +31,7 @@ class ChatConsumer(RealtimeConsumer):
 
     person: rights.Person
     room_name: str
-    _pace: Pace | None = None
+    _rate_limits: RateLimits | None = None
 
     async def enter(self) -> None:
         self.live = Live.current()
@@ -132,9 +132,9 @@ class ChatConsumer(RealtimeConsumer):
         if self.live.outbox.has(self.room_name, person.key, id, self.member):
             return  # its answer comes; to refuse this copy would deny the other
         self.live.outbox.check_place(self.room_name, id)  # first: what is not taken is not counted against anybody
-        if self._pace is None:  # most only listen
-            self._pace = Pace(self.live.settlement, *self._counted_as)
-        self._pace.take(id)
+        if self._rate_limits is None:  # most only listen
+            self._rate_limits = RateLimits(self.live.settlement, *self._counted_as)
+        self._rate_limits.take(id)
         message = Message(person.key, person.user_id, person.name, id, str(kind), text, self.member, data)
         self.live.outbox.put(self.room_name, message)
 

@@ -13,12 +13,12 @@ from uvicorn.protocols.utils import ClientDisconnected
 
 from channelbox.realtime.address import network
 from channelbox.realtime.codes import INVALID_FORMAT, Close, Code, Refused
+from channelbox.realtime.connection_limits import ConnectionLimits, Limit
 from channelbox.realtime.counters import counters
 from channelbox.realtime.frames import json_frame
 from channelbox.realtime.members import Member, SendingMember, member_of
 from channelbox.realtime.protocol import EXTENSION
-from channelbox.realtime.rate import Bucket
-from channelbox.realtime.sockets import Limit, Sockets
+from channelbox.realtime.token_bucket import Bucket
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class RealtimeConsumer(AsyncJsonWebsocketConsumer):
         name = f"person {person}"
         if person is not None:
             limits.append(Limit(name, settings.CHANNELBOX_SOCKETS_PERSON, " of yours"))
-        self._counted = Sockets.current().enter(limits)
+        self._counted = ConnectionLimits.current().enter(limits)
         return name, address
 
     async def enter(self) -> None:
@@ -177,5 +177,5 @@ class RealtimeConsumer(AsyncJsonWebsocketConsumer):
         if not self._gone and hasattr(self, "member"):
             self._gone = True
             counters.connections -= 1
-            Sockets.current().leave(self._counted)
+            ConnectionLimits.current().leave(self._counted)
             self.left()

@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 
 from channelbox.realtime import keys
 from channelbox.realtime.bus import Bus
-from channelbox.realtime.rate import Bucket
+from channelbox.realtime.token_bucket import Bucket
 
 logger = logging.getLogger(__name__)
 

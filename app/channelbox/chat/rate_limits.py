@@ -3,11 +3,11 @@
 from django.conf import settings
 
 from channelbox.realtime.codes import Code, Refused
-from channelbox.realtime.rate import Bucket, take
 from channelbox.realtime.settlement import Settlement
+from channelbox.realtime.token_bucket import Bucket, take
 
 
-class Pace:
+class RateLimits:
     """One connection's. Person and address, by the names under which they are counted, are settled with the others."""
 
     def __init__(self, settlement: Settlement, person: str, address: str) -> None:
