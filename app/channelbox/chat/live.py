@@ -7,12 +7,12 @@ from django.conf import settings
 
 from channelbox.chat.history import History
 from channelbox.chat.ingest import INGEST_CHANNEL, INGEST_TYPE
+from channelbox.realtime.admission import Admission
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.hub import Hub
 from channelbox.realtime.keys import process_name
 from channelbox.realtime.leases import Leases
 from channelbox.realtime.presence import Presence
-from channelbox.realtime.settlement import Settlement
 from channelbox.realtime.sweep import Sweep
 from channelbox.work.drain import Drain
 from channelbox.work.outbox import Outbox
@@ -28,7 +28,7 @@ class Live:
         self.leases = Leases(self.bus, process)
         self.presence = Presence(self.bus, self.hub, process)
         self.sweep = Sweep(self.hub, History.newest)
-        self.settlement = Settlement(self.bus, process)
+        self.settlement = Admission.current().settlement
         self.outbox = Outbox(
             get_channel_layer("work"),
             INGEST_CHANNEL,

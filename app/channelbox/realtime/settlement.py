@@ -40,6 +40,13 @@ class Settlement:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
+    def __len__(self) -> int:
+        """How many buckets there are."""
+        return len(self._buckets)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._buckets
+
     def bucket(self, name: str, rate: float, burst: float, whose: str) -> Bucket:
         """The bucket of this name, full when it is new. Ask again for each message: idle ones are let go."""
         bucket = self._buckets.get(name)
