@@ -215,9 +215,11 @@ LOGIN_URL = "accounts:login"
 LOGIN_REDIRECT_URL = "chat:rooms"
 LOGOUT_REDIRECT_URL = "accounts:login"
 PASSWORD_HASHERS = ["channelbox.accounts.hashers.Argon2"]
-# Wrong sign-ins within a window (seconds), from one address and with one name; many people may share an address.
+# Wrong sign-ins within a window (seconds): from one address, which many people may share; with one name from there;
+# with one name from anywhere.
 CHANNELBOX_SIGN_IN_ADDRESS = env.integer("SIGN_IN_ADDRESS", 100, 1, 100_000)
 CHANNELBOX_SIGN_IN_NAME = env.integer("SIGN_IN_NAME", 10, 1, 1000)
+CHANNELBOX_SIGN_IN_NAME_ANYWHERE = env.integer("SIGN_IN_NAME_ANYWHERE", 100, 1, 100_000)
 CHANNELBOX_SIGN_IN_WINDOW = env.integer("SIGN_IN_WINDOW", 300, 1, 86_400)
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
