@@ -14,11 +14,11 @@ from typing import Any
 from django.conf import settings
 
 from channelbox.accounts.signed_in import session_key
-from channelbox.realtime.address import network
-from channelbox.realtime.admission import TABLE, Admission, Kind, Source
+from channelbox.realtime.admission import Admission, Kind, Source, sentence
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.codes import Code
 from channelbox.realtime.fair_queue import Crowded, FairQueue, Turn
+from channelbox.realtime.join_admission import address_of
 from channelbox.security import POLICY
 
 WAIT_SECONDS = 10.0  # for a turn, at most
@@ -35,8 +35,8 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 class RequestRefused(Exception):
     """Raised to the application while it waits for the request's body."""
 
-    def __init__(self, status: int, code: Code, sentence: str, retry_after: float) -> None:
-        super().__init__(sentence)
+    def __init__(self, status: int, code: Code, words: str, retry_after: float) -> None:
+        super().__init__(words)
         self.status = status
         self.code = code
         self.retry_after = retry_after
@@ -57,7 +57,7 @@ class HttpAdmission:
         session = session_key(scope["headers"])
         # The key is a secret, and what is counted is told to other processes.
         person = hashlib.blake2b(session.encode(), digest_size=9).hexdigest() if session else None
-        source = Source(network((scope.get("client") or ("", 0))[0]), person)
+        source = Source(address_of(scope), person)
         turn: Turn | None = None
 
         async def receive_in_turn() -> dict[str, Any]:
@@ -77,8 +77,7 @@ class HttpAdmission:
         try:
             wait, whose = Admission.current().take(Kind.REQUESTS, source)
             if wait:
-                sentence = TABLE[Kind.REQUESTS].sentence.format(whose=whose, wait=math.ceil(wait))
-                raise RequestRefused(429, Code.TOO_FAST, sentence, wait)
+                raise RequestRefused(429, Code.TOO_FAST, sentence(Kind.REQUESTS, math.ceil(wait), whose), wait)
             await self.application(scope, receive_in_turn, send_and_end)
         except RequestRefused as refused:
             await self._refuse(refused, scope["path"], send)
@@ -113,15 +112,15 @@ class HttpAdmission:
 async def _turn(queue: FairQueue, source: Source, receive: Receive) -> Turn:
     """Wait for a turn. Raises RequestRefused when it does not come in time, ClientGone when nobody waits any more."""
     try:
-        turn = queue.ask(source.address, source.person or "")
+        turn = queue.ask(source.address or "", source.person or "")
         if not turn.granted.done():
             await _granted(turn, receive)
     except Crowded:
-        sentence = f"Too many requests are waiting. Try again in {BUSY_RETRY_SECONDS:.0f} s."
-        raise RequestRefused(429, Code.TOO_FAST, sentence, BUSY_RETRY_SECONDS) from None
+        words = f"Too many requests are waiting. Try again in {BUSY_RETRY_SECONDS:.0f} s."
+        raise RequestRefused(429, Code.TOO_FAST, words, BUSY_RETRY_SECONDS) from None
     except TimeoutError:
-        sentence = f"The server is busy. Try again in {BUSY_RETRY_SECONDS:.0f} s."
-        raise RequestRefused(503, Code.TRY_LATER, sentence, BUSY_RETRY_SECONDS) from None
+        words = f"The server is busy. Try again in {BUSY_RETRY_SECONDS:.0f} s."
+        raise RequestRefused(503, Code.TRY_LATER, words, BUSY_RETRY_SECONDS) from None
     return turn
 
 

@@ -1,7 +1,6 @@
 """The chat's socket."""
 
 import contextlib
-import time
 import unicodedata
 import uuid
 from typing import Any
@@ -14,8 +13,8 @@ from channelbox.accounts.revocation import Guard, Ticket
 from channelbox.chat import rights
 from channelbox.chat.kinds import FOR_STAFF, Kind
 from channelbox.chat.live import Live
-from channelbox.chat.rate_limits import RateLimits
 from channelbox.realtime import keys
+from channelbox.realtime.admission import Kind as Work
 from channelbox.realtime.codes import INVALID_FORMAT, Code, Refused
 from channelbox.realtime.consumer import RealtimeConsumer
 from channelbox.realtime.envelope import Envelope
@@ -23,7 +22,6 @@ from channelbox.realtime.frames import json_frame
 from channelbox.work.outbox import Message
 
 ID_MOST = 64
-TYPING_SECONDS = 2.0
 
 
 class ChatConsumer(RealtimeConsumer):
@@ -31,17 +29,16 @@ class ChatConsumer(RealtimeConsumer):
 
     person: rights.Person
     room_name: str
-    _rate_limits: RateLimits | None = None
 
     async def enter(self) -> None:
         self.live = Live.current()
-        self._typed = 0.0
         self._placed = self._present = False
         self._guard = Guard.current()
         self._after = _after(self.scope["query_string"])
         self.person = rights.person_of(self.scope["user"], self.scope.get("session"))
-        self._counted_as = self.count(self.person.key)
-        room = await rights.enter(self.person, self.scope["url_route"]["kwargs"]["room_name"])
+        self.count(self.person.key)
+        name = self.scope["url_route"]["kwargs"]["room_name"]
+        room = await rights.enter(self.person, name, self._admit_new_room)
         self.room_name, self._title = room.name, str(room)
         self._ticket = Ticket.of(self.scope, self.refuse, (room.pk, room.name))
         await self.live.leases.take(room.name, room.limit or settings.CHANNELBOX_ROOM_LIMIT)
@@ -58,6 +55,9 @@ class ChatConsumer(RealtimeConsumer):
         self._guard.admit(self._ticket)
         self._present = True
         self.live.presence.came(room.name, self.person.name)
+
+    def _admit_new_room(self) -> None:
+        self._admission.admit(Work.GUEST_ROOMS if self.person.guest else Work.ROOMS, self.source)
 
     def left(self) -> None:
         if getattr(self, "_placed", False):
@@ -132,16 +132,12 @@ class ChatConsumer(RealtimeConsumer):
         if self.live.outbox.has(self.room_name, person.key, id, self.member):
             return  # its answer comes; to refuse this copy would deny the other
         self.live.outbox.check_place(self.room_name, id)  # first: what is not taken is not counted against anybody
-        if self._rate_limits is None:  # most only listen
-            self._rate_limits = RateLimits(self.live.settlement, *self._counted_as)
-        self._rate_limits.take(id)
+        self._admission.admit(Work.MESSAGES, self.source, id)
         message = Message(person.key, person.user_id, person.name, id, str(kind), text, self.member, data)
         self.live.outbox.put(self.room_name, message)
 
     async def _typing(self) -> None:
-        now = time.monotonic()
-        if self._present and now - self._typed >= TYPING_SECONDS:
-            self._typed = now
+        if self._present and not self._admission.take(Work.TYPING, self.source, self.room_name)[0]:
             frame = json_frame({"type": "typing", "user": self.person.name})
             with contextlib.suppress(RedisError, OSError):  # no reason to end a connection
                 await self.live.bus.publish(keys.room(self.room_name), Envelope(0, 0, [], frame).pack())

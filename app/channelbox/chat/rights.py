@@ -2,8 +2,9 @@
 
 import hashlib
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from channels.db import database_sync_to_async
 from django.conf import settings
@@ -71,20 +72,36 @@ def newest_first(person: Person) -> QuerySet[Room]:
     return open_to(person).order_by("-changed_at")[:IN_LIST]
 
 
-async def enter(person: Person, name: str) -> Room:
-    """The room, made where there is none and this person may. Raises Refused. Looked up with all who come meanwhile."""
-    room = cast("Room | Refused", await Bus.current().share(enter_all, _gather).get((person, name)))
-    if isinstance(room, Refused):
-        raise room
-    return room
+async def enter(person: Person, name: str, admit_new_room: Callable[[], None]) -> Room:
+    """Return the room, looked up together with those that others enter meanwhile. Raise Refused.
+
+    Where there is none and this person may, it is made, unless `admit_new_room` raises Refused.
+    """
+    found = await _look_up(person, name)
+    if found is None and may_create(person):
+        admit_new_room()
+        await database_sync_to_async(Room.objects.get_or_create, thread_sensitive=False)(name=name)
+        found = await _look_up(person, name)
+    if found is None:
+        raise Refused(Code.NO_ROOM, f"There is no room {name}.", close=Close.NOT_ALLOWED)
+    if isinstance(found, Refused):
+        raise found
+    return found
 
 
-def _gather() -> Gather[tuple[Person, str], Room | Refused]:
-    return Gather(database_sync_to_async(enter_all, thread_sensitive=False))
+async def _look_up(person: Person, name: str) -> Room | Refused | None:
+    return await Bus.current().share(look_up, _look_ups).get((person, name))
 
 
-def enter_all(asked: list[tuple[Person, str]]) -> dict[tuple[Person, str], Room | Refused]:
-    """As `enter`, for a thread: one query for the rooms that are there, one more where some are for members only."""
+def _look_ups() -> Gather[tuple[Person, str], Room | Refused]:
+    return Gather(database_sync_to_async(look_up, thread_sensitive=False))
+
+
+def look_up(asked: list[tuple[Person, str]]) -> dict[tuple[Person, str], Room | Refused]:
+    """Rooms by person and name, for a thread: one query, one more where some are for members only.
+
+    What does not exist is left out.
+    """
     rooms = {room.name: room for room in Room.objects.filter(name__in={name for _, name in asked})}
     exclusive = [room.pk for room in rooms.values() if room.members_only]
     users = {person.user_id for person, _ in asked if person.user_id}
@@ -92,17 +109,10 @@ def enter_all(asked: list[tuple[Person, str]]) -> dict[tuple[Person, str], Room 
     if exclusive and users:
         pairs = Room.members.through.objects.filter(room_id__in=exclusive, user_id__in=users)
         members.update(pairs.values_list("room_id", "user_id"))
-    entered: dict[tuple[Person, str], Room | Refused] = {}
-    for person, name in asked:
-        if name not in rooms and may_create(person):
-            rooms[name], _ = Room.objects.get_or_create(name=name)
-        entered[person, name] = _admit(person, name, rooms.get(name), members)
-    return entered
+    return {(person, name): _admit(person, rooms[name], members) for person, name in asked if name in rooms}
 
 
-def _admit(person: Person, name: str, room: Room | None, members: set[tuple[int, int]]) -> Room | Refused:
-    if room is None:
-        return Refused(Code.NO_ROOM, f"There is no room {name}.", close=Close.NOT_ALLOWED)
+def _admit(person: Person, room: Room, members: set[tuple[int, int]]) -> Room | Refused:
     if room.closed:
         return Refused(Code.NOT_ALLOWED, "This room is closed.", close=Close.NOT_ALLOWED)
     if room.members_only and (room.pk, person.user_id) not in members:

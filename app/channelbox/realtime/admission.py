@@ -6,6 +6,7 @@ Redis, by accounts/throttle.py.
 """
 
 import enum
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -28,6 +29,8 @@ JOINS_ADDRESS_BURST_SECONDS = 10.0
 REQUESTS_BURST_SECONDS = 10.0
 ROOMS_BURST_SECONDS = 1200.0  # a third of what an hour allows
 HOUR_SECONDS = 3600.0
+GUESTS_TOGETHER = 10  # times what one person may make in rooms, for all guests of an address
+TOO_MANY_ROOMS = "Too many new rooms"
 
 
 class Kind(enum.StrEnum):
@@ -38,6 +41,7 @@ class Kind(enum.StrEnum):
     FRAMES = "frames"
     JOINS = "joins"
     ROOMS = "rooms"
+    GUEST_ROOMS = "guest_rooms"
     REQUESTS = "requests"
 
 
@@ -56,8 +60,8 @@ class Row:
     address: Callable[[], Limit]
     connection: Callable[[], Limit] | None = None
     room: Callable[[], Limit] | None = None
-    sentence: str = ""  # with {whose} and {wait}; "" where nobody is told
-    of_person: str = ""  # `whose`, where it was the person's bucket
+    sentence: str = ""  # its beginning; "" where nobody is told
+    of_person: str = ""  # what follows, where it was the person's bucket
     close: Close | None = None
 
 
@@ -70,7 +74,11 @@ def _message_seconds() -> float:
 
 
 def _frames(rate: float) -> Limit:
-    return _worth(FRAMES_PER_MESSAGE * rate, _message_seconds())
+    return _worth(FRAMES_PER_MESSAGE * rate, settings.CHANNELBOX_RATE_BURST / settings.CHANNELBOX_RATE)
+
+
+def _rooms(an_hour: float) -> Limit:
+    return _worth(an_hour / HOUR_SECONDS, ROOMS_BURST_SECONDS)
 
 
 TABLE = {
@@ -79,7 +87,7 @@ TABLE = {
         connection=lambda: _worth(settings.CHANNELBOX_RATE, _message_seconds()),
         person=lambda: _worth(settings.CHANNELBOX_RATE_PERSON, _message_seconds()),
         address=lambda: _worth(settings.CHANNELBOX_RATE_ADDRESS, _message_seconds()),
-        sentence="Too fast{whose}. Try again in {wait:.1f} s.",
+        sentence="Too fast",
         of_person=" over all your connections",
     ),
     # Left out: the next one says the same.
@@ -99,47 +107,79 @@ TABLE = {
     Kind.JOINS: Row(
         person=lambda: _worth(settings.CHANNELBOX_JOINS_PERSON, JOINS_BURST_SECONDS),
         address=lambda: _worth(settings.CHANNELBOX_JOINS_ADDRESS, JOINS_ADDRESS_BURST_SECONDS),
-        sentence="Too many connections in a short time{whose}. Try again in {wait:.0f} s.",
+        sentence="Too many connections in a short time",
         close=Close.TOO_MUCH,
     ),
+    # Not made; the client is told and closed.
     Kind.ROOMS: Row(
-        person=lambda: _worth(settings.CHANNELBOX_NEW_ROOMS_PERSON / HOUR_SECONDS, ROOMS_BURST_SECONDS),
-        address=lambda: _worth(settings.CHANNELBOX_NEW_ROOMS_ADDRESS / HOUR_SECONDS, ROOMS_BURST_SECONDS),
-        sentence="Too many new rooms{whose}. Try again in {wait:.0f} s.",
+        person=lambda: _rooms(settings.CHANNELBOX_NEW_ROOMS_PERSON),
+        address=lambda: _rooms(settings.CHANNELBOX_NEW_ROOMS_ADDRESS),
+        sentence=TOO_MANY_ROOMS,
+        close=Close.TOO_MUCH,
+    ),
+    # The same for guests, who are somebody else whenever they like: those of one address have little together.
+    Kind.GUEST_ROOMS: Row(
+        person=lambda: _rooms(settings.CHANNELBOX_NEW_ROOMS_PERSON),
+        address=lambda: _rooms(GUESTS_TOGETHER * settings.CHANNELBOX_NEW_ROOMS_PERSON),
+        sentence=TOO_MANY_ROOMS,
         close=Close.TOO_MUCH,
     ),
     # Answered with 429.
     Kind.REQUESTS: Row(
         person=lambda: _worth(settings.CHANNELBOX_REQUESTS_PERSON, REQUESTS_BURST_SECONDS),
         address=lambda: _worth(settings.CHANNELBOX_REQUESTS_ADDRESS, REQUESTS_BURST_SECONDS),
-        sentence="Too many requests{whose}. Try again in {wait:.0f} s.",
+        sentence="Too many requests",
     ),
 }
 
 
+def sentence(kind: Kind, wait: float, whose: str) -> str:
+    """Return what a client is told that has to wait so many seconds."""
+    seconds = f"{wait:.1f}" if wait < 1 else math.ceil(wait)
+    return f"{TABLE[kind].sentence}{whose}. Try again in {seconds} s."
+
+
+class Shared(NamedTuple):
+    """What a bucket is called that the connections of a person, an address or a room share, and what it allows."""
+
+    name: str
+    rate: float
+    burst: float
+    whose: str
+
+
 class Source:
-    """A connection, its person (None: a stranger) and its address, for which work is counted.
+    """A connection, its address and its person, for which work is counted; None: this one is not.
 
     `person` goes to other processes in clear, so it is no secret; `address` is as address.network() gives it.
     """
 
-    __slots__ = ("_own", "address", "person")
+    __slots__ = ("_known", "address", "person")
 
-    def __init__(self, address: str, person: str | None = None) -> None:
+    def __init__(self, address: str | None, person: str | None = None) -> None:
         self.address = address
         self.person = person
-        self._own: dict[Kind, Bucket] | None = None  # most connections only listen
+        # Of the kinds that it has asked for: most connections only listen
+        self._known: dict[tuple[Kind, str | None], tuple[Bucket | None, list[Shared]]] | None = None
 
-    def own(self, kind: Kind) -> Bucket | None:
-        """The connection's own bucket of this kind, where the kind has one."""
-        limit = TABLE[kind].connection
-        if limit is None:
-            return None
-        if self._own is None:
-            self._own = {}
-        if (bucket := self._own.get(kind)) is None:
-            bucket = self._own[kind] = Bucket(*limit())
-        return bucket
+    def limits(self, kind: Kind, room: str | None = None) -> tuple[Bucket | None, list[Shared]]:
+        """Return the connection's own bucket, where this kind has one, and the shared ones."""
+        if self._known is None:
+            self._known = {}
+        if (known := self._known.get((kind, room))) is None:
+            row = TABLE[kind]
+            own = Bucket(*row.connection()) if row.connection is not None else None
+            shared = [
+                Shared(f"{kind} {of} {who}", *limit(), whose)
+                for of, who, limit, whose in (
+                    ("person", self.person, row.person, row.of_person),
+                    ("address", self.address, row.address, " from your address"),
+                    ("room", room, row.room, " in this room"),
+                )
+                if who is not None and limit is not None
+            ]
+            known = self._known[kind, room] = own, shared
+        return known
 
 
 class Admission:
@@ -155,53 +195,39 @@ class Admission:
 
     def take(self, kind: Kind, source: Source, room: str | None = None) -> tuple[float, str]:
         """Take a token of each bucket, or none: seconds until all have one (0: taken), and whose bucket that is."""
-        names, buckets = self._shared(kind, source, room)
-        own = source.own(kind)
-        wait, whose = take(buckets if own is None else [*buckets, own])
+        own, shared = source.limits(kind, room)
+        buckets = self._buckets(kind, own, shared)
+        wait, whose = take(buckets)
         if not wait:
-            self._spent(names)
+            self._spent(shared)
         return wait, whose
 
     def admit(self, kind: Kind, source: Source, id: str | None = None) -> None:
         """As `take`. Raises Refused with the row's words when that was too much; nothing is counted then."""
         wait, whose = self.take(kind, source)
         if wait:
-            row = TABLE[kind]
-            sentence = row.sentence.format(whose=whose, wait=wait)
-            raise Refused(Code.TOO_FAST, sentence, id=id, retry_after=wait, close=row.close)
+            raise Refused(Code.TOO_FAST, sentence(kind, wait, whose), id=id, retry_after=wait, close=TABLE[kind].close)
 
     def book(self, kind: Kind, source: Source) -> float:
         """Take tokens that may not be there yet. Returns the seconds to wait before the work is done."""
-        names, buckets = self._shared(kind, source, None)
-        own = source.own(kind)
-        if own is not None:
-            buckets.append(own)
-        wait = max(bucket.wait() for bucket in buckets)
-        for bucket in buckets:
+        own, shared = source.limits(kind)
+        wait = 0.0
+        for bucket in self._buckets(kind, own, shared):
+            wait = max(wait, bucket.wait())
             bucket.spend()
-        self._spent(names)
+        self._spent(shared)
         return wait
 
-    def _spent(self, names: list[tuple[str, float]]) -> None:
-        for name, rate in names:
+    def _spent(self, shared: list[Shared]) -> None:
+        for name, rate, _, _ in shared:
             self.settlement.spent(name, rate)
 
-    def _shared(self, kind: Kind, source: Source, room: str | None) -> tuple[list[tuple[str, float]], list[Bucket]]:
-        """The buckets of person, address and room, with their names and rates."""
-        row = TABLE[kind]
-        names, buckets = [], []
-        for of, who, limit, whose in (
-            ("person", source.person, row.person, row.of_person),
-            ("address", source.address, row.address, " from your address"),
-            ("room", room, row.room, " in this room"),
-        ):
-            if who is None or limit is None:
-                continue
-            name = f"{kind} {of} {who}"
-            rate, burst = limit()
-            if name not in self.settlement and len(self.settlement) >= MAX_BUCKETS:
+    def _buckets(self, kind: Kind, own: Bucket | None, shared: list[Shared]) -> list[Bucket]:
+        settlement = self.settlement
+        buckets = [] if own is None else [own]
+        for name, rate, burst, whose in shared:
+            if len(settlement) >= MAX_BUCKETS and name not in settlement:
                 # A flood of names: all who come new share what one address has.
-                name, (rate, burst) = f"{kind} others", row.address()
-            names.append((name, rate))
-            buckets.append(self.settlement.bucket(name, rate, burst, whose))
-        return names, buckets
+                name, (rate, burst) = f"{kind} others", TABLE[kind].address()
+            buckets.append(settlement.bucket(name, rate, burst, whose))
+        return buckets
