@@ -112,7 +112,7 @@ def test_unknown_name_wrong_password_and_no_access_look_alike(client: Client, an
         HASHED.clear()
         answer = sign_in(client, name, password)
         seen.add((answer.status_code, *words(answer), len(HASHED)))
-    assert seen == {(200, "That name and password do not belong together. Check both: capital letters count.", 1)}
+    assert seen == {(200, "Incorrect name or password. Both are case-sensitive.", 1)}
 
 
 def test_too_many_attempts_are_told_when_to_try_again(client: Client, ann: User, settings: Settings) -> None:

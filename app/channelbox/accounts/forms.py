@@ -25,7 +25,7 @@ class SignInForm(AuthenticationForm):
 
     error_messages = {
         **AuthenticationForm.error_messages,
-        "invalid_login": _("That name and password do not belong together. Check both: capital letters count."),
+        "invalid_login": _("Incorrect name or password. Both are case-sensitive."),
     }
     retry_after = 0
 

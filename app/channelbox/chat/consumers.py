@@ -172,8 +172,8 @@ def _text(content: dict[str, Any], id: str) -> str:
     if not text.isprintable() and any(unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\r\t" for c in text):
         raise Refused(Code.INVALID, "Control characters cannot be sent.", id=id)
     if not text.strip():
-        raise Refused(Code.EMPTY, "There is nothing in this message.", id=id)
+        raise Refused(Code.EMPTY, "This message is empty.", id=id)
     if len(text) > settings.CHANNELBOX_MESSAGE_MAX:
         most = settings.CHANNELBOX_MESSAGE_MAX
-        raise Refused(Code.TOO_LONG, f"Too long: {len(text)} characters, at most {most}.", id=id)
+        raise Refused(Code.TOO_LONG, f"This message is too long: {len(text)} characters. The limit is {most}.", id=id)
     return text

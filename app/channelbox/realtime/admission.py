@@ -19,7 +19,7 @@ from channelbox.realtime.keys import process_name
 from channelbox.realtime.settlement import Settlement
 from channelbox.realtime.token_bucket import Bucket, take
 
-MAX_BUCKETS = 100_000  # of persons, addresses and rooms in a process, about 40 MB; the rest share one for each kind
+MAX_BUCKETS = 50_000  # of persons, addresses and rooms in a process, about 25 MB; the rest share one for each kind
 STALL_SECONDS = 1.0  # of the rate on top of a burst: what a client sent on time may arrive late and all at once
 FRAMES_PER_MESSAGE = 5  # frames of any kind, pings too, for each message that the rates allow
 TYPING_SECONDS = 2.0  # between two typing frames of a connection
@@ -30,6 +30,7 @@ REQUESTS_BURST_SECONDS = 10.0
 ROOMS_BURST_SECONDS = 1200.0  # a third of what an hour allows
 HOUR_SECONDS = 3600.0
 GUESTS_TOGETHER = 10  # times what one person may make in rooms, for all guests of an address
+FROM_ADDRESS, IN_ROOM = " from your address", " in this room"
 TOO_MANY_ROOMS = "Too many new rooms"
 
 
@@ -139,47 +140,30 @@ def sentence(kind: Kind, wait: float, whose: str) -> str:
     return f"{TABLE[kind].sentence}{whose}. Try again in {seconds} s."
 
 
-class Shared(NamedTuple):
-    """What a bucket is called that the connections of a person, an address or a room share, and what it allows."""
-
-    name: str
-    rate: float
-    burst: float
-    whose: str
-
-
 class Source:
     """A connection, its address and its person, for which work is counted; None: this one is not.
 
     `person` goes to other processes in clear, so it is no secret; `address` is as address.network() gives it.
     """
 
-    __slots__ = ("_known", "address", "person")
+    __slots__ = ("address", "buckets", "person")
 
     def __init__(self, address: str | None, person: str | None = None) -> None:
         self.address = address
         self.person = person
-        # Of the kinds that it has asked for: most connections only listen
-        self._known: dict[tuple[Kind, str | None], tuple[Bucket | None, list[Shared]]] | None = None
+        self.buckets: dict[Kind, Bucket] | None = None  # the connection's own; most only listen
 
-    def limits(self, kind: Kind, room: str | None = None) -> tuple[Bucket | None, list[Shared]]:
-        """Return the connection's own bucket, where this kind has one, and the shared ones."""
-        if self._known is None:
-            self._known = {}
-        if (known := self._known.get((kind, room))) is None:
-            row = TABLE[kind]
-            own = Bucket(*row.connection()) if row.connection is not None else None
-            shared = [
-                Shared(f"{kind} {of} {who}", *limit(), whose)
-                for of, who, limit, whose in (
-                    ("person", self.person, row.person, row.of_person),
-                    ("address", self.address, row.address, " from your address"),
-                    ("room", room, row.room, " in this room"),
-                )
-                if who is not None and limit is not None
-            ]
-            known = self._known[kind, room] = own, shared
-        return known
+
+class Limits:
+    """A row of the table, with the numbers that the settings have now."""
+
+    def __init__(self, kind: Kind, row: Row) -> None:
+        self.name = str(kind.value)  # formatting the member itself is slow
+        self.connection = row.connection() if row.connection is not None else None
+        self.person = row.person()
+        self.address = row.address()
+        self.room = row.room() if row.room is not None else None
+        self.of_person = row.of_person
 
 
 class Admission:
@@ -187,6 +171,7 @@ class Admission:
 
     def __init__(self, settlement: Settlement) -> None:
         self.settlement = settlement
+        self._limits: dict[Kind, Limits] = {}
 
     @staticmethod
     def current() -> "Admission":
@@ -195,11 +180,10 @@ class Admission:
 
     def take(self, kind: Kind, source: Source, room: str | None = None) -> tuple[float, str]:
         """Take a token of each bucket, or none: seconds until all have one (0: taken), and whose bucket that is."""
-        own, shared = source.limits(kind, room)
-        buckets = self._buckets(kind, own, shared)
+        buckets, names = self._buckets(kind, source, room)
         wait, whose = take(buckets)
         if not wait:
-            self._spent(shared)
+            self._spent(names)
         return wait, whose
 
     def admit(self, kind: Kind, source: Source, id: str | None = None) -> None:
@@ -210,24 +194,51 @@ class Admission:
 
     def book(self, kind: Kind, source: Source) -> float:
         """Take tokens that may not be there yet. Returns the seconds to wait before the work is done."""
-        own, shared = source.limits(kind)
+        buckets, names = self._buckets(kind, source, None)
         wait = 0.0
-        for bucket in self._buckets(kind, own, shared):
+        for bucket in buckets:
             wait = max(wait, bucket.wait())
             bucket.spend()
-        self._spent(shared)
+        self._spent(names)
         return wait
 
-    def _spent(self, shared: list[Shared]) -> None:
-        for name, rate, _, _ in shared:
+    def _spent(self, names: list[tuple[str, float]]) -> None:
+        for name, rate in names:
             self.settlement.spent(name, rate)
 
-    def _buckets(self, kind: Kind, own: Bucket | None, shared: list[Shared]) -> list[Bucket]:
-        settlement = self.settlement
-        buckets = [] if own is None else [own]
-        for name, rate, burst, whose in shared:
-            if len(settlement) >= MAX_BUCKETS and name not in settlement:
-                # A flood of names: all who come new share what one address has.
-                name, (rate, burst) = f"{kind} others", TABLE[kind].address()
-            buckets.append(settlement.bucket(name, rate, burst, whose))
-        return buckets
+    def _buckets(self, kind: Kind, source: Source, room: str | None) -> tuple[list[Bucket], list[tuple[str, float]]]:
+        """Return all buckets of this work, and the names and rates of those that are shared."""
+        limits = self._limits.get(kind)
+        if limits is None:
+            limits = self._limits[kind] = Limits(kind, TABLE[kind])
+        buckets: list[Bucket] = []
+        names: list[tuple[str, float]] = []
+        if limits.connection is not None:
+            buckets.append(_own(kind, source, limits.connection))
+        if source.person is not None:
+            self._share(
+                f"{limits.name} person {source.person}", limits.person, limits.of_person, limits, buckets, names
+            )
+        if source.address is not None:
+            self._share(f"{limits.name} address {source.address}", limits.address, FROM_ADDRESS, limits, buckets, names)
+        if room is not None and limits.room is not None:
+            self._share(f"{limits.name} room {room}", limits.room, IN_ROOM, limits, buckets, names)
+        return buckets, names
+
+    def _share(
+        self, name: str, limit: Limit, whose: str, limits: Limits, buckets: list[Bucket], names: list[tuple[str, float]]
+    ) -> None:
+        if len(self.settlement) >= MAX_BUCKETS and name not in self.settlement:
+            # A flood of names: all who come new share what one address has.
+            name, limit = f"{limits.name} others", limits.address
+        rate, burst = limit
+        buckets.append(self.settlement.bucket(name, rate, burst, whose))
+        names.append((name, rate))
+
+
+def _own(kind: Kind, source: Source, limit: Limit) -> Bucket:
+    if source.buckets is None:
+        source.buckets = {}
+    if (bucket := source.buckets.get(kind)) is None:
+        bucket = source.buckets[kind] = Bucket(*limit)
+    return bucket

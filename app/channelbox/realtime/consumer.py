@@ -143,7 +143,7 @@ class RealtimeConsumer(AsyncJsonWebsocketConsumer):
             raise
         except Exception:  # a TimeoutError is an OSError, as ClientDisconnected is, but the client must be told
             logger.exception("A frame could not be handled")
-            await self.refuse(Refused(Code.TRY_LATER, "Something went wrong here. Try again.", close=Close.TRY_LATER))
+            await self.refuse(Refused(Code.TRY_LATER, "Something went wrong. Try again.", close=Close.TRY_LATER))
 
     async def refuse(self, refused: Refused) -> None:
         """Tells an error; closes when it has a close code, or when the client has heeded too few before it."""
