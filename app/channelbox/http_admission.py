@@ -21,6 +21,8 @@ from channelbox.realtime.fair_queue import Crowded, FairQueue, Turn
 from channelbox.realtime.join_admission import address_of
 from channelbox.security import POLICY
 
+# Also when everybody waits too long: a 503 means to balancers that this node is down, and clients must not cause that.
+STATUS = 429
 WAIT_SECONDS = 10.0  # for a turn, at most
 BUSY_RETRY_SECONDS = 3.0
 REFUSAL_SECONDS = 1.0  # before a refusal is sent: whoever asks again at once is slowed down
@@ -35,9 +37,8 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 class RequestRefused(Exception):
     """Raised to the application while it waits for the request's body."""
 
-    def __init__(self, status: int, code: Code, words: str, retry_after: float) -> None:
+    def __init__(self, code: Code, words: str, retry_after: float) -> None:
         super().__init__(words)
-        self.status = status
         self.code = code
         self.retry_after = retry_after
 
@@ -47,7 +48,7 @@ class ClientGone(Exception):
 
 
 class HttpAdmission:
-    """ASGI middleware for HTTP. Refused are answered with 429, or 503 when everybody has to wait too long."""
+    """ASGI middleware for HTTP. What is refused is answered with 429."""
 
     def __init__(self, application: Any) -> None:
         self.application = application
@@ -77,7 +78,7 @@ class HttpAdmission:
         try:
             wait, whose = Admission.current().take(Kind.REQUESTS, source)
             if wait:
-                raise RequestRefused(429, Code.TOO_FAST, sentence(Kind.REQUESTS, math.ceil(wait), whose), wait)
+                raise RequestRefused(Code.TOO_FAST, sentence(Kind.REQUESTS, math.ceil(wait), whose), wait)
             await self.application(scope, receive_in_turn, send_and_end)
         except RequestRefused as refused:
             await self._refuse(refused, scope["path"], send)
@@ -105,7 +106,7 @@ class HttpAdmission:
             "x-content-type-options": "nosniff",
         }
         encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
-        await send({"type": "http.response.start", "status": refused.status, "headers": encoded})
+        await send({"type": "http.response.start", "status": STATUS, "headers": encoded})
         await send({"type": "http.response.body", "body": body})
 
 
@@ -117,10 +118,10 @@ async def _turn(queue: FairQueue, source: Source, receive: Receive) -> Turn:
             await _granted(turn, receive)
     except Crowded:
         words = f"Too many requests are waiting. Try again in {BUSY_RETRY_SECONDS:.0f} s."
-        raise RequestRefused(429, Code.TOO_FAST, words, BUSY_RETRY_SECONDS) from None
+        raise RequestRefused(Code.TOO_FAST, words, BUSY_RETRY_SECONDS) from None
     except TimeoutError:
         words = f"The server is busy. Try again in {BUSY_RETRY_SECONDS:.0f} s."
-        raise RequestRefused(503, Code.TRY_LATER, words, BUSY_RETRY_SECONDS) from None
+        raise RequestRefused(Code.TRY_LATER, words, BUSY_RETRY_SECONDS) from None
     return turn
 
 
@@ -158,6 +159,6 @@ def _json(refused: RequestRefused, seconds: int) -> tuple[str, bytes]:
 
 
 def _page(refused: RequestRefused) -> tuple[str, bytes]:
-    title = "Too many requests" if refused.status == 429 else "Busy"
+    title = "Too many requests" if refused.code is Code.TOO_FAST else "Busy"
     page = f'<!doctype html><html lang="en"><title>{title}</title><h1>{title}</h1><p>{refused}</p></html>\n'
     return "text/html; charset=utf-8", page.encode()
