@@ -46,6 +46,17 @@ CHANNELBOX_RATE = env.number("RATE", 20, 0.1, 100_000)
 CHANNELBOX_RATE_BURST = env.integer("RATE_BURST", 60, 1, 1_000_000)
 CHANNELBOX_RATE_PERSON = env.number("RATE_PERSON", 2 * CHANNELBOX_RATE, 0.1, 100_000)
 CHANNELBOX_RATE_ADDRESS = env.number("RATE_ADDRESS", 100 * CHANNELBOX_RATE, 0.1, 100_000)
+CHANNELBOX_TYPING_PERSON = env.number("TYPING_PERSON", 1, 0.1, 100_000)
+CHANNELBOX_TYPING_ADDRESS = env.number("TYPING_ADDRESS", 100 * CHANNELBOX_TYPING_PERSON, 0.1, 100_000)
+CHANNELBOX_TYPING_ROOM = env.number("TYPING_ROOM", 5, 0.1, 100_000)
+CHANNELBOX_JOINS_PERSON = env.number("JOINS_PERSON", 10, 0.1, 100_000)
+CHANNELBOX_JOINS_ADDRESS = env.number("JOINS_ADDRESS", 2000, 0.1, 100_000)
+CHANNELBOX_NEW_ROOMS_PERSON = env.number("NEW_ROOMS_PERSON", 60, 0.1, 100_000)
+CHANNELBOX_NEW_ROOMS_ADDRESS = env.number("NEW_ROOMS_ADDRESS", 100 * CHANNELBOX_NEW_ROOMS_PERSON, 0.1, 100_000)
+CHANNELBOX_REQUESTS_PERSON = env.number("REQUESTS_PERSON", 20, 0.1, 100_000)
+CHANNELBOX_REQUESTS_ADDRESS = env.number("REQUESTS_ADDRESS", 100 * CHANNELBOX_REQUESTS_PERSON, 0.1, 100_000)
+CHANNELBOX_REQUESTS_AT_ONCE = env.integer("REQUESTS_AT_ONCE", 2, 1, 1000)
+CHANNELBOX_REQUESTS_WAITING = env.integer("REQUESTS_WAITING", 1000, 1, 100_000)
 CHANNELBOX_SOCKETS_PERSON = env.integer("SOCKETS_PERSON", 100, 1, 1_000_000)
 CHANNELBOX_SOCKETS_ADDRESS = env.integer("SOCKETS_ADDRESS", 10_000, 1, 1_000_000)
 CHANNELBOX_OUTBOX_MAX = env.integer("OUTBOX_MAX", 10_000, 1, 10_000_000)
@@ -206,9 +217,11 @@ LOGIN_URL = "accounts:login"
 LOGIN_REDIRECT_URL = "chat:rooms"
 LOGOUT_REDIRECT_URL = "accounts:login"
 PASSWORD_HASHERS = ["channelbox.accounts.hashers.Argon2"]
-# Wrong sign-ins within a window (seconds), from one address and with one name; many people may share an address.
+# Wrong sign-ins within a window (seconds): from one address, which many people may share; with one name from there;
+# with one name from anywhere.
 CHANNELBOX_SIGN_IN_ADDRESS = env.integer("SIGN_IN_ADDRESS", 100, 1, 100_000)
 CHANNELBOX_SIGN_IN_NAME = env.integer("SIGN_IN_NAME", 10, 1, 1000)
+CHANNELBOX_SIGN_IN_NAME_ANYWHERE = env.integer("SIGN_IN_NAME_ANYWHERE", 100, 1, 100_000)
 CHANNELBOX_SIGN_IN_WINDOW = env.integer("SIGN_IN_WINDOW", 300, 1, 86_400)
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},

@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from bench import machine
-from bench.overload.bystanders import EVERY, SIZE, Heard, bystanders
+from bench.overload.bystanders import EVERY, SIZE, Heard, bystanders, room_of
 from bench.overload.memory import watched
 from bench.overload.scenarios import SCENARIOS
 from bench.overload.site import Site
@@ -67,7 +67,7 @@ async def overload(names: Sequence[str], quick: bool, folder: Path, console: Con
 
 async def _one(site: Site, name: str) -> Told:
     scenario = SCENARIOS[name]
-    async with bystanders(site.address, f"bystanders-{name}") as others, watched(site.processes) as memory:
+    async with bystanders(site.address, room_of(name)) as others, watched(site.processes) as memory:
         await asyncio.sleep(SETTLE)
         times = [time.perf_counter()]
         await asyncio.sleep(CALM)
@@ -79,11 +79,15 @@ async def _one(site: Site, name: str) -> Told:
         await asyncio.sleep(CALM)
         times.append(time.perf_counter())
         await asyncio.sleep(SETTLE)
+        during = others.between(times[1], times[2])
+        if outcome.most_p99_ms is not None:
+            words = f"99 % of what others said took up to {during.p99_ms:.0f} ms, not {outcome.most_p99_ms:.0f}"
+            outcome.expect(during.p99_ms <= outcome.most_p99_ms and not during.unheard, words)
         return Told(
             name,
             scenario.TITLE,
             others.between(times[0], times[1]),
-            others.between(times[1], times[2]),
+            during,
             others.between(times[3], times[4]),
             str(memory),
             others.dropped,

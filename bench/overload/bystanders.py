@@ -14,6 +14,11 @@ SIZE = 100
 EVERY = 0.1  # s
 
 
+def room_of(scenario: str) -> str:
+    """The room of the others while this scenario runs."""
+    return f"bystanders-{scenario}"
+
+
 @dataclass(frozen=True)
 class Heard:
     """The messages that were said in a span of time."""

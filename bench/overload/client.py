@@ -27,6 +27,7 @@ class Client(asyncio.Protocol):
         self.close_code: int | None = None
         self.seq = 0  # the newest number heard
         self.heard = 0
+        self.typed = 0  # how often it heard that somebody is writing
         self.waiting: dict[str, float] = {}  # ids without an answer, with the time at which they were sent
         self.stored = 0
         self.refused: Counter[str] = Counter()  # by code
@@ -98,6 +99,8 @@ class Client(asyncio.Protocol):
         elif "error" in frame:
             self.refused[str(frame.get("code"))] += 1
             self._answer(id, frame.get("retry_after", 0))
+        elif frame.get("type") == "typing":
+            self.typed += 1
         elif frame.get("seq"):
             self.heard += 1
             self.seq = max(self.seq, frame["seq"])

@@ -13,8 +13,8 @@ from bench.peers.peer import as_the_tutorial
 from channelbox.console.child import run_once
 from channelbox.console.local import Local
 
-# Only what an installation's administrator sets: who may come from where. All limits are the defaults but two: a whole
-# crowd at one address is what only a benchmark has.
+# Only what an installation's administrator sets: who may come from where. All limits are the defaults but those of an
+# address: a crowd that comes from one, sends from it without a pause and makes rooms is what only a benchmark has.
 VARIABLES = {
     "CHANNELBOX_GUESTS": "false",
     "CHANNELBOX_ROOM_CREATION": "users",
@@ -23,6 +23,7 @@ VARIABLES = {
     "CHANNELBOX_SERVE_STATIC": "false",
     "CHANNELBOX_RATE_ADDRESS": "100000",
     "CHANNELBOX_SOCKETS_ADDRESS": "100000",
+    "CHANNELBOX_NEW_ROOMS_ADDRESS": "100000",
 }
 
 

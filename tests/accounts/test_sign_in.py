@@ -9,6 +9,7 @@ from django.test import Client
 from django.urls import reverse
 from pytest_django import Settings
 
+from channelbox.accounts import known_browsers
 from channelbox.accounts.models import User
 
 pytestmark = pytest.mark.django_db
@@ -111,7 +112,7 @@ def test_unknown_name_wrong_password_and_no_access_look_alike(client: Client, an
         HASHED.clear()
         answer = sign_in(client, name, password)
         seen.add((answer.status_code, *words(answer), len(HASHED)))
-    assert seen == {(200, "That name and password do not belong together. Check both: capital letters count.", 1)}
+    assert seen == {(200, "Incorrect name or password. Both are case-sensitive.", 1)}
 
 
 def test_too_many_attempts_are_told_when_to_try_again(client: Client, ann: User, settings: Settings) -> None:
@@ -143,6 +144,68 @@ def test_other_people_sign_in_meanwhile(client: Client, ann: User, settings: Set
         sign_in(client, f"name{n}", "wrong", address="198.51.100.1")
     assert sign_in(client, address="198.51.100.1").status_code == 429
     assert sign_in(client, address="192.0.2.7").status_code == 302
+
+
+def test_an_administrator_signs_in_while_a_script_guesses_at_the_name(
+    client: Client, ann: User, settings: Settings
+) -> None:
+    settings.CHANNELBOX_SIGN_IN_NAME = 2
+    assert sign_in(client).status_code == 302
+    client.post(reverse("accounts:logout"))
+    statuses = [sign_in(Client(), password="wrong", address="192.0.2.1").status_code for _ in range(5)]
+    assert statuses == [200, 200, 429, 429, 429]
+    assert sign_in(client, address="192.0.2.1").status_code == 302, "the browser is known, at the script's address too"
+    assert sign_in(Client(), address="198.51.100.7").status_code == 302, "a new browser at another address"
+    assert sign_in(Client(), password="wrong", address="192.0.2.1").status_code == 429, "the script is no further"
+
+
+def test_many_addresses_together_guess_no_more_than_one_name_has_and_known_browsers_get_in(
+    client: Client, ann: User, settings: Settings
+) -> None:
+    settings.CHANNELBOX_SIGN_IN_NAME_ANYWHERE = 5
+    sign_in(client)
+    HASHED.clear()
+    for n in range(20):
+        sign_in(Client(), password="wrong", address=f"198.51.100.{n}")
+    assert len(HASHED) == 5
+    assert sign_in(Client(), address="203.0.113.1").status_code == 429
+    assert sign_in(client, address="203.0.113.1").status_code == 302
+
+
+def test_a_known_browser_guesses_no_more_than_others(client: Client, ann: User, settings: Settings) -> None:
+    settings.CHANNELBOX_SIGN_IN_NAME = 2
+    sign_in(client)
+    statuses = [sign_in(client, password="wrong", address=f"198.51.100.{n}").status_code for n in range(4)]
+    assert statuses == [200, 200, 429, 429]
+
+
+def test_a_browser_is_known_for_the_names_that_signed_in_there_and_no_others(
+    client: Client, ann: User, settings: Settings
+) -> None:
+    User.objects.create_user("bob", password=PASSWORD)
+    sign_in(client)
+    settings.CHANNELBOX_SIGN_IN_NAME = 1
+    sign_in(Client(), "bob", "wrong")
+    assert sign_in(client, "bob").status_code == 429
+    assert sign_in(client, "bob", address="192.0.2.2").status_code == 302
+    assert sign_in(client, "bob").status_code == 302, "now it is"
+    assert sign_in(client, "ann").status_code == 302, "and ann still is"
+
+
+@pytest.mark.parametrize("cookie", ["", "nonsense", "e30:1vN:x", "{}"])
+def test_a_cookie_that_was_not_signed_here_is_none(client: Client, ann: User, settings: Settings, cookie: str) -> None:
+    settings.CHANNELBOX_SIGN_IN_NAME = 1
+    sign_in(Client(), password="wrong")
+    client.cookies[known_browsers.COOKIE] = cookie
+    assert sign_in(client).status_code == 429
+
+
+def test_the_cookie_of_a_browser_is_kept_from_scripts_and_from_other_pages(client: Client, ann: User) -> None:
+    cookie = sign_in(client).cookies[known_browsers.COOKIE]
+    assert cookie["httponly"]
+    assert cookie["samesite"] == "Lax"
+    assert cookie["path"] == "/accounts/login/"
+    assert "ann" not in cookie.value
 
 
 def test_the_journal_says_from_where_and_not_what_was_typed(

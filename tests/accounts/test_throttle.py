@@ -18,8 +18,9 @@ from channelbox.realtime.address import network
 def limits(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.CHANNELBOX_SIGN_IN_ADDRESS = 5
     settings.CHANNELBOX_SIGN_IN_NAME = 3
+    settings.CHANNELBOX_SIGN_IN_NAME_ANYWHERE = 7
     settings.CHANNELBOX_SIGN_IN_WINDOW = 60
-    monkeypatch.setattr(throttle, "_local", throttle.Local())
+    monkeypatch.setattr(throttle, "_local", throttle.LocalCounters())
 
 
 @pytest.fixture
@@ -41,10 +42,32 @@ def anyhow(request: pytest.FixtureRequest) -> None:
 
 @pytest.mark.usefixtures("anyhow")
 class TestRules:
-    def test_a_name_has_so_many_attempts_from_anywhere(self) -> None:
-        assert [take(Attempt.of(f"192.0.2.{n}", "ann")) for n in range(3)] == [0, 0, 0]
+    def test_a_name_has_so_many_attempts_from_one_address(self) -> None:
+        assert [take(Attempt.of("192.0.2.1", "ann")) for _ in range(3)] == [0, 0, 0]
+        assert 0 < take(Attempt.of("192.0.2.1", "ann")) <= 60
+        assert take(Attempt.of("192.0.2.1", "bob")) == 0
+
+    def test_a_script_at_one_address_does_not_shut_out_a_name_elsewhere(self) -> None:
+        for _ in range(100):
+            take(Attempt.of("192.0.2.1", "ann"))
+        assert take(Attempt.of("192.0.2.2", "ann")) == 0
+
+    def test_a_name_has_so_many_attempts_from_all_addresses_together(self) -> None:
+        assert [take(Attempt.of(f"192.0.2.{n}", "ann")) for n in range(7)] == [0] * 7
         assert 0 < take(Attempt.of("192.0.2.9", "ann")) <= 60
         assert take(Attempt.of("192.0.2.9", "bob")) == 0
+
+    def test_a_browser_that_knows_the_name_is_let_try_whatever_others_guess(self) -> None:
+        for n in range(40):
+            take(Attempt.of(f"192.0.2.{n % 10}", f"name{n % 5}"))
+            take(Attempt.of(f"192.0.2.{n % 10}", "ann"))
+        assert [take(Attempt.of("192.0.2.1", "ann", "browser")) for _ in range(3)] == [0, 0, 0]
+        assert 0 < take(Attempt.of("192.0.2.1", "ann", "browser")) <= 60, "its own guesses are counted"
+
+    def test_what_a_known_browser_guesses_shuts_out_nobody_else(self) -> None:
+        for _ in range(20):
+            take(Attempt.of("192.0.2.1", "ann", "browser"))
+        assert take(Attempt.of("192.0.2.1", "ann")) == 0
 
     def test_an_address_has_so_many_attempts_with_any_name(self) -> None:
         assert [take(Attempt.of("192.0.2.1", f"name{n}")) for n in range(5)] == [0] * 5
@@ -59,7 +82,7 @@ class TestRules:
         assert take(Attempt.of("192.0.2.2", "ann")) == 0
 
     def test_a_name_that_is_shut_out_does_not_shut_out_the_address(self) -> None:
-        for n in range(3):
+        for n in range(7):
             take(Attempt.of(f"198.51.100.{n}", "ann"))
         for _ in range(10):
             assert take(Attempt.of("192.0.2.1", "ann")) > 0
@@ -70,6 +93,15 @@ class TestRules:
             attempt = Attempt.of("192.0.2.1", f"name{n % 2}")
             assert take(attempt) == 0
             give_back(attempt)
+
+    def test_a_right_attempt_does_not_give_back_what_others_guess_at_the_name(self) -> None:
+        for n in range(6):
+            take(Attempt.of(f"198.51.100.{n}", "ann"))
+        right = Attempt.of("192.0.2.1", "ann")
+        assert take(right) == 0
+        give_back(right)
+        assert take(Attempt.of("192.0.2.2", "ann")) == 0
+        assert take(Attempt.of("192.0.2.3", "ann")) > 0
 
     def test_a_right_attempt_does_not_give_back_what_others_behind_the_address_guessed(self) -> None:
         for n in range(4):
@@ -83,14 +115,14 @@ class TestRules:
     def test_attempts_at_once_are_all_counted(self) -> None:
         with ThreadPoolExecutor(20) as pool:
             waits = list(pool.map(lambda n: take(Attempt.of(f"192.0.2.{n}", "ann")), range(40)))
-        assert waits.count(0) == 3
+        assert waits.count(0) == 7
 
     def test_a_window_ends_though_somebody_goes_on_guessing(self, settings: Settings) -> None:
         settings.CHANNELBOX_SIGN_IN_WINDOW = 0.3
-        for _ in range(3):
-            take(Attempt.of("192.0.2.1", "ann"))
+        for n in range(7):
+            take(Attempt.of(f"192.0.2.{n}", "ann"))
         end = time.monotonic() + 5
-        while take(Attempt.of("192.0.2.2", "ann")):
+        while take(Attempt.of("192.0.2.8", "ann")):
             assert time.monotonic() < end
 
 
@@ -108,19 +140,19 @@ def test_without_redis_a_flood_of_names_neither_fills_memory_nor_goes_uncounted(
     settings: Settings, own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.CHANNELBOX_SIGN_IN_ADDRESS = 1000
-    monkeypatch.setattr(throttle.Local, "MOST", 50)
+    monkeypatch.setattr(throttle.LocalCounters, "MAX_COUNTERS", 50)
     own_redis.stop()
     waits = [take(Attempt.of("192.0.2.1", f"name{n}")) for n in range(100)]
     assert waits[0] == 0
     assert waits[-1] > 0
-    assert len(throttle._local.counts) <= 52
+    assert len(throttle._local.counts) <= 53
 
 
 def test_the_counters_expire(redis_server: RedisServer) -> None:
     take(Attempt.of("192.0.2.1", "ann"))
     with redis_server.client() as client:
         names = client.keys("*attempts*")
-        assert len(names) == 2
+        assert len(names) == 3
         assert all(0 < client.pttl(name) <= 60_000 for name in names)
 
 

@@ -11,10 +11,12 @@ from django.test import Client
 from pytest_django import Settings
 from redis.exceptions import RedisError
 from tests.chat.process import Person, Workers, connections_go_back, enter, installation, live, people, workers
+from tests.clock import clock_of
 
 from channelbox.accounts.models import User
 from channelbox.chat.live import Live
 from channelbox.chat.models import Event, Room
+from channelbox.realtime import token_bucket
 from channelbox.realtime.codes import INVALID_FORMAT
 from channelbox.realtime.counters import counters
 
@@ -141,10 +143,10 @@ async def test_a_binary_frame_closes_with_1003(enter) -> None:
 async def test_too_fast_is_told_with_the_time_to_wait(enter, workers: Workers, settings: Settings) -> None:
     settings.CHANNELBOX_RATE, settings.CHANNELBOX_RATE_BURST = 1, 2
     ann = await enter()
-    for number in range(3):
+    for number in range(4):  # two, and one for what may arrive late
         await ann.say("hi", id=str(number))
     error = await ann.next("error")
-    assert (error["code"], error["id"]) == ("too_fast", "2")
+    assert (error["code"], error["id"]) == ("too_fast", "3")
     assert 0 < error["retry_after"] <= 1
 
 
@@ -240,6 +242,107 @@ async def test_typing_is_told(enter) -> None:
     ann, bob = await enter(), await enter()
     await ann.socket.send_to(text_data='{"type": "typing"}')
     assert (await bob.next("typing"))["user"] == ann.welcome["you"]
+
+
+async def signed_in(settings: Settings, name: str = "ann") -> dict[str, str]:
+    """What `enter` takes for a user."""
+    client = Client()
+    user, _ = await in_database(User.objects.get_or_create)(username=name)
+    await in_database(client.force_login)(user)
+    return {"cookie": client.cookies[settings.SESSION_COOKIE_NAME].value}
+
+
+async def typed(person: Person, listener: Person) -> int:
+    """How many of the typing frames that were sent before reached a member."""
+    await person.say("done")
+    count = 0
+    while (await listener.next("typing", "message"))["type"] == "typing":
+        count += 1
+    return count
+
+
+async def test_one_person_types_no_faster_over_many_connections(enter, workers: Workers, settings: Settings) -> None:
+    settings.CHANNELBOX_TYPING_PERSON = 0.4  # two at once
+    bob, cookie = await enter(), await signed_in(settings)
+    sockets = [await enter(**cookie) for _ in range(6)]
+    for socket in sockets:
+        await socket.socket.send_to(text_data='{"type": "typing"}')
+        await socket.socket.send_to(text_data='{"type": "ping"}')
+        await socket.next("pong")
+    assert await typed(sockets[0], bob) == 2
+
+
+async def test_a_room_is_told_of_so_many_who_type_whoever_they_are(enter, workers: Workers, settings: Settings) -> None:
+    settings.CHANNELBOX_TYPING_ROOM = 0.6  # three at once
+    bob = await enter()
+    sockets = [await enter() for _ in range(6)]
+    for socket in sockets:
+        await socket.socket.send_to(text_data='{"type": "typing"}')
+        await socket.socket.send_to(text_data='{"type": "ping"}')
+        await socket.next("pong")
+    assert await typed(sockets[0], bob) == 3
+
+
+async def test_one_person_makes_so_many_rooms_and_enters_any_that_is_there(enter, settings: Settings) -> None:
+    settings.CHANNELBOX_NEW_ROOMS_PERSON = 9  # three at once
+    cookie = await signed_in(settings)
+    for number in range(3):
+        assert (await enter(f"/ws/chat/new-{number}/", **cookie)).welcome["type"] == "welcome"
+    refused = await enter("/ws/chat/new-3/", **cookie)
+    assert refused.welcome["code"] == "too_fast"
+    assert refused.welcome["error"].startswith("Too many new rooms.")
+    assert refused.welcome["retry_after"] > 60
+    assert await refused.closed() == 4008
+    assert not await in_database(Room.objects.filter(name="new-3").exists)()
+    assert (await enter("/ws/chat/new-0/", **cookie)).welcome["type"] == "welcome"
+    other = await signed_in(settings, "bob")
+    assert (await enter("/ws/chat/new-3/", **other)).welcome["type"] == "welcome"
+
+
+async def test_guests_of_one_address_make_so_many_rooms_together(enter, settings: Settings) -> None:
+    settings.CHANNELBOX_NEW_ROOMS_PERSON = 0.6  # two at once for all guests of an address
+    for number in range(2):
+        assert (await enter(f"/ws/chat/new-{number}/")).welcome["type"] == "welcome"
+    refused = await enter("/ws/chat/new-2/")
+    assert refused.welcome["error"].startswith("Too many new rooms from your address.")
+
+
+async def test_one_person_opens_so_many_connections_in_a_time(enter, people: list[Person], settings: Settings) -> None:
+    settings.CHANNELBOX_JOINS_PERSON = 0.1  # two at once
+    cookie = await signed_in(settings)
+    for _ in range(2):
+        assert (await enter(**cookie)).welcome["type"] == "welcome"
+        await people.pop().leave()
+    refused = await enter(**cookie)
+    assert refused.welcome["code"] == "too_fast"
+    assert await refused.closed() == 4008
+    assert (await enter(**await signed_in(settings, "bob"))).welcome["type"] == "welcome"
+
+
+@pytest.mark.parametrize("path", ["/ws/chat/lobby/", "/ws/dashboard/", "/ws/nowhere/"])
+async def test_one_address_opens_so_many_connections_in_a_time(enter, settings: Settings, path: str) -> None:
+    """Also such as are refused for another reason: those cost as well."""
+    settings.CHANNELBOX_GUESTS = False
+    settings.CHANNELBOX_JOINS_ADDRESS = 0.2  # two at once
+    for _ in range(2):
+        assert (await enter(path)).welcome["code"] in ("sign_in", "no_room")
+    refused = await enter(path)
+    assert refused.welcome["code"] == "too_fast"
+    assert refused.welcome["error"].startswith("Too many connections in a short time from your address.")
+    assert await refused.closed() == 4008
+
+
+async def test_a_client_that_keeps_to_its_limits_is_not_refused_after_a_stall(
+    enter, workers: Workers, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It sends its burst, and then at its rate; the first second of that arrives together with the burst."""
+    settings.CHANNELBOX_RATE, settings.CHANNELBOX_RATE_BURST = 20, 5
+    clock_of(token_bucket, monkeypatch)
+    ann = await enter()
+    for number in range(5 + 20):
+        await ann.say("hi", id=str(number))
+    answers = [await ann.next("message", "error") for _ in range(25)]
+    assert [answer for answer in answers if "error" in answer] == []
 
 
 async def test_connections_are_counted_and_counted_off(enter, people: list[Person]) -> None:

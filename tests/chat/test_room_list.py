@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from django.db.models import Model
-from django.test import Client
+from django.test import AsyncClient, Client
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries, Settings
 from tests.chat.many import say_much
@@ -13,6 +13,7 @@ from tests.chat.many import say_much
 from channelbox.accounts.models import User
 from channelbox.chat import rights
 from channelbox.chat.models import Event, Room
+from channelbox.realtime.bus import Bus
 
 pytestmark = pytest.mark.django_db
 
@@ -171,3 +172,19 @@ def test_the_page_costs_the_same_for_few_rooms_and_for_many(
     with django_assert_num_queries(3):
         ask(client, limit=50)
     assert len(read) == 51
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_rooms_made_by_the_form_count_like_those_that_a_socket_makes(
+    async_client: AsyncClient, settings: Settings
+) -> None:
+    settings.CHANNELBOX_GUESTS, settings.CHANNELBOX_ROOM_CREATION = True, "anyone"
+    settings.CHANNELBOX_NEW_ROOMS_PERSON = 6  # an hour, and a third of that at once
+    try:
+        answers = [await async_client.post("/chat/", {"name": f"room-{number}"}) for number in range(3)]
+        again = await async_client.post("/chat/", {"name": "room-0"})
+    finally:
+        await Bus.current().stop()
+    assert [answer.status_code for answer in answers] == [302, 302, 429]
+    assert "Too many new rooms" in answers[2].text
+    assert again.status_code == 302, "a room that is there is not made"

@@ -207,6 +207,19 @@ def test_what_is_no_number_is_refused(client: Client, ann: User, room: Room, que
     assert answer.json()["code"] == "invalid"
 
 
+def test_where_guests_may_read_who_has_no_session_is_a_guest_and_not_asked_to_sign_in(
+    client: Client, ann: User, room: Room, settings: Settings
+) -> None:
+    settings.CHANNELBOX_GUESTS = True
+    assert client.session.session_key
+    client.session.delete()
+    assert history(client).status_code == 200
+    assert client.get("/chat/api/rooms").json()["rooms"]
+    assert history(Client()).status_code == 200
+    Room.objects.filter(pk=room.pk).update(members_only=True)
+    assert history(client).status_code == 403
+
+
 def test_history_has_the_rights_of_the_socket(client: Client, room: Room) -> None:
     assert history(client).status_code == 401
     client.force_login(User.objects.create_user("ben"))

@@ -151,6 +151,21 @@ async def test_a_broken_upgrade_is_refused(local: Installation, headers: list[st
         assert answer.split(b" ", 2)[1] in (b"400", b"426")
 
 
+async def test_a_flood_of_requests_is_refused_and_others_are_served(local: Installation) -> None:
+    flood = request(local, "/chat/api/rooms", "Cookie: channelbox_session=flood")
+    async with undisturbed(local):
+        flooding = asyncio.gather(*(exchange(local, flood) for _ in range(200)))
+        other = await exchange(local, request(local, "/chat/api/rooms", "Cookie: channelbox_session=other"))
+        assert other.startswith(b"HTTP/1.1 200 ")
+        answers = await flooding
+    refused = [answer for answer in answers if b" 429 " in answer[:20]]
+    assert {answer.split(b" ", 2)[1] for answer in answers} == {b"200", b"429"}
+    for answer in refused:
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert b"\r\nretry-after: " in head
+        assert json.loads(body)["code"] == "too_fast"
+
+
 async def test_what_was_asked_for_with_a_slow_hand_holds_up_nobody(local: Installation) -> None:
     async with undisturbed(local):
         host, port = local.url.removeprefix("http://").split(":")

@@ -9,7 +9,7 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from channelbox.accounts import throttle
+from channelbox.accounts import known_browsers, throttle
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ class SignInForm(AuthenticationForm):
 
     error_messages = {
         **AuthenticationForm.error_messages,
-        "invalid_login": _("That name and password do not belong together. Check both: capital letters count."),
+        "invalid_login": _("Incorrect name or password. Both are case-sensitive."),
     }
     retry_after = 0
 
@@ -34,7 +34,8 @@ class SignInForm(AuthenticationForm):
         if not name or not password:
             return self.cleaned_data
         address = self.request.META.get("REMOTE_ADDR", "") if self.request else ""
-        attempt = throttle.Attempt.of(address, name)
+        browser = known_browsers.known_as(self.request, name) if self.request else None
+        attempt = throttle.Attempt.of(address, name, browser)
         self.retry_after = throttle.take(attempt)
         if self.retry_after:
             logger.warning(

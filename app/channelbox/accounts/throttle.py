@@ -1,9 +1,12 @@
-"""How often somebody may try to sign in: counted for the address and for the name, over the whole installation.
+"""How often somebody may try to sign in: exact counters over the whole installation.
+
+An attempt counts for its address, for its name at this address, and for its name from anywhere. A browser in which the
+name has signed in before (known_browsers.py) has a counter of its own and none of these: a script that guesses at a
+name does not keep its owner out.
 
 Every attempt is counted before the password is looked at, so that a hundred attempts at once are counted as a hundred,
 and given back when it was right. An attempt that is refused counts for nothing: an address that is shut out cannot shut
-out a name. A window starts with the first attempt and is never prolonged: whoever is locked out because somebody else
-guesses at their name gets a turn when it ends.
+out a name. A window starts with the first attempt and is never prolonged.
 
 The counters are in Redis. While it does not answer each process counts for itself: attempts stay limited, and people
 can sign in.
@@ -15,7 +18,9 @@ import math
 import threading
 import time
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import redis
 from django.conf import settings
@@ -38,40 +43,64 @@ for _, key in ipairs(KEYS) do
 end
 return 0
 """
-# KEYS: the address' counter, the name's. The address gets this one attempt back: others behind it may be guessing.
+# KEYS: the counters. ARGV: for each, whether all of it is forgotten; otherwise one attempt is taken off.
 GIVE_BACK = """
-if tonumber(redis.call('GET', KEYS[1]) or 0) > 0 then redis.call('DECR', KEYS[1]) end
-redis.call('DEL', KEYS[2])
+for i, key in ipairs(KEYS) do
+  if ARGV[i] == '1' then
+    redis.call('DEL', key)
+  elseif tonumber(redis.call('GET', key) or 0) > 0 then
+    redis.call('DECR', key)
+  end
+end
+return 0
 """
+
+
+class Counter(NamedTuple):
+    """A counter's name in Redis, its limit, and whether a right password empties it: it was nobody else's then."""
+
+    name: str
+    limit: int
+    own: bool
 
 
 @dataclass(frozen=True)
 class Attempt:
     """One try to sign in. Its counters' names tell nobody which name or address was tried."""
 
-    address: str
-    name: str
+    counters: tuple[Counter, ...]
 
     @classmethod
-    def of(cls, address: str, name: str) -> "Attempt":
-        name = unicodedata.normalize("NFKC", name).casefold()
-        return cls(_digest("address", network(address)), _digest("name", name))
+    def of(cls, address: str, name: str, browser: str | None = None) -> "Attempt":
+        """`browser`: how a browser that knows this name is known; None for any other."""
+        here, name = network(address), normalized(name)
+        if browser is not None:
+            return cls((Counter(_digest("browser", browser), settings.CHANNELBOX_SIGN_IN_NAME, own=True),))
+        anywhere = settings.CHANNELBOX_SIGN_IN_NAME_ANYWHERE
+        return cls(
+            (
+                Counter(_digest("address", here), settings.CHANNELBOX_SIGN_IN_ADDRESS, own=False),
+                Counter(_digest("name here", f"{here} {name}"), settings.CHANNELBOX_SIGN_IN_NAME, own=True),
+                Counter(_digest("name", name), anywhere, own=False),
+            )
+        )
 
     @classmethod
     def again(cls, user: int) -> "Attempt":
         """Somebody who is signed in gives their password once more."""
-        return cls(_digest("again", str(user)), _digest("once more", str(user)))
+        return cls((Counter(_digest("again", str(user)), settings.CHANNELBOX_SIGN_IN_NAME, own=True),))
 
-    @property
-    def counters(self) -> list[tuple[str, int]]:
-        """Names and limits."""
-        return [(self.address, settings.CHANNELBOX_SIGN_IN_ADDRESS), (self.name, settings.CHANNELBOX_SIGN_IN_NAME)]
+
+def normalized(name: str) -> str:
+    """Names that look alike are counted as one."""
+    return unicodedata.normalize("NFKC", name).casefold()
 
 
 def take(attempt: Attempt) -> int:
-    """Counts an attempt. Returns 0, or for how many seconds nobody may try from this address or with this name."""
+    """Count an attempt. Returns 0, or for how many seconds such an attempt is refused."""
     window = settings.CHANNELBOX_SIGN_IN_WINDOW
-    names, limits = zip(*attempt.counters, strict=True)
+    names = [counter.name for counter in attempt.counters]
+    limits = [counter.limit for counter in attempt.counters]
     try:
         wait = clients()[0].eval(TAKE, len(names), *names, int(window * 1000), *limits)
     except redis.RedisError as error:
@@ -82,9 +111,10 @@ def take(attempt: Attempt) -> int:
 
 def give_back(attempt: Attempt) -> None:
     """The attempt was right."""
-    _local.give_back(attempt)
+    _local.give_back(attempt.counters)
     try:
-        clients()[0].eval(GIVE_BACK, 2, attempt.address, attempt.name)
+        names = [counter.name for counter in attempt.counters]
+        clients()[0].eval(GIVE_BACK, len(names), *names, *(int(counter.own) for counter in attempt.counters))
     except redis.RedisError as error:
         logger.warning("A sign-in was not taken off the counters: %s", error)
 
@@ -93,37 +123,39 @@ def _digest(kind: str, text: str) -> str:
     return keys.attempts(f"{kind}:{hashlib.sha256(text.encode()).hexdigest()[:32]}")
 
 
-class Local:
+class LocalCounters:
     """The same rules within this process."""
 
-    MOST = 10_000
+    MAX_COUNTERS = 10_000
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.counts: dict[str, tuple[int, float]] = {}
 
-    def take(self, counters: list[tuple[str, int]], window: float) -> float:
+    def take(self, counters: Sequence[Counter], window: float) -> float:
         now = time.monotonic()
         with self.lock:
-            if len(self.counts) >= self.MOST:
+            if len(self.counts) >= self.MAX_COUNTERS:
                 self.counts = {name: entry for name, entry in self.counts.items() if entry[1] > now}
-            for name, limit in counters:
+            for name, limit, _ in counters:
                 count, end = self.counts.get(name, (0, 0.0))
                 if end > now and count >= limit:
                     return end - now
-            if len(self.counts) >= self.MOST:
+            if len(self.counts) >= self.MAX_COUNTERS:
                 return window  # A flood of names: better nobody new for a while than uncounted guesses.
-            for name, _ in counters:
+            for name, _, _ in counters:
                 count, end = self.counts.get(name, (0, 0.0))
                 self.counts[name] = (count + 1, end) if end > now else (1, now + window)
         return 0
 
-    def give_back(self, attempt: Attempt) -> None:
+    def give_back(self, counters: Sequence[Counter]) -> None:
         with self.lock:
-            count, end = self.counts.get(attempt.address, (0, 0.0))
-            if count:
-                self.counts[attempt.address] = (count - 1, end)
-            self.counts.pop(attempt.name, None)
+            for name, _, own in counters:
+                count, end = self.counts.get(name, (0, 0.0))
+                if own:
+                    self.counts.pop(name, None)
+                elif count:
+                    self.counts[name] = (count - 1, end)
 
 
-_local = Local()
+_local = LocalCounters()

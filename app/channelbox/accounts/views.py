@@ -13,6 +13,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse, reverse_lazy
 
+from channelbox.accounts import known_browsers
 from channelbox.accounts.forms import PasswordForm, SignInForm
 
 
@@ -29,6 +30,11 @@ class SignIn(LoginView):
 
     template_name = "accounts/login.html"
     authentication_form = SignInForm
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        response = super().form_valid(form)
+        known_browsers.remember(self.request, response, form.cleaned_data["username"])
+        return response
 
     def form_invalid(self, form: Any) -> HttpResponse:
         return told_to_wait(super().form_invalid(form), form.retry_after)

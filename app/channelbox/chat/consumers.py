@@ -1,7 +1,6 @@
 """The chat's socket."""
 
 import contextlib
-import time
 import unicodedata
 import uuid
 from typing import Any
@@ -14,8 +13,8 @@ from channelbox.accounts.revocation import Guard, Ticket
 from channelbox.chat import rights
 from channelbox.chat.kinds import FOR_STAFF, Kind
 from channelbox.chat.live import Live
-from channelbox.chat.pace import Pace
 from channelbox.realtime import keys
+from channelbox.realtime.admission import Kind as Work
 from channelbox.realtime.codes import INVALID_FORMAT, Code, Refused
 from channelbox.realtime.consumer import RealtimeConsumer
 from channelbox.realtime.envelope import Envelope, RoomRef
@@ -25,7 +24,6 @@ from channelbox.version import PROTOCOL, package_version
 from channelbox.work.outbox import Message
 
 ID_MOST = 64
-TYPING_SECONDS = 2.0
 
 
 class ChatConsumer(RealtimeConsumer):
@@ -33,19 +31,17 @@ class ChatConsumer(RealtimeConsumer):
 
     person: rights.Person
     room_name: str
-    _pace: Pace | None = None
 
     async def enter(self) -> None:
         self.live = Live.current()
-        self._typed = 0.0
         self._placed = self._present = False
         self._guard = Guard.current()
         self._after, epoch = _resume_point(self.scope["query_string"])
         self.person = rights.person_of(self.scope["user"], self.scope.get("session"))
-        self._counted_as = self.count(self.person.key)
+        self.count(self.person.key)
         # A client that comes back does not make a room anew that was deleted meanwhile.
         name = self.scope["url_route"]["kwargs"]["room_name"]
-        room = await rights.enter(self.person, name, create=self._after is None)
+        room = await rights.enter(self.person, name, maker=self.source if self._after is None else None)
         self.room_name, self._title, self._epoch = room.name, str(room), room.full_epoch
         self._room = RoomRef(room.pk, room.name)
         if epoch and epoch != self._epoch:
@@ -146,16 +142,12 @@ class ChatConsumer(RealtimeConsumer):
         if self.live.outbox.has(self._room, person.key, id, self.member):
             return  # its answer comes; to refuse this copy would deny the other
         self.live.outbox.check_place(self._room, id)  # first: what is not taken is not counted against anybody
-        if self._pace is None:  # most only listen
-            self._pace = Pace(self.live.settlement, *self._counted_as)
-        self._pace.take(id)
+        self._admission.admit(Work.MESSAGES, self.source, id)
         message = Message(person.key, person.user_id, person.name, id, str(kind), text, self.member, data)
         self.live.outbox.put(self._room, message)
 
     async def _typing(self) -> None:
-        now = time.monotonic()
-        if self._present and now - self._typed >= TYPING_SECONDS:
-            self._typed = now
+        if self._present and not self._admission.take(Work.TYPING, self.source, self.room_name)[0]:
             frame = json_frame({"type": "typing", "user": self.person.name})
             with contextlib.suppress(RedisError, OSError):  # no reason to end a connection
                 await self.live.bus.publish(
@@ -196,8 +188,8 @@ def _text(content: dict[str, Any], id: str) -> str:
     if not text.isprintable() and any(unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\r\t" for c in text):
         raise Refused(Code.INVALID, "Control characters cannot be sent.", id=id)
     if not text.strip():
-        raise Refused(Code.EMPTY, "There is nothing in this message.", id=id)
+        raise Refused(Code.EMPTY, "This message is empty.", id=id)
     if len(text) > settings.CHANNELBOX_MESSAGE_MAX:
         most = settings.CHANNELBOX_MESSAGE_MAX
-        raise Refused(Code.TOO_LONG, f"Too long: {len(text)} characters, at most {most}.", id=id)
+        raise Refused(Code.TOO_LONG, f"This message is too long: {len(text)} characters. The limit is {most}.", id=id)
     return text

@@ -8,13 +8,13 @@ from django.conf import settings
 from channelbox.accounts.revocation import Guard
 from channelbox.chat.history import History
 from channelbox.chat.ingest import INGEST_CHANNEL, INGEST_TYPE
+from channelbox.realtime.admission import Admission
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.hub import Hub
 from channelbox.realtime.keys import process_name
 from channelbox.realtime.presence import Presence
 from channelbox.realtime.reconciler import Reconciler
 from channelbox.realtime.room_slots import RoomSlots
-from channelbox.realtime.settlement import Settlement
 from channelbox.work.backpressure import ThroughputEstimate
 from channelbox.work.outbox import Outbox
 
@@ -30,7 +30,7 @@ class Live:
         self.leases = RoomSlots(self.bus, process)
         self.presence = Presence(self.bus, self.hub, process)
         self.sweep = Reconciler(self.hub, History.observe)
-        self.settlement = Settlement(self.bus, process)
+        self.settlement = Admission.current().settlement
         self.outbox = Outbox(
             get_channel_layer("work"),
             INGEST_CHANNEL,

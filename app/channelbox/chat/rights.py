@@ -16,6 +16,8 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from channelbox.accounts.models import User
 from channelbox.chat.lock_wait import atomic_within
 from channelbox.chat.models import DeletedName, Room
+from channelbox.realtime.admission import Admission, Source
+from channelbox.realtime.admission import Kind as Work
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.codes import Close, Code, Refused
 from channelbox.realtime.gather import Gather
@@ -74,13 +76,20 @@ def open_to(person: Person) -> QuerySet[Room]:
     return rooms.filter(Q(members_only=False) | Q(Exists(memberships)))
 
 
-async def enter(person: Person, name: str, create: bool = True) -> Room:
+def admit_new_room(person: Person, source: Source) -> None:
+    """Count a room that this person is about to make. Raise Refused when those were too many. On the event loop."""
+    Admission.current().admit(Work.GUEST_ROOMS if person.guest else Work.ROOMS, source)
+
+
+async def enter(person: Person, name: str, maker: Source | None) -> Room:
     """Return the room, looked up together with those that others enter meanwhile. Raise Refused.
 
-    Where there is none and this person may, it is made if `create`; nobody else waits for that.
+    Where there is none and this person may, it is made, and counted for `maker`; nobody else waits for that. Without a
+    maker it is not made.
     """
     found = await _look_up(person, name)
-    if found is None and create and may_create(person):
+    if found is None and maker is not None and may_create(person):
+        admit_new_room(person, maker)
         await Bus.current().share(make, _makings).get(name)
         found = await _look_up(person, name)
     if found is None:

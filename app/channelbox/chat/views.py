@@ -5,6 +5,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Concatenate, ParamSpec
 from urllib.parse import urlencode
 
+from asgiref.sync import async_to_sync
 from django import forms
 from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
@@ -18,7 +19,9 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from channelbox.chat import rights, room_list, words
 from channelbox.chat.models import ROOM_NAME, DeletedName, Room
-from channelbox.realtime.codes import Refused
+from channelbox.realtime.address import network
+from channelbox.realtime.admission import Source
+from channelbox.realtime.codes import Code, Refused
 
 if TYPE_CHECKING:
     from django_stubs_ext import StrPromise
@@ -74,7 +77,7 @@ def rooms(request: HttpRequest, person: rights.Person) -> HttpResponseBase:
     form = RoomForm(request.POST or None)
     status = 200
     if request.method == "POST" and form.is_valid():
-        refused = _open(person, form.cleaned_data["name"])
+        refused = _open(request, person, form.cleaned_data["name"])
         if refused is None:
             return redirect("chat:room", room_name=form.cleaned_data["name"])
         status, sentence = refused
@@ -124,15 +127,24 @@ def room(request: HttpRequest, person: rights.Person, room_name: str) -> HttpRes
     return render(request, "chat/room.html", context)
 
 
-def _open(person: rights.Person, name: str) -> "tuple[int, StrPromise] | None":
+@async_to_sync
+async def _admit_new_room(person: rights.Person, source: Source) -> None:
+    """On the event loop, which has the buckets. Raise Refused."""
+    rights.admit_new_room(person, source)
+
+
+def _open(request: HttpRequest, person: rights.Person, name: str) -> "tuple[int, StrPromise | str] | None":
     """Make the room where there is none. Return the status and the sentence for somebody who does not get in."""
     if rights.open_to(person).filter(name=name).exists():
         return None
     if not rights.may_create(person):
         return 400, _("There is no such room for you, and you may not create one.")
     try:
+        _admit_new_room(person, Source(network(request.META.get("REMOTE_ADDR", "")), person.key))
         rights.make([name], wanted=True)
-    except Refused:
+    except Refused as refused:
+        if refused.code is Code.TOO_FAST:
+            return 429, str(refused)
         return 503, _("No room can be made just now. Try again in a moment.")
     return None
 

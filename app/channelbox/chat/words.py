@@ -29,9 +29,7 @@ def catalogue() -> dict[str, str]:
             "The server does not accept pages from this address. "
             "Who runs this installation adds it to CHANNELBOX_ORIGINS, with scheme and port."
         ),
-        "why_too_much": _(
-            "More was asked for than one person is given. The connection comes back by itself in a moment."
-        ),
+        "why_too_much": _("Too many requests. Reconnecting in a moment."),
         "sign_in": _("Sign in"),
         "try_again": _("Try again"),
         "other_rooms": _("Other rooms"),

@@ -20,7 +20,7 @@ def catalogue() -> dict[str, str]:
         "why_restart": _("The server is restarting. The connection comes back by itself."),
         "why_later": _("The server is busy. The connection comes back by itself."),
         "why_full": _("The server is full. This page keeps trying."),
-        "why_too_much": _("The server has cut this page off for a moment. The connection comes back by itself."),
+        "why_too_much": _("Too many requests. Reconnecting in a moment."),
         "why_signed_out": _("You are signed out. Sign in, here or in another tab, and this page goes on."),
         "why_not_allowed": _("You may not see the dashboard. Ask who runs this installation."),
         "why_origin": _(

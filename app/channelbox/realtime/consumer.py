@@ -11,18 +11,17 @@ from channels.generic.websocket import AsyncJsonWebsocketConsumer
 from django.conf import settings
 from uvicorn.protocols.utils import ClientDisconnected
 
-from channelbox.realtime.address import network
+from channelbox.realtime.admission import Admission, Kind, Source
 from channelbox.realtime.codes import INVALID_FORMAT, Close, Code, Refused
+from channelbox.realtime.connection_limits import ConnectionLimits, Limit
 from channelbox.realtime.counters import counters
 from channelbox.realtime.frames import json_frame
+from channelbox.realtime.join_admission import address_of
 from channelbox.realtime.members import Member, SendingMember, member_of
 from channelbox.realtime.protocol import EXTENSION
-from channelbox.realtime.rate import Bucket
-from channelbox.realtime.sockets import Limit, Sockets
 
 logger = logging.getLogger(__name__)
 
-FRAMES = 5  # times the rate of messages: frames of any kind, pings too. What is more waits unread, nobody is refused
 # How many more of a client's frames may be refused than are not
 REFUSALS_MOST = 300  # before one that does not heed them is closed with 4008
 REFUSALS_FREE = 20  # before its frames are taken more slowly
@@ -42,22 +41,20 @@ class RealtimeConsumer(AsyncJsonWebsocketConsumer):
     """
 
     member: Member
+    source: Source
     _counted: list[str]
-    _frames: Bucket | None = None
 
-    def count(self, person: str | None) -> tuple[str, str]:
-        """Counts this connection for its person, None for a stranger, and for its address, until it is gone.
+    def count(self, person: str | None) -> None:
+        """Count this connection for its person, None for a stranger, and for its address, until it is gone.
 
-        Gives the names of the two. Raises Refused when either has too many.
+        Raises Refused when either has too many, or the person opens them too fast.
         """
-        # Behind the proxy of the installation, the address is the one that nginx tells.
-        address = f"address {network((self.scope.get('client') or ('', 0))[0])}"
-        limits = [Limit(address, settings.CHANNELBOX_SOCKETS_ADDRESS, " from your address")]
-        name = f"person {person}"
+        self.source.person = person
+        limits = [Limit(f"address {self.source.address}", settings.CHANNELBOX_SOCKETS_ADDRESS, " from your address")]
         if person is not None:
-            limits.append(Limit(name, settings.CHANNELBOX_SOCKETS_PERSON, " of yours"))
-        self._counted = Sockets.current().enter(limits)
-        return name, address
+            self._admission.admit(Kind.JOINS, Source(None, person))  # its address was counted at the handshake
+            limits.append(Limit(f"person {person}", settings.CHANNELBOX_SOCKETS_PERSON, " of yours"))
+        self._counted = ConnectionLimits.current().enter(limits)
 
     async def enter(self) -> None:
         """After the accept: decides whether this client may be here, and joins it."""
@@ -70,6 +67,8 @@ class RealtimeConsumer(AsyncJsonWebsocketConsumer):
         self.scope = scope
         self.base_send = send
         self.channel_layer = None
+        self.source = Source(address_of(scope))
+        self._admission = Admission.current()
         self._gone = False
         self._refusals = 0  # more than what went well
         self._pause = 0.0
@@ -110,13 +109,10 @@ class RealtimeConsumer(AsyncJsonWebsocketConsumer):
     async def websocket_receive(self, message: dict[str, Any]) -> None:
         if self._gone:  # queued before our Close went out
             return
-        if self._frames is None:
-            self._frames = Bucket(FRAMES * settings.CHANNELBOX_RATE, FRAMES * settings.CHANNELBOX_RATE_BURST)
-        if wait := self._frames.wait():
+        if wait := self._admission.book(Kind.FRAMES, self.source):
             await asyncio.sleep(wait)
             if self._gone:
                 return
-        self._frames.spend()
         counters.received += 1
         text = message.get("text")
         if text is None:
@@ -147,7 +143,7 @@ class RealtimeConsumer(AsyncJsonWebsocketConsumer):
             raise
         except Exception:  # a TimeoutError is an OSError, as ClientDisconnected is, but the client must be told
             logger.exception("A frame could not be handled")
-            await self.refuse(Refused(Code.TRY_LATER, "Something went wrong here. Try again.", close=Close.TRY_LATER))
+            await self.refuse(Refused(Code.TRY_LATER, "Something went wrong. Try again.", close=Close.TRY_LATER))
 
     async def refuse(self, refused: Refused) -> None:
         """Tells an error; closes when it has a close code, or when the client has heeded too few before it."""
@@ -177,5 +173,5 @@ class RealtimeConsumer(AsyncJsonWebsocketConsumer):
         if not self._gone and hasattr(self, "member"):
             self._gone = True
             counters.connections -= 1
-            Sockets.current().leave(self._counted)
+            ConnectionLimits.current().leave(self._counted)
             self.left()

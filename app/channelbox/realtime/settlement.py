@@ -13,8 +13,8 @@ from redis.exceptions import RedisError
 
 from channelbox.realtime import keys
 from channelbox.realtime.bus import Bus
-from channelbox.realtime.rate import Bucket
 from channelbox.realtime.supervision import cancel, supervise
+from channelbox.realtime.token_bucket import Bucket
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +38,13 @@ class Settlement:
 
     async def stop(self) -> None:
         await cancel(self._task)
+
+    def __len__(self) -> int:
+        """How many buckets there are."""
+        return len(self._buckets)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._buckets
 
     def bucket(self, name: str, rate: float, burst: float, whose: str) -> Bucket:
         """The bucket of this name, full when it is new. Ask again for each message: idle ones are let go."""

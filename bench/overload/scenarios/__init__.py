@@ -2,8 +2,18 @@
 
 from types import ModuleType
 
-from bench.overload.scenarios import deaf, flood, opening, returning, storing, storm
+from bench.overload.scenarios import (
+    deaf,
+    flood,
+    frames,
+    opening,
+    requests,
+    returning,
+    storing,
+    storm,
+    typing,
+    visitors,
+)
 
-SCENARIOS: dict[str, ModuleType] = {
-    module.__name__.rpartition(".")[2]: module for module in (storing, deaf, flood, opening, storm, returning)
-}
+MODULES = (storing, deaf, flood, frames, requests, visitors, typing, opening, storm, returning)
+SCENARIOS: dict[str, ModuleType] = {module.__name__.rpartition(".")[2]: module for module in MODULES}

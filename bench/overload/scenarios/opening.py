@@ -39,5 +39,6 @@ async def run(site: Site) -> Outcome:
     outcome = Outcome([f"{entered} of {sockets} were let in, {why} told; {sockets / seconds:.0f}/s"])
     most = MOST * len(site.channelbox.web)
     outcome.expect(entered <= most, f"more than {most} of one person were let in")
-    outcome.expect(entered + told["too_many"] == sockets, "not all who were refused were told why")
+    refused = told["too_many"] + told["too_fast"]  # so many are open, or were opened in a short time
+    outcome.expect(entered + refused == sockets, "not all who were refused were told why")
     return outcome

@@ -16,16 +16,16 @@ class Limit(NamedTuple):
     whose: str
 
 
-class Sockets:
+class ConnectionLimits:
     """Counted here alone: over N processes one may have N times as many. That bounds what one client can cost each."""
 
     def __init__(self) -> None:
         self._open: Counter[str] = Counter()
 
     @staticmethod
-    def current() -> "Sockets":
+    def current() -> "ConnectionLimits":
         """The running loop's."""
-        return Bus.current().share(Sockets, Sockets)
+        return Bus.current().share(ConnectionLimits, ConnectionLimits)
 
     def enter(self, limits: Iterable[Limit]) -> list[str]:
         """Counts one more connection of each, and gives what `leave` wants. Raises Refused, and counts none then."""

@@ -1,7 +1,7 @@
 """Token buckets: how much a connection, a person and an address may send."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 
 class Bucket:
@@ -16,9 +16,10 @@ class Bucket:
         self._tokens = burst
         self._at = time.monotonic()
 
-    def wait(self) -> float:
-        """Seconds until there is a token; 0 when there is one."""
-        now = time.monotonic()
+    def wait(self, now: float | None = None) -> float:
+        """Seconds until there is a token; 0 when there is one. `now`: by time.monotonic, if it was just read."""
+        if now is None:
+            now = time.monotonic()
         self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
         self._at = now
         return 0.0 if self._tokens >= 1 else (1 - self._tokens) / self._rate
@@ -34,12 +35,14 @@ class Bucket:
         return self._tokens >= self._burst
 
 
-def take(buckets: Iterable[Bucket]) -> tuple[float, str]:
-    """A token of each, or of none: the seconds to wait until all have one, and whose bucket that is."""
-    buckets = tuple(buckets)
-    slowest = max(buckets, key=Bucket.wait)
-    if wait := slowest.wait():
-        return wait, slowest.whose
+def take(buckets: Sequence[Bucket]) -> tuple[float, str]:
+    """Take a token of each bucket, or none: seconds until all have one (0: taken), and whose bucket that is."""
+    now = time.monotonic()
+    longest, whose = 0.0, ""
     for bucket in buckets:
-        bucket.spend()
-    return 0.0, ""
+        if (wait := bucket.wait(now)) > longest:
+            longest, whose = wait, bucket.whose
+    if not longest:
+        for bucket in buckets:
+            bucket.spend()
+    return longest, whose

@@ -9,16 +9,16 @@ from hypothesis import strategies as st
 from tests.clock import Clock, clock_of
 from tests.waiting import until
 
-from channelbox.realtime import rate as rate_module
 from channelbox.realtime import settlement as settlement_module
+from channelbox.realtime import token_bucket
 from channelbox.realtime.bus import Bus
-from channelbox.realtime.rate import Bucket, take
 from channelbox.realtime.settlement import Settlement
+from channelbox.realtime.token_bucket import Bucket, take
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    return clock_of(rate_module, monkeypatch)
+    return clock_of(token_bucket, monkeypatch)
 
 
 def test_a_burst_at_once_and_then_the_rate(clock: Clock) -> None:
@@ -51,7 +51,7 @@ def test_what_was_spent_elsewhere_counts_but_no_deeper_than_a_burst(clock: Clock
 def test_never_more_than_the_burst_and_what_came_since(pauses: list[float]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         clock = Clock()
-        patch.setattr(rate_module, "time", clock)
+        patch.setattr(token_bucket, "time", clock)
         bucket, start, taken = Bucket(3, 5), clock.now, 0
         for pause in pauses:
             clock.now += pause

@@ -1,0 +1,244 @@
+"""Admission: how much of each kind of work a connection, a person and an address may ask for.
+
+`TABLE` has a row for each kind; docs/settings.md says the same for administrators. The buckets of a connection are its
+own. Those of persons, addresses and rooms hold for all web processes (settlement.py). Sign-in is counted exactly, in
+Redis, by accounts/throttle.py.
+"""
+
+import enum
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from django.conf import settings
+
+from channelbox.realtime.bus import Bus
+from channelbox.realtime.codes import Close, Code, Refused
+from channelbox.realtime.keys import process_name
+from channelbox.realtime.settlement import Settlement
+from channelbox.realtime.token_bucket import Bucket, take
+
+MAX_BUCKETS = 50_000  # of persons, addresses and rooms in a process, about 25 MB; the rest share one for each kind
+STALL_SECONDS = 1.0  # of the rate on top of a burst: what a client sent on time may arrive late and all at once
+FRAMES_PER_MESSAGE = 5  # frames of any kind, pings too, for each message that the rates allow
+TYPING_SECONDS = 2.0  # between two typing frames of a connection
+TYPING_BURST_SECONDS = 5.0
+JOINS_BURST_SECONDS = 20.0
+JOINS_ADDRESS_BURST_SECONDS = 10.0
+REQUESTS_BURST_SECONDS = 10.0
+ROOMS_BURST_SECONDS = 1200.0  # a third of what an hour allows
+HOUR_SECONDS = 3600.0
+GUESTS_TOGETHER = 10  # times what one person may make in rooms, for all guests of an address
+FROM_ADDRESS, IN_ROOM = " from your address", " in this room"
+TOO_MANY_ROOMS = "Too many new rooms"
+
+
+class Kind(enum.StrEnum):
+    """The kinds of work that clients ask for."""
+
+    MESSAGES = "messages"
+    TYPING = "typing"
+    FRAMES = "frames"
+    JOINS = "joins"
+    ROOMS = "rooms"
+    GUEST_ROOMS = "guest_rooms"
+    REQUESTS = "requests"
+
+
+class Limit(NamedTuple):
+    """A rate for each second in the long run, and how much at once."""
+
+    rate: float
+    burst: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """The limits of one kind, read from the settings when they are needed, and what a client is told past them."""
+
+    person: Callable[[], Limit]
+    address: Callable[[], Limit]
+    connection: Callable[[], Limit] | None = None
+    room: Callable[[], Limit] | None = None
+    sentence: str = ""  # its beginning; "" where nobody is told
+    of_person: str = ""  # what follows, where it was the person's bucket
+    close: Close | None = None
+
+
+def _worth(rate: float, seconds: float) -> Limit:
+    return Limit(rate, max(1.0, rate * seconds))
+
+
+def _message_seconds() -> float:
+    return settings.CHANNELBOX_RATE_BURST / settings.CHANNELBOX_RATE + STALL_SECONDS
+
+
+def _frames(rate: float) -> Limit:
+    return _worth(FRAMES_PER_MESSAGE * rate, settings.CHANNELBOX_RATE_BURST / settings.CHANNELBOX_RATE)
+
+
+def _rooms(an_hour: float) -> Limit:
+    return _worth(an_hour / HOUR_SECONDS, ROOMS_BURST_SECONDS)
+
+
+TABLE = {
+    # Refused with the message's id; the client sends it again after `retry_after`.
+    Kind.MESSAGES: Row(
+        connection=lambda: _worth(settings.CHANNELBOX_RATE, _message_seconds()),
+        person=lambda: _worth(settings.CHANNELBOX_RATE_PERSON, _message_seconds()),
+        address=lambda: _worth(settings.CHANNELBOX_RATE_ADDRESS, _message_seconds()),
+        sentence="Too fast",
+        of_person=" over all your connections",
+    ),
+    # Left out: the next one says the same.
+    Kind.TYPING: Row(
+        connection=lambda: Limit(1 / TYPING_SECONDS, 1),
+        person=lambda: _worth(settings.CHANNELBOX_TYPING_PERSON, TYPING_BURST_SECONDS),
+        address=lambda: _worth(settings.CHANNELBOX_TYPING_ADDRESS, TYPING_BURST_SECONDS),
+        room=lambda: _worth(settings.CHANNELBOX_TYPING_ROOM, TYPING_BURST_SECONDS),
+    ),
+    # Read later.
+    Kind.FRAMES: Row(
+        connection=lambda: _frames(settings.CHANNELBOX_RATE),
+        person=lambda: _frames(settings.CHANNELBOX_RATE_PERSON),
+        address=lambda: _frames(settings.CHANNELBOX_RATE_ADDRESS),
+    ),
+    # Accepted, told and closed.
+    Kind.JOINS: Row(
+        person=lambda: _worth(settings.CHANNELBOX_JOINS_PERSON, JOINS_BURST_SECONDS),
+        address=lambda: _worth(settings.CHANNELBOX_JOINS_ADDRESS, JOINS_ADDRESS_BURST_SECONDS),
+        sentence="Too many connections in a short time",
+        close=Close.TOO_MUCH,
+    ),
+    # Not made; the client is told and closed.
+    Kind.ROOMS: Row(
+        person=lambda: _rooms(settings.CHANNELBOX_NEW_ROOMS_PERSON),
+        address=lambda: _rooms(settings.CHANNELBOX_NEW_ROOMS_ADDRESS),
+        sentence=TOO_MANY_ROOMS,
+        close=Close.TOO_MUCH,
+    ),
+    # The same for guests, who are somebody else whenever they like: those of one address have little together.
+    Kind.GUEST_ROOMS: Row(
+        person=lambda: _rooms(settings.CHANNELBOX_NEW_ROOMS_PERSON),
+        address=lambda: _rooms(GUESTS_TOGETHER * settings.CHANNELBOX_NEW_ROOMS_PERSON),
+        sentence=TOO_MANY_ROOMS,
+        close=Close.TOO_MUCH,
+    ),
+    # Answered with 429.
+    Kind.REQUESTS: Row(
+        person=lambda: _worth(settings.CHANNELBOX_REQUESTS_PERSON, REQUESTS_BURST_SECONDS),
+        address=lambda: _worth(settings.CHANNELBOX_REQUESTS_ADDRESS, REQUESTS_BURST_SECONDS),
+        sentence="Too many requests",
+    ),
+}
+
+
+def sentence(kind: Kind, wait: float, whose: str) -> str:
+    """Return what a client is told that has to wait so many seconds."""
+    seconds = f"{wait:.1f}" if wait < 1 else math.ceil(wait)
+    return f"{TABLE[kind].sentence}{whose}. Try again in {seconds} s."
+
+
+class Source:
+    """A connection, its address and its person, for which work is counted; None: this one is not.
+
+    `person` goes to other processes in clear, so it is no secret; `address` is as address.network() gives it.
+    """
+
+    __slots__ = ("address", "buckets", "person")
+
+    def __init__(self, address: str | None, person: str | None = None) -> None:
+        self.address = address
+        self.person = person
+        self.buckets: dict[Kind, Bucket] | None = None  # the connection's own; most only listen
+
+
+class Limits:
+    """A row of the table, with the numbers that the settings have now."""
+
+    def __init__(self, kind: Kind, row: Row) -> None:
+        self.name = str(kind.value)  # formatting the member itself is slow
+        self.connection = row.connection() if row.connection is not None else None
+        self.person = row.person()
+        self.address = row.address()
+        self.room = row.room() if row.room is not None else None
+        self.of_person = row.of_person
+
+
+class Admission:
+    """Takes tokens for work of all kinds in this process."""
+
+    def __init__(self, settlement: Settlement) -> None:
+        self.settlement = settlement
+        self._limits: dict[Kind, Limits] = {}
+
+    @staticmethod
+    def current() -> "Admission":
+        """The running loop's."""
+        return Bus.current().share(Admission, lambda: Admission(Settlement(Bus.current(), process_name())))
+
+    def take(self, kind: Kind, source: Source, room: str | None = None) -> tuple[float, str]:
+        """Take a token of each bucket, or none: seconds until all have one (0: taken), and whose bucket that is."""
+        buckets, names = self._buckets(kind, source, room)
+        wait, whose = take(buckets)
+        if not wait:
+            self._spent(names)
+        return wait, whose
+
+    def admit(self, kind: Kind, source: Source, id: str | None = None) -> None:
+        """As `take`. Raises Refused with the row's words when that was too much; nothing is counted then."""
+        wait, whose = self.take(kind, source)
+        if wait:
+            raise Refused(Code.TOO_FAST, sentence(kind, wait, whose), id=id, retry_after=wait, close=TABLE[kind].close)
+
+    def book(self, kind: Kind, source: Source) -> float:
+        """Take tokens that may not be there yet. Returns the seconds to wait before the work is done."""
+        buckets, names = self._buckets(kind, source, None)
+        wait = 0.0
+        for bucket in buckets:
+            wait = max(wait, bucket.wait())
+            bucket.spend()
+        self._spent(names)
+        return wait
+
+    def _spent(self, names: list[tuple[str, float]]) -> None:
+        for name, rate in names:
+            self.settlement.spent(name, rate)
+
+    def _buckets(self, kind: Kind, source: Source, room: str | None) -> tuple[list[Bucket], list[tuple[str, float]]]:
+        """Return all buckets of this work, and the names and rates of those that are shared."""
+        limits = self._limits.get(kind)
+        if limits is None:
+            limits = self._limits[kind] = Limits(kind, TABLE[kind])
+        buckets: list[Bucket] = []
+        names: list[tuple[str, float]] = []
+        if limits.connection is not None:
+            buckets.append(_own(kind, source, limits.connection))
+        if source.person is not None:
+            self._share(
+                f"{limits.name} person {source.person}", limits.person, limits.of_person, limits, buckets, names
+            )
+        if source.address is not None:
+            self._share(f"{limits.name} address {source.address}", limits.address, FROM_ADDRESS, limits, buckets, names)
+        if room is not None and limits.room is not None:
+            self._share(f"{limits.name} room {room}", limits.room, IN_ROOM, limits, buckets, names)
+        return buckets, names
+
+    def _share(
+        self, name: str, limit: Limit, whose: str, limits: Limits, buckets: list[Bucket], names: list[tuple[str, float]]
+    ) -> None:
+        if len(self.settlement) >= MAX_BUCKETS and name not in self.settlement:
+            # A flood of names: all who come new share what one address has.
+            name, limit = f"{limits.name} others", limits.address
+        rate, burst = limit
+        buckets.append(self.settlement.bucket(name, rate, burst, whose))
+        names.append((name, rate))
+
+
+def _own(kind: Kind, source: Source, limit: Limit) -> Bucket:
+    if source.buckets is None:
+        source.buckets = {}
+    if (bucket := source.buckets.get(kind)) is None:
+        bucket = source.buckets[kind] = Bucket(*limit)
+    return bucket

@@ -1,0 +1,58 @@
+"""Clients that send frames which no application sees: pings, pongs, empty fragments."""
+
+import asyncio
+import time
+from collections import Counter
+
+from bench import frames
+from bench.overload.client import Client
+from bench.overload.outcome import Outcome
+from bench.overload.site import Site
+
+TITLE = "a client each that floods with pings, pongs and empty fragments"
+CONTINUATION = 0
+KINDS = {
+    "pings": frames.masked(frames.PING, b""),
+    "pongs": frames.masked(frames.PONG, b""),
+    "empty fragments": b"\0" + frames.masked(CONTINUATION, b"")[1:],
+}
+BURST = 2000
+BUFFER = 256 * 1024  # bytes that a flooder holds itself
+FULL_PAUSE = 0.005  # s
+P99_MS = 150.0  # of the others, at most
+SECONDS = 15.0
+
+
+async def run(site: Site) -> Outcome:
+    end = time.perf_counter() + site.seconds(SECONDS)
+    sent: Counter[str] = Counter()
+    closes: Counter[int | None] = Counter()
+
+    async def flood(kind: str, room: str) -> None:
+        frame, person = KINDS[kind], site.person()
+        while time.perf_counter() < end:
+            client = await Client.connect(site.address, room, person)
+            try:
+                await client.entered
+                if kind == "empty fragments":  # of a message that never ends
+                    client.transport.write(bytes((frames.TEXT,)) + frames.masked(frames.TEXT, b"")[1:])
+                while time.perf_counter() < end and not client.closed.done():
+                    if client.transport.get_write_buffer_size() > BUFFER:  # the server does not read as fast
+                        await asyncio.sleep(FULL_PAUSE)
+                        continue
+                    client.transport.write(frame * BURST)
+                    sent[kind] += BURST
+                    await asyncio.sleep(0)
+                await asyncio.wait([client.closed], timeout=2)
+            except ConnectionError:
+                pass
+            finally:
+                closes[client.close_code] += client.close_code is not None
+                client.transport.abort()
+
+    await asyncio.gather(*(flood(kind, room) for kind, room in zip(KINDS, site.rooms(len(KINDS)), strict=True)))
+    written = ", ".join(f"{count} {kind}" for kind, count in sent.items())
+    closed = ", ".join(f"{count} with {code}" for code, count in closes.items() if count)
+    outcome = Outcome([f"written, as many as were taken: {written}; closed: {closed or 'none'}"])
+    outcome.most_p99_ms = P99_MS
+    return outcome

@@ -1,0 +1,131 @@
+"""The one table of limits, and its buckets in several processes."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+from pytest_django import Settings
+from tests.clock import Clock, clock_of
+from tests.waiting import until
+
+from channelbox.realtime import admission as admission_module
+from channelbox.realtime import settlement, token_bucket
+from channelbox.realtime.admission import TABLE, Admission, Kind, Source
+from channelbox.realtime.bus import Bus
+from channelbox.realtime.codes import Close, Code, Refused
+from channelbox.realtime.settlement import Settlement
+
+ANN = "u:1"
+HOME = "192.0.2.1"
+
+Start = Callable[[str], Awaitable[Admission]]
+
+
+@pytest.fixture
+async def start(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Start]:
+    """As in a process of this name: with a bus of its own."""
+    monkeypatch.setattr(settlement, "EVERY_SECONDS", 0.05)
+    started: list[tuple[Settlement, Bus]] = []
+
+    async def start(process: str) -> Admission:
+        bus = Bus()
+        started.append((Settlement(bus, process), bus))
+        await started[-1][0].start()
+        return Admission(started[-1][0])
+
+    yield start
+    for each, bus in started:
+        await each.stop()
+        await bus.stop()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return clock_of(token_bucket, monkeypatch)
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_every_kind_has_a_limit_for_person_and_address(kind: Kind) -> None:
+    row = TABLE[kind]
+    assert row.person().burst >= 1
+    assert row.address().rate >= row.person().rate
+
+
+@pytest.mark.parametrize("kind", [Kind.TYPING, Kind.ROOMS, Kind.JOINS, Kind.REQUESTS])
+async def test_a_person_who_asks_many_processes_is_counted_once(start: Start, clock: Clock, kind: Kind) -> None:
+    here, there = await start("here"), await start("there")
+    granted = 0
+    while not here.take(kind, Source(None, ANN))[0]:
+        granted += 1
+    assert granted == TABLE[kind].person().burst
+    assert not there.take(kind, Source(None, ANN))[0], "a second's word has not gone round"
+    await until(lambda: bool(there.take(kind, Source(None, ANN))[0]))
+    await until(lambda: not here.settlement._spent and not there.settlement._spent)
+    assert there.take(kind, Source(None, ANN))[0] > 0
+    assert not there.take(kind, Source(None, "u:2"))[0]
+
+
+async def test_one_room_hears_of_so_many_who_type_in_all_processes(start: Start, clock: Clock) -> None:
+    here, there = await start("here"), await start("there")
+    person = 0
+    while not here.take(Kind.TYPING, Source(HOME, f"u:{person}"), "lobby")[0]:
+        person += 1
+    room = TABLE[Kind.TYPING].room
+    assert room is not None
+    assert person == room().burst
+    there.take(Kind.TYPING, Source(HOME, "u:1000"), "lobby")
+    await until(lambda: bool(there.take(Kind.TYPING, Source(HOME, "u:1001"), "lobby")[0]))
+    assert not there.take(Kind.TYPING, Source(HOME, "u:1001"), "elsewhere")[0]
+
+
+async def test_what_is_refused_costs_nothing(settings: Settings, clock: Clock) -> None:
+    settings.CHANNELBOX_RATE, settings.CHANNELBOX_RATE_BURST = 1, 2
+    admission, source = Admission(Settlement(Bus.current(), "here")), Source(HOME, ANN)
+    for _ in range(3):
+        admission.admit(Kind.MESSAGES, source)
+    for _ in range(20):
+        with pytest.raises(Refused) as refused:
+            admission.admit(Kind.MESSAGES, source, "my-id")
+        assert refused.value.frame == {
+            "error": "Too fast. Try again in 1 s.",
+            "code": Code.TOO_FAST,
+            "id": "my-id",
+            "retry_after": 1.0,
+        }
+        assert refused.value.close is None
+    clock.now += 1
+    admission.admit(Kind.MESSAGES, source)
+
+
+async def test_rooms_and_joins_are_refused_with_a_close(settings: Settings, clock: Clock) -> None:
+    settings.CHANNELBOX_NEW_ROOMS_PERSON = settings.CHANNELBOX_JOINS_PERSON = 0.1
+    admission = Admission(Settlement(Bus.current(), "here"))
+    for kind in (Kind.ROOMS, Kind.JOINS):
+        source = Source(HOME, ANN)
+        with pytest.raises(Refused) as refused:
+            for _ in range(3):
+                admission.admit(kind, source)
+        assert refused.value.close is Close.TOO_MUCH
+
+
+async def test_booked_work_waits_its_turn(settings: Settings, clock: Clock) -> None:
+    settings.CHANNELBOX_RATE, settings.CHANNELBOX_RATE_BURST = 2, 2  # frames: ten a second, ten at once
+    admission, source = Admission(Settlement(Bus.current(), "here")), Source(HOME, ANN)
+    waits = [admission.book(Kind.FRAMES, source) for _ in range(12)]
+    assert waits == pytest.approx([0.0] * 10 + [0.1, 0.2])
+
+
+async def test_names_without_end_share_one_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission_module, "MAX_BUCKETS", 10)
+    admission = Admission(Settlement(Bus.current(), "here"))
+    for number in range(1000):
+        admission.take(Kind.JOINS, Source(f"2001:db8:0:{number:x}::/64"))
+    assert len(admission.settlement) == 11
+    assert not admission.take(Kind.JOINS, Source("2001:db8:0:1::/64"))[0], "who was there keeps its own"
+
+
+async def test_a_storm_of_ten_thousand_from_one_address_is_let_through(clock: Clock) -> None:
+    """By the defaults, twice over: whoever comes back after an outage may be cut off once more."""
+    admission = Admission(Settlement(Bus.current(), "here"))
+    waits = [admission.take(Kind.JOINS, Source(HOME))[0] for _ in range(20_000)]
+    waits += [admission.take(Kind.JOINS, Source(None, f"u:{number % 10_000}"))[0] for number in range(20_000)]
+    assert not any(waits)

@@ -1,0 +1,111 @@
+"""Turns at a bounded number of places, fair by address and session."""
+
+import asyncio
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from channelbox.realtime.fair_queue import Crowded, FairQueue, Turn
+
+
+def granted(turn: Turn) -> bool:
+    return turn.granted.done() and not turn.granted.cancelled() and turn.granted.exception() is None
+
+
+async def test_no_more_are_at_work_than_may_be() -> None:
+    queue = FairQueue(2, 10)
+    turns = [queue.ask("a", "") for _ in range(4)]
+    assert [granted(turn) for turn in turns] == [True, True, False, False]
+    turns[0].end()
+    turns[0].end()
+    assert [granted(turn) for turn in turns[2:]] == [True, False]
+
+
+async def test_addresses_take_turns_whatever_one_has_waiting() -> None:
+    queue = FairQueue(1, 100)
+    first = queue.ask("flood", "")
+    for _ in range(50):
+        queue.ask("flood", "")
+    other = queue.ask("other", "")
+    first.end()
+    flooding = next(iter(queue._working))
+    assert flooding.address == "flood"
+    flooding.end()
+    assert granted(other)
+
+
+async def test_sessions_of_one_address_take_turns_too() -> None:
+    queue = FairQueue(1, 100)
+    first = queue.ask("nat", "flood")
+    flood = [queue.ask("nat", "flood") for _ in range(50)]
+    others = [queue.ask("nat", f"person {n}") for n in range(3)]
+    first.end()
+    order = []
+    for _ in range(5):
+        (working,) = queue._working
+        order.append(working.session)
+        working.end()
+    assert order == ["flood", "person 0", "person 1", "person 2", "flood"]
+    assert not any(granted(turn) for turn in [*flood[3:]])
+    assert all(turn.granted.done() for turn in others)
+
+
+async def test_one_session_leaves_half_of_the_turns_to_others() -> None:
+    queue = FairQueue(4, 100)
+    slow = [queue.ask("a", "slow") for _ in range(4)]
+    assert [granted(turn) for turn in slow] == [True, True, False, False]
+    assert granted(queue.ask("a", "other"))
+    slow[0].end()
+    assert granted(slow[2])
+
+
+async def test_when_it_is_full_a_flood_crowds_out_itself() -> None:
+    queue = FairQueue(1, 10)
+    queue.ask("a", "x")
+    flood = [queue.ask("a", "flood") for _ in range(10)]
+    with pytest.raises(Crowded):
+        queue.ask("a", "flood")
+    other = queue.ask("b", "y")
+    assert not other.granted.done()
+    with pytest.raises(Crowded):
+        flood[-1].granted.result()
+    neighbour = queue.ask("a", "z")
+    assert not neighbour.granted.done()
+    with pytest.raises(Crowded):
+        flood[-2].granted.result()
+    assert queue.waiting == 10
+
+
+async def test_who_gives_up_takes_nobody_s_turn() -> None:
+    queue = FairQueue(1, 10)
+    first, second, third = (queue.ask("a", "") for _ in range(3))
+    second.end()
+    first.end()
+    assert granted(third)
+    third.end()
+    assert not queue._working
+    assert not queue._addresses
+    assert not queue._waiting
+    assert not queue._busy
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 5)), max_size=100))
+def test_it_forgets_everybody_and_never_stands_still(steps: list[tuple[int, int, int]]) -> None:
+    async def run() -> None:
+        queue = FairQueue(2, 5)
+        turns: list[Turn] = []
+        for address, session, end in steps:
+            with contextlib.suppress(Crowded):
+                turns.append(queue.ask(f"a{address}", f"s{session}" if session else ""))
+            if end < len(turns):
+                turns.pop(end).end()
+            assert len(queue._working) <= 2
+            assert queue.waiting <= 5
+            assert queue.waiting == sum(queue._waiting.values())
+        for turn in turns:
+            turn.end()
+        assert not (queue._working or queue._addresses or queue._waiting or queue._busy or queue.waiting)
+
+    asyncio.run(run())

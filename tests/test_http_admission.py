@@ -1,0 +1,259 @@
+"""HTTP requests are admitted by address and session, and so many at work at once."""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from pytest_django import Settings
+from tests.waiting import until
+
+from channelbox import http_admission
+from channelbox.http_admission import HttpAdmission
+from channelbox.realtime import admission
+from channelbox.realtime.admission import Admission, Kind, Source
+from channelbox.realtime.bus import Bus
+
+API = "/chat/api/rooms"
+
+
+class Pages:
+    """The smallest application: reads the body, then answers when the test lets it."""
+
+    def __init__(self) -> None:
+        self.working = 0
+        self.most = 0
+        self.served: list[str] = []
+        self.open = asyncio.Event()
+        self.open.set()
+        self.slow_reader = asyncio.Event()
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        self.working += 1
+        self.most = max(self.most, self.working)
+        try:
+            await self.open.wait()
+        finally:
+            self.working -= 1
+        self.served.append(scope["path"])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        if scope["path"] == "/slow-reader":
+            await self.slow_reader.wait()
+        await send({"type": "http.response.body", "body": b"ok"})
+
+
+class Request:
+    """One request and its answer; `leave` is the client's going away."""
+
+    def __init__(self, application: HttpAdmission, path: str, address: str, session: str, whole: bool) -> None:
+        self._body = [not whole]  # whether more is to come
+        self._left = asyncio.Event()
+        self.sent: list[dict[str, Any]] = []
+        cookie = [(b"cookie", f"channelbox_session={session}".encode())] if session else []
+        scope = {"type": "http", "path": path, "method": "GET", "client": (address, 1), "headers": cookie}
+        self.task = asyncio.ensure_future(application(scope, self._receive, self._send))
+
+    async def _receive(self) -> dict[str, Any]:
+        if self._body:
+            return {"type": "http.request", "body": b"x", "more_body": self._body.pop()}
+        await self._left.wait()
+        return {"type": "http.disconnect"}
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        self.sent.append(message)
+
+    def leave(self) -> None:
+        self._left.set()
+
+    async def status(self) -> int:
+        await self.task
+        return self.sent[0]["status"]
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {name.decode(): value.decode() for name, value in self.sent[0]["headers"]}
+
+    @property
+    def body(self) -> bytes:
+        return self.sent[1]["body"]
+
+
+Ask = Callable[..., Request]
+
+
+@pytest.fixture
+async def pages() -> Pages:
+    return Pages()
+
+
+@pytest.fixture
+async def ask(pages: Pages, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Ask]:
+    settings.CHANNELBOX_REQUESTS_AT_ONCE = 2
+    settings.CHANNELBOX_REQUESTS_WAITING = 20
+    monkeypatch.setattr(http_admission, "REFUSAL_SECONDS", 0)
+    application = HttpAdmission(pages)
+    requests: list[Request] = []
+
+    def ask(path: str = API, address: str = "192.0.2.1", session: str = "", whole: bool = True) -> Request:
+        requests.append(Request(application, path, address, session, whole))
+        return requests[-1]
+
+    yield ask
+    for request in requests:
+        request.task.cancel()
+    await asyncio.gather(*(request.task for request in requests), return_exceptions=True)
+    await Bus.current().stop()
+
+
+async def statuses(requests: list[Request]) -> Counter[int]:
+    return Counter([await request.status() for request in requests])
+
+
+async def test_it_works(ask: Ask) -> None:
+    assert await ask().status() == 200
+
+
+async def test_a_session_has_so_many_requests_at_once(ask: Ask, settings: Settings) -> None:
+    settings.CHANNELBOX_REQUESTS_PERSON = 1
+    assert await statuses([ask(session="flood") for _ in range(15)]) == {200: 10, 429: 5}
+    assert await ask(session="other").status() == 200
+
+
+async def test_an_address_has_so_many_whatever_the_sessions(ask: Ask, settings: Settings) -> None:
+    settings.CHANNELBOX_REQUESTS_ADDRESS = 1
+    assert await statuses([ask(session=f"s{n}") for n in range(15)]) == {200: 10, 429: 5}
+    assert await ask(address="192.0.2.2").status() == 200
+
+
+async def test_who_is_refused_is_told_when_to_try_again(ask: Ask, settings: Settings) -> None:
+    settings.CHANNELBOX_REQUESTS_PERSON = 0.1
+    assert await ask(session="s").status() == 200
+    program = ask(session="s")
+    assert await program.status() == 429
+    assert program.headers["retry-after"] == "10"
+    assert json.loads(program.body) == {
+        "error": "Too many requests. Try again in 10 s.",
+        "code": "too_fast",
+        "retry_after": 10,
+    }
+    page = ask("/chat/", session="s")
+    assert await page.status() == 429
+    assert page.headers["content-type"].startswith("text/html")
+    assert page.headers["retry-after"] == "10"
+    assert b"Try again in 10 s." in page.body
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+
+
+async def test_a_refusal_is_held_back_so_that_asking_again_at_once_is_slow(
+    ask: Ask, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.CHANNELBOX_REQUESTS_PERSON = 0.1
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    monkeypatch.setattr(http_admission, "REFUSAL_SECONDS", 1)
+    monkeypatch.setattr(http_admission.asyncio, "sleep", sleep)
+    assert await statuses([ask(session="s") for _ in range(3)]) == {200: 1, 429: 2}
+    assert pauses == [1, 1]
+
+
+async def test_no_more_are_at_work_than_may_be_and_all_are_served(ask: Ask, pages: Pages) -> None:
+    pages.open.clear()
+    requests = [ask(session=f"s{n}") for n in range(10)]
+    await until(lambda: pages.working == 2)
+    pages.open.set()
+    assert await statuses(requests) == {200: 10}
+    assert pages.most == 2
+
+
+async def test_when_too_many_wait_the_flood_is_refused_and_others_are_served(ask: Ask, pages: Pages) -> None:
+    pages.open.clear()
+    flood = [ask(session="flood") for _ in range(40)]
+    await until(lambda: sum(request.task.done() for request in flood) == 19)
+    other = ask("/other", session="other")
+    await until(lambda: pages.working == 2)
+    pages.open.set()
+    assert await other.status() == 200
+    assert await statuses(flood) == {200: 21, 429: 19}
+    assert pages.served.index("/other") <= 2, "half of the turns are for others"
+
+
+async def test_who_waits_too_long_is_told_that_the_server_is_busy(
+    ask: Ask, pages: Pages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_admission, "WAIT_SECONDS", 0.05)
+    pages.open.clear()
+    ask(session="a"), ask(session="b")
+    late = ask(session="c")
+    assert await late.status() == 429, "not 503, by which a balancer would judge the node"
+    assert late.headers["retry-after"] == "3"
+    assert json.loads(late.body)["code"] == "try_later"
+
+
+async def test_who_goes_away_while_waiting_costs_nothing_more(ask: Ask, pages: Pages) -> None:
+    pages.open.clear()
+    working = [ask(session="a"), ask(session="b")]
+    gone = ask("/gone", session="c")
+    await until(lambda: pages.working == 2)
+    gone.leave()
+    await gone.task
+    pages.open.set()
+    assert await statuses(working) == {200: 2}
+    assert gone.sent == []
+    assert "/gone" not in pages.served
+    assert await ask().status() == 200
+
+
+async def test_a_body_that_comes_slowly_takes_nobody_s_turn(ask: Ask, pages: Pages) -> None:
+    for _ in range(5):
+        ask("/accounts/login/", whole=False)
+    assert await ask().status() == 200
+
+
+async def test_an_answer_that_is_read_slowly_takes_nobody_s_turn(ask: Ask, pages: Pages) -> None:
+    slow = [ask("/slow-reader", session=f"s{n}") for n in range(5)]
+    assert await ask().status() == 200
+    pages.slow_reader.set()
+    assert await statuses(slow) == {200: 5}
+
+
+async def test_balancers_are_answered_though_all_turns_are_taken(ask: Ask, pages: Pages) -> None:
+    pages.open.clear()
+    for n in range(10):
+        ask(session=f"s{n}")
+    await until(lambda: pages.working == 2)
+    health = ask("/healthz")
+    await until(lambda: pages.working == 3)
+    pages.open.set()
+    assert await health.status() == 200
+
+
+async def test_the_session_s_key_is_not_told_to_other_processes(ask: Ask) -> None:
+    await ask(session="secret").status()
+    told = [*Admission.current().settlement._buckets, *Admission.current().settlement._spent]
+    assert told
+    assert not any("secret" in name for name in told)
+
+
+async def test_a_flood_of_sessions_does_not_fill_memory(
+    ask: Ask, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admission, "MAX_BUCKETS", 50)
+    for n in range(200):
+        await ask(session=f"s{n}", address=f"192.0.2.{n % 250}").status()
+    assert len(Admission.current().settlement) <= 52
+
+
+async def test_ten_thousand_people_behind_one_address_come_at_once(settings: Settings) -> None:
+    """By the defaults: each asks for a page and is not refused for what the others ask."""
+    take = Admission.current().take
+    waits = [take(Kind.REQUESTS, Source("192.0.2.1", f"s{n}"))[0] for n in range(10_000)]
+    assert not any(waits)
+    waits = [take(Kind.JOINS, Source("192.0.2.1", f"u:{n}"))[0] for n in range(10_000)]
+    assert not any(waits)
