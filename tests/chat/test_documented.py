@@ -18,7 +18,7 @@ from channelbox.realtime.codes import Close, Code
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
 # What browsers and the WebSocket protocol itself say.
 OF_THE_TRANSPORT = {1000, 1001, 1006, 1011}
-BY_NGINX = {502, 504}
+BEFORE_DJANGO = {429, 502, 504}  # by the admission (test_http_admission.py), and by nginx
 
 
 def section(heading: str) -> str:
@@ -86,4 +86,4 @@ def test_history_answers_with_the_statuses_that_are_told(
     for error in (OperationalError, ZeroDivisionError):
         monkeypatch.setattr(rights, "person_of", Mock(side_effect=error))
         ask("")
-    assert seen == {status: code for status, code in told.items() if status not in BY_NGINX}
+    assert seen == {status: code for status, code in told.items() if status not in BEFORE_DJANGO}
