@@ -9,7 +9,7 @@ from typing import Any
 import uvicorn
 from websockets.asyncio.client import ClientConnection, connect
 
-from channelbox.realtime.arrival import Arrival
+from channelbox.realtime.protocol_switch import ProtocolSwitch
 from channelbox.realtime.frames import text_frame
 from channelbox.realtime.protocol import EXTENSION, FrameProtocol
 
@@ -84,7 +84,7 @@ async def served(room: Room | None = None, **options: Any) -> AsyncIterator[Serv
     room = room or Room()
     listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
-        room, http=Arrival, ws=FrameProtocol, lifespan="off", log_config=None, log_level="warning", **options
+        room, http=ProtocolSwitch, ws=FrameProtocol, lifespan="off", log_config=None, log_level="warning", **options
     )
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listener]))

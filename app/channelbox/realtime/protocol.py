@@ -27,7 +27,7 @@ from websockets.server import ServerProtocol
 from channelbox.realtime import handshake
 from channelbox.realtime.codes import Close
 from channelbox.realtime.counters import counters
-from channelbox.realtime.inbox import Inbox
+from channelbox.realtime.receive_queue import ReceiveQueue
 
 EXTENSION = "channelbox.frames"
 GOODBYE_SECONDS = 2.0  # for the client's Close after ours
@@ -72,7 +72,7 @@ class FrameProtocol(WebSocketsSansIOProtocol):
     transport: asyncio.Transport = None  # type: ignore[assignment]
 
     on_lost: Callable[[], None] | None = None
-    queue: Inbox  # type: ignore[assignment]
+    queue: ReceiveQueue  # type: ignore[assignment]
     # What is left to do when the application returns: a consumer's stay, outside of the middleware that let it in
     stay: Coroutine[Any, Any, None] | None = None
     fresh = True  # nothing was read yet
@@ -95,7 +95,7 @@ class FrameProtocol(WebSocketsSansIOProtocol):
         self.default_headers = server_state.default_headers
         self.ping_interval = config.ws_ping_interval
         self.ping_timeout = config.ws_ping_timeout
-        self.queue = Inbox()
+        self.queue = ReceiveQueue()
         self.frames: list[bytes] = []
 
     @property

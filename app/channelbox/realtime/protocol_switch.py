@@ -14,7 +14,7 @@ from channelbox.realtime import handshake
 from channelbox.realtime.protocol import FrameProtocol
 
 
-class Arrival(asyncio.Protocol):
+class ProtocolSwitch(asyncio.Protocol):
     """For uvicorn's `http`. Holds the place of a connection until it is known what that is to be."""
 
     __slots__ = ("_made_with", "_transport")
