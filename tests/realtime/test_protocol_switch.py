@@ -7,8 +7,8 @@ import pytest
 from tests.realtime.serving import Room, Run, Served, served
 
 from channelbox.realtime import protocol_switch
-from channelbox.realtime.protocol_switch import ProtocolSwitch
 from channelbox.realtime.protocol import FrameProtocol
+from channelbox.realtime.protocol_switch import ProtocolSwitch
 
 UPGRADE = (
     b"GET /ws/?after=3 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -52,7 +52,7 @@ def test_a_websocket_is_let_in_however_it_asks(
     run: Run, pieces: list[bytes], plain: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if plain:
-        monkeypatch.setattr(protocol_switch, "HttpToolsProtocol", None)  # uvicorn's is not needed
+        monkeypatch.setattr(protocol_switch, "HttpProtocol", None)  # uvicorn's is not needed
 
     async def scenario() -> None:
         async with served(Site()) as server:
@@ -66,7 +66,7 @@ def test_a_websocket_is_let_in_however_it_asks(
             server.room.write(b"hi")
             assert await reader.readexactly(4) == b"\x81\x02hi"
             if plain:
-                assert server.room.members[0]._conn is None, "websockets has no part in it yet"
+                assert server.room.members[0]._reader is None, "a listener needs no parser"
             writer.write(b"\x89\x80\0\0\0\0")  # a ping
             assert await reader.readexactly(2) == b"\x8a\x00"
             assert server.server.server_state.connections == set(server.room.members)
