@@ -10,8 +10,8 @@ import uvicorn
 from django.conf import settings
 
 from channelbox.notify import notify, watchdog_seconds
-from channelbox.realtime.protocol_switch import ProtocolSwitch
 from channelbox.realtime.counters import counters
+from channelbox.realtime.protocol_switch import ProtocolSwitch
 
 logger = logging.getLogger(__name__)
 

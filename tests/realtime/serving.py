@@ -6,7 +6,9 @@ import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
+import pytest
 import uvicorn
+import uvloop
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.frames import apply_mask
 
@@ -21,6 +23,8 @@ UPGRADE = (
 FIN = 0x80
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
+# For long tables of cases: on the event loop of an installation alone
+on_uvloop = pytest.mark.parametrize("run", [uvloop.run], ids=["uvloop"], indirect=True)
 
 
 class Room:

@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 import pytest
-from tests.realtime.serving import UPGRADE, Echo, RawClient, Run, masked, served
+from tests.realtime.serving import UPGRADE, Echo, RawClient, Run, masked, on_uvloop, served
 
 from channelbox.realtime import http_protocol
 from channelbox.realtime.handshake import MAX_HEAD_BYTES, MAX_HEADERS, MAX_LINE_BYTES
@@ -78,6 +78,7 @@ ANSWERS = {
 }
 
 
+@on_uvloop
 @pytest.mark.parametrize(("request_", "status"), ANSWERS.values(), ids=ANSWERS)
 def test_a_request_is_answered_with_its_status(run: Run, request_: bytes, status: int) -> None:
     async def scenario() -> None:
@@ -127,6 +128,7 @@ def test_frames_right_behind_the_request_are_taken(run: Run, odd: bool) -> None:
     run(scenario())
 
 
+@on_uvloop
 @pytest.mark.parametrize(
     "part",
     [UPGRADE[:-2], UPGRADE[:3], PAGE[:-1], PAGE[:-4].replace(b"GET", b"POST") + b"\r\nContent-Length: 9\r\n\r\nhalf"],

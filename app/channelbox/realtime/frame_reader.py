@@ -7,6 +7,7 @@ between the fragments of a message, which RFC 6455, 5.4 and 5.5 allow (websocket
 
 import codecs
 import enum
+from typing import Any
 
 from websockets.frames import apply_mask  # the one in C, where its wheel has it
 
@@ -34,7 +35,7 @@ CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = map(int, Opcode)
 FIN, RESERVED, CONTROL, MASKED = 0x80, 0x70, 0x08, 0x80
 
 # What was read: an opcode with the text, the bytes, or the payload of a control frame
-Event = tuple[int, str | bytes]
+Event = tuple[int, Any]
 
 
 class Violation(Exception):

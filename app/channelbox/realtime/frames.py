@@ -23,9 +23,9 @@ def text_frame(payload: bytes) -> bytes:
     return frame(1, payload)
 
 
-def close_frame(code: int, reason: str = "") -> bytes:
-    """A Close frame. A reason of more than 123 bytes is cut (RFC 6455, 5.5)."""
-    return frame(8, code.to_bytes(2, "big") + reason.encode()[:123].decode(errors="ignore").encode())
+def close_payload(code: int, reason: str = "") -> bytes:
+    """The payload of a Close frame. A reason of more than 123 bytes is cut (RFC 6455, 5.5)."""
+    return code.to_bytes(2, "big") + reason.encode()[:123].decode(errors="ignore").encode()
 
 
 def json_frame(content: Any) -> bytes:
