@@ -12,7 +12,7 @@ from channelbox.chat.live import Live
 from channelbox.dashboard.series import Recorder
 from channelbox.fleet.reports import Reporter
 from channelbox.realtime.bus import Bus
-from channelbox.realtime.protocol import check_protocol
+from channelbox.realtime.http_protocol import check_uvicorn
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class Process:
         self.cleanup = Cleanup() if worker else None
 
     async def start(self) -> None:
-        check_protocol()
+        check_uvicorn()
         if self.live is not None:
             await self.live.start()
         await self.reporter.start()

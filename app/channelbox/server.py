@@ -10,8 +10,8 @@ import uvicorn
 from django.conf import settings
 
 from channelbox.notify import notify, watchdog_seconds
-from channelbox.realtime.arrival import Arrival
 from channelbox.realtime.counters import counters
+from channelbox.realtime.protocol_switch import ProtocolSwitch
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ def configuration(listener: socket.socket) -> uvicorn.Config:
         "channelbox.asgi:application",
         interface="asgi3",
         loop="uvloop",
-        http=Arrival,
+        http=ProtocolSwitch,
         ws="channelbox.realtime.protocol:FrameProtocol",
         ws_max_size=settings.CHANNELBOX_FRAME_MAX,
         ws_per_message_deflate=False,

@@ -9,8 +9,10 @@ import pytest
 import pytest_asyncio
 from tests.integration.hostile import KIB, ROOM, SOCKETS, strict, undisturbed  # noqa: F401 - a fixture
 from tests.integration.local import Installation, Person
+from tests.realtime.serving import UPGRADE, masked
 
 from channelbox.realtime.codes import INVALID_FORMAT, Close, Code
+from channelbox.realtime.frame_reader import CLOSE, CONTINUATION, PING, PONG, TEXT
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -193,12 +195,28 @@ async def test_what_is_no_websocket_frame_ends_its_own_connection(
 ) -> None:
     async with undisturbed(local):
         reader, writer = await local.handshake(SOCKETS[0])
-        writer.write(frames)
+        writer.write(frames + masked(CLOSE, code.to_bytes(2)))
         end = await asyncio.wait_for(reader.read(), 10)
         writer.close()
     # The last frame is a Close, with its code.
     assert b"\x88" in end
     assert code.to_bytes(2) in end[end.rindex(b"\x88") :]
+
+
+async def test_a_close_between_fragments_is_answered(local: Installation) -> None:
+    async with undisturbed(local):
+        reader, writer = await local.handshake(SOCKETS[0])
+        writer.write(masked(TEXT, b"{", first=0) + masked(CLOSE, b"\x03\xe8"))
+        assert (await asyncio.wait_for(reader.read(), 10)).endswith(b"\x88\x02\x03\xe8")
+        writer.close()
+
+
+async def test_a_handshake_with_a_body_is_answered(local: Installation) -> None:
+    async with undisturbed(local):
+        reader, writer = await asyncio.open_connection(*local.url.removeprefix("http://").split(":"))
+        writer.write(UPGRADE.replace(b"\r\n\r\n", b"\r\nContent-Length: 5\r\n\r\nhello"))
+        assert (await asyncio.wait_for(reader.read(), 10)).startswith(b"HTTP/1.1 400 Bad Request\r\n")
+        writer.close()
 
 
 async def test_connections_that_break_off_anywhere_leave_nothing(local: Installation) -> None:
@@ -329,6 +347,42 @@ async def test_200_questions_to_the_dashboard_at_once_are_not_200_answers(local:
         await watcher.until(lambda: sum("data" in frame for frame in watcher.frames) >= 2)
         assert watcher.errors == []
         assert sum("data" in frame for frame in watcher.frames) < 50
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [masked(PONG), masked(PING), masked(CONTINUATION, first=0), masked(TEXT, b"{"), masked(3)],
+    ids=["pongs", "pings", "empty fragments", "texts", "unknown opcodes"],
+)
+async def test_a_flood_of_any_frames_holds_up_nobody(local: Installation, piece: bytes) -> None:
+    """Both web processes are flooded: a connection goes to either."""
+    async with undisturbed(local):
+        flooding = [asyncio.create_task(flood(local, piece)) for _ in range(6)]
+        async with await local.enter(ROOM, origin=local.url) as ann:
+            for number in range(15):
+                await ann.say(text := f"{number} {os.urandom(4).hex()}")
+                await ann.hears(text)
+            assert ann.errors == []
+        for each in flooding:
+            each.cancel()
+        await asyncio.gather(*flooding, return_exceptions=True)
+
+
+async def flood(local: Installation, piece: bytes) -> None:
+    """Sends the same frame as fast as it is taken; comes again when it is closed."""
+    while True:
+        reader, writer = await local.handshake(SOCKETS[0])
+        reading = asyncio.create_task(reader.read())
+        try:
+            writer.write(b"" if piece[0] & 0x0F else masked(TEXT, b"{", first=0))
+            while not reading.done():
+                writer.write(piece * 10_000)
+                await writer.drain()
+        except OSError:
+            pass
+        finally:
+            reading.cancel()
+            writer.transport.abort()
 
 
 async def test_who_reads_nothing_does_not_hold_up_others(local: Installation) -> None:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 import uvloop
+from pytest_django import Settings
 from tests.realtime.serving import Run
 from tests.servers import RedisServer
 
@@ -24,6 +25,12 @@ async def elsewhere(redis_server: RedisServer) -> AsyncIterator[ChannelLayer]:
     layer = ChannelLayer([{"address": redis_server.url, "socket_timeout": 14}], capacity=3)
     yield layer
     await layer.close()
+
+
+@pytest.fixture(autouse=True)
+def quick_drain(settings: Settings) -> None:
+    """A server that stops does not spread the ends of its connections."""
+    settings.CHANNELBOX_DRAIN_SECONDS = 0
 
 
 @pytest.fixture(params=[asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])

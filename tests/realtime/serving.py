@@ -1,4 +1,4 @@
-"""Connections of our protocols in a real uvicorn with real sockets."""
+"""Connections of our protocols in a real uvicorn with real sockets, and clients that send what they like."""
 
 import asyncio
 import contextlib
@@ -6,14 +6,25 @@ import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
+import pytest
 import uvicorn
+import uvloop
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.frames import apply_mask
 
-from channelbox.realtime.arrival import Arrival
 from channelbox.realtime.frames import text_frame
 from channelbox.realtime.protocol import EXTENSION, FrameProtocol
+from channelbox.realtime.protocol_switch import ProtocolSwitch
+
+UPGRADE = (
+    b"GET /ws/?after=3 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+FIN = 0x80
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
+# For long tables of cases: on the event loop of an installation alone
+on_uvloop = pytest.mark.parametrize("run", [uvloop.run], ids=["uvloop"], indirect=True)
 
 
 class Room:
@@ -52,6 +63,87 @@ class Room:
             await self.changed.wait()
 
 
+class Echo(Room):
+    """An application that sends back what it gets, and remembers in what order it heard of what."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.events: list[dict[str, Any]] = []
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        self.members.append(scope["extensions"][EXTENSION])
+        self.changed.set()
+        while True:
+            self.events.append(event := await receive())
+            if event["type"] != "websocket.receive":
+                break
+            await send({**event, "type": "websocket.send"})
+
+
+def masked(opcode: int, payload: bytes = b"", first: int = FIN, mask: bytes = b"\x1a\x2b\x3c\x4d") -> bytes:
+    """A client's frame. `first`: the bits beside the opcode."""
+    size = len(payload)
+    head = bytes([first | opcode])
+    if size < 126:
+        head += bytes([0x80 | size])
+    elif size < 65_536:
+        head += b"\xfe" + size.to_bytes(2, "big")
+    else:
+        head += b"\xff" + size.to_bytes(8, "big")
+    return head + mask + apply_mask(payload, mask)
+
+
+class RawClient:
+    """A client without a library: what is written goes out as it is, and nothing is answered by itself."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    @classmethod
+    async def opened(cls, port: int) -> "RawClient":
+        """A connection on which nothing was asked."""
+        return cls(*await asyncio.open_connection("127.0.0.1", port))
+
+    @classmethod
+    async def upgraded(cls, port: int) -> "RawClient":
+        """A client whose handshake was accepted."""
+        client = await cls.opened(port)
+        client.write(UPGRADE)
+        assert (await client.head()).startswith(b"HTTP/1.1 101 ")
+        return client
+
+    def write(self, data: bytes) -> None:
+        self.writer.write(data)
+
+    async def head(self) -> bytes:
+        """The response's status line and headers."""
+        return await self.reader.readuntil(b"\r\n\r\n")
+
+    async def frame(self) -> tuple[int, bytes]:
+        """The next frame's first byte and its payload."""
+        first, size = await self.reader.readexactly(2)
+        if size >= 126:
+            size = int.from_bytes(await self.reader.readexactly(2 if size == 126 else 8), "big")
+        return first, await self.reader.readexactly(size)
+
+    async def close_code(self) -> int:
+        """The code of the server's Close, after whatever comes before it; 1005 when it has none."""
+        first = 0
+        while first != FIN | 8:
+            first, payload = await self.frame()
+        return int.from_bytes(payload[:2], "big") if payload else 1005
+
+    async def ended(self) -> bytes:
+        """What came until the server closed."""
+        return await self.reader.read()
+
+    def leave(self) -> None:
+        self.writer.transport.abort()
+
+
 class Served:
     def __init__(self, room: Room, server: uvicorn.Server, port: int) -> None:
         self.room = room
@@ -84,7 +176,7 @@ async def served(room: Room | None = None, **options: Any) -> AsyncIterator[Serv
     room = room or Room()
     listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
-        room, http=Arrival, ws=FrameProtocol, lifespan="off", log_config=None, log_level="warning", **options
+        room, http=ProtocolSwitch, ws=FrameProtocol, lifespan="off", log_config=None, log_level="warning", **options
     )
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listener]))

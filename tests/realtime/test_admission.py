@@ -9,7 +9,7 @@ from tests.waiting import until
 
 from channelbox.realtime import admission as admission_module
 from channelbox.realtime import settlement, token_bucket
-from channelbox.realtime.admission import TABLE, Admission, Kind, Source
+from channelbox.realtime.admission import TABLE, Admission, Kind, Limit, Source, connection_limit
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.codes import Close, Code, Refused
 from channelbox.realtime.settlement import Settlement
@@ -43,11 +43,28 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock_of(token_bucket, monkeypatch)
 
 
-@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("kind", sorted(set(Kind) - {Kind.BYTES}))
 def test_every_kind_has_a_limit_for_person_and_address(kind: Kind) -> None:
+    person, address = limits_of(kind)
+    assert person.burst >= 1
+    assert address.rate >= person.rate
+
+
+def limits_of(kind: Kind) -> tuple[Limit, Limit]:
+    """The person's and the address's."""
     row = TABLE[kind]
-    assert row.person().burst >= 1
-    assert row.address().rate >= row.person().rate
+    assert row.person is not None and row.address is not None
+    return row.person(), row.address()
+
+
+async def test_what_the_wire_counts_is_not_counted_again(bus: Bus) -> None:
+    """Of a connection frames and bytes have a bucket there, and here the others have theirs."""
+    source = Source(HOME, ANN)
+    admission = Admission(Settlement(bus, "here"))
+    for kind in (Kind.FRAMES, Kind.BYTES):
+        assert connection_limit(kind).burst > 1
+        admission.book(kind, source)
+    assert source.buckets is None
 
 
 @pytest.mark.parametrize("kind", [Kind.TYPING, Kind.ROOMS, Kind.JOINS, Kind.REQUESTS])
@@ -56,7 +73,7 @@ async def test_a_person_who_asks_many_processes_is_counted_once(start: Start, cl
     granted = 0
     while not here.take(kind, Source(None, ANN))[0]:
         granted += 1
-    assert granted == TABLE[kind].person().burst
+    assert granted == limits_of(kind)[0].burst
     assert not there.take(kind, Source(None, ANN))[0], "a second's word has not gone round"
     await until(lambda: bool(there.take(kind, Source(None, ANN))[0]))
     await until(lambda: not here.settlement._spent and not there.settlement._spent)
@@ -108,7 +125,8 @@ async def test_rooms_and_joins_are_refused_with_a_close(settings: Settings, cloc
 
 
 async def test_booked_work_waits_its_turn(settings: Settings, clock: Clock) -> None:
-    settings.CHANNELBOX_RATE, settings.CHANNELBOX_RATE_BURST = 2, 2  # frames: ten a second, ten at once
+    settings.CHANNELBOX_RATE = settings.CHANNELBOX_RATE_BURST = 2
+    settings.CHANNELBOX_RATE_PERSON = 2  # frames: ten a second, ten at once
     admission, source = Admission(Settlement(Bus.current(), "here")), Source(HOME, ANN)
     waits = [admission.book(Kind.FRAMES, source) for _ in range(12)]
     assert waits == pytest.approx([0.0] * 10 + [0.1, 0.2])

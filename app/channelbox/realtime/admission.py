@@ -44,6 +44,7 @@ class Kind(enum.StrEnum):
     ROOMS = "rooms"
     GUEST_ROOMS = "guest_rooms"
     REQUESTS = "requests"
+    BYTES = "bytes"
 
 
 class Limit(NamedTuple):
@@ -57,9 +58,10 @@ class Limit(NamedTuple):
 class Row:
     """The limits of one kind, read from the settings when they are needed, and what a client is told past them."""
 
-    person: Callable[[], Limit]
-    address: Callable[[], Limit]
+    person: Callable[[], Limit] | None = None
+    address: Callable[[], Limit] | None = None
     connection: Callable[[], Limit] | None = None
+    by_wire: bool = False  # the connection's bucket is taken by `wire`, which sees every frame
     room: Callable[[], Limit] | None = None
     sentence: str = ""  # its beginning; "" where nobody is told
     of_person: str = ""  # what follows, where it was the person's bucket
@@ -76,6 +78,11 @@ def _message_seconds() -> float:
 
 def _frames(rate: float) -> Limit:
     return _worth(FRAMES_PER_MESSAGE * rate, settings.CHANNELBOX_RATE_BURST / settings.CHANNELBOX_RATE)
+
+
+def _bytes(rate: float) -> Limit:
+    at_once = _worth(rate, settings.CHANNELBOX_RATE_BURST / settings.CHANNELBOX_RATE)
+    return Limit(rate, max(2 * settings.CHANNELBOX_FRAME_MAX, at_once.burst))
 
 
 def _rooms(an_hour: float) -> Limit:
@@ -98,11 +105,16 @@ TABLE = {
         address=lambda: _worth(settings.CHANNELBOX_TYPING_ADDRESS, TYPING_BURST_SECONDS),
         room=lambda: _worth(settings.CHANNELBOX_TYPING_ROOM, TYPING_BURST_SECONDS),
     ),
-    # Read later.
+    # Read later. Of a connection control frames and fragments count too.
     Kind.FRAMES: Row(
+        by_wire=True,
         connection=lambda: _frames(settings.CHANNELBOX_RATE),
         person=lambda: _frames(settings.CHANNELBOX_RATE_PERSON),
         address=lambda: _frames(settings.CHANNELBOX_RATE_ADDRESS),
+    ),
+    Kind.BYTES: Row(
+        by_wire=True,
+        connection=lambda: _bytes(settings.CHANNELBOX_RATE_BYTES),
     ),
     # Accepted, told and closed.
     Kind.JOINS: Row(
@@ -134,6 +146,13 @@ TABLE = {
 }
 
 
+def connection_limit(kind: Kind) -> Limit:
+    """Return what one connection may have of a kind that has such a limit. Raises KeyError for any other."""
+    if (limit := TABLE[kind].connection) is None:
+        raise KeyError(kind)
+    return limit()
+
+
 def sentence(kind: Kind, wait: float, whose: str) -> str:
     """Return what a client is told that has to wait so many seconds."""
     seconds = f"{wait:.1f}" if wait < 1 else math.ceil(wait)
@@ -159,9 +178,9 @@ class Limits:
 
     def __init__(self, kind: Kind, row: Row) -> None:
         self.name = str(kind.value)  # formatting the member itself is slow
-        self.connection = row.connection() if row.connection is not None else None
-        self.person = row.person()
-        self.address = row.address()
+        self.connection = row.connection() if row.connection is not None and not row.by_wire else None
+        self.person = row.person() if row.person is not None else None
+        self.address = row.address() if row.address is not None else None
         self.room = row.room() if row.room is not None else None
         self.of_person = row.of_person
 
@@ -215,11 +234,11 @@ class Admission:
         names: list[tuple[str, float]] = []
         if limits.connection is not None:
             buckets.append(_own(kind, source, limits.connection))
-        if source.person is not None:
+        if source.person is not None and limits.person is not None:
             self._share(
                 f"{limits.name} person {source.person}", limits.person, limits.of_person, limits, buckets, names
             )
-        if source.address is not None:
+        if source.address is not None and limits.address is not None:
             self._share(f"{limits.name} address {source.address}", limits.address, FROM_ADDRESS, limits, buckets, names)
         if room is not None and limits.room is not None:
             self._share(f"{limits.name} room {room}", limits.room, IN_ROOM, limits, buckets, names)
@@ -230,7 +249,7 @@ class Admission:
     ) -> None:
         if len(self.settlement) >= MAX_BUCKETS and name not in self.settlement:
             # A flood of names: all who come new share what one address has.
-            name, limit = f"{limits.name} others", limits.address
+            name, limit = f"{limits.name} others", limits.address or limit
         rate, burst = limit
         buckets.append(self.settlement.bucket(name, rate, burst, whose))
         names.append((name, rate))

@@ -7,8 +7,12 @@ import math
 class Close(enum.IntEnum):
     """WebSocket close codes."""
 
+    NORMAL = 1000
+    PROTOCOL_ERROR = 1002
     UNSUPPORTED = 1003
+    INVALID_TEXT = 1007
     TOO_BIG = 1009
+    FAILED = 1011
     RESTART = 1012
     TRY_LATER = 1013
     ROOM_FULL = 4000

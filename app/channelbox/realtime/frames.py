@@ -7,14 +7,25 @@ from typing import Any
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
-def text_frame(payload: bytes) -> bytes:
-    """An unmasked, unfragmented text frame: the same bytes for every member of every process."""
+def frame(opcode: int, payload: bytes) -> bytes:
+    """An unmasked, unfragmented frame."""
     size = len(payload)
+    head = bytes((0x80 | opcode,))
     if size < 126:
-        return b"\x81" + size.to_bytes(1, "big") + payload
+        return head + size.to_bytes(1, "big") + payload
     if size < 65_536:
-        return b"\x81\x7e" + size.to_bytes(2, "big") + payload
-    return b"\x81\x7f" + size.to_bytes(8, "big") + payload
+        return head + b"\x7e" + size.to_bytes(2, "big") + payload
+    return head + b"\x7f" + size.to_bytes(8, "big") + payload
+
+
+def text_frame(payload: bytes) -> bytes:
+    """A text frame: the same bytes for every member of every process."""
+    return frame(1, payload)
+
+
+def close_payload(code: int, reason: str = "") -> bytes:
+    """The payload of a Close frame. A reason of more than 123 bytes is cut (RFC 6455, 5.5)."""
+    return code.to_bytes(2, "big") + reason.encode()[:123].decode(errors="ignore").encode()
 
 
 def json_frame(content: Any) -> bytes:

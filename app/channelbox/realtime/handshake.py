@@ -1,79 +1,136 @@
-"""The opening handshake (RFC 6455, 4.2), for the upgrade as nearly every client asks for it.
+"""The opening handshake (RFC 6455, 4.2): checks an upgrade request, and says what is wrong with it.
 
-uvicorn would have it read by httptools, write it anew and have websockets read it once more, line by line in Python: a
-third of what it costs to let somebody in.
+`read` takes the request of nearly every client, whole and in plain form, straight from its bytes. All others are parsed
+by httptools (`http_protocol`) and checked by `check`, by the same rules.
 """
 
 import base64
 import binascii
 import hashlib
+import http
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-# More is websockets' to refuse, which has these limits for a line and for the headers
-REQUEST_MOST = 16 * 1024  # bytes
-LINE_MOST = 8192  # bytes
-HEADERS_MOST = 128
+MAX_LINE_BYTES = 8192  # the request line, or a header; nginx takes no longer ones either
+MAX_HEAD_BYTES = 64 * 1024  # of any request, its line and headers; nginx takes 32 KiB and adds its own
+MAX_HEADERS = 128
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-# What RFC 9110, 5 has in a header, one after the other; a target of printable ASCII; options of a connection
+VERSION = b"13"
+
+# What RFC 9110, 5 has in a header, one after the other; a target of printable ASCII; a list of tokens
 HEAD = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\x00-\x08\n-\x1f\x7f]*\r\n)+\r\n")
-TARGET = re.compile(rb"/[!-~]*")
-OPTIONS = re.compile(rb"[a-z-]+(?:[ \t]*,[ \t]*[a-z-]+)*")
-ONCE = frozenset((b"upgrade", b"connection", b"sec-websocket-key", b"sec-websocket-version", b"host", b"origin"))
-NEVER = frozenset((b"sec-websocket-protocol", b"content-length", b"transfer-encoding"))
+TARGET = re.compile(rb"(?:https?://[^/?#]*(?=/))?(/[!-~]*)", re.IGNORECASE)
+TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+ONCE = frozenset((b"upgrade", b"sec-websocket-key", b"sec-websocket-version", b"host", b"origin", b"content-length"))
+
+Headers = list[tuple[bytes, bytes]]
 
 
 class Upgrade(NamedTuple):
-    """What was asked for."""
+    """A valid upgrade request."""
 
     target: bytes  # path and query
-    headers: list[tuple[bytes, bytes]]  # names in small letters
+    headers: Headers  # names in small letters
     key: bytes  # Sec-WebSocket-Key
+    subprotocols: list[str]
+
+
+class Refusal(Exception):
+    """A request that is answered with an error status."""
+
+    def __init__(self, status: int, reason: str, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+        self.headers = list(headers)
 
 
 def read(request: bytes) -> Upgrade | None:
-    """A whole request, if it asks for a WebSocket in the plain way.
+    """Return the upgrade that these bytes ask for.
 
-    None: it asks for something else, is not whole, is wrong somewhere, offers subprotocols, has a body or something
-    twice. uvicorn and websockets then take it, or refuse it with the reason.
+    None when they are no whole request, or ask for something else, or are odd: httptools is to look at them.
     """
-    if len(request) > REQUEST_MOST:
+    if len(request) > MAX_LINE_BYTES:
         return None
     first, _, head = request.partition(b"\r\n")
     method, _, rest = first.partition(b" ")
     target, _, version = rest.partition(b" ")
     if method != b"GET" or version != b"HTTP/1.1" or not TARGET.fullmatch(target) or not HEAD.fullmatch(head):
         return None
-    lines = head[:-4].split(b"\r\n")
-    if len(lines) > HEADERS_MOST or max(len(first), *map(len, lines)) > LINE_MOST:
-        return None
     headers = []
-    found: dict[bytes, bytes] = {}
-    for line in lines:
+    for line in head[:-4].split(b"\r\n"):
         name, _, value = line.partition(b":")
-        name, value = name.lower(), value.strip(b" \t")
+        headers.append((name.lower(), value.strip(b" \t")))
+    if sum(name == b"connection" for name, _ in headers) > 1:
+        return None
+    try:
+        return check(b"GET", target, headers, "1.1")
+    except Refusal:
+        return None
+
+
+def check(method: bytes, target: bytes, headers: Headers, version: str) -> Upgrade:
+    """Check a request that was parsed. Header names are in small letters. Raises Refusal."""
+    check_size(method, target, headers)
+    if method != b"GET":
+        raise Refusal(405, "A WebSocket is asked for with GET.", [(b"Allow", b"GET")])
+    if version != "1.1":
+        raise _upgrade_required("A WebSocket needs HTTP/1.1.")
+    found: dict[bytes, bytes] = {}
+    connection: list[bytes] = []
+    subprotocols: list[bytes] = []
+    for name, value in headers:
         if name in ONCE:
             if name in found:
-                return None
+                raise Refusal(400, f"The header {name.decode()} came twice.")
             found[name] = value
-        elif name in NEVER:
-            return None
-        headers.append((name, value))
+        elif name == b"connection":
+            connection += _tokens(value.lower())
+        elif name == b"sec-websocket-protocol":
+            subprotocols += _tokens(value)
+        elif name == b"transfer-encoding":
+            raise Refusal(400, "The request for a WebSocket has no body.")
+    if found.get(b"content-length", b"0") != b"0":
+        raise Refusal(400, "The request for a WebSocket has no body.")
+    if b"host" not in found:
+        raise Refusal(400, "Host is missing.")
+    if b"upgrade" not in connection or found.get(b"upgrade", b"").lower() != b"websocket":
+        raise _upgrade_required("A WebSocket is asked for with Connection: Upgrade and Upgrade: websocket.")
+    if found.get(b"sec-websocket-version") != VERSION:
+        raise _upgrade_required("The version of the WebSocket protocol is 13.")
     key = found.get(b"sec-websocket-key", b"")
-    connection = found.get(b"connection", b"").lower()
-    plain = (
-        found.get(b"upgrade", b"").lower() == b"websocket"
-        and OPTIONS.fullmatch(connection) is not None
-        and b"upgrade" in map(bytes.strip, connection.split(b","))
-        and found.get(b"sec-websocket-version") == b"13"
-        and _is_key(key)
-    )
-    return Upgrade(target, headers, key) if plain else None
+    if not _is_key(key):
+        raise Refusal(400, "Sec-WebSocket-Key is not the base64 of 16 bytes.")
+    path = TARGET.fullmatch(target)
+    if path is None:
+        raise Refusal(400, "The target of a WebSocket is a path.")
+    return Upgrade(path[1], headers, key, [each.decode() for each in subprotocols])
+
+
+def check_size(method: bytes, target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:
+    """Raise Refusal for a request, of any kind, whose target or headers are too large."""
+    if len(method) + len(target) + len(b"  HTTP/1.1") > MAX_LINE_BYTES:
+        raise Refusal(414, f"A request line of more than {MAX_LINE_BYTES} bytes.")
+    sizes = [len(name) + len(value) + len(b": ") for name, value in headers]
+    if len(sizes) > MAX_HEADERS or sum(sizes) > MAX_HEAD_BYTES or max(sizes, default=0) > MAX_LINE_BYTES:
+        raise Refusal(431, f"More than {MAX_HEADERS} headers, or one of more than {MAX_LINE_BYTES} bytes.")
+
+
+def _upgrade_required(reason: str) -> Refusal:
+    return Refusal(426, reason, [(b"Upgrade", b"websocket"), (b"Sec-WebSocket-Version", VERSION)])
+
+
+def _tokens(value: bytes) -> list[bytes]:
+    """Return the tokens of a comma-separated list (RFC 9110, 5.6.1). Raises Refusal."""
+    tokens = [each for piece in value.split(b",") if (each := piece.strip(b" \t"))]
+    if not tokens or not all(map(TOKEN.fullmatch, tokens)):
+        raise Refusal(400, "A header is not a list of tokens.")
+    return tokens
 
 
 def _is_key(key: bytes) -> bool:
-    """Whether this is base64 of 16 bytes."""
+    """Return whether this is base64 of 16 bytes."""
     try:
         return len(key) == 24 and len(binascii.a2b_base64(key, strict_mode=True)) == 16
     except binascii.Error:
@@ -81,13 +138,35 @@ def _is_key(key: bytes) -> bool:
 
 
 def answer(key: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """The response that opens the WebSocket, with further headers."""
+    """Return the response that opens the WebSocket, with further headers."""
     accepted = base64.b64encode(hashlib.sha1(key + GUID, usedforsecurity=False).digest())
-    more = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
     return (
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
         + accepted
         + b"\r\n"
-        + more
+        + _lines(headers)
         + b"\r\n"
     )
+
+
+def refusal(status: int, body: str | bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Return a response that ends the connection. `body` is plain text unless the headers say another type."""
+    if isinstance(body, str):
+        body = f"{body}\n".encode() if body else b""
+    headers = list(headers)
+    names = {name.lower() for name, _ in headers}
+    if b"content-type" not in names:
+        headers.append((b"Content-Type", b"text/plain; charset=utf-8"))
+    if b"content-length" not in names:
+        headers.append((b"Content-Length", b"%d" % len(body)))
+    # Named beside the upgrade that a 426 asks for (RFC 9110, 7.8)
+    headers.append((b"Connection", b"close, Upgrade" if b"upgrade" in names else b"close"))
+    try:
+        phrase = http.HTTPStatus(status).phrase
+    except ValueError:
+        phrase = ""
+    return f"HTTP/1.1 {status} {phrase}\r\n".encode() + _lines(headers) + b"\r\n" + body
+
+
+def _lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    return b"".join(name + b": " + value + b"\r\n" for name, value in headers)

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from tests.realtime.serving import Room, Run, Served, served
 
-from channelbox.realtime import arrival
-from channelbox.realtime.arrival import Arrival
+from channelbox.realtime import protocol_switch
 from channelbox.realtime.protocol import FrameProtocol
+from channelbox.realtime.protocol_switch import ProtocolSwitch
 
 UPGRADE = (
     b"GET /ws/?after=3 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -52,7 +52,7 @@ def test_a_websocket_is_let_in_however_it_asks(
     run: Run, pieces: list[bytes], plain: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if plain:
-        monkeypatch.setattr(arrival, "HttpToolsProtocol", None)  # uvicorn's is not needed
+        monkeypatch.setattr(protocol_switch, "HttpProtocol", None)  # uvicorn's is not needed
 
     async def scenario() -> None:
         async with served(Site()) as server:
@@ -66,7 +66,7 @@ def test_a_websocket_is_let_in_however_it_asks(
             server.room.write(b"hi")
             assert await reader.readexactly(4) == b"\x81\x02hi"
             if plain:
-                assert server.room.members[0]._conn is None, "websockets has no part in it yet"
+                assert server.room.members[0]._reader is None, "a listener needs no parser"
             writer.write(b"\x89\x80\0\0\0\0")  # a ping
             assert await reader.readexactly(2) == b"\x8a\x00"
             assert server.server.server_state.connections == set(server.room.members)
@@ -110,13 +110,13 @@ def test_connections_on_which_nothing_was_asked_hold_up_no_stop(run: Run) -> Non
             silent = [await opened(server) for _ in range(3)]
             while len(connections) < len(silent):
                 await asyncio.sleep(0.01)
-            assert {type(each) for each in connections} == {Arrival}
+            assert {type(each) for each in connections} == {ProtocolSwitch}
             silent[0][1].close()
             while len(connections) == len(silent):
                 await asyncio.sleep(0.01)
             silent[1][1].write(UPGRADE)
             await head(silent[1][0])
-            assert {type(each) for each in connections} == {Arrival, FrameProtocol}
+            assert {type(each) for each in connections} == {ProtocolSwitch, FrameProtocol}
         for reader, writer in silent[1:]:
             await reader.read()  # to its end
             writer.close()

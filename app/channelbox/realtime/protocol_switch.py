@@ -1,26 +1,24 @@
-"""A connection before its first request: a WebSocket's goes straight to the frames, all others to uvicorn.
+"""A new connection, before its first request: a plain upgrade goes straight to the frames, all else to HTTP.
 
-uvicorn has each request read by httptools, finds an upgrade, writes the request anew and has it read once more by the
-WebSocket's protocol. Here what nearly every client sends to open a WebSocket is read once; whatever is odd still takes
-uvicorn's way, which knows the reasons to refuse.
+uvicorn parses each request with httptools, finds an upgrade, writes the request anew and parses it once more for the
+WebSocket. Here the upgrade that nearly every client sends is read once.
 """
 
 import asyncio
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
 from channelbox.realtime import handshake
+from channelbox.realtime.http_protocol import HttpProtocol
 from channelbox.realtime.protocol import FrameProtocol
 
 
-class Arrival(asyncio.Protocol):
-    """For uvicorn's `http`. Holds the place of a connection until it is known what that is to be."""
+class ProtocolSwitch(asyncio.Protocol):
+    """For uvicorn's `http`. Holds a connection until its first bytes say which protocol it gets."""
 
     __slots__ = ("_made_with", "_transport")
 
     def __init__(self, **made_with: Any) -> None:
-        """What uvicorn makes its protocols with: config, server_state, app_state, _loop."""
+        """`made_with`: what uvicorn makes its protocols with, which is config, server_state, app_state and _loop."""
         self._made_with = made_with
         self._transport: asyncio.Transport | None = None
 
@@ -34,12 +32,9 @@ class Arrival(asyncio.Protocol):
             return
         self._connections.discard(self)
         if (upgrade := handshake.read(data)) is not None:
-            frames = FrameProtocol(**self._made_with)
-            transport.set_protocol(frames)
-            frames.connection_made(transport)
-            frames.begin(upgrade)
+            FrameProtocol.take_over(transport, self._made_with, upgrade)
         else:
-            http = HttpToolsProtocol(**self._made_with)
+            http = HttpProtocol(**self._made_with)
             transport.set_protocol(http)
             http.connection_made(transport)
             http.data_received(data)
@@ -48,7 +43,7 @@ class Arrival(asyncio.Protocol):
         self._connections.discard(self)
 
     def shutdown(self) -> None:
-        """Nothing was asked yet, so nothing is owed."""
+        """uvicorn: the process stops. Nothing was asked yet, so no answer is owed."""
         if self._transport is not None:
             self._transport.close()
 

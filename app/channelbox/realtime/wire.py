@@ -1,0 +1,319 @@
+"""The wire of one WebSocket connection: its frames both ways, pings, and the closing handshake (RFC 6455, 5 and 7).
+
+What a client sends is handled in bounded slices (`turns`), at the pace of two token buckets, which count every byte and
+every frame, also the frames that no application sees. What is more stays in the kernel: TCP tells its sender to wait.
+"""
+
+import asyncio
+import random
+from typing import Any
+
+from django.conf import settings
+from uvicorn.config import Config
+
+from channelbox.realtime.admission import Kind, connection_limit
+from channelbox.realtime.codes import Close
+from channelbox.realtime.counters import counters
+from channelbox.realtime.frame_reader import BINARY, CLOSE, PING, PONG, TEXT, Event, FrameReader
+from channelbox.realtime.frames import close_payload, frame
+from channelbox.realtime.receive_queue import ReceiveQueue
+from channelbox.realtime.token_bucket import Bucket
+from channelbox.realtime.turns import wait_for_turn
+
+SLICE_FRAMES = 32  # of one client in one turn of the event loop: about 0.1 ms
+SLICE_BYTES = 16 * 1024
+MAX_QUEUED = 16  # events that the application has not taken, before no more is read
+CLOSE_SECONDS = 10.0  # for the client's Close after ours
+GOODBYE_SECONDS = 2.0  # the same, after a violation and at a restart; and for its FIN after both
+MAX_SKIPPED_FRAMES = 1000  # after our Close, before a client's Close is not looked for any more
+
+
+class Wire(asyncio.Protocol):
+    """Reads frames into `_queue`, and writes finished ones."""
+
+    __slots__ = (
+        "_accepted",
+        "_bytes_bucket",
+        "_close_sent",
+        "_config",
+        "_ending",
+        "_frames_bucket",
+        "_full",
+        "_lost",
+        "_paused",
+        "_ping",
+        "_queue",
+        "_reader",
+        "_skipped",
+        "_timer",
+        "_waiting",
+        "loop",
+        "transport",
+    )
+
+    def __init__(self, config: Config, loop: asyncio.AbstractEventLoop | None) -> None:
+        self.loop = loop or asyncio.get_running_loop()
+        self.transport: asyncio.Transport = None  # type: ignore[assignment]
+        self._config = config
+        self._queue = ReceiveQueue()
+        self._accepted = False
+        self._ending: tuple[bytes, bool] | None = None  # payload of a Close that waits, and whether the client began it
+        self._close_sent = False
+        self._lost = False
+        self._timer: asyncio.TimerHandle | None = None  # of the next ping, its pong, or the end after a Close
+        self._ping = b""  # payload of the ping that is not answered yet
+        self._reader: FrameReader | None = None
+        self._frames_bucket: Bucket = None  # type: ignore[assignment]  # both are made with the reader
+        self._bytes_bucket: Bucket = None  # type: ignore[assignment]
+        self._paused = False  # reading from the transport
+        self._waiting = False  # for a turn, or for tokens
+        self._full = False  # the application has enough to take for now
+        self._skipped = 0  # frames after our Close
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]
+        # The transport counts what a slow reader has not taken; the limit fires `pause_writing`.
+        self.transport.set_write_buffer_limits(high=settings.CHANNELBOX_SLOW_READER_BYTES)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lost = True
+        self._stop_timer()
+        self._reader = None
+        self._queue.put_nowait({"type": "websocket.disconnect", "code": 1006})
+
+    def eof_received(self) -> None:
+        """The transport closes itself then."""
+
+    async def _next_event(self) -> dict[str, Any]:
+        """Return the next of what the client sent, and read on when there is room for more."""
+        if self._full and not self._queue:
+            self._full = False
+            self._wait_for_turn()
+        event = await self._queue.get()
+        if self._ending is not None and event["type"] == "websocket.disconnect":
+            self._send_ending()
+        return event
+
+    # --- What the client sends
+
+    def _make_reader(self) -> FrameReader:
+        self._frames_bucket = Bucket(*connection_limit(Kind.FRAMES))
+        self._bytes_bucket = Bucket(*connection_limit(Kind.BYTES))
+        self._reader = FrameReader(self._config.ws_max_size)
+        return self._reader
+
+    def data_received(self, data: bytes) -> None:
+        if self._close_sent:
+            self._look_for_close(data)
+            return
+        reader = self._reader or self._make_reader()
+        reader.feed(data)
+        if not self._accepted:  # no client of ours says anything before it is let in
+            self._pause()
+        elif not (self._waiting or self._full or self._ending):
+            self.take_turn()
+
+    def take_turn(self) -> None:
+        """Handle one slice of what the client sent."""
+        self._waiting = False
+        reader = self._reader
+        if reader is None or self._ending or self._close_sent or self.transport.is_closing():
+            return
+        if reader.hungry:
+            self._read_on()
+            return
+        if len(self._queue) > MAX_QUEUED:
+            self._full = True
+            self._pause()
+            return
+        if wait := max(self._frames_bucket.wait(), self._bytes_bucket.wait()):
+            self._waiting = True
+            self._pause()
+            self.loop.call_later(wait, self._wait_for_turn, True)
+            return
+        events, frames, size = reader.read(SLICE_FRAMES, SLICE_BYTES)
+        self._frames_bucket.spend(frames)
+        self._bytes_bucket.spend(size)
+        if events:
+            self._handle(events)
+        if reader.violation is not None:
+            code, reason = reader.violation.code, reader.violation.reason
+            self._end_behind_events(code, reason, close_payload(code, reason), by_client=False)
+        elif self._ending or self._close_sent:
+            pass
+        elif reader.hungry:
+            self._read_on()
+        else:
+            self._pause()
+            self._wait_for_turn()
+
+    def _handle(self, events: list[Event]) -> None:
+        """Pass on what was read, and answer it."""
+        answers = []
+        for opcode, payload in events:
+            if opcode == TEXT:
+                self._queue.put_nowait({"type": "websocket.receive", "text": payload})
+            elif opcode == BINARY:
+                self._queue.put_nowait({"type": "websocket.receive", "bytes": payload})
+            elif opcode == PING:
+                answers.append(frame(PONG, payload))
+            elif opcode == PONG:
+                if self._ping and payload == self._ping:
+                    self._ping = b""
+                    self._schedule_ping()
+            elif opcode == CLOSE:
+                # Echoed (RFC 6455, 5.5.1)
+                code = int.from_bytes(payload[:2], "big") if payload else 1005
+                self._end_behind_events(code, payload[2:].decode(), payload, by_client=True)
+        if answers:
+            self.write_frames(b"".join(answers))
+
+    def _end_behind_events(self, code: int, reason: str, payload: bytes, by_client: bool) -> None:
+        """Send a Close when the application has taken what came before it, and so can answer that; soon in any case."""
+        self._ending = payload, by_client
+        self._queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
+        self._pause()
+        self._stop_timer()
+        self._timer = self.loop.call_later(GOODBYE_SECONDS, self._send_ending)
+
+    def _send_ending(self) -> None:
+        if self._ending is None or self._close_sent or self._lost:
+            return
+        payload, by_client = self._ending
+        self.write_frames(frame(CLOSE, payload))
+        self._await_close(GOODBYE_SECONDS, heard=by_client)
+
+    def _wait_for_turn(self, tokens: bool = False) -> None:
+        """Ask for a turn of this connection's own. `tokens`: it waited for tokens until now."""
+        if tokens or not self._waiting:
+            self._waiting = True
+            wait_for_turn(self.loop, self)
+
+    def _pause(self) -> None:
+        if not self._paused and not self.transport.is_closing():
+            self._paused = True
+            self.transport.pause_reading()
+
+    def _read_on(self) -> None:
+        if self._paused and not self.transport.is_closing():
+            self._paused = False
+            self.transport.resume_reading()
+
+    # --- What the client gets
+
+    def write_frames(self, frames: bytes) -> None:
+        """Write whole frames. Never waits and never raises: one member that is gone must not end a fan-out.
+
+        uvloop raises on a transport that was lost, in the moment before `connection_lost`; and a raw write after a
+        Close frame would go out.
+        """
+        if self._close_sent or self._lost or self.transport.is_closing():
+            return
+        try:
+            self.transport.write(frames)
+        except RuntimeError:
+            self.transport.abort()
+
+    def pause_writing(self) -> None:
+        """Cut off a client that does not read. A Close frame would only queue behind all the rest."""
+        if not self._lost:
+            counters.slow_closed += 1
+            self.transport.abort()
+
+    # --- Pings
+
+    def _schedule_ping(self) -> None:
+        self._stop_timer()
+        if self._config.ws_ping_interval:
+            self._timer = self.loop.call_later(self._config.ws_ping_interval, self._send_ping)
+
+    def _send_ping(self) -> None:
+        self._ping = random.getrandbits(32).to_bytes(
+            4, "big"
+        )  # unlike that of an older pong, or of one that nobody asked for
+        self.write_frames(frame(PING, self._ping))
+        if self._config.ws_ping_timeout:
+            self._timer = self.loop.call_later(self._config.ws_ping_timeout, self._no_pong)
+
+    def _no_pong(self) -> None:
+        """End the connection, at once: who does not read would keep its place until the backlog is gone, so never."""
+        if self._paused:
+            # The pong may be in what was not read yet. Should the client be gone, the second write finds it out.
+            self.write_frames(frame(PING, self._ping))
+            self._timer = self.loop.call_later(self._config.ws_ping_timeout or 0, self._no_pong)
+            return
+        self.write_frames(frame(CLOSE, close_payload(Close.FAILED, "keepalive ping timeout")))
+        self._close_sent = True
+        self.transport.abort()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # --- The end
+
+    def _close(self, code: int, reason: str = "", soon: bool = False) -> None:
+        """Send a Close frame, and read on until the client's comes, for some seconds at most.
+
+        Closing the socket with something unread would reset the connection, and a reset may overtake our Close: the
+        client would not see the code. So what it still sends is read, and thrown away.
+        """
+        if self._close_sent or self._lost or self.transport.is_closing():
+            return
+        if self._ending is not None:
+            self._send_ending()
+            return
+        self._queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
+        self.write_frames(frame(CLOSE, close_payload(code, reason)))
+        self._await_close(GOODBYE_SECONDS if soon else CLOSE_SECONDS)
+
+    def _await_close(self, seconds: float, heard: bool = False) -> None:
+        """After our Close frame, wait for the client's, unless that was `heard` before."""
+        self._close_sent = True
+        self._end_within(seconds)
+        if heard or (self._reader is not None and self._reader.close_read):
+            self._finish()
+            return
+        self._read_on()
+        if self._reader is not None:
+            self._look_for_close(b"")
+
+    def _look_for_close(self, data: bytes) -> None:
+        """Pass over what the client sends after our Close. Of a flood not even its Close is looked for."""
+        if self._skipped >= MAX_SKIPPED_FRAMES:
+            return
+        reader = self._reader or self._make_reader()
+        if data:
+            reader.feed(data)
+        found, frames = reader.skip(MAX_SKIPPED_FRAMES - self._skipped)
+        self._skipped += frames
+        if found:
+            self._finish()
+        elif self._skipped >= MAX_SKIPPED_FRAMES:
+            self._reader = None
+            self._end_within(GOODBYE_SECONDS)
+
+    def _finish(self) -> None:
+        """Say that nothing more comes, and read on until the client says so too, for the reason that `_close` gives."""
+        self._skipped = MAX_SKIPPED_FRAMES
+        self._reader = None
+        if self.transport.is_closing():
+            return
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+            self._end_within(GOODBYE_SECONDS)
+            self._read_on()
+        else:
+            self.transport.close()
+
+    def _end_within(self, seconds: float) -> None:
+        self._stop_timer()
+        self._timer = self.loop.call_later(seconds, self._end)
+
+    def _end(self) -> None:
+        """Close the socket; should the client not even read what was written, abort it later."""
+        self._stop_timer()
+        if self.transport.get_write_buffer_size():
+            self._timer = self.loop.call_later(CLOSE_SECONDS, self.transport.abort)
+        self.transport.close()

@@ -1,0 +1,221 @@
+"""One client floods: it is read a slice at a time, at its own pace, and nobody else waits.
+
+No seconds are measured. What counts is how much of a flood is taken while others are answered, and in one turn.
+"""
+
+import asyncio
+import itertools
+import os
+import socket
+from typing import Any
+
+import pytest
+from pytest_django import Settings
+from tests.realtime.serving import FIN, UPGRADE, Echo, RawClient, Run, masked, served
+
+from channelbox.realtime.frame_reader import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, FrameReader
+from channelbox.realtime.token_bucket import Bucket
+from channelbox.realtime.turns import wait_for_turn
+from channelbox.realtime.wire import SLICE_BYTES, SLICE_FRAMES
+
+KIB = 1024
+BUFFERS = 4096 * KIB  # what the sockets of both sides and one read hold
+FLOODS = {
+    "texts": masked(TEXT, b"hi"),
+    "long texts": masked(TEXT, b"x" * 4000),
+    "the longest texts": masked(TEXT, b"x" * 60_000),
+    "binary": masked(BINARY, b"hi"),
+    "pings": masked(PING),
+    "long pings": masked(PING, b"x" * 125),
+    "pongs": masked(PONG),
+    "empty fragments": masked(CONTINUATION, first=0),
+    "fragments": masked(CONTINUATION, b"x" * 10, first=0),
+}
+BROKEN = {
+    "a close, and then data": masked(CLOSE, b"\x03\xe8") + masked(TEXT, b"hi") * 1000,
+    "unknown opcodes": masked(3),
+    "reserved bits": masked(TEXT, first=FIN | 0x40),
+    "noise": os.urandom(5000),
+    "no mask": b"\x81\x02hi",
+}
+
+
+class Flood:
+    """A client that sends one piece over and over as fast as it is taken, and reads nothing."""
+
+    def __init__(self, port: int, piece: bytes) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port))
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * KIB)
+        self.socket.setblocking(False)
+        self.piece = piece * (64 * KIB // len(piece) + 1)
+        self.left = b""
+        self.taken = 0
+
+    async def begin(self, first: bytes) -> None:
+        loop = asyncio.get_running_loop()
+        await loop.sock_sendall(self.socket, UPGRADE)
+        assert b" 101 " in await loop.sock_recv(self.socket, 64 * KIB)
+        await loop.sock_sendall(self.socket, first)
+
+    def push(self) -> None:
+        """Send what goes without waiting."""
+        try:
+            while True:
+                self.left = self.left or self.piece
+                count = self.socket.send(self.left)
+                self.taken += count
+                self.left = self.left[count:]
+                if count == 0 or self.left:
+                    return
+        except BlockingIOError:
+            pass
+
+
+@pytest.mark.parametrize("piece", FLOODS.values(), ids=FLOODS)
+def test_of_a_flood_a_bounded_part_is_read_while_others_are_answered(
+    run: Run, piece: bytes, settings: Settings
+) -> None:
+    settings.CHANNELBOX_RATE_BYTES = 16 * KIB  # at once: 128 KiB, which is two of the largest frames
+
+    async def scenario() -> None:
+        async with served(Echo(), ws_max_size=64 * KIB) as server:
+            flood = Flood(server.port, piece)
+            await flood.begin(b"" if piece[0] & 0x0F else masked(TEXT, b"begun", first=0))
+            quiet = await RawClient.upgraded(server.port)
+            for number in range(200):
+                flood.push()
+                quiet.write(masked(TEXT, b"%d" % number) if number < 50 else masked(PONG))
+                if number < 50:
+                    assert await quiet.frame() == (0x81, b"%d" % number)
+                await asyncio.sleep(0)
+                assert flood.taken < BUFFERS + 3 * 128 * KIB, f"in {number} rounds"
+            flood.socket.close()
+            quiet.leave()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("piece", BROKEN.values(), ids=BROKEN)
+def test_of_a_broken_flood_nothing_is_parsed_while_others_are_answered(
+    run: Run, piece: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is read and thrown away, so that the client sees our Close."""
+    parsed = frames_of_each_turn(monkeypatch)
+
+    async def scenario() -> None:
+        async with served(Echo()) as server:
+            flood = Flood(server.port, piece)
+            await flood.begin(b"")
+            quiet = await RawClient.upgraded(server.port)
+            for number in range(30):
+                flood.push()
+                quiet.write(masked(TEXT, b"%d" % number))
+                assert await quiet.frame() == (0x81, b"%d" % number)
+            assert sum(parsed) < 2 * SLICE_FRAMES + 30
+            flood.socket.close()
+            quiet.leave()
+
+    run(scenario())
+
+
+def frames_of_each_turn(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many frames each slice had, as they are read."""
+    original = FrameReader.read
+    parsed: list[int] = []
+
+    def read(reader: FrameReader, max_frames: int, max_bytes: int) -> tuple[list[Any], int, int]:
+        events, frames, size = original(reader, max_frames, max_bytes)
+        assert frames <= SLICE_FRAMES
+        assert size < SLICE_BYTES + 200
+        parsed.append(frames)
+        return events, frames, size
+
+    monkeypatch.setattr(FrameReader, "read", read)
+    return parsed
+
+
+class Busy:
+    """A connection that has more to do than fits into a turn."""
+
+    def __init__(self, log: list[Any], turns: int) -> None:
+        self.log = log
+        self.turns = turns
+
+    def take_turn(self) -> None:
+        self.log.append(self)
+        self.turns -= 1
+        if self.turns:
+            wait_for_turn(asyncio.get_running_loop(), self)
+
+
+def test_one_turn_of_the_loop_is_one_slice_of_one_connection(run: Run) -> None:
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        log: list[Any] = []
+        busy = [Busy(log, 5) for _ in range(3)]
+        for each in busy:
+            wait_for_turn(loop, each)
+        while busy[-1].turns:
+            await asyncio.sleep(0)
+            log.append(None)
+        assert [each for each in log if each] == busy * 5, "they take turns"
+        assert all(before is None or after is None for before, after in itertools.pairwise(log))
+
+    run(scenario())
+
+
+def test_a_turn_that_fails_ends_nobody_else_s(run: Run) -> None:
+    class Failing(Busy):
+        def take_turn(self) -> None:
+            raise ZeroDivisionError
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda loop, context: None)
+        log: list[Any] = []
+        wait_for_turn(loop, Failing(log, 1))
+        wait_for_turn(loop, other := Busy(log, 2))
+        while other.turns:
+            await asyncio.sleep(0)
+
+    run(scenario())
+
+
+def test_what_was_too_much_is_read_later_whole_and_in_order(run: Run, settings: Settings) -> None:
+    settings.CHANNELBOX_RATE, settings.CHANNELBOX_RATE_BURST = 1000, 10  # frames: 5,000 a second, 50 at once
+
+    async def scenario() -> None:
+        async with served(Echo()) as server:
+            client = await RawClient.upgraded(server.port)
+            client.write(b"".join(masked(TEXT, b"%d" % number) + masked(PONG) for number in range(200)))
+            for number in range(200):
+                assert await client.frame() == (0x81, b"%d" % number)
+            client.leave()
+
+    run(scenario())
+
+
+def test_the_largest_frames_and_a_fast_sender_do_not_wait(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As fast as `welcome` allows, in frames as large as are read: no pause for tokens."""
+    waits: list[float] = []
+    original = Bucket.wait
+
+    def wait(bucket: Bucket) -> float:
+        waits.append(original(bucket))
+        return waits[-1]
+
+    monkeypatch.setattr(Bucket, "wait", wait)
+
+    async def scenario() -> None:
+        async with served(Echo(), ws_max_size=64 * KIB) as server:
+            client = await RawClient.upgraded(server.port)
+            payloads = [b"x" * 64 * KIB] * 2 + [b"hi"] * 60
+            for payload in payloads:
+                client.write(masked(TEXT, payload))
+            for payload in payloads:
+                assert await client.frame() == (0x81, payload)
+            client.leave()
+
+    run(scenario())
+    assert waits
+    assert not any(waits)
