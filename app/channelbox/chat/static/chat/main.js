@@ -1,8 +1,8 @@
 /* The room's page: joins the connection, the timeline, the outbox and the rest. docs/protocol.md has the frames. */
 import { page, say } from "../channelbox/words.js";
 import { Close, Socket } from "../channelbox/socket.js";
-import { State } from "../channelbox/state.js";
-import * as attention from "./attention.js";
+import { ConnectionStatus } from "../channelbox/connection-status.js";
+import * as unreadTitle from "./unread-title.js";
 import { Composer } from "./composer.js";
 import "./drawer.js";
 import { load } from "./history.js";
@@ -50,7 +50,7 @@ new MessageMenu({
   dialog: $(".confirm"),
   remove: (seq, text) => outbox.add(text, "delete", seq),
 });
-const state = new State({ notice: $(".notice"), now: () => socket.connect() });
+const status = new ConnectionStatus({ notice: $(".notice"), now: () => socket.connect() });
 const socket = new Socket({
   address: () => page.socket + (last === null ? "" : `?after=${last}`),
   changed(to) {
@@ -61,7 +61,7 @@ const socket = new Socket({
       people.away();
       goal = Infinity;
     }
-    state.socket(to);
+    status.socket(to);
   },
   heard(frame) {
     if (frame.error) outbox.refused(frame);
@@ -77,7 +77,7 @@ const composer = new Composer({
     outbox.add(text, kind);
     timeline.toNewest();
   },
-  typing: () => state.name === "connected" && socket.send({ type: "typing" }),
+  typing: () => status.name === "connected" && socket.send({ type: "typing" }),
 });
 
 const frames = {
@@ -98,7 +98,7 @@ const frames = {
       timeline.reset();
       last = null;
     }
-    if (last !== null && frame.seq > last) state.show("catching_up", say("catching_up", { n: frame.seq - last }));
+    if (last !== null && frame.seq > last) status.show("catching_up", say("catching_up", { n: frame.seq - last }));
     last ??= frame.seq;
     goal = frame.seq;
   },
@@ -130,7 +130,7 @@ function flush() {
     outbox.stored(event.id);
   }
   for (const { user } of fresh) people.said(user);
-  if (begun) attention.heard(fresh.filter(({ user }) => user !== you).length);
+  if (begun) unreadTitle.heard(fresh.filter(({ user }) => user !== you).length);
   gathered = [];
   seen();
 }
@@ -147,7 +147,7 @@ function seen() {
 function settle() {
   const seq = goal;
   goal = Infinity;
-  state.show("connected");
+  status.show("connected");
   // The history of a first connection follows its welcome.
   setTimeout(() => {
     flush();
@@ -158,7 +158,7 @@ function settle() {
   }, FLUSH);
 }
 
-tabs.addEventListener("message", () => state.name === "signed_out" && socket.connect());
+tabs.addEventListener("message", () => status.name === "signed_out" && socket.connect());
 document.addEventListener("visibilitychange", seen);
 $(".scroller").addEventListener("scroll", seen, { passive: true });
 addEventListener("beforeunload", (event) => outbox.items.length && event.preventDefault());

@@ -1,14 +1,14 @@
 /* What was written here and is not stored yet: kept until the server says so, sent again in order after a reconnect. */
 
 import { newId } from "./id.js";
-import { Shelf } from "./shelf.js";
+import { OutboxStorage } from "./outbox-storage.js";
 
 const ADOPT_EVERY = 5_000; // ms between looks for tabs that are gone
 const AT_ONCE = 20; // unanswered messages on the wire
 const TEMPORARY = new Set(["too_fast", "queue_full", "try_later"]);
 
 export class Outbox {
-  #items = []; #elsewhere = []; #send; #changed; #shelf = null; #ready = false; #paused = 0; #timer = 0;
+  #items = []; #elsewhere = []; #send; #changed; #storage = null; #ready = false; #paused = 0; #timer = 0;
   #tokens = 10; #burst = 10; #rate = 5; #filled = Date.now();
 
   /** send(frame): true when the connection took it. changed(): what waits, here or elsewhere, is another. */
@@ -30,9 +30,9 @@ export class Outbox {
 
   /** Takes up what an earlier load of this page left behind. The key names the person too: nobody sends another's words. */
   async open(key) {
-    if (this.#shelf) return;
-    this.#shelf = new Shelf(key, () => this.#look());
-    this.#takeOver(await this.#shelf.open());
+    if (this.#storage) return;
+    this.#storage = new OutboxStorage(key, () => this.#look());
+    this.#takeOver(await this.#storage.open());
     setInterval(() => this.#ready && this.#adopt(), ADOPT_EVERY);
   }
 
@@ -153,12 +153,12 @@ export class Outbox {
   }
 
   #tell() {
-    this.#shelf?.keep(this.#items);
+    this.#storage?.keep(this.#items);
     this.#changed();
   }
 
   #adopt() {
-    this.#shelf?.adopt((items) => this.#takeOver(items));
+    this.#storage?.adopt((items) => this.#takeOver(items));
   }
 
   /** Oldest first, as they were written, whichever tab that was. */
@@ -176,7 +176,7 @@ export class Outbox {
   }
 
   #look() {
-    this.#elsewhere = this.#shelf.others;
+    this.#elsewhere = this.#storage.others;
     this.#changed();
   }
 }

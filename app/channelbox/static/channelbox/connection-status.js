@@ -6,7 +6,7 @@ const PATIENCE = 1_000; // ms before a sentence joins the word: most interruptio
 
 const REASONS = { [Close.RESTART]: "why_restart", [Close.TRY_LATER]: "why_later", [Close.ROOM_FULL]: "why_full", [Close.TOO_MUCH]: "why_too_much" };
 
-export class State {
+export class ConnectionStatus {
   #word; #spoken; #notice; #now; #name = ""; #until = 0; #ticking = 0; #later = 0;
 
   /** notice: the element that holds the sentence; now(): connect at once. */
