@@ -7,7 +7,7 @@ and call `tick` at `due`.
 import random as default_random
 from collections.abc import Callable
 
-from channelbox_client.effects import Connect, Drop, Effect, Send, State
+from channelbox_client.effects import Connect, Drop, Effect, Frame, Other, Send, State
 
 OPENING_TIMEOUT = 10.0  # s from the attempt until the connection is of use
 SETTLED_SECONDS = 10.0  # s after which the delays start small again
@@ -86,6 +86,13 @@ class Connection:
         if ready and self._first is None:
             self._first = now
             self.state = "open"
+
+    def frame(self, frame: Frame, now: float) -> list[Effect]:
+        """Take what came, parsed from JSON: all that a connection without a room does with it."""
+        if not self.live:
+            return []
+        self.heard(now)
+        return [Other(frame)]
 
     def closed(self, code: int, reason: str, now: float) -> list[Effect]:
         """The connection has ended; code 0 or 1006: without a close frame."""

@@ -61,7 +61,7 @@ def play(steps: list[tuple[str, float]], *, modern: bool) -> Run:
             run.heard(JUNK[count])
         elif what == "repeat" and run.shown:
             run.heard(run.shown[-1])
-        elif what == "lose" and len(run.down) > 1 and run.down[0].get("type") == "message":
+        elif what == "lose" and [frame.get("type") for frame in run.down[:2]] == ["message", "message"]:
             run.down.pop(0)  # a server that leaves something out without a word
         elif what == "erase" and modern:
             run.cut()  # what is on its way is not changed by it

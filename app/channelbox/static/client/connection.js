@@ -70,6 +70,13 @@ export class Connection {
     }
   }
 
+  /** Takes what came, parsed from JSON: all that a connection without a room does with it. */
+  frame(frame, now) {
+    if (!this.live) return [];
+    this.heard(now);
+    return [{ do: "other", frame }];
+  }
+
   /** The connection has ended; code 0 or 1006: without a close frame. */
   closed(code, reason, now) {
     if (!this.live) return [];

@@ -1,6 +1,7 @@
 /* The dashboard: joins the connection, the figures, the charts, the table and the age of it all. */
 import { page } from "../channelbox/words.js";
 import { Socket } from "../channelbox/socket.js";
+import { Connection } from "../client/connection.js";
 import { ConnectionStatus } from "../channelbox/connection-status.js";
 import { Charts } from "./charts.js";
 import { Freshness, STALE } from "./freshness.js";
@@ -20,10 +21,11 @@ const status = new ConnectionStatus({ notice: $(".connection"), now: () => socke
 let newest = null;
 
 const socket = new Socket({
-  address: () => page.socket,
-  silence: 5_000, // figures come every second
-  changed: (to) => status.socket(to),
-  heard(frame) {
+  machine: new Connection({ silence: 5 }), // figures come every second
+  address: page.socket,
+  apply(effect) {
+    if (effect.do === "state") status.connection(effect);
+    const frame = effect.frame ?? {};
     if (frame.type === "welcome") {
       series.begin(frame.series);
       status.show("connected");
