@@ -22,10 +22,11 @@ class RoomClient:
         *,
         share: float = SHARE,
         silence: float = SILENCE_SECONDS,
+        fills: bool = False,
         random: Callable[[], float] = default_random.random,
     ) -> None:
-        """`share`: the part of the server's limits that this client takes."""
-        self.room = Room()
+        """`share`: the part of the server's limits that this client takes. `fills`: see `Room`."""
+        self.room = Room(fills=fills)
         self.outbox = Outbox(share=share, random=random)
         self._connection = Connection(lambda: self.room.query, silence=silence, random=random)
 

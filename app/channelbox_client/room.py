@@ -23,7 +23,9 @@ class Rejoin:
 class Room:
     """A room as one client sees it. Call `opened` for each connection, then `frame` with each frame."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, fills: bool = False) -> None:
+        """`fills`: the client itself takes what HTTP has of a gap, as frames, before what follows on the socket."""
+        self._fills = fills
         self.last: int | None = None  # the resume point; None: nothing is shown yet
         self.epoch: str | None = None  # of what is shown; None: not known
         self.floor = 1  # what is older is no longer there
@@ -123,7 +125,9 @@ class Room:
         if not gone:
             if self._undecided:  # the same room, and too much was missed
                 self._undecided, self.epoch = False, self._offered or self.epoch
-            if self.last is None or last > self.last:  # else it was filled meanwhile
+            if self._fills:
+                return [Gap(first, last, False)]
+            if self.last is None or last > self.last:
                 self.last = last
                 effects += [Gap(first, last, False), Forget()]
             return effects

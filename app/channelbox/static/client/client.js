@@ -26,10 +26,9 @@ export { Outbox, Room };
 export class RoomClient {
   #connection;
 
-  room = new Room();
-
-  /** share: the part of the server's limits that this client takes. */
-  constructor({ share, silence, random } = {}) {
+  /** share: the part of the server's limits that this client takes; fills: see Room. */
+  constructor({ share, silence, fills, random } = {}) {
+    this.room = new Room({ fills });
     this.outbox = new Outbox({ share, random });
     this.#connection = new Connection({ query: () => this.room.query, silence, random });
   }

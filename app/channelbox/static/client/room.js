@@ -19,9 +19,15 @@ export class Room {
   welcomed = false;
   joined = false;
 
+  #fills;
   #undecided = false; // whether what follows continues the display: the next frame tells
   #offered = null; // the epoch of the welcome, until that is decided
   #doubted = null; // the hole that the client came back for: [last, seq]
+
+  /** fills: the client itself takes what HTTP has of a gap, as frames, before what follows on the socket. */
+  constructor({ fills = false } = {}) {
+    this.#fills = fills;
+  }
 
   /** The query of the next connection's address. */
   get query() {
@@ -100,7 +106,8 @@ export class Room {
         this.#undecided = false;
         this.epoch = this.#offered || this.epoch;
       }
-      if (this.last !== null && last <= this.last) return []; // it was filled meanwhile
+      if (this.#fills) return [{ do: "gap", first, last, gone }];
+      if (this.last !== null && last <= this.last) return [];
       this.last = last;
       return [{ do: "gap", first, last, gone }, { do: "forget" }];
     }
