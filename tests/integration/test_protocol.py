@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from tests.integration.local import Installation, installation
-from tests.waiting import until
 
 from channelbox.dashboard.series import NODE, TOTALS
 from channelbox.realtime.codes import INVALID_FORMAT
@@ -22,12 +21,12 @@ async def local(tmp_path: Path) -> AsyncIterator[Installation]:
         yield local
 
 
-def example() -> type[Any]:
+def example() -> Any:
     """The client of the document."""
     (source,) = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
     names: dict[str, Any] = {}
     exec(compile(source, "docs/protocol.md", "exec"), names)
-    return names["Room"]
+    return names["talk"]
 
 
 def test_the_tutorial_s_words_and_every_figure_are_there() -> None:
@@ -37,24 +36,21 @@ def test_the_tutorial_s_words_and_every_figure_are_there() -> None:
 
 async def test_the_example_loses_nothing_and_hears_everything_once(local: Installation) -> None:
     heard: list[dict[str, Any]] = []
-    guest = {"additional_headers": {"Cookie": await guest_cookie(local)}, "compression": None, "proxy": None}
-    room = example()(local.url.replace("http", "ws") + "/ws/chat/documented/", heard.append, **guest)
-    running = asyncio.create_task(room.run())
-    try:
+
+    async def lines() -> AsyncIterator[str]:
         for number in range(60):
-            await room.say(f"{number}")
+            yield f"{number}"
             if number in (20, 40):
                 for child in local.web:
                     await local.kill(child)
             await asyncio.sleep(0.05)
-        await until(lambda: len(heard) >= 60, 30)
-        assert [event["message"] for event in heard] == [f"{number}" for number in range(60)]
-        assert [event["seq"] for event in heard] == list(range(1, 61))
-        await until(lambda: not room.unanswered)
-        assert room.refused == []
-    finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+
+    guest = {"additional_headers": {"Cookie": await guest_cookie(local)}, "proxy": None}
+    url = local.url.replace("http", "ws") + "/ws/chat/documented/"
+    async with asyncio.timeout(60):
+        assert await example()(url, lines(), heard.append, **guest) == []
+    assert [event["message"] for event in heard] == [f"{number}" for number in range(60)]
+    assert [event["seq"] for event in heard] == list(range(1, 61))
 
 
 async def guest_cookie(local: Installation) -> str:
