@@ -137,7 +137,7 @@ async def test_unsent_messages(yard: Town) -> None:
         ("restarting", 1012, "reconnecting in", "The server is restarting."),
         ("busy", 1013, "reconnecting in", "The server is busy."),
         ("full", 4000, "room full", "As soon as somebody leaves there is a place"),
-        ("too-much", 4008, "reconnecting in", "More was asked for than one person is given."),
+        ("too-much", 4008, "reconnecting in", "Too many requests. Reconnecting in a moment."),
         ("signed-out", 4001, "signed out", "Sign in, here or in another tab"),
         ("refused", 4003, "not admitted", "You may not enter this room, or it was closed."),
     ],

@@ -1,6 +1,5 @@
 """A room's server as docs/protocol.md describes one, in memory, and a client before it whose connections are cut."""
 
-import json
 import random
 from typing import Any
 from urllib.parse import parse_qs
@@ -33,6 +32,7 @@ class Server:
         self.newest = 0
         self.record: dict[int, Frame] = {}  # numbers that are missing are gone
         self.ids: dict[tuple[str, str], int] = {}
+        self.refuses = 0  # so many messages to come, with the advice to send them later
 
     def store(self, user: str, id: str, text: str) -> tuple[int, bool]:
         """The number, and whether it is new."""
@@ -106,6 +106,7 @@ class Run:
         self.queries: list[str] = []
         self.down: list[Frame] = []
         self.up: list[Frame] = []
+        self.on_the_wire: set[str] = set()
         self.connected = False
         self.apply(self.client.connect(self.now))
 
@@ -114,13 +115,15 @@ class Run:
             match effect:
                 case Connect(query):
                     self.queries.append(query)
+                    self.lost()
                     self.connected = True
-                    self.up.clear()
                     self.down = list(self.server.greeting(query))
                 case Drop():
                     self.lost()
                 case Send(frame):
-                    json.dumps(frame)
+                    if "id" in frame:
+                        assert frame["id"] not in self.on_the_wire, "twice on one connection"
+                        self.on_the_wire.add(frame["id"])
                     self.up.append(frame)
                 case Event(event):
                     self.shown.append(event)
@@ -136,6 +139,7 @@ class Run:
         self.connected = False
         self.up.clear()
         self.down.clear()
+        self.on_the_wire.clear()
 
     def cut(self, code: int = 1006) -> None:
         if self.connected:
@@ -144,6 +148,8 @@ class Run:
 
     def heard(self, frame: object) -> None:
         if self.connected:
+            if isinstance(frame, dict) and "error" in frame:
+                self.on_the_wire.discard(frame.get("id", ""))
             self.apply(self.client.frame(frame, self.now))
 
     def receive(self, frames: int) -> None:
@@ -155,6 +161,11 @@ class Run:
         """What the client has sent arrives and is stored; everybody hears it."""
         for _ in range(frames):
             if self.up and "message" in (frame := self.up.pop(0)):
+                if self.server.refuses:
+                    self.server.refuses -= 1
+                    error = {"error": "Too fast.", "code": "too_fast", "id": frame["id"], "retry_after": 0.5}
+                    self.down.append(error)
+                    continue
                 seq, new = self.server.store(YOU, frame["id"], frame["message"])
                 stored = {"type": "stored", "id": frame["id"], "seq": seq}
                 self.down.append(self.server.record[seq] if new else stored)

@@ -29,9 +29,7 @@ def catalogue() -> dict[str, str]:
             "The server does not accept pages from this address. "
             "Who runs this installation adds it to CHANNELBOX_ORIGINS, with scheme and port."
         ),
-        "why_too_much": _(
-            "More was asked for than one person is given. The connection comes back by itself in a moment."
-        ),
+        "why_too_much": _("Too many requests. Reconnecting in a moment."),
         "sign_in": _("Sign in"),
         "try_again": _("Try again"),
         "other_rooms": _("Other rooms"),
@@ -70,7 +68,7 @@ def catalogue() -> dict[str, str]:
         "over": _("characters too many: {n}"),
         # People
         "here": _("{n} here"),
-        "here_unknown": _("Known again when the connection is back."),
+        "here_unknown": _("Available after reconnecting."),
         "here_many": _("{n} people are here: too many to list."),
         "typing_one": _("{a} is typing"),
         "typing_two": _("{a} and {b} are typing"),

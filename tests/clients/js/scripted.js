@@ -21,6 +21,7 @@ export function chance(seed) {
 export class Server {
   epoch = 1;
   newest = 0;
+  refuses = 0; // so many messages to come, with the advice to send them later
   record = new Map(); // numbers that are missing are gone
   #ids = new Map();
 
@@ -81,6 +82,7 @@ export class Run {
   down = [];
   up = [];
   connected = false;
+  onTheWire = new Set();
 
   constructor(server, seed = 1) {
     this.server = server;
@@ -100,6 +102,10 @@ export class Run {
           this.lost();
           break;
         case "send":
+          if (effect.frame.id) {
+            assert.ok(!this.onTheWire.has(effect.frame.id), "twice on one connection");
+            this.onTheWire.add(effect.frame.id);
+          }
           this.up.push(effect.frame);
           break;
         case "event":
@@ -123,6 +129,7 @@ export class Run {
     this.connected = false;
     this.up = [];
     this.down = [];
+    this.onTheWire.clear();
   }
 
   cut(code = 1006) {
@@ -132,7 +139,9 @@ export class Run {
   }
 
   heard(frame) {
-    if (this.connected) this.apply(this.client.frame(frame, this.now));
+    if (!this.connected) return;
+    if (frame?.error) this.onTheWire.delete(frame.id);
+    this.apply(this.client.frame(frame, this.now));
   }
 
   receive(frames) {
@@ -144,6 +153,11 @@ export class Run {
     for (let n = 0; n < frames && this.up.length; n += 1) {
       const frame = this.up.shift();
       if (!("message" in frame)) continue;
+      if (this.server.refuses) {
+        this.server.refuses -= 1;
+        this.down.push({ error: "Too fast.", code: "too_fast", id: frame.id, retry_after: 0.5 });
+        continue;
+      }
       const [seq, fresh] = this.server.store(YOU, frame.id, frame.message);
       this.down.push(fresh ? this.server.record.get(seq) : { type: "stored", id: frame.id, seq });
     }
