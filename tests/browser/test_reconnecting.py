@@ -1,6 +1,7 @@
 """A page whose connection breaks at any place: nothing is missing from it afterwards, and nothing is there twice."""
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -94,9 +95,18 @@ def message(seq: int, text: str) -> dict[str, Any]:
     return {"type": "message", "seq": seq, "id": f"s-{text}", "user": "ben", "message": text, "at": at}
 
 
+# Whether somebody looks, as the test says.
+LOOKS = """
+    const away = () => sessionStorage.getItem("away") === "yes";
+    Object.defineProperty(document, "hidden", { get: away });
+    document.hasFocus = () => !away();
+"""
+
+
 async def visit(town: Town, room: str, answer: Answer) -> tuple[Page, Script]:
     """A page that is joined in a room of a scripted server."""
     page = await town.window("ann")
+    await page.add_init_script(LOOKS)
     script = Script(answer)
     await script.serve(page)
     await page.clock.install()
@@ -166,6 +176,19 @@ async def test_a_page_that_is_open_across_an_upgrade_reloads_itself_and_keeps_th
     await page.evaluate("window.before = true")
     await page.clock.fast_forward(130_000)
     assert await page.evaluate("window.before"), "once for each change"
+
+
+async def test_a_page_that_nobody_looks_at_reloads_itself_and_still_says_what_is_unread(town: Town) -> None:
+    page, script = await upgraded(town, "upgrade-hidden")
+    await page.evaluate("sessionStorage.setItem('away', 'yes')")
+    await page.press("#text", "Shift")
+    script.sockets[-1].send(json.dumps(message(2, "unseen")))
+    await expect(page).to_have_title(re.compile(r"^\(1\) "))
+    await page.clock.fast_forward(61_000)
+    await page.clock.fast_forward(2_000)
+    await page.wait_for_function("!window.before")
+    await connected(page)
+    await expect(page).to_have_title(re.compile(r"^\(1\) "))
 
 
 async def test_a_page_with_something_unsent_does_not_reload_itself(town: Town) -> None:
