@@ -91,9 +91,10 @@ class Room:
         epoch = _text(frame.get("epoch")) or None
         resumed = frame.get("resumed") is True
         effects: list[Effect | Rejoin] = [Welcome(frame)]
-        if self.last is not None and (seq < self.last or (epoch and self.epoch and epoch != self.epoch)):
+        known = epoch is not None and self.epoch is not None  # whether this tells the room from another
+        if self.last is not None and (seq < self.last or (known and epoch != self.epoch)):
             effects += self._forget(epoch)
-        elif self.last is not None and not resumed:
+        elif self.last is not None and not resumed and not known:
             self._undecided, self._offered = True, epoch
         else:
             self.epoch = epoch or self.epoch

@@ -76,7 +76,11 @@ class Server:
             welcome |= {"protocol": 2, "version": "0.2.0", "epoch": self.epoch, "floor": min(self.record, default=1)}
         frames = [welcome]
         if same and not resumed and after is not None and after < start:
-            frames.append({"type": "gap", "from": after + 1, "to": start})
+            floor = min(self.record, default=1) if self.modern else 1
+            if (have := min(max(after, floor - 1), start)) > after:
+                frames.append({"type": "gap", "from": after + 1, "to": have, "gone": True})
+            if have < start:
+                frames.append({"type": "gap", "from": have + 1, "to": start})
         return [*frames, *self.events(start + 1, self.newest), {"type": "presence", "count": 1, "users": [YOU]}]
 
     def events(self, first: int, last: int) -> list[Frame]:

@@ -70,9 +70,10 @@ export class Room {
     const epoch = text(frame.epoch) || null;
     const resumed = frame.resumed === true;
     const effects = [{ do: "welcome", frame }];
-    if (this.last !== null && (seq < this.last || (epoch && this.epoch && epoch !== this.epoch))) {
+    const known = epoch !== null && this.epoch !== null; // whether this tells the room from another
+    if (this.last !== null && (seq < this.last || (known && epoch !== this.epoch))) {
       effects.push(...this.#forget(epoch));
-    } else if (this.last !== null && !resumed) {
+    } else if (this.last !== null && !resumed && !known) {
       this.#undecided = true;
       this.#offered = epoch;
     } else {
