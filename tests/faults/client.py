@@ -34,6 +34,7 @@ class Client(Room):
         self._history = history
         self._chance = chance
         self._count = 0
+        self._sent: dict[str, bool] = {}  # ids that went out on this connection: whether they have their answer
         client = RoomClient(share=SHARE, fills=True, random=chance.random)
         client.room.last = 0  # everything, from the first on
         address = f"{url}/ws/chat/{room}/".replace("http", "ws", 1)
@@ -87,6 +88,7 @@ class Client(Room):
         if not isinstance(frame, dict):
             self._note(What.BROKEN, note=f"no JSON object: {frame!r}")
             return
+        self._answered(frame)
         if "seq" in frame and frame.get("type") not in NO_EVENTS:
             self._note(What.HEARD, id=f"{frame['user']}/{frame['id']}", seq=frame["seq"])
         elif "retry_after" in frame and frame.get("id") in self.unanswered:
@@ -97,6 +99,7 @@ class Client(Room):
 
     def on_sent(self, frame: dict[str, Any]) -> None:
         if "id" in frame:
+            self._sent[frame["id"]] = False
             self._note(What.SENT, id=self._key(frame["id"]))
 
     def on_closed(self, code: int) -> None:
@@ -105,6 +108,7 @@ class Client(Room):
     def on_effect(self, effect: Effect) -> None:
         match effect:
             case Welcome(frame):
+                self._sent.clear()
                 self._note(What.CONNECTED, seq=frame["seq"])
             case Stored(id, seq):
                 self._note(What.ACCEPTED, id=self._key(id), seq=seq)
@@ -113,6 +117,15 @@ class Client(Room):
                 self.client.outbox.take(id)
             case Forget():
                 self._note(What.BROKEN, note="the room is another one than before")
+
+    def _answered(self, frame: dict[str, Any]) -> None:
+        """An event of one's own, `stored` or an error: one for each sending on a connection."""
+        id = frame.get("id")
+        if id not in self._sent or frame.get("user", self.client.room.you) != self.client.room.you:
+            return
+        if self._sent[id]:
+            self._note(What.BROKEN, id=self._key(id), note=f"{id} was answered twice on one connection")
+        self._sent[id] = True
 
     async def _fill(self, last: int) -> None:
         """Read over HTTP what the socket leaves out, before what follows it."""
