@@ -138,6 +138,19 @@ async def test_numbers_that_are_gone_leave_no_hole_that_is_loaded_again(town: To
     await expect(page.locator(".top")).to_have_text("This is the beginning of the room.")
 
 
+async def test_older_messages_of_another_epoch_are_thrown_away(town: Town) -> None:
+    page = await town.window("ann")
+    await Script(lambda url, number: [welcome(60), message(60, "sixty")]).serve(page)
+
+    async def older(route: Route) -> None:
+        await route.fulfill(json={"messages": [message(59, "of another room")], "epoch": "e2"})
+
+    await page.route("**/messages?**", older)
+    await page.goto("/chat/room/epochs-http/")
+    await expect(page.locator(".top")).to_contain_text("Older messages could not be loaded.")
+    await expect(page.locator(".log .text")).to_have_text(["sixty"])
+
+
 @pytest.mark.parametrize("noise", [[], [{"type": "later"}, message(9, "too early")]])
 async def test_a_first_frame_that_is_no_welcome_is_survived(town: Town, noise: list[dict[str, Any]]) -> None:
     error = {"error": "Something is down.", "code": "try_later", "retry_after": 1}

@@ -44,10 +44,16 @@ export class Socket {
       while (this.#effects.length) this.#do(this.#effects.shift());
     } finally {
       this.#performing = false;
+      this.#schedule();
     }
+  }
+
+  #schedule() {
     clearTimeout(this.#timer);
     const { due } = this.#machine;
-    if (due !== null) this.#timer = setTimeout(() => this.perform(this.#machine.tick(seconds())), Math.max(10, (due - seconds()) * 1_000));
+    if (due === null) return;
+    const wait = Math.max(10, (due - seconds()) * 1_000);
+    this.#timer = setTimeout(() => this.perform(this.#machine.tick(seconds())), wait);
   }
 
   #do(effect) {
