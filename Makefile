@@ -99,6 +99,12 @@ test-app: venv vendor ## the application's tests on a real Redis and a real data
 	@$(TEST_PACKAGES)
 	@$(PYTEST) tests --ignore tests/browser --ignore tests/faults/test_broken.py --database $(DATABASE) $(ARGS)
 
+.PHONY: test-clients
+test-clients: venv ## the client libraries in JavaScript and Python, against scripted servers
+	@$(TEST_PACKAGES)
+	@"$$(command -v node || command -v nodejs)" --test tests/clients/js/*.test.js
+	@$(PYTEST) tests/clients $(ARGS)
+
 .PHONY: test-trixie
 test-trixie: venv vendor ## the same with the Python, the PostgreSQL and the Redis of Debian 13, in a container
 	@$(BIN)/python tests/other_release.py $(ARGS)

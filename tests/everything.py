@@ -27,10 +27,10 @@ class Stage:
 
 
 # What knows no database is tested once with each Python and Redis: on SQLite, and on trixie.
-NO_DATABASE = " ".join(f"--ignore tests/{folder}" for folder in ("ansible", "bench", "fleet", "realtime"))
+NO_DATABASE = " ".join(f"--ignore tests/{folder}" for folder in ("ansible", "bench", "clients", "fleet", "realtime"))
 
 STAGES = [
-    [Stage("lint", ["make", "lint"])],
+    [Stage("lint", ["make", "lint"]), Stage("clients", ["make", "test-clients"])],
     [
         Stage("application on SQLite", ["make", "test-app", "DATABASE=sqlite"]),
         Stage("application on PostgreSQL", ["make", "test-app", "DATABASE=postgresql", f"ARGS={NO_DATABASE}"]),

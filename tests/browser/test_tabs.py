@@ -153,15 +153,15 @@ async def test_delays_grow_and_are_spread(town: Town) -> None:
                 const { delay } = await import(address);
                 return [0, 1, 2, 10].map((attempt) => [0, 1].map((random) => delay(code, attempt, random)));
             }""",
-            [await _module(page, "socket.js"), code],
+            [await _module(page, "connection.js"), code],
         )
         return lambda attempt: found[attempt]
 
     lost, restart, later, full = await asyncio.gather(*(delays(code) for code in (1006, 1012, 1013, 4000)))
-    assert [lost(n) for n in range(4)] == [[250, 750], [500, 1500], [1000, 3000], [7500, 22500]]
-    assert restart(0) == [200, 2500]
-    assert [later(n) for n in range(4)] == [[1500, 4500], [3000, 9000], [6000, 18_000], [7500, 22_500]]
-    assert full(0) == full(3) == [10_000, 20_000]
+    assert [lost(n) for n in range(4)] == [[0.25, 0.75], [0.5, 1.5], [1, 3], [7.5, 22.5]]
+    assert restart(0) == [0.2, 2.5]
+    assert [later(n) for n in range(4)] == [[1.5, 4.5], [3, 9], [6, 18], [7.5, 22.5]]
+    assert full(0) == full(3) == [10, 20]
 
 
 async def _module(page: Page, name: str) -> str:

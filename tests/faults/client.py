@@ -1,223 +1,156 @@
-"""A client that does what docs/protocol.md asks of one, and writes down all that it sees.
+"""A client that does what docs/protocol.md asks of one, by the client library, and writes down all that it sees.
 
-It sends at most a window of unanswered messages; after a reconnect those go out again first, oldest first.
+What a connection brings is noted as it comes, before the library sorts out what is doubled or out of sequence. Events
+are told apart by their sender's name and id: two people may use the same ids.
 """
 
 import asyncio
-import collections
+import contextlib
 import json
 import random
 import urllib.request
-from collections.abc import Callable
 from typing import Any
 
 from tests.faults.history import History, What
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
-WINDOW = 40  # messages without an answer: fewer than a connection may send at once
-WELCOME_SECONDS = 10.0
-SILENT_SECONDS = 25.0
-LONGEST_PAUSE = 15.0
-FULL_PAUSE = 10.0
+from channelbox_client import Effect, Forget, Refused, RoomClient, Stored, Welcome
+from channelbox_client.aio import Room, Stopped
+
+WINDOW = 40  # messages without an answer
+SHARE = 0.9  # of the limits: each is the only client of its person, or one of two
 PAGE = 200
-TRY_LATER, FULL, TOO_MUCH, BROKEN_OFF = 1013, 4000, 4008, 1006
+STOPPED_PAUSE = 5.0
+NO_EVENTS = ("welcome", "stored")
 
 
-class Client:
+class Client(Room):
     """One person in one room. `options` are those of websockets' `connect`."""
 
     def __init__(self, name: str, room: str, url: str, history: History, chance: random.Random, **options: Any) -> None:
         self.name = name
         self.room = room
-        self.seq = 0  # the newest event that was heard
-        self.unanswered: dict[str, str] = {}  # id -> frame, oldest first
         self.wanted = True
-        self.joined = False
-        self._url = url
+        self._http = url
         self._history = history
         self._chance = chance
-        self._options = {"compression": None, "proxy": None, "ping_interval": None, "close_timeout": 2, **options}
-        self._socket: ClientConnection | None = None
-        self._goal: int | None = None  # the newest number when it was welcomed
         self._count = 0
-        self._attempt = 0
-        self._outgoing: collections.deque[str] = collections.deque()
-        self._refused: set[str] = set()  # to be sent again, and nothing new before them
-        self._change = asyncio.Event()
+        self._sent: dict[str, bool] = {}  # ids that went out on this connection: whether they have their answer
+        client = RoomClient(share=SHARE, fills=True, random=chance.random)
+        client.room.last = 0  # everything, from the first on
+        address = f"{url}/ws/chat/{room}/".replace("http", "ws", 1)
+        super().__init__(address, client=client, proxy=None, **options)
 
     # --- What a run asks of it
 
-    async def say(self) -> None:
-        """Says the next thing; waits while too much is unanswered."""
-        await self.until(lambda: len(self.unanswered) < WINDOW)
+    @property
+    def seq(self) -> int:
+        """The newest event that was heard."""
+        return self.client.room.last or 0
+
+    @property
+    def joined(self) -> bool:
+        return self.client.state == "joined"
+
+    async def speak(self) -> None:
+        """Say the next thing; wait while too much is unanswered."""
+        await self.until(lambda: bool(self.client.room.you) and len(self.unanswered) < WINDOW)
         self._count += 1
-        id = f"{self.name}-{self._count}"
-        self.unanswered[id] = json.dumps({"message": f"{self.name} says {self._count}", "id": id})
-        self._note(What.SAID, id=id)
-        if self.joined and not self._refused:
-            self._outgoing.append(id)
-        self._tell()
+        id = self.new_id()
+        self._note(What.SAID, id=self._key(id))
+        self.say(f"{self.name} says {self._count}", id=id)
 
-    async def until(self, condition: Callable[[], bool]) -> None:
-        """Returns when the condition holds of what this client has seen."""
-        while not condition():
-            await self._change.wait()
+    def new_id(self) -> str:
+        return f"{self.name}-{self._count}"
 
-    async def leave(self) -> None:
-        """Away, until `come_back`."""
+    def go_away(self) -> None:
+        """Leave, until `come_back`."""
         self.wanted = False
         self._note(What.AWAY)
-        if self._socket is not None:
-            await self._socket.close()
+        self.leave()
 
     def come_back(self) -> None:
-        self.wanted = True
-        self._tell()
+        if not self.wanted:
+            self.wanted = True
+            self.connect()
 
     async def run(self) -> None:
-        """Until it is cancelled."""
-        while True:
-            await self.until(lambda: self.wanted)
-            address = f"{self._url}/ws/chat/{self.room}/?after={self.seq}".replace("http", "ws", 1)
-            code = 0
-            try:
-                async with connect(address, **self._options) as self._socket:
-                    pump = asyncio.create_task(self._pump(self._socket))
-                    try:
-                        code = await self._read(self._socket)
-                    finally:
-                        pump.cancel()
-            except (ConnectionClosed, OSError, InvalidHandshake, TimeoutError):
-                pass
-            self._lost(code)
-            if self.wanted:
-                await asyncio.sleep(self._pause(code) * self._chance.uniform(0.5, 1.5))
-
-    # --- One connection
-
-    async def _read(self, socket: ClientConnection) -> int:
-        """Reads until the connection ends or is given up. Returns its close code."""
-        seconds, asked = WELCOME_SECONDS, True
+        """Stay in the room until cancelled."""
         while True:
             try:
-                async with asyncio.timeout(seconds):
-                    text = await socket.recv()
-            except ConnectionClosed:
-                return socket.close_code or BROKEN_OFF
-            except TimeoutError:
-                if asked:
-                    return BROKEN_OFF
-                asked = True
-                await socket.send('{"type": "ping"}')
-                continue
-            seconds, asked = SILENT_SECONDS, False
-            await self._frame(json.loads(text))
+                await super().run()
+            except Stopped as stopped:
+                self._note(What.BROKEN, note=str(stopped))
+                await asyncio.sleep(STOPPED_PAUSE)
 
-    async def _pump(self, socket: ClientConnection) -> None:
-        """Sends what is to go out, one after the other."""
-        while True:
-            await self.until(lambda: bool(self._outgoing))
-            id = self._outgoing.popleft()
-            if id in self.unanswered:
-                self._note(What.SENT, id=id)
-                try:
-                    await socket.send(self.unanswered[id])
-                except ConnectionClosed:
-                    return
+    # --- What the connection brings
 
-    def _lost(self, code: int) -> None:
-        if code:
-            self._note(What.CLOSED, note=str(code))
-        self._socket = None
-        self.joined = False
-        self._goal = None
-        self._outgoing.clear()
-        self._refused.clear()
-
-    def _pause(self, code: int) -> float:
-        if code in (FULL, TOO_MUCH):
-            return FULL_PAUSE
-        pause = min(LONGEST_PAUSE, (3.0 if code == TRY_LATER else 0.5) * 2**self._attempt)
-        self._attempt += 1
-        return pause
-
-    # --- What comes
-
-    async def _frame(self, frame: dict[str, Any]) -> None:
-        kind = frame.get("type")
-        if kind == "welcome":
-            self._welcome(frame)
-        elif kind == "gap":
-            await self._fill(frame["to"])
-        elif kind == "stored":
-            self._answered(frame["id"], frame["seq"])
-        elif "seq" in frame:
-            self._hear(frame)
-        elif "error" in frame and frame.get("id") in self.unanswered:
-            self._not_stored(frame["id"], frame["code"], frame.get("retry_after"))
-        if self._goal is not None and not self.joined and self.seq >= self._goal:
-            self.joined = True
-            self._outgoing.extend(self.unanswered)
-        self._tell()
-
-    def _welcome(self, frame: dict[str, Any]) -> None:
-        self._attempt = 0
-        self._goal = frame["seq"]
-        self._note(What.CONNECTED, seq=frame["seq"])
-        if frame["seq"] < self.seq:
-            self._note(What.BROKEN, seq=frame["seq"], note=f"the room went back from {self.seq}")
-
-    def _hear(self, frame: dict[str, Any]) -> None:
-        self._note(What.HEARD, id=frame["id"], seq=frame["seq"])
-        self.seq = frame["seq"]
-        self._answered(frame["id"], frame["seq"])
-
-    def _answered(self, id: str, seq: int) -> None:
-        if id in self.unanswered:
-            del self.unanswered[id]
-            self._note(What.ACCEPTED, id=id, seq=seq)
-
-    def _not_stored(self, id: str, code: str, after: float | None) -> None:
-        self._note(What.REFUSED, id=id, note=code)
-        if after is None:
-            del self.unanswered[id]
+    async def on_frame(self, frame: object) -> None:
+        if not isinstance(frame, dict):
+            self._note(What.BROKEN, note=f"no JSON object: {frame!r}")
             return
-        if not self._refused:
-            asyncio.get_running_loop().call_later(after, self._send_again, self._socket)
-        self._refused.add(id)
+        self._answered(frame)
+        if "seq" in frame and frame.get("type") not in NO_EVENTS:
+            self._note(What.HEARD, id=f"{frame['user']}/{frame['id']}", seq=frame["seq"])
+        elif "retry_after" in frame and frame.get("id") in self.unanswered:
+            self._note(What.REFUSED, id=self._key(frame["id"]), note=frame["code"])
+        self.take(frame)
+        if frame.get("type") == "gap" and not frame.get("gone"):
+            await self._fill(frame["to"])
 
-    def _send_again(self, socket: ClientConnection | None) -> None:
-        """The oldest that was refused, and whatever came after it."""
-        if socket is self._socket and self._refused:
-            ids = list(self.unanswered)
-            first = min(ids.index(id) for id in self._refused if id in self.unanswered)
-            self._refused.clear()
-            self._outgoing = collections.deque(ids[first:])
-            self._tell()
+    def on_sent(self, frame: dict[str, Any]) -> None:
+        if "id" in frame:
+            self._sent[frame["id"]] = False
+            self._note(What.SENT, id=self._key(frame["id"]))
+
+    def on_closed(self, code: int) -> None:
+        self._note(What.CLOSED, note=str(code))
+
+    def on_effect(self, effect: Effect) -> None:
+        match effect:
+            case Welcome(frame):
+                self._sent.clear()
+                self._note(What.CONNECTED, seq=frame["seq"])
+            case Stored(id, seq):
+                self._note(What.ACCEPTED, id=self._key(id), seq=seq)
+            case Refused(id, code):
+                self._note(What.REFUSED, id=self._key(id), note=code)
+                self.client.outbox.take(id)
+            case Forget():
+                self._note(What.BROKEN, note="the room is another one than before")
+
+    def _answered(self, frame: dict[str, Any]) -> None:
+        """An event of one's own, `stored` or an error: one for each sending on a connection."""
+        id = frame.get("id")
+        if id not in self._sent or frame.get("user", self.client.room.you) != self.client.room.you:
+            return
+        if self._sent[id]:
+            self._note(What.BROKEN, id=self._key(id), note=f"{id} was answered twice on one connection")
+        self._sent[id] = True
 
     async def _fill(self, last: int) -> None:
-        """Reads over HTTP what the socket leaves out, before what follows it."""
+        """Read over HTTP what the socket leaves out, before what follows it."""
         while self.seq < last:
-            path = f"/chat/api/rooms/{self.room}/messages?after={self.seq}&limit={PAGE}"
-            page = await asyncio.to_thread(self._get, path)
-            for frame in page["messages"]:
-                if frame["seq"] <= last:
-                    self._hear(frame)
-            if not page["messages"]:
+            path = f"/chat/api/rooms/{self.room}/events?after={self.seq}&limit={PAGE}"
+            with contextlib.suppress(OSError):
+                page = await asyncio.to_thread(self._get, path)
+                for frame in page["events"]:
+                    if frame["seq"] <= last:
+                        await self.on_frame(frame)
+                if page["events"]:
+                    continue
                 self._note(What.BROKEN, seq=last, note=f"HTTP has nothing after {self.seq}")
                 return
+            await asyncio.sleep(1)
 
     def _get(self, path: str) -> Any:
-        request = urllib.request.Request(self._url + path, headers=self._options.get("additional_headers", {}))
+        request = urllib.request.Request(self._http + path, headers=self._options.get("additional_headers", {}))
         with urllib.request.urlopen(request, timeout=10, context=self._options.get("ssl")) as answer:
             return json.load(answer)
 
     # --- Its own record
 
+    def _key(self, id: str) -> str:
+        return f"{self.client.room.you}/{id}"
+
     def _note(self, what: str, **fields: Any) -> None:
         self._history.add(self.name, what, self.room, **fields)
-
-    def _tell(self) -> None:
-        self._change.set()
-        self._change = asyncio.Event()

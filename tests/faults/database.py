@@ -15,7 +15,7 @@ import psycopg
 from tests.servers import PostgreSQLServer
 
 ROWS = """
-    SELECT chat_room.name, chat_event.seq, chat_event.client_id
+    SELECT chat_room.name, chat_event.seq, chat_event.name || '/' || chat_event.client_id
     FROM chat_event JOIN chat_room ON chat_room.id = chat_event.room_id
 """
 OTHERS_ENDED = """
@@ -25,7 +25,7 @@ OTHERS_ENDED = """
 SIZE = "400m"
 TAKEN_SECONDS = 2.0  # for taking all there are
 
-Row = tuple[str, int, str]  # room, number, id
+Row = tuple[str, int, str]  # room, number, sender and id
 
 
 class _Folder:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from tests.faults.client import Client
 from tests.faults.faults import Fault
 from tests.faults.history import History, What, read
+from tests.faults.people import CARELESS, KINDS, TALKING
 from tests.faults.verdict import Verdict, judge
 
 PATIENCE = 40.0
@@ -34,7 +35,7 @@ class Target(Protocol):
 
 
 class Crowd:
-    """In each room some who talk, some who only listen, and one who is often away."""
+    """In each room some who talk, some who only listen, one who is often away, and those who use every freedom."""
 
     def __init__(self, rooms: int, senders: int, readers: int, rate: float) -> None:
         """`rate`: messages a second, of all together."""
@@ -49,14 +50,18 @@ class Crowd:
 
     async def enter(self, target: Target, history: History, chance: random.Random) -> None:
         """Makes the clients; they do nothing before `alive`."""
-        names = [("sender", self.senders), ("reader", self.readers), ("sleeper", 1)]
-        people = [(f"{kind}-{n}", room) for room in self.rooms for kind, count in names for n in range(count)]
-        for (name, room), cookie in zip(people, await target.cookies(len(people)), strict=True):
-            who = f"{room}-{name}"
+        kinds = [("sender", self.senders), ("reader", self.readers), ("sleeper", 1), *CARELESS]
+        people = [(kind, n, room) for room in self.rooms for kind, count in kinds for n in range(count)]
+        shared: dict[str, str] = {}  # the session of a room's twins
+        for (kind, n, room), cookie in zip(people, await target.cookies(len(people)), strict=True):
+            if kind == "twin":
+                cookie = shared.setdefault(room, cookie)
             options = {**target.options, "additional_headers": {"Cookie": cookie}}
-            client = Client(who, room, target.url, history, random.Random(chance.random()), **options)
+            own = random.Random(chance.random())
+            client = KINDS.get(kind, Client)(f"{room}-{kind}-{n}", room, target.url, history, own, **options)
             self.clients.append(client)
-        self.talking = [client for client in self.clients if "sender" in client.name]
+            if kind in TALKING:
+                self.talking.append(client)
 
     @asynccontextmanager
     async def alive(self, chance: random.Random) -> AsyncIterator[None]:
@@ -90,7 +95,7 @@ class Crowd:
         while True:
             due = max(due + pause * chance.uniform(0.5, 1.5), loop.time() - 1)  # not all of a long outage at once
             await asyncio.sleep(due - loop.time())
-            await client.say()
+            await client.speak()
             self.said += 1
 
     async def caught_up(self, seconds: float) -> bool:
@@ -193,7 +198,7 @@ async def _sleep(client: Client, chance: random.Random) -> None:
     while True:
         await asyncio.sleep(chance.uniform(*AWAKE))
         if client.joined:
-            await client.leave()
+            client.go_away()
             await asyncio.sleep(chance.uniform(*ASLEEP))
             client.come_back()
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from tests.integration.local import Installation, installation
-from tests.waiting import until
 
 from channelbox.dashboard.series import NODE, TOTALS
 from channelbox.realtime.codes import INVALID_FORMAT
@@ -22,12 +21,12 @@ async def local(tmp_path: Path) -> AsyncIterator[Installation]:
         yield local
 
 
-def example() -> type[Any]:
+def example() -> Any:
     """The client of the document."""
     (source,) = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
     names: dict[str, Any] = {}
     exec(compile(source, "docs/protocol.md", "exec"), names)
-    return names["Room"]
+    return names["talk"]
 
 
 def test_the_tutorial_s_words_and_every_figure_are_there() -> None:
@@ -37,24 +36,59 @@ def test_the_tutorial_s_words_and_every_figure_are_there() -> None:
 
 async def test_the_example_loses_nothing_and_hears_everything_once(local: Installation) -> None:
     heard: list[dict[str, Any]] = []
-    guest = {"additional_headers": {"Cookie": await guest_cookie(local)}, "compression": None, "proxy": None}
-    room = example()(local.url.replace("http", "ws") + "/ws/chat/documented/", heard.append, **guest)
-    running = asyncio.create_task(room.run())
-    try:
+
+    async def lines() -> AsyncIterator[str]:
         for number in range(60):
-            await room.say(f"{number}")
+            yield f"{number}"
             if number in (20, 40):
                 for child in local.web:
                     await local.kill(child)
             await asyncio.sleep(0.05)
-        await until(lambda: len(heard) >= 60, 30)
-        assert [event["message"] for event in heard] == [f"{number}" for number in range(60)]
-        assert [event["seq"] for event in heard] == list(range(1, 61))
-        await until(lambda: not room.unanswered)
-        assert room.refused == []
-    finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+
+    guest = {"additional_headers": {"Cookie": await guest_cookie(local)}, "proxy": None}
+    url = local.url.replace("http", "ws") + "/ws/chat/documented/"
+    async with asyncio.timeout(60):
+        assert await example()(url, lines(), heard.append, **guest) == []
+    assert [event["message"] for event in heard] == [f"{number}" for number in range(60)]
+    assert [event["seq"] for event in heard] == list(range(1, 61))
+
+
+async def test_ids_and_numbers_are_taken_as_the_document_says(local: Installation) -> None:
+    async with await local.enter("limits") as person, await local.enter("limits") as other:
+        for each in (person, other):  # ids belong to their sender
+            await each.say("a space", id=" ")
+            await each.first(type="message", id=" ", user=(await each.first(type="welcome"))["you"])
+        await person.say("none", id=None)
+        assert (await person.first(type="message", message="none"))["id"]
+        for id in (5, True, "", "x" * 65, "\n"):
+            person.frames.clear()
+            await person.say("refused", id=id)
+            assert "id" not in await person.first(code="bad_id")
+        for seq in (0, -1, 10**30, 1.5, "17", None):
+            person.frames.clear()
+            await person.send({"type": "delete", "seq": seq, "id": f"delete {seq}"})
+            assert (await person.first(id=f"delete {seq}"))["error"] == INVALID_FORMAT
+        await person.send({"type": "delete", "seq": 2**63 - 1, "id": "far"})
+        await person.first(id="far", code="no_message")
+
+
+async def test_an_after_that_is_no_number_counts_as_none(local: Installation) -> None:
+    async with await local.enter("after") as person:
+        await person.say("hi")
+        await person.hears("hi")
+    for after in ("", "x", "-1", "1.5", "9" * 19, "%00"):
+        async with await local.open(f"/ws/chat/after/?after={after}") as again:
+            assert (await again.first(type="welcome"))["resumed"] is False
+            await again.hears("hi")
+
+
+async def test_presence_counts_people_and_not_connections(local: Installation) -> None:
+    guest: dict[str, Any] = {"additional_headers": {"Cookie": await guest_cookie(local)}}
+    async with await local.enter("twice", **guest) as first, await local.enter("twice", **guest):
+        await first.first(type="presence", count=1)
+        async with await local.enter("twice"):
+            await first.first(type="presence", count=2)
+        assert {frame["count"] for frame in first.frames if frame["type"] == "presence"} == {1, 2}
 
 
 async def guest_cookie(local: Installation) -> str:

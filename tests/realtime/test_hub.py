@@ -477,3 +477,22 @@ async def test_what_comes_in_one_turn_goes_out_in_one_write(
         hub.heard("r", room, Envelope(seq, seq, frames(seq, seq)))
     await asyncio.sleep(0)
     assert writes == [frames(1, 10)]
+
+
+async def test_a_number_that_is_not_in_the_record_is_not_looked_for_for_ever(
+    hub: Hub, bus: Bus, record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub_module, "REPAIR_LONGEST_PAUSE", 0.1)
+    listener = await joined(hub)
+    room = hub.rooms["r"]
+    await bus.publish(keys.room("r"), Envelope(last=10**15).pack())
+    await bus.publish(keys.room("r"), Envelope(10**15, 10**15, frames(1, 1)).pack())
+    async with asyncio.timeout(10):
+        while not room.parked:
+            await asyncio.sleep(0.01)
+        while room.repair is not None:
+            await asyncio.sleep(0.01)
+    assert not room.parked
+    await told(bus, record, 1, 2)
+    await listener.until("2")
+    assert listener.numbers == [1, 2]

@@ -14,7 +14,7 @@ from typing import Any
 from channels.consumer import AsyncConsumer
 from channels.db import database_sync_to_async
 from django.conf import settings
-from django.db import InterfaceError, OperationalError
+from django.db import InterfaceError, InternalError, OperationalError
 from redis.exceptions import RedisError
 
 from channelbox.chat import events
@@ -100,7 +100,7 @@ class IngestConsumer(AsyncConsumer):
                 rooms.setdefault(entry.batch.room, []).extend(entry.events)
             try:
                 stored = await _store(rooms)
-            except (OperationalError, InterfaceError) as error:
+            except (OperationalError, InterfaceError, InternalError) as error:  # the last: it is read-only
                 logger.error("The database cannot be used; %d batches will be sent again: %s", len(some), error)
                 return locked
             counters.stored += sum(len(outcome.stored) for outcome in stored.outcomes.values())

@@ -68,7 +68,7 @@ def catalogue() -> dict[str, str]:
         "over": _("characters too many: {n}"),
         # People
         "here": _("{n} here"),
-        "here_unknown": _("Known again when the connection is back."),
+        "here_unknown": _("Available after reconnecting."),
         "here_many": _("{n} people are here: too many to list."),
         "typing_one": _("{a} is typing"),
         "typing_two": _("{a} and {b} are typing"),

@@ -340,16 +340,22 @@ class Hub:
         try:
             await asyncio.sleep(pause)
             while room.known > room.seq:
+                read = True
                 try:
                     run = await self._store.after(name, room.seq, PAGE)
                 except Exception as error:
                     logger.warning("Room %s: what is missing after %d cannot be read: %s", name, room.seq, error)
-                    run = Run(room.seq + 1, room.seq, b"")
+                    run, read = Run(room.seq + 1, room.seq, b""), False
                 if run.last > room.seq:
                     counters.repairs += 1
                     room.park(run)
                     self._advance(name, room)
                     pause = CROSSED_SECONDS
+                elif pause >= REPAIR_LONGEST_PAUSE and read:
+                    logger.warning(
+                        "Room %s: no event after %d is in the record; %d was heard of", name, room.seq, room.known
+                    )
+                    room.forget_parked()
                 else:
                     pause = min(pause * 2, REPAIR_LONGEST_PAUSE)
                     await asyncio.sleep(pause)

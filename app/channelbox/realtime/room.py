@@ -94,6 +94,11 @@ class Room:
             self.write(run.frames, run.last - run.first + 1)
         return self.known > self.seq
 
+    def forget_parked(self) -> None:
+        """Give up what was heard of and is not in the record: a committed event would be."""
+        self.parked.clear()
+        self.known = self.seq
+
     def recent(self, seq: int) -> bytes | None:
         """Return the frames after `seq`; None where the record has to be read for them."""
         return b"" if seq >= self.seq else self.replay.since(seq)

@@ -17,6 +17,8 @@ from typing import Any, Self
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from channelbox_client import Room
+
 Frame = dict[str, Any]
 
 
@@ -189,11 +191,18 @@ class Line:
 
 
 class Member(Line):
-    """Somebody in a room, who comes back with ?after= to hear what was missed."""
+    """Somebody in a room, who comes back to hear what was missed: the client library says from where."""
 
     def __init__(self, browser: Browser, room: str, door: Door, origin: str | None = None) -> None:
         super().__init__(browser, f"/ws/chat/{room}/", door, origin)
         self.room = room
+        self.has = Room()
+
+    async def enter(self, *, welcome: bool = True) -> Self:
+        """Connect, again if need be, and wait for the welcome."""
+        self.path = f"/ws/chat/{self.room}/{self.has.query}"
+        self.has.opened()
+        return await super().enter(welcome=welcome)
 
     async def say(self, text: str, id: str | None = None) -> str:
         """Send a message with an id of its own, and give the id; whether it was stored is another question."""
@@ -211,9 +220,7 @@ class Member(Line):
         return await self.gets(lambda frame: frame.get("message") == text, within=within)
 
     def heard(self, frame: Frame) -> None:
-        if frame.get("type") == "message":
-            seen = max(frame["seq"], int(self.path.partition("?after=")[2] or 0))
-            self.path = f"/ws/chat/{self.room}/?after={seen}"
+        self.has.frame(frame)
 
     @property
     def messages(self) -> dict[int, str]:

@@ -2,11 +2,14 @@
 
 import asyncio
 import contextlib
+import json
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from websockets.exceptions import ConnectionClosed
+
+from channelbox_client import Effect, Item, Outbox, Send
 
 from .people import Member
 from .waiting import until
@@ -16,33 +19,24 @@ RECOVERED_WITHIN = 30.0
 
 
 class Speaker:
-    """Says one, two, three ... all the time, and again what was not answered, as the page does."""
+    """Says one, two, three ... all the time, and again what was not answered: the client library says when."""
 
     def __init__(self, member: Member, pause: float = 0.25) -> None:
         self.member = member
         self.pause = pause
-        self.unanswered: dict[str, str] = {}
         self.said: list[str] = []
+        self._outbox = Outbox()
         self._done = asyncio.Event()
         self._own = uuid.uuid4().hex[:8]
         self._read = 0  # frames of the member that were looked at
-        self._again = 0.0  # when what was refused may be sent again; nothing new goes out before
 
     async def talk(self) -> None:
         """Until `stop`: one message every `pause`, reconnecting when the connection is gone."""
-        number = 0
         while not self._done.is_set():
-            number += 1
-            text = f"number {number}"
-            self.said.append(text)
-            id = f"{self._own}-{number}"
-            self.unanswered[id] = text
-            self._look()
-            if self._again or self.member.closed:
-                await self._catch_up()
-            else:
-                with contextlib.suppress(OSError, ConnectionClosed):
-                    await self.member.say(text, id)
+            self.said.append(f"number {len(self.said) + 1}")
+            item = Item(f"{self._own}-{len(self.said)}", "message", self.said[-1])
+            await self._send(self._outbox.add(item, time.monotonic()))
+            await self._turn()
             await asyncio.sleep(self.pause)
 
     async def stop(self) -> None:
@@ -51,30 +45,35 @@ class Speaker:
         await until(self._all_answered, RECOVERED_WITHIN, "everything that was said is stored")
 
     async def _all_answered(self) -> bool:
-        self._look()
-        await self._catch_up()
-        return not self.unanswered
+        await self._turn()
+        return not self._outbox.unanswered
 
-    def _look(self) -> None:
-        """At what came: answers, and refusals with the time to send again."""
+    async def _turn(self) -> None:
+        """Look at what came, come back if need be, and send what may go out."""
+        await self._look()
+        if self.member.closed:
+            self._outbox.suspend(self.member.closed[0], time.monotonic())
+            with contextlib.suppress(OSError, ConnectionClosed, AssertionError, TimeoutError):
+                await self.member.enter()
+                await self._look()
+        if not self.member.closed and not self._outbox.ready:
+            await self._send(self._outbox.resume(self.member.has.limits, self.member.has.epoch, time.monotonic()))
+        await self._send(self._outbox.pump(time.monotonic()))
+
+    async def _look(self) -> None:
         for frame in self.member.frames[self._read :]:
-            if "seq" in frame:
-                self.unanswered.pop(frame.get("id", ""), None)
-            elif frame.get("id") in self.unanswered and "retry_after" in frame:
-                self._again = max(self._again, time.monotonic() + frame["retry_after"])
+            now = time.monotonic()
+            if "error" in frame:
+                await self._send(self._outbox.refused(frame, now))
+            elif "seq" in frame:
+                await self._send(self._outbox.stored(frame.get("id", ""), now))
         self._read = len(self.member.frames)
 
-    async def _catch_up(self) -> None:
-        """Says again, oldest first, what has no answer: on a new connection, or when what was refused is due."""
-        with contextlib.suppress(OSError, ConnectionClosed, AssertionError, TimeoutError):
-            if self.member.closed:
-                await self.member.enter()
-                self._look()
-            elif not self._again or time.monotonic() < self._again:
-                return
-            self._again = 0.0
-            for id, text in list(self.unanswered.items()):
-                await self.member.say(text, id)
+    async def _send(self, effects: Sequence[Effect]) -> None:
+        with contextlib.suppress(OSError, ConnectionClosed):
+            for effect in effects:
+                if isinstance(effect, Send):
+                    await self.member.send_text(json.dumps(effect.frame))
 
 
 async def goes_on(

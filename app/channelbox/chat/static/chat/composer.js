@@ -5,7 +5,7 @@ const NEAR_LIMIT = 200; // characters left at which the count shows itself
 const TYPING_EVERY = 3_000; // ms
 
 export class Composer {
-  #form; #text; #count; #announce; #send; #typing; #limit = page.limit; #typed = 0;
+  #form; #text; #count; #announce; #send; #typing; #limit = page.limit; #typed = 0; #composing = false;
   #draft = `channelbox:draft:${page.person}:${page.room}`;
 
   /** send(text, kind): a message or an announcement is written. typing(): somebody writes; called now and then. */
@@ -35,6 +35,8 @@ export class Composer {
         this.#typing();
       }
     });
+    this.#text.addEventListener("compositionstart", () => (this.#composing = true));
+    this.#text.addEventListener("compositionend", () => (this.#composing = false));
     addEventListener("resize", () => this.#show());
     // The person writes in one tab; the others follow.
     addEventListener("storage", ({ key, newValue }) => {
@@ -56,6 +58,11 @@ export class Composer {
   set mayAnnounce(may) {
     this.#announce.hidden = !may;
     if (!may) this.#announcing(false);
+  }
+
+  /** Whether a reload would lose nothing of what is being written. */
+  get safe() {
+    return !this.#composing && !this.#form.classList.contains("announcing") && this.#text.value === this.#kept();
   }
 
   #announcing(on) {

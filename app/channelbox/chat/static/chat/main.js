@@ -1,13 +1,15 @@
-/* The room's page: joins the connection, the timeline, the outbox and the rest. docs/protocol.md has the frames. */
+/* The room's page: joins the machine, its connection, the timeline, the outbox and the rest. docs/protocol.md has the frames. */
+import { RoomClient } from "../client/client.js";
 import { page, say } from "../channelbox/words.js";
-import { Close, Socket } from "../channelbox/socket.js";
-import { State } from "../channelbox/state.js";
-import * as attention from "./attention.js";
+import { Socket } from "../channelbox/socket.js";
+import { ConnectionStatus } from "../channelbox/connection-status.js";
+import * as unreadTitle from "./unread-title.js";
 import { Composer } from "./composer.js";
 import "./drawer.js";
 import { load } from "./history.js";
 import { MessageMenu } from "./menu.js";
 import { Outbox } from "./outbox.js";
+import { PageUpdate } from "./page-update.js";
 import { Pending } from "./pending.js";
 import { People } from "./people.js";
 import { Rooms } from "./rooms.js";
@@ -15,19 +17,25 @@ import { Timeline } from "./timeline.js";
 
 const FLUSH = 20; // ms in which messages are gathered before they are shown
 const SEEN = 500; // ms after which what is shown counts as read
+const UNREAD = "channelbox:unread"; // in sessionStorage, over a reload of our own
 
 const $ = (selector) => document.querySelector(selector);
 const tabs = new BroadcastChannel("channelbox"); // who is signed in in one tab is so in all
+const client = new RoomClient();
+const { room } = client;
 let you = "";
-let last = null; // the newest number that was heard; null: nothing yet
-let goal = Infinity; // the number that is to be reached before the page is up to date
-let begun = false; // what the room had when the page was opened is shown
-let limits = null;
+let opening = Infinity; // the newest number when the page was opened: what is newer is news
 let gathered = [];
 let flushing = 0;
 let seeing = 0;
 
-const timeline = new Timeline({ scroller: $(".scroller"), log: $(".log"), top: $(".top"), pill: $(".pill"), load });
+const timeline = new Timeline({
+  scroller: $(".scroller"),
+  log: $(".log"),
+  top: $(".top"),
+  pill: $(".pill"),
+  load: (range) => load(range, room.epoch),
+});
 const people = new People({ count: document.querySelectorAll(".here"), list: $(".people ul"), line: $(".typing") });
 const rooms = new Rooms({ list: $(".rooms ul"), row: $("#room-row") });
 const pending = new Pending({
@@ -37,7 +45,8 @@ const pending = new Pending({
   drop: (id) => outbox.take(id),
 });
 const outbox = new Outbox({
-  send: (frame) => socket.send(frame),
+  client,
+  perform: (effects) => socket.perform(effects),
   changed() {
     const items = [...outbox.items, ...outbox.elsewhere.map((item) => ({ ...item, state: "elsewhere" }))];
     pending.show(items);
@@ -50,87 +59,73 @@ new MessageMenu({
   dialog: $(".confirm"),
   remove: (seq, text) => outbox.add(text, "delete", seq),
 });
-const state = new State({ notice: $(".notice"), now: () => socket.connect() });
-const socket = new Socket({
-  address: () => page.socket + (last === null ? "" : `?after=${last}`),
-  changed(to) {
-    if (to.name === "waiting" || to.name === "final") {
-      flush();
-      if (to.code === Close.TOO_BIG) outbox.refuseSent("too_big");
-      outbox.suspend();
-      people.away();
-      goal = Infinity;
-    }
-    state.socket(to);
-  },
-  heard(frame) {
-    if (frame.error) outbox.refused(frame);
-    else frames[frame.type]?.(frame);
-    // Kinds that this page does not know have their number too.
-    if (frame.seq && frame.type !== "welcome" && frame.type !== "stored") last = Math.max(last, frame.seq);
-    if (last >= goal) settle();
-  },
-});
+const status = new ConnectionStatus({ notice: $(".notice"), now: () => socket.connect() });
+const socket = new Socket({ machine: client, address: page.socket, apply: (effect) => effects[effect.do]?.(effect) });
 const composer = new Composer({
   form: $(".composer"),
   send(text, kind) {
     outbox.add(text, kind);
     timeline.toNewest();
   },
-  typing: () => state.name === "connected" && socket.send({ type: "typing" }),
+  typing: () => client.state === "joined" && socket.send({ type: "typing" }),
+});
+const update = new PageUpdate({
+  version: page.version ?? "",
+  quiet: () => !outbox.items.length && composer.safe && timeline.atEnd && !$(".confirm").open && $(".message-menu").hidden,
+  leave: () => sessionStorage.setItem(UNREAD, unreadTitle.count()),
 });
 
-const frames = {
-  welcome(frame) {
-    // Somebody else signed in, in another tab: everything on this page is the former's.
-    if (you && frame.you !== you) location.reload();
-    you = frame.you;
-    tabs.postMessage("welcome");
-    const may = frame.may ?? [];
-    timeline.viewer = { you, mayRemove: may.includes("remove") };
-    composer.mayAnnounce = may.includes("announce");
-    limits = frame.limits;
-    composer.limit = limits.message;
-    outbox.open(`channelbox:pending:${frame.guest ? "guest" : "user"}:${you}:${page.room}`);
-    if (last !== null && !frame.resumed) {
-      // Too much was missed to be sent again, or the room began anew; what is older loads on scrolling up.
+const effects = {
+  state(to) {
+    if (to.name === "joined") return settle();
+    if (to.name === "catching_up") return status.show("catching_up", say("catching_up", { n: room.missed }));
+    if (to.name === "waiting" || to.name === "stopped") {
       flush();
-      timeline.reset();
-      last = null;
+      people.away();
     }
-    if (last !== null && frame.seq > last) state.show("catching_up", say("catching_up", { n: frame.seq - last }));
-    last ??= frame.seq;
-    goal = frame.seq;
+    if (to.name !== "idle") status.connection(to);
   },
-  message: gather,
-  announcement: gather,
-  deletion: gather,
-  gap(frame) {
-    // These are not sent again: the timeline begins anew behind them.
+  welcome({ frame }) {
+    // Somebody else signed in, in another tab: everything on this page is the former's.
+    if (you && room.you !== you) location.reload();
+    you = room.you;
+    tabs.postMessage("welcome");
+    timeline.viewer = { you, mayRemove: room.may.includes("remove") };
+    timeline.floor = room.floor;
+    composer.mayAnnounce = room.may.includes("announce");
+    composer.limit = room.limits.message ?? page.limit;
+    outbox.open(`channelbox:pending:${frame.guest ? "guest" : "user"}:${you}:${page.room}`);
+    update.heard(room.version);
+    if (opening === Infinity) opening = room.goal;
+  },
+  event({ event }) {
+    gathered.push(event);
+    flushing ||= setTimeout(flush, FLUSH);
+  },
+  forget() {
+    // Too much was missed to be sent again, or the room began anew; what is older loads on scrolling up.
     flush();
     timeline.reset();
-    last = Math.max(last, frame.to);
+    opening = Math.min(opening, room.goal);
   },
   stored: ({ id }) => outbox.stored(id),
-  presence: (frame) => people.here(frame),
-  typing: ({ user }) => user !== you && people.typing(user),
+  outbox_changed: () => outbox.keep(),
+  other({ frame }) {
+    if (frame.type === "presence") people.here(frame);
+    else if (frame.type === "typing" && frame.user !== you) people.typing(frame.user);
+  },
 };
-
-function gather(event) {
-  gathered.push(event);
-  flushing ||= setTimeout(flush, FLUSH);
-}
 
 function flush() {
   clearTimeout(flushing);
   flushing = 0;
-  const fresh = timeline.hear(gathered.filter(({ type }) => type !== "deletion"));
+  const fresh = timeline.hear(gathered.filter(({ type }) => type === "message" || type === "announcement"));
   for (const event of gathered) {
     if (event.type === "deletion") timeline.remove(event);
     outbox.stored(event.id);
   }
   for (const { user } of fresh) people.said(user);
-  if (begun) attention.heard(fresh.filter(({ user }) => user !== you).length);
+  unreadTitle.heard(fresh.filter(({ user, seq }) => user !== you && seq > opening).length);
   gathered = [];
   seen();
 }
@@ -139,26 +134,29 @@ function flush() {
 function seen() {
   seeing ||= setTimeout(() => {
     seeing = 0;
-    if (last !== null && !document.hidden && timeline.atEnd) rooms.read(page.room, last);
+    if (room.last !== null && !document.hidden && timeline.atEnd) rooms.read(page.room, room.last, room.epoch);
   }, SEEN);
 }
 
 /** Everything that was missed is here. */
 function settle() {
-  const seq = goal;
-  goal = Infinity;
-  state.show("connected");
+  status.show("connected");
   // The history of a first connection follows its welcome.
   setTimeout(() => {
     flush();
-    begun = true;
     if (!socket.open) return;
-    timeline.settled(seq);
-    outbox.resume(limits);
+    timeline.settled(room.goal);
+    outbox.adopt();
   }, FLUSH);
 }
 
-tabs.addEventListener("message", () => state.name === "signed_out" && socket.connect());
+try {
+  unreadTitle.restore(Number(sessionStorage.getItem(UNREAD)));
+  sessionStorage.removeItem(UNREAD);
+} catch {
+  /* switched off */
+}
+tabs.addEventListener("message", () => status.name === "signed_out" && socket.connect());
 document.addEventListener("visibilitychange", seen);
 $(".scroller").addEventListener("scroll", seen, { passive: true });
 addEventListener("beforeunload", (event) => outbox.items.length && event.preventDefault());

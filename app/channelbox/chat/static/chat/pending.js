@@ -1,7 +1,7 @@
 /* Shows what the outbox holds, below the timeline: each with a clock, or a reason and what one can do. */
 import { element, icon, say } from "../channelbox/words.js";
 
-const SLOW = 5_000; // ms without an answer before the words say so
+const SLOW_SECONDS = 5; // without an answer before the words say so
 
 export class Pending {
   #list; #rows = new Map(); #retry; #edit; #drop; #items = [];
@@ -70,13 +70,13 @@ function button(label, act) {
   return made;
 }
 
-function status({ kind, state, since, until, code, reason }) {
-  const now = Date.now();
-  if (state === "failed") return say(kind === "delete" ? "not_removed" : "failed", { reason: reasonFor(code, reason) });
-  if (until > now) return say("later", { s: Math.ceil((until - now) / 1_000) });
+function status({ kind, state, since, until, code, error }) {
+  const now = Date.now() / 1_000;
+  if (state === "failed") return say(kind === "delete" ? "not_removed" : "failed", { reason: reasonFor(code, error) });
+  if (until > now) return say("later", { s: Math.ceil(until - now) });
   if (state === "elsewhere") return say("elsewhere");
   if (state === "waiting") return say("waiting");
-  return now - since > SLOW ? say("slow") : say("sending");
+  return now - since > SLOW_SECONDS ? say("slow") : say("sending");
 }
 
 /** Our own words for an error code, or the server's where it knows one that we do not. */

@@ -6,9 +6,10 @@ import { when } from "../channelbox/times.js";
 import { icon, page, say } from "../channelbox/words.js";
 
 const EVERY = 30_000; // ms, more or less
-const PATIENCE = 15_000; // ms
+const TIMEOUT = 15_000; // ms
 const MOST = 99;
 const MARKS = `channelbox:read:${page.person}`;
+const EPOCHS = `channelbox:read-epochs:${page.person}`; // of the rooms when their marks were made
 
 export class Rooms {
   #list; #row; #rooms = []; #timer = 0;
@@ -23,11 +24,26 @@ export class Rooms {
   }
 
   /** Everything up to this number of a room has been seen. */
-  read(room, seq) {
-    const marks = kept() ?? {};
+  read(room, seq, epoch) {
+    this.#forget([{ name: room, epoch }]);
+    const marks = kept(MARKS) ?? {};
     if ((marks[room] ?? -1) >= seq) return;
-    keep({ ...marks, [room]: seq });
+    keep(MARKS, { ...marks, [room]: seq });
     this.#showUnread();
+  }
+
+  /** Numbers of another epoch say nothing: the room was made anew, or a backup was restored. */
+  #forget(rooms) {
+    const epochs = kept(EPOCHS) ?? {};
+    const changed = rooms.filter(({ name, epoch }) => epoch && epochs[name] !== epoch);
+    if (!changed.length) return;
+    const marks = kept(MARKS) ?? {};
+    for (const { name, epoch } of changed) {
+      if (epochs[name]) delete marks[name];
+      epochs[name] = epoch;
+    }
+    keep(MARKS, marks);
+    keep(EPOCHS, epochs);
   }
 
   async #ask() {
@@ -35,14 +51,15 @@ export class Rooms {
     if (document.hidden) return;
     this.#timer = setTimeout(() => this.#ask(), EVERY * (0.8 + 0.4 * Math.random()));
     try {
-      const answer = await fetch(page.list, { headers: { Accept: "application/json" }, signal: AbortSignal.timeout?.(PATIENCE) });
+      const answer = await fetch(page.list, { headers: { Accept: "application/json" }, signal: AbortSignal.timeout?.(TIMEOUT) });
       if (!answer.ok) return; // the connection's state tells what is wrong
       this.#rooms = (await answer.json()).rooms;
     } catch {
       return;
     }
     // Who comes for the first time has not missed all that was ever said.
-    if (kept() === null) keep(Object.fromEntries(this.#rooms.map(({ name, seq }) => [name, seq])));
+    if (kept(MARKS) === null) keep(MARKS, Object.fromEntries(this.#rooms.map(({ name, seq }) => [name, seq])));
+    this.#forget(this.#rooms);
     this.#show();
     this.#showUnread();
   }
@@ -76,7 +93,7 @@ export class Rooms {
   }
 
   #showUnread() {
-    const marks = kept() ?? {};
+    const marks = kept(MARKS) ?? {};
     for (const { name, seq } of this.#rooms) {
       const badge = this.#list.querySelector(`[data-room="${name}"] .unread`);
       if (!badge) continue;
@@ -88,18 +105,18 @@ export class Rooms {
   }
 }
 
-/** The newest number seen of each room; null before the first time. */
-function kept() {
+/** What is kept for each room; null before the first time. */
+function kept(key) {
   try {
-    return JSON.parse(localStorage.getItem(MARKS));
+    return JSON.parse(localStorage.getItem(key));
   } catch {
     return {};
   }
 }
 
-function keep(marks) {
+function keep(key, rooms) {
   try {
-    localStorage.setItem(MARKS, JSON.stringify(marks));
+    localStorage.setItem(key, JSON.stringify(rooms));
   } catch {
     /* full or switched off: nothing is marked as read */
   }

@@ -16,7 +16,7 @@ const AGAIN = 10_000; // ms after which a load that failed is tried again
 export class Timeline {
   #scroller; #log; #top; #pill; #load; #viewer = { you: "", mayRemove: false };
   #items = []; #newest = 0; #complete = false; #welcomed = false; #unseen = 0; #stick = true;
-  #loading = false; #failed = false; #today = dayNumber(new Date());
+  #floor = 1; #loading = false; #failed = false; #generation = 0; #today = dayNumber(new Date());
   #removing = new Set(); #removed = new Map(); // numbers; those that were removed while older messages were on their way
 
   /** scroller, log, top, pill: elements. load(range): history.load. */
@@ -37,6 +37,11 @@ export class Timeline {
   /** Who looks: {you, mayRemove}. */
   set viewer(viewer) {
     this.#viewer = viewer;
+  }
+
+  /** What is older than this number is no longer there. */
+  set floor(seq) {
+    this.#floor = seq;
   }
 
   /** Of the messages in the window, all or none are newer than what was heard. */
@@ -105,6 +110,7 @@ export class Timeline {
 
   /** Forgets everything: the numbers went on without us, or began again. */
   reset() {
+    this.#generation += 1; // what is on its way over HTTP is of before
     this.#items = [];
     this.#newest = 0;
     this.#complete = false;
@@ -120,6 +126,7 @@ export class Timeline {
     if (!this.#attached && !this.#loading) {
       await this.#busy(async () => {
         const newest = await this.#ask({});
+        if (!newest) return;
         this.#items = [];
         this.#log.replaceChildren();
         this.#complete = newest.length < PAGE;
@@ -153,7 +160,7 @@ export class Timeline {
     if (this.#loading || this.#complete || !this.#welcomed) return;
     await this.#busy(async () => {
       const older = await this.#ask(first ? { before: first.seq } : {});
-      if (this.#items[0] !== first) return; // the window moved meanwhile
+      if (!older || this.#items[0] !== first) return; // the window moved meanwhile
       this.#complete = older.length < PAGE;
       this.#newest = Math.max(this.#newest, older.at(-1)?.seq ?? 0);
       this.#prepend(older);
@@ -167,7 +174,7 @@ export class Timeline {
     if (this.#loading || !last) return;
     await this.#busy(async () => {
       const newer = await this.#ask({ after: last.seq });
-      if (this.#items.at(-1) !== last) return;
+      if (!newer || this.#items.at(-1) !== last) return;
       this.#newest = Math.max(this.#newest, newer.at(-1)?.seq ?? 0);
       this.#append(newer);
       this.#keepPlace(() => this.#cutTop(MOST));
@@ -175,9 +182,11 @@ export class Timeline {
     this.#scrolled();
   }
 
-  /** Loads. What was removed while the answer was on its way is removed in it. */
+  /** Loads; null when everything was forgotten meanwhile. What was removed while the answer was on its way is so in it. */
   async #ask(range) {
+    const generation = this.#generation;
     const found = await this.#load(range);
+    if (generation !== this.#generation) return null;
     return found.map((item) => (this.#removed.has(item.seq) ? { ...item, message: "", removed: this.#removed.get(item.seq) } : item));
   }
 
@@ -212,7 +221,7 @@ export class Timeline {
       previous = message;
     }
     this.#items.push(...messages);
-    if (messages[0]?.seq === 1) this.#complete = true;
+    if (messages[0]?.seq <= this.#floor) this.#complete = true;
     this.#log.append(rows);
     this.removing(this.#removing);
     this.#renameDays();

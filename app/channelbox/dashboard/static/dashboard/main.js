@@ -1,7 +1,8 @@
 /* The dashboard: joins the connection, the figures, the charts, the table and the age of it all. */
 import { page } from "../channelbox/words.js";
 import { Socket } from "../channelbox/socket.js";
-import { State } from "../channelbox/state.js";
+import { Connection } from "../client/connection.js";
+import { ConnectionStatus } from "../channelbox/connection-status.js";
 import { Charts } from "./charts.js";
 import { Freshness, STALE } from "./freshness.js";
 import { Processes } from "./processes.js";
@@ -16,21 +17,22 @@ const tiles = new Tiles(document.querySelectorAll(".tiles .tile"));
 const charts = new Charts(document.querySelectorAll(".chart"), series);
 const processes = new Processes({ body: $(".processes tbody"), summary: $(".summary") });
 const freshness = new Freshness($(".dead"));
-const state = new State({ notice: $(".connection"), now: () => socket.connect() });
+const status = new ConnectionStatus({ notice: $(".connection"), now: () => socket.connect() });
 let newest = null;
 
 const socket = new Socket({
-  address: () => page.socket,
-  silence: 5_000, // figures come every second
-  changed: (to) => state.socket(to),
-  heard(frame) {
+  machine: new Connection({ silence: 5 }), // figures come every second
+  address: page.socket,
+  apply(effect) {
+    if (effect.do === "state") status.connection(effect);
+    const frame = effect.frame ?? {};
     if (frame.type === "welcome") {
       series.begin(frame.series);
-      state.show("connected");
+      status.show("connected");
     } else if (frame.data) {
       newest = frame.data;
       freshness.heard(newest.at);
-      if (state.name === "quiet" && freshness.age < STALE) state.show("connected");
+      if (status.name === "quiet" && freshness.age < STALE) status.show("connected");
       series.add(newest);
       tiles.show(newest.totals);
       processes.show(newest.processes, newest.at);
@@ -41,7 +43,7 @@ const socket = new Socket({
 function show() {
   freshness.show(all, tiles.ages());
   // Connected is not live.
-  if (state.name === "connected" && freshness.age > STALE) state.show("quiet");
+  if (status.name === "connected" && freshness.age > STALE) status.show("quiet");
   if (document.hidden) return;
   tiles.sparks(series);
   // The time axis goes on while no figures come: the hole is seen.

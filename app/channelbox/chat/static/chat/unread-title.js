@@ -7,6 +7,14 @@ let unread = 0;
 
 const away = () => document.hidden || !document.hasFocus();
 
+/** Shows how many were unread before a reload that nobody asked for. */
+export function restore(count) {
+  if (count > 0 && away()) show(count);
+}
+
+/** How many are unread now. */
+export const count = () => unread;
+
 /** So many messages of others came. */
 export function heard(count) {
   if (count && away()) show(unread + count);

@@ -1,12 +1,12 @@
 /* The connection, always in sight: a dot and a word in the bar, a sentence with what one can do where it is needed. */
 import { element, icon, page, say } from "./words.js";
-import { Close } from "./socket.js";
+import { Close } from "../client/connection.js";
 
 const PATIENCE = 1_000; // ms before a sentence joins the word: most interruptions are over by then
 
 const REASONS = { [Close.RESTART]: "why_restart", [Close.TRY_LATER]: "why_later", [Close.ROOM_FULL]: "why_full", [Close.TOO_MUCH]: "why_too_much" };
 
-export class State {
+export class ConnectionStatus {
   #word; #spoken; #notice; #now; #name = ""; #until = 0; #ticking = 0; #later = 0;
 
   /** notice: the element that holds the sentence; now(): connect at once. */
@@ -21,12 +21,12 @@ export class State {
     return this.#name;
   }
 
-  /** What a Socket reports. "open" is no state yet for people: the welcome is. */
-  socket({ name, code, reason, until }) {
+  /** Shows a machine's state where it is one of the connection: connecting, waiting or stopped. */
+  connection({ name, code, reason, until }) {
     if (name === "waiting") this.#waiting(code, until);
-    else if (name === "final") this.#final(code, reason);
-    else if (this.#name === "") this.show("connecting");
-    else if (this.#name !== "connecting") this.show("reconnecting", say("reconnecting_now"));
+    else if (name === "stopped") this.#stopped(code, reason);
+    else if (name === "connecting" && this.#name === "") this.show("connecting");
+    else if (name === "connecting" && this.#name !== "connecting") this.show("reconnecting", say("reconnecting_now"));
   }
 
   /** One of the states: connecting, connected, quiet, catching_up, reconnecting, full, signed_out, not_allowed. */
@@ -43,7 +43,7 @@ export class State {
   }
 
   #waiting(code, until) {
-    this.#until = until;
+    this.#until = until * 1_000;
     const full = code === Close.ROOM_FULL;
     const tick = () => {
       const s = Math.max(0, Math.ceil((this.#until - Date.now()) / 1_000));
@@ -58,7 +58,7 @@ export class State {
     else if (!this.#later) this.#later = setTimeout(tell, PATIENCE);
   }
 
-  #final(code, reason) {
+  #stopped(code, reason) {
     if (code === Close.SIGN_IN) {
       this.show("signed_out");
       this.#tell("bad", say("why_signed_out"), [[say("sign_in"), page.login]]);

@@ -39,7 +39,7 @@ function remembered() {
 
 const claimed = claim();
 
-export class Shelf {
+export class OutboxStorage {
   #prefix; #tab = "";
 
   /** prefix: of the keys, with the room and the person in it. changed(): another tab's items have changed. */

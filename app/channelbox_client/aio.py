@@ -1,0 +1,206 @@
+"""`Room`: a `RoomClient` on asyncio, over the library `websockets`."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
+
+from channelbox_client.client import RoomClient
+from channelbox_client.effects import Connect, Drop, Effect, Event, Forget, Frame, Refused, Send, State
+
+BROKEN_OFF = 1006
+DEFAULTS: dict[str, Any] = {"compression": None, "ping_interval": None, "close_timeout": 2, "max_size": None}
+
+
+class Stopped(Exception):
+    """The server does not let this client in until a person does something: sign in, or ask to be let in."""
+
+    def __init__(self, state: State | None) -> None:
+        self.code, self.reason = (state.code, state.reason) if state else (0, "")
+        super().__init__(f"closed with {self.code} {self.reason}".strip())
+
+
+class Room:
+    """One person in one room, for as long as `run` runs; connections come and go meanwhile."""
+
+    def __init__(
+        self,
+        url: str,
+        hear: Callable[[Frame], None] | None = None,
+        forget: Callable[[], None] | None = None,
+        *,
+        client: RoomClient | None = None,
+        **options: Any,
+    ) -> None:
+        """Keep what is said until it is stored or refused.
+
+        `url`: wss://<host>/ws/chat/<room>/. `hear` is called with each event, in order and once; `forget` when what
+        follows does not continue what was heard. `options` are those of websockets' `connect`: the session's cookie is
+        `additional_headers`.
+        """
+        self.client = client or RoomClient()
+        self.refused: list[Refused] = []
+        self._url = url
+        self._hear = hear
+        self._forget = forget
+        self._options = {**DEFAULTS, **options}
+        self._line: asyncio.Task[None] | None = None  # the connection
+        self._outgoing: asyncio.Queue[Frame] = asyncio.Queue()
+        self._change = asyncio.Event()
+        self._stopped: State | None = None
+        self._failure: BaseException | None = None  # of a method that was overridden, or of `hear`
+
+    # --- What a program does
+
+    def say(self, text: str, **options: Any) -> str:
+        """Say something, now or when the connection is back, and return its id. `options`: see `RoomClient.say`."""
+        self._apply(self.client.say(text, self._now, **options))
+        return self.client.outbox.items[-1].id
+
+    def send(self, frame: Frame) -> None:
+        """Send a frame that needs no answer, as typing, if this client has joined."""
+        if self.client.state == "joined":
+            self._apply([Send(frame)])
+
+    def delete(self, seq: int) -> None:
+        """Remove the text of a message."""
+        self._apply(self.client.delete(seq, self._now))
+
+    @property
+    def unanswered(self) -> list[str]:
+        """The ids of what is neither stored nor refused, oldest first."""
+        return [item.id for item in self.client.outbox.unanswered]
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Return when the condition holds of what this client has seen."""
+        while not condition():
+            await self._change.wait()
+
+    async def run(self) -> None:
+        """Connect, and again whenever the connection ends, until cancelled. Raises Stopped, and what `hear` raises."""
+        self.connect()
+        try:
+            while self._stopped is None and self._failure is None:
+                change, due = self._change, self.client.due
+                timeout = None if due is None else max(0.0, due - self._now)
+                try:
+                    async with asyncio.timeout(timeout):
+                        await change.wait()
+                except TimeoutError:
+                    self._apply(self.client.tick(self._now))
+            raise self._failure or Stopped(self._stopped)
+        finally:
+            line = self._line
+            self._apply(self.client.leave(self._now))
+            if line is not None:
+                await asyncio.gather(line, return_exceptions=True)
+
+    def connect(self) -> None:
+        """Connect at once, whatever was waited for."""
+        self._stopped = None
+        self._apply(self.client.connect(self._now))
+
+    def leave(self) -> None:
+        """End the connection, until `connect`."""
+        self._apply(self.client.leave(self._now))
+
+    # --- What a program may do besides: to be overridden
+
+    async def on_frame(self, frame: object) -> None:
+        """Take a frame as it came."""
+        self.take(frame)
+
+    def on_sent(self, frame: Frame) -> None:
+        """Note that a frame was handed to the connection."""
+
+    def on_closed(self, code: int) -> None:
+        """Note that a connection ended that was not left; 1006: without a close frame."""
+
+    def on_effect(self, effect: Effect) -> None:
+        """Show what the machine says."""
+        match effect:
+            case Event(event) if self._hear is not None:
+                self._hear(event)
+            case Forget() if self._forget is not None:
+                self._forget()
+            case Refused():
+                self.refused.append(effect)
+
+    # --- The machine
+
+    def take(self, frame: object) -> None:
+        """Give a frame to the machine."""
+        self._apply(self.client.frame(frame, self._now))
+
+    @property
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def _apply(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Connect(query):
+                    self._drop()
+                    self._line = asyncio.create_task(self._converse(query, self._outgoing))
+                    self._line.add_done_callback(self._ended)
+                case Drop():
+                    self._drop()
+                case Send(frame):
+                    self._outgoing.put_nowait(frame)
+                case _:
+                    if isinstance(effect, State) and effect.name == "stopped":
+                        self._stopped = effect
+                    self.on_effect(effect)
+        if effects:
+            self._change.set()
+            self._change = asyncio.Event()
+
+    def _ended(self, line: asyncio.Task[None]) -> None:
+        if not line.cancelled() and (error := line.exception()) is not None:
+            self._failure = error
+            self._change.set()
+
+    def _drop(self) -> None:
+        if self._line is not None:
+            self._line.cancel()
+            self._line = None
+        self._outgoing = asyncio.Queue()  # what was on its way goes with its connection
+
+    async def _converse(self, query: str, outgoing: asyncio.Queue[Frame]) -> None:
+        """One connection, to its end."""
+        code, reason = BROKEN_OFF, ""
+        try:
+            async with connect(self._url + query, **self._options) as socket:
+                sending = asyncio.create_task(self._send(socket, outgoing))
+                try:
+                    async for text in socket:
+                        await self.on_frame(_parsed(text))
+                except ConnectionClosed:
+                    pass
+                finally:
+                    sending.cancel()
+                code, reason = socket.close_code or BROKEN_OFF, socket.close_reason or ""
+        except (OSError, InvalidHandshake, ConnectionClosed, EOFError):
+            pass
+        if self._line is asyncio.current_task():
+            self.on_closed(code)
+            self._apply(self.client.closed(code, reason, self._now))
+
+    async def _send(self, socket: ClientConnection, outgoing: asyncio.Queue[Frame]) -> None:
+        while True:
+            frame = await outgoing.get()
+            self.on_sent(frame)
+            try:
+                await socket.send(json.dumps(frame))
+            except ConnectionClosed:
+                return
+
+
+def _parsed(text: str | bytes) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None

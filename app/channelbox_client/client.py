@@ -1,0 +1,132 @@
+"""One person in one room: the connection, the room and the outbox as one machine, without a socket or a clock.
+
+Call a method with what happens and the time in seconds; apply the effects that it returns, in order; call `tick` at
+`due`. States: idle, connecting, catching_up, joined, waiting, stopped (docs/protocol.md).
+"""
+
+import random as default_random
+import uuid
+from collections.abc import Callable
+
+from channelbox_client.connection import SILENCE_SECONDS, Connection
+from channelbox_client.effects import Connect, Drop, Effect, Event, Frame, Other, State, Stored
+from channelbox_client.outbox import SHARE, Item, Outbox
+from channelbox_client.room import Rejoin, Room
+
+
+class RoomClient:
+    """The machine. `room` says what is heard, `outbox` what waits."""
+
+    def __init__(
+        self,
+        *,
+        share: float = SHARE,
+        silence: float = SILENCE_SECONDS,
+        fills: bool = False,
+        random: Callable[[], float] = default_random.random,
+    ) -> None:
+        """`share`: the part of the server's limits that this client takes. `fills`: see `Room`."""
+        self.room = Room(fills=fills)
+        self.outbox = Outbox(share=share, random=random)
+        self._connection = Connection(lambda: self.room.query, silence=silence, random=random)
+
+    @property
+    def state(self) -> str:
+        """The state's name."""
+        if not self._connection.live:
+            return self._connection.state
+        return "joined" if self.room.joined else "catching_up" if self.room.welcomed else "connecting"
+
+    @property
+    def due(self) -> float | None:
+        """When to call `tick`; None: nothing is to come."""
+        times = [time for time in (self._connection.due, self.outbox.due) if time is not None]
+        return min(times, default=None)
+
+    # --- What a person does
+
+    def say(self, text: str, now: float, *, kind: str = "message", id: str | None = None) -> list[Effect]:
+        """Say something, or announce it. `id`: unlike any that was used before; made here unless given."""
+        return self.outbox.add(Item(id or str(uuid.uuid4()), kind, text), now)
+
+    def delete(self, seq: int, now: float, *, text: str = "", id: str | None = None) -> list[Effect]:
+        """Remove the text of a message. `text`: how it began, for the display."""
+        return self.outbox.add(Item(id or str(uuid.uuid4()), "delete", text, seq, self.room.epoch), now)
+
+    # --- What the transport tells
+
+    def connect(self, now: float) -> list[Effect]:
+        """Connect at once, whatever was waited for."""
+        effects = [*self._lost(0, now), *self._connection.connect(now)]
+        self.room.opened()
+        return effects
+
+    def leave(self, now: float) -> list[Effect]:
+        """End the connection, until `connect`."""
+        return [*self._lost(1000, now), *self._connection.leave()]
+
+    def frame(self, frame: object, now: float) -> list[Effect]:
+        """Take what came, parsed from JSON; what is no object counts as a sign of life."""
+        if not self._connection.live:
+            return []
+        if not isinstance(frame, dict):
+            self._connection.heard(now, ready=self.room.welcomed)
+            return []
+        content: Frame = frame
+        before = self.state
+        effects: list[Effect] = []
+        for effect in self.room.frame(content):
+            if isinstance(effect, Rejoin):
+                return [*effects, *self._lost(0, now), *self._connection.give_up(now)]
+            effects.append(effect)
+            if isinstance(effect, Event) and effect.event.get("user") == self.room.you:
+                effects += self._stored(effect.event, now)
+        self._connection.heard(now, ready=self.room.welcomed)
+        if content.get("type") == "stored":
+            effects += self._stored(content, now)
+        elif "error" in content:
+            effects += self.outbox.refused(content, now) or [Other(content)]
+        if self.state != before:
+            effects.append(State(self.state))
+        if self.room.joined and not self.outbox.ready:
+            effects += self.outbox.resume(self.room.limits, self.room.epoch, now)
+        return effects
+
+    def closed(self, code: int, reason: str, now: float) -> list[Effect]:
+        """The connection has ended; code 0 or 1006: without a close frame."""
+        if not self._connection.live:
+            return []
+        return [*self._lost(code, now), *self._connection.closed(code, reason, now)]
+
+    def tick(self, now: float) -> list[Effect]:
+        """Do what is due."""
+        effects = self._connected(self._connection.tick(now), now)
+        return effects + self.outbox.pump(now)
+
+    def wake(self, now: float) -> list[Effect]:
+        """The network or the person has returned."""
+        return self._connected(self._connection.wake(now), now)
+
+    def probe(self, now: float) -> list[Effect]:
+        """See whether the connection still leads anywhere."""
+        return self._connection.probe(now)
+
+    # --- Between the parts
+
+    def _connected(self, effects: list[Effect], now: float) -> list[Effect]:
+        """After what the connection did by itself: the room and the outbox follow it."""
+        if any(isinstance(effect, Connect) for effect in effects):
+            self.room.opened()
+        if any(isinstance(effect, Drop) for effect in effects):
+            return [*self._lost(0, now), *effects]
+        return effects
+
+    def _lost(self, code: int, now: float) -> list[Effect]:
+        self.room.opened()
+        return self.outbox.suspend(code, now)
+
+    def _stored(self, frame: Frame, now: float) -> list[Effect]:
+        id = frame.get("id")
+        if not isinstance(id, str) or id not in self.outbox:
+            return []
+        return [Stored(id, frame.get("seq") or 0), *self.outbox.stored(id, now)]

@@ -1,0 +1,149 @@
+"""When to connect, when to ask for a sign of life, when to give up: a connection that comes back by itself.
+
+It owns no socket and no clock: call it with what happens and the time in seconds, apply the effects that it returns,
+and call `tick` at `due`.
+"""
+
+import random as default_random
+from collections.abc import Callable
+
+from channelbox_client.effects import Connect, Drop, Effect, Frame, Other, Send, State
+
+OPENING_TIMEOUT = 10.0  # s from the attempt until the connection is of use
+SETTLED_SECONDS = 10.0  # s after which the delays start small again
+MAX_DELAY_SECONDS = 15.0
+SILENCE_SECONDS = 25.0
+ANSWER_TIMEOUT = 5.0  # s from a ping to any frame
+
+TOO_BIG, RESTART, TRY_LATER = 1009, 1012, 1013
+ROOM_FULL, SIGN_IN, NOT_ALLOWED, TOO_MUCH = 4000, 4001, 4003, 4008
+FINAL = frozenset((SIGN_IN, NOT_ALLOWED))  # a person has to do something first
+
+
+def delay(code: int, attempt: int, random: float) -> float:
+    """Return the seconds to wait before attempt 0, 1, ... after this close code. `random`: 0 to 1, spreads them."""
+    grown = min(MAX_DELAY_SECONDS, 0.5 * 2 ** min(attempt, 10))
+    if code == RESTART and attempt == 0:
+        return 0.2 + random * 2.3
+    if code == TRY_LATER:
+        return min(MAX_DELAY_SECONDS, 3.0 * 2 ** min(attempt, 10)) * (0.5 + random)
+    if code in (ROOM_FULL, TOO_MUCH):
+        return 10.0 + random * 10.0
+    return grown * (0.5 + random)
+
+
+class Connection:
+    """States: idle, connecting, open, waiting, stopped."""
+
+    def __init__(
+        self,
+        query: Callable[[], str] = str,
+        *,
+        silence: float = SILENCE_SECONDS,
+        random: Callable[[], float] = default_random.random,
+    ) -> None:
+        """`query` is asked at each attempt; `silence`: seconds without a frame after which the server is pinged."""
+        self.state = "idle"
+        self.until: float | None = None  # the next attempt, while waiting
+        self._query = query
+        self._silence = silence
+        self._random = random
+        self._attempt = 0
+        self._opened = 0.0
+        self._first: float | None = None  # when the connection became of use
+        self._last = 0.0
+        self._asked: float | None = None  # when a ping went out that has no answer yet
+
+    @property
+    def live(self) -> bool:
+        """Whether there is a connection, open or opening, whose frames count."""
+        return self.state in ("connecting", "open")
+
+    @property
+    def due(self) -> float | None:
+        """When to call `tick`; None: nothing is to come."""
+        if self.state == "waiting":
+            return self.until
+        if not self.live:
+            return None
+        if self._first is None:
+            return self._opened + OPENING_TIMEOUT
+        return self._last + self._silence if self._asked is None else self._asked + self._patience
+
+    def connect(self, now: float) -> list[Effect]:
+        """Connect at once, whatever is there or was waited for."""
+        self.state = "connecting"
+        self.until = self._first = self._asked = None
+        self._opened = self._last = now
+        return [Connect(self._query()), State("connecting")]
+
+    def heard(self, now: float, *, ready: bool = True) -> None:
+        """Note that a frame came. `ready`: whether the connection is of use, as a room's is after its welcome."""
+        if not self.live:
+            return
+        self._last = now
+        self._asked = None
+        if ready and self._first is None:
+            self._first = now
+            self.state = "open"
+
+    def frame(self, frame: Frame, now: float) -> list[Effect]:
+        """Take what came, parsed from JSON: all that a connection without a room does with it."""
+        if not self.live:
+            return []
+        self.heard(now)
+        return [Other(frame)]
+
+    def closed(self, code: int, reason: str, now: float) -> list[Effect]:
+        """The connection has ended; code 0 or 1006: without a close frame."""
+        if not self.live:
+            return []
+        if code in FINAL:
+            self.state = "stopped"
+            return [State("stopped", code, reason)]
+        if self._first is not None and now - self._first > SETTLED_SECONDS:
+            self._attempt = 0
+        self.until = now + delay(code, self._attempt, self._random())
+        self._attempt += 1
+        self.state = "waiting"
+        return [State("waiting", code, reason, self.until)]
+
+    def give_up(self, now: float) -> list[Effect]:
+        """End a connection that leads nowhere."""
+        return [Drop(), *self.closed(0, "", now)] if self.live else []
+
+    def leave(self) -> list[Effect]:
+        """End the connection, until `connect`."""
+        if self.state == "idle":
+            return []
+        self.state = "idle"
+        return [Drop(), State("idle")]
+
+    def tick(self, now: float) -> list[Effect]:
+        """Do what is due."""
+        due = self.due
+        if due is None or now < due:
+            return []
+        if self.state == "waiting":
+            return self.connect(now)
+        if self._first is None or self._asked is not None:
+            return self.give_up(now)
+        return self._ask(now)
+
+    def wake(self, now: float) -> list[Effect]:
+        """The network or the person has returned: connect at once, or see whether the connection still works."""
+        if self.state in ("waiting", "stopped"):
+            return self.connect(now)
+        return self.probe(now)
+
+    def probe(self, now: float) -> list[Effect]:
+        """Ask for a sign of life: the network may have changed beneath the connection."""
+        return self._ask(now) if self.state == "open" and self._asked is None else []
+
+    @property
+    def _patience(self) -> float:
+        return min(self._silence, ANSWER_TIMEOUT)
+
+    def _ask(self, now: float) -> list[Effect]:
+        self._asked = now
+        return [Send({"type": "ping"})]

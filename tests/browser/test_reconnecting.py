@@ -1,0 +1,237 @@
+"""A page whose connection breaks at any place: nothing is missing from it afterwards, and nothing is there twice."""
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from playwright.async_api import Page, Route, WebSocketRoute, expect
+from tests.browser.people import Town, connected, numbers, say
+
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
+
+
+async def cut_after(page: Page, seq: int) -> None:
+    """The first connection that brings this event of the room ends right behind it."""
+    cut: list[int] = []
+
+    def between(socket: WebSocketRoute) -> None:
+        server = socket.connect_to_server()
+
+        async def forward(text: str | bytes) -> None:
+            if cut == [id(socket)]:
+                return
+            socket.send(text)
+            if not cut and json.loads(text).get("seq") == seq and json.loads(text)["type"] != "welcome":
+                cut.append(id(socket))
+                await socket.close(code=1012, reason="")
+
+        server.on_message(forward)
+
+    await page.route_web_socket("**/ws/chat/**", between)
+
+
+async def test_a_first_history_that_breaks_off_is_completed(town: Town) -> None:
+    await town.history("cut", [(1, "ben", f"message {n}") for n in range(1, 501)])
+    page = await town.window("ann")
+    await cut_after(page, 470)
+    await page.goto("/chat/room/cut/")
+    await expect(page.locator(".log").get_by_text("message 470", exact=True)).to_be_attached()
+    await connected(page)
+    await expect(page.locator(".log").get_by_text("message 500", exact=True)).to_be_in_viewport()
+    await say(page, "and on")
+    await expect(page.locator(".log").get_by_text("and on", exact=True)).to_be_attached()
+    shown = await numbers(page)
+    assert shown == list(range(shown[0], 502))
+
+
+Answer = Callable[[str, int], list[dict[str, Any]]]
+
+
+class Script:
+    """A server that gives each connection what `answer` makes of its address and number, and may end it."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+        self.urls: list[str] = []
+        self.sockets: list[WebSocketRoute] = []
+        self.received: list[dict[str, Any]] = []
+
+    async def serve(self, page: Page) -> None:
+        def accept(socket: WebSocketRoute) -> None:
+            self.urls.append(socket.url)
+            self.sockets.append(socket)
+
+            def hear(text: str | bytes) -> None:
+                frame = json.loads(text)
+                self.received.append(frame)
+                if frame.get("type") == "ping":
+                    socket.send('{"type": "pong"}')
+
+            socket.on_message(hear)
+            for frame in self.answer(socket.url, len(self.urls)):
+                socket.send(json.dumps(frame))
+
+        await page.route_web_socket("**/ws/chat/**", accept)
+
+
+def welcome(seq: int, **fields: Any) -> dict[str, Any]:
+    limits = {"message": 4000, "rate": 20, "burst": 60}
+    told = {
+        "room": "scripted",
+        "title": "",
+        "you": "ann",
+        "guest": False,
+        "may": [],
+        "resumed": False,
+        "limits": limits,
+    }
+    return {"type": "welcome", "seq": seq, "protocol": 2, "version": "1", "epoch": "e1", "floor": 1, **told, **fields}
+
+
+def message(seq: int, text: str) -> dict[str, Any]:
+    at = "2026-11-24T08:00:00.000Z"
+    return {"type": "message", "seq": seq, "id": f"s-{text}", "user": "ben", "message": text, "at": at}
+
+
+# Whether somebody looks, as the test says.
+LOOKS = """
+    const away = () => sessionStorage.getItem("away") === "yes";
+    Object.defineProperty(document, "hidden", { get: away });
+    document.hasFocus = () => !away();
+"""
+
+
+async def visit(town: Town, room: str, answer: Answer) -> tuple[Page, Script]:
+    """A page that is joined in a room of a scripted server."""
+    page = await town.window("ann")
+    await page.add_init_script(LOOKS)
+    script = Script(answer)
+    await script.serve(page)
+    await page.clock.install()
+    await page.goto(f"/chat/room/{room}/")
+    await connected(page)
+    return page, script
+
+
+async def test_a_room_of_another_epoch_is_not_continued(town: Town) -> None:
+    def answer(url: str, number: int) -> list[dict[str, Any]]:
+        if number == 1:
+            return [welcome(2), message(1, "old one"), message(2, "old two")]
+        return [welcome(4, epoch="e2"), *(message(seq, f"new {seq}") for seq in (1, 2, 3, 4))]
+
+    page, script = await visit(town, "epochs", answer)
+    await expect(page.locator(".log .text")).to_have_text(["old one", "old two"])
+    await script.sockets[0].close(code=1012, reason="")
+    await expect(page.locator(".log .text")).to_have_text(["new 1", "new 2", "new 3", "new 4"])
+    assert script.urls[1].partition("?")[2] == "after=2&epoch=e1"
+
+
+async def test_numbers_that_are_gone_leave_no_hole_that_is_loaded_again(town: Town) -> None:
+    def answer(url: str, number: int) -> list[dict[str, Any]]:
+        gone = {"type": "gap", "from": 3, "to": 5, "gone": True}
+        return [welcome(6, floor=2), message(2, "two"), gone, message(6, "six")]
+
+    page, _ = await visit(town, "gone", answer)
+    await expect(page.locator(".log .text")).to_have_text(["two", "six"])
+    await expect(page.locator(".top")).to_have_text("This is the beginning of the room.")
+
+
+async def test_older_messages_of_another_epoch_are_thrown_away(town: Town) -> None:
+    page = await town.window("ann")
+    await Script(lambda url, number: [welcome(60), message(60, "sixty")]).serve(page)
+
+    async def older(route: Route) -> None:
+        await route.fulfill(json={"messages": [message(59, "of another room")], "epoch": "e2"})
+
+    await page.route("**/messages?**", older)
+    await page.goto("/chat/room/epochs-http/")
+    await expect(page.locator(".top")).to_contain_text("Older messages could not be loaded.")
+    await expect(page.locator(".log .text")).to_have_text(["sixty"])
+
+
+@pytest.mark.parametrize("noise", [[], [{"type": "later"}, message(9, "too early")]])
+async def test_a_first_frame_that_is_no_welcome_is_survived(town: Town, noise: list[dict[str, Any]]) -> None:
+    error = {"error": "Something is down.", "code": "try_later", "retry_after": 1}
+    page, script = await visit(
+        town, f"noise-{len(noise)}", lambda url, number: [error, *noise, welcome(1), message(1, "hi")]
+    )
+    await expect(page.locator(".log .text")).to_have_text(["hi"])
+    script.sockets[0].send("no JSON")
+    script.sockets[0].send(json.dumps(message(2, "and on")))
+    await expect(page.locator(".log .text")).to_have_text(["hi", "and on"])
+
+
+async def upgraded(town: Town, room: str) -> tuple[Page, Script]:
+    """A page whose server has been upgraded meanwhile."""
+
+    def answer(url: str, number: int) -> list[dict[str, Any]]:
+        return [welcome(1, version="1" if number == 1 else "2"), message(1, "hi")]
+
+    page, script = await visit(town, room, answer)
+    await page.evaluate("window.before = true")
+    await script.sockets[0].close(code=1012, reason="")
+    await page.clock.fast_forward(5_000)
+    await connected(page)
+    return page, script
+
+
+async def test_a_page_that_is_open_across_an_upgrade_reloads_itself_and_keeps_the_draft(town: Town) -> None:
+    page, _ = await upgraded(town, "upgrade")
+    await page.fill("#text", "half a sen")
+    await page.clock.fast_forward(50_000)
+    assert await page.evaluate("window.before"), "not while somebody writes"
+    await page.clock.fast_forward(130_000)
+    await page.wait_for_function("!window.before")
+    await connected(page)
+    await expect(page.locator("#text")).to_have_value("half a sen")
+    await page.evaluate("window.before = true")
+    await page.clock.fast_forward(130_000)
+    assert await page.evaluate("window.before"), "once for each change"
+
+
+async def test_a_page_that_nobody_looks_at_reloads_itself_and_still_says_what_is_unread(town: Town) -> None:
+    page, script = await upgraded(town, "upgrade-hidden")
+    await page.evaluate("sessionStorage.setItem('away', 'yes')")
+    await page.press("#text", "Shift")
+    script.sockets[-1].send(json.dumps(message(2, "unseen")))
+    await expect(page).to_have_title(re.compile(r"^\(1\) "))
+    await page.clock.fast_forward(61_000)
+    await page.clock.fast_forward(2_000)
+    await page.wait_for_function("!window.before")
+    await connected(page)
+    await expect(page).to_have_title(re.compile(r"^\(1\) "))
+
+
+async def test_a_page_with_something_unsent_does_not_reload_itself(town: Town) -> None:
+    page, script = await upgraded(town, "upgrade-unsent")
+    await say(page, "unsent")
+    await expect(page.locator(".pending")).to_have_count(1)
+    await page.clock.fast_forward(200_000)
+    await page.clock.fast_forward(5_000)
+    assert await page.evaluate("window.before")
+    (sent,) = [frame for frame in script.received if frame.get("message") == "unsent"]
+    stored = {**message(2, "unsent"), "id": sent["id"], "user": "ann"}
+    script.sockets[-1].send(json.dumps(stored))
+    await expect(page.locator(".pending")).to_have_count(0)
+    await page.clock.fast_forward(5_000)
+    await page.wait_for_function("!window.before")
+
+
+async def test_what_was_read_of_another_epoch_is_forgotten(town: Town) -> None:
+    page = await town.window("ann")
+    epoch = "e1"
+
+    async def listed(route: Route) -> None:
+        rooms = [{"name": "restored", "title": "", "url": "/chat/room/restored/", "members_only": False}]
+        rooms[0] |= {"seq": 7 if epoch == "e1" else 3, "epoch": epoch, "changed_at": "2026-11-24T08:00:00.000Z"}
+        await route.fulfill(json={"rooms": rooms})
+
+    await page.route("**/chat/api/rooms", listed)
+    await page.goto("/chat/")
+    badge = page.locator("[data-room=restored] .unread")
+    await expect(badge).to_be_hidden()
+    epoch = "e2"
+    await page.reload()
+    await expect(badge).to_have_text("3")

@@ -1,0 +1,123 @@
+"""The asyncio transport, before a server that says what the test wants."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from websockets.asyncio.server import ServerConnection, serve
+
+from channelbox_client import RoomClient
+from channelbox_client.aio import Room, Stopped
+
+Frames = list[dict[str, Any] | str]
+
+
+def welcome(seq: int, **fields: Any) -> dict[str, Any]:
+    return {"type": "welcome", "seq": seq, "you": "alice", "may": [], "resumed": False, "epoch": "e1", **fields}
+
+
+def message(seq: int, user: str = "bob", id: str = "") -> dict[str, Any]:
+    return {"type": "message", "seq": seq, "id": id or f"{user}-{seq}", "user": user, "message": "hi"}
+
+
+class Script:
+    """Each connection gets its frames; then it is closed with its code, or stays. What is said is stored at once."""
+
+    def __init__(self, *connections: tuple[Frames, int | None]) -> None:
+        self.connections = list(connections)
+        self.paths: list[str] = []
+        self.url = ""
+
+    async def __call__(self, socket: ServerConnection) -> None:
+        assert socket.request is not None
+        self.paths.append(socket.request.path)
+        frames, code = self.connections[min(len(self.paths), len(self.connections)) - 1]
+        seq = 0
+        for frame in frames:
+            await socket.send(frame if isinstance(frame, str) else json.dumps(frame))
+            seq = frame.get("seq", seq) if isinstance(frame, dict) else seq
+        if code is not None:
+            await socket.close(code, "as written")
+            return
+        async for text in socket:
+            frame = json.loads(text)
+            if "message" in frame:
+                seq += 1
+                await socket.send(json.dumps(message(seq, "alice", frame["id"])))
+
+
+@asynccontextmanager
+async def served(script: Script) -> AsyncIterator[Script]:
+    async with serve(script, "127.0.0.1", 0) as server:
+        script.url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/ws/chat/lobby/"
+        yield script
+
+
+@asynccontextmanager
+async def present(script: Script, hear: Callable[[dict[str, Any]], None], **more: Any) -> AsyncIterator[Room]:
+    async with served(script):
+        room = Room(script.url, hear, client=RoomClient(random=lambda: 0.0), proxy=None, **more)
+        running = asyncio.create_task(room.run())
+        try:
+            async with asyncio.timeout(15):
+                yield room
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_first_history_that_breaks_off_is_resumed_behind_what_came() -> None:
+    heard: list[int] = []
+    first: Frames = [welcome(3), message(1), message(2)]
+    script = Script((first, 1012), ([welcome(3, resumed=True), message(3)], None))
+    async with present(script, lambda event: heard.append(event["seq"])) as room:
+        await room.until(lambda: len(heard) == 3)
+    assert heard == [1, 2, 3]
+    assert [path.partition("?")[2] for path in script.paths] == ["", "after=2&epoch=e1"]
+
+
+async def test_an_error_first_junk_and_frames_of_later_kinds_are_survived() -> None:
+    error = {"error": "Something is down.", "code": "try_later", "retry_after": 0.1}
+    frames: Frames = [error, "no JSON", "[]", "7", {"type": "later"}, message(9), welcome(0), {"type": "later", "x": 1}]
+    heard: list[int] = []
+    async with present(Script((frames, None)), lambda event: heard.append(event["seq"])) as room:
+        id = room.say("hi")
+        assert room.unanswered == [id]
+        await room.until(lambda: not room.unanswered)
+    assert heard == [1]
+
+
+async def test_what_is_said_while_the_server_is_away_is_said_when_it_is_back() -> None:
+    heard: list[str] = []
+    script = Script(([], 1013), ([welcome(0)], None))
+    async with present(script, lambda event: heard.append(event["id"])) as room:
+        ids = [room.say(f"{number}") for number in range(5)]
+        await room.until(lambda: not room.unanswered)
+    assert heard == ids
+
+
+async def test_another_room_of_this_name_is_forgotten_first() -> None:
+    seen: list[Any] = []
+    script = Script(([welcome(1), message(1)], 1012), ([welcome(1, epoch="e2"), message(1)], None))
+    async with present(script, lambda event: seen.append(event["seq"]), forget=lambda: seen.append("forget")) as room:
+        await room.until(lambda: len(seen) == 3)
+    assert seen == [1, "forget", 1]
+
+
+@pytest.mark.parametrize("code", [4001, 4003])
+async def test_who_is_not_let_in_is_told(code: int) -> None:
+    async with served(Script(([{"error": "No.", "code": "sign_in"}], code))) as script, asyncio.timeout(15):
+        with pytest.raises(Stopped, match=f"closed with {code} as written"):
+            await Room(script.url, proxy=None).run()
+
+
+async def test_what_hear_raises_ends_the_run() -> None:
+    def hear(event: dict[str, Any]) -> None:
+        raise KeyError(event["seq"])
+
+    async with served(Script(([welcome(1), message(1)], None))) as script, asyncio.timeout(15):
+        with pytest.raises(KeyError):
+            await Room(script.url, hear, proxy=None).run()
