@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,6 +15,7 @@ from tests.servers import Server
 ROOT = Path(__file__).parents[2]
 PACKAGED = ROOT / "packaging/debian/nginx"
 ANSIBLE = ROOT / "ansible"
+ERRORS = "/usr/share/channelbox/nginx/errors"
 MAIN = """\
 daemon off;
 # One process: what is killed or frozen is all of it.
@@ -109,3 +111,22 @@ def moved(site: str, address: str, ports: dict[int, int], paths: dict[str, str])
     for path, other in paths.items():
         site = site.replace(path, other)
     return re.sub(r"listen (\d+)\b", lambda found: f"listen {address}:{ports[int(found[1])]}", site)
+
+
+def packaged_site(folder: Path, port: int, upstream: str, *, tls: bool = True) -> str:
+    """The package's site on a port of 127.0.0.1, before an upstream as nginx names it. `folder` has the certificate."""
+    shutil.copytree(PACKAGED / "errors", folder / "errors", dirs_exist_ok=True)
+    locations = (PACKAGED / "locations.conf").read_text().replace(ERRORS, str(folder / "errors"))
+    (folder / "locations.conf").write_text(locations)
+    lines = (PACKAGED / "site.conf").read_text().replace("@NAMES@", "_").splitlines()
+    plain = ("listen [::]", "return 308", "listen 80")
+    lines = [line for line in lines if not line.strip().startswith(plain if tls else (*plain, "ssl_"))]
+    paths = {
+        "unix:/run/channelbox/web.sock": upstream,
+        "/etc/channelbox/tls": str(folder),
+        "/usr/share/channelbox/nginx/locations.conf": str(folder / "locations.conf"),
+    }
+    # The block that leads from http to https has nothing left in it.
+    site = "\n".join(lines).replace("server {\n    server_name _;\n}\n", "")
+    site = moved(site, "127.0.0.1", {443: port}, paths)
+    return site if tls else site.replace(f":{port} ssl;", f":{port};")
