@@ -1,5 +1,6 @@
 """docs/protocol.md has every word and number that a client may meet, and none that it cannot."""
 
+import json
 import re
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from channelbox.realtime.codes import Close, Code
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
 # What browsers and the WebSocket protocol itself say.
 OF_THE_TRANSPORT = {1000, 1001, 1006, 1011}
-BY_NGINX = {502, 503, 504}
+BY_NGINX = {429, 502, 503, 504}
 
 
 def section(heading: str) -> str:
@@ -79,3 +80,12 @@ def test_history_answers_with_the_statuses_that_are_told(client: Client, setting
         ask(f"/open/{what}", "post")
     ask("", "post")
     assert seen == {status: code for status, code in told.items() if status not in BY_NGINX}
+
+
+def test_what_nginx_answers_to_programs_has_the_codes_that_are_told() -> None:
+    errors = Path(__file__).parents[2] / "packaging/debian/nginx/errors"
+    told = {
+        number: cells[1].strip("`") for cells in rows("History over HTTP", "status") for number in cells[0].split(", ")
+    }
+    for status in BY_NGINX:
+        assert json.loads((errors / f"{status}.json").read_text())["code"] == told[str(status)]

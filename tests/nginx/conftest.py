@@ -36,7 +36,7 @@ class Door:
     tls: bool = True
     headers: dict[str, str] = field(default_factory=dict)
 
-    def ask(self, path: str, method: str = "GET", body: bytes = b"", **headers: str) -> Answer:
+    def ask(self, path: str, method: str = "GET", body: bytes | str = b"", **headers: str) -> Answer:
         """Ask on a connection of its own. Raises OSError or HTTPException when nothing comes back."""
         connection = self.connection()
         try:
