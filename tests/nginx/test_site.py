@@ -3,7 +3,6 @@
 import json
 import re
 import socket
-import ssl
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.nginx.application import Application
-from tests.nginx.conftest import Door
+from tests.nginx.conftest import TRUSTING, Door
 from tests.nginx.serving import PACKAGED, Nginx, certificate, moved, packaged_site, role_sites
 from tests.nginx.test_balancing import UPGRADE
 from tests.servers import free_port
@@ -215,15 +214,12 @@ def test_what_is_too_long_is_told_by_its_status(door: Door) -> None:
 
 def pipelined(door: Door, path: str, count: int) -> list[int]:
     """The statuses of that many requests, 500 on each connection."""
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
     request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
     statuses: list[int] = []
     for _ in range(count // 500):
         with (
             socket.create_connection((door.host, door.port), 15) as plain,
-            context.wrap_socket(plain, server_hostname=door.host) as connection,
+            TRUSTING.wrap_socket(plain, server_hostname=door.host) as connection,
         ):
             connection.sendall(request * 499 + request.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
             received = b""
