@@ -2,33 +2,21 @@
 
 import shutil
 import socket
-import subprocess
 import tempfile
 from pathlib import Path
 
+from tests.nginx.serving import certificate, packaged_site
 from tests.servers import free_port
 
-from bench.generator import HOST, Address
+from bench.generator import Address
 from bench.peers.channelbox import Channelbox
 from bench.peers.nginx import nginx
 from bench.peers.peer import Listening
 from channelbox.server import BACKLOG
 
-LOCATIONS = Path(__file__).resolve().parents[2] / "packaging" / "debian" / "nginx" / "locations.conf"
-HTTP = """\
-    upstream channelbox {{ server unix:{socket}; }}
-    server {{
-        listen {host}:{port} ssl backlog=4096;
-        ssl_certificate {folder}/cert.pem;
-        ssl_certificate_key {folder}/key.pem;
-        ssl_protocols TLSv1.2 TLSv1.3;
-        include {locations};
-    }}
-"""
-
 
 class ChannelboxNginx:
-    """An installation of its own, with the locations of the package."""
+    """An installation of its own, with the site of the package, its limits included, and the backlog of the roles."""
 
     name = "channelbox-nginx-tls"
 
@@ -41,9 +29,10 @@ class ChannelboxNginx:
 
     async def start(self) -> None:
         await self._channelbox.start()
-        self._certificate()
+        certificate(self._folder)
         path = self._runtime / "web.sock"
-        http = HTTP.format(host=HOST, port=self._port, folder=self._folder, locations=LOCATIONS, socket=path)
+        site = packaged_site(self._folder, self._port, f"unix:{path}")
+        http = site.replace(f":{self._port} ssl;", f":{self._port} ssl backlog={BACKLOG};")
         self._server = nginx(self._folder, self._port, http)
         self._server.start()
 
@@ -77,9 +66,3 @@ class ChannelboxNginx:
         path.chmod(0o666)
         listener.listen(BACKLOG)
         return listener
-
-    def _certificate(self) -> None:
-        key, certificate = self._folder / "key.pem", self._folder / "cert.pem"
-        words = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
-        files = ["-keyout", str(key), "-out", str(certificate), "-subj", f"/CN={HOST}"]
-        subprocess.run(["openssl", *words, *files], check=True, capture_output=True)

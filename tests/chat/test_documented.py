@@ -1,5 +1,6 @@
 """docs/protocol.md has every word and number that a client may meet, and none that it cannot."""
 
+import json
 import re
 from pathlib import Path
 from unittest.mock import Mock
@@ -18,7 +19,8 @@ from channelbox.realtime.codes import Close, Code
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
 # What browsers and the WebSocket protocol itself say.
 OF_THE_TRANSPORT = {1000, 1001, 1006, 1011}
-BEFORE_DJANGO = {429, 502, 504}  # by the admission (test_http_admission.py), and by nginx
+BY_NGINX = {429, 502, 503, 504}
+BEFORE_DJANGO = {429, 502, 504}  # also by the admission (test_http_admission.py)
 
 
 def section(heading: str) -> str:
@@ -87,3 +89,12 @@ def test_history_answers_with_the_statuses_that_are_told(
         monkeypatch.setattr(rights, "person_of", Mock(side_effect=error))
         ask("")
     assert seen == {status: code for status, code in told.items() if status not in BEFORE_DJANGO}
+
+
+def test_what_nginx_answers_to_programs_has_the_codes_that_are_told() -> None:
+    errors = Path(__file__).parents[2] / "packaging/debian/nginx/errors"
+    told = {
+        number: cells[1].strip("`") for cells in rows("History over HTTP", "status") for number in cells[0].split(", ")
+    }
+    for status in BY_NGINX:
+        assert json.loads((errors / f"{status}.json").read_text())["code"] == told[str(status)]

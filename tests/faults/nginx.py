@@ -1,12 +1,12 @@
-"""An nginx in front, with what the package gives to every site."""
+"""An nginx in front, with the site of the package but for TLS."""
 
 import signal
 import socket
 from pathlib import Path
 
+from tests.nginx.serving import packaged_site
 from tests.servers import Server, free_port
 
-LOCATIONS = Path(__file__).parents[2] / "packaging/debian/nginx/locations.conf"
 CONFIGURATION = """
 daemon off;
 pid {folder}/nginx.pid;
@@ -20,11 +20,8 @@ http {{
     fastcgi_temp_path {folder}/fastcgi;
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
-    upstream channelbox {{ server {upstream}; }}
-    server {{
-        listen 127.0.0.1:{port};
-        include {locations};
-    }}
+    include /etc/nginx/mime.types;
+{site}
 }}
 """
 
@@ -42,7 +39,8 @@ class Nginx(Server):
 
     def start_before(self, upstream: str) -> None:
         """Starts it in front of this address."""
-        text = CONFIGURATION.format(folder=self.folder, port=self.port, upstream=upstream, locations=LOCATIONS)
+        site = packaged_site(self.folder, self.port, upstream, tls=False)
+        text = CONFIGURATION.format(folder=self.folder, site=site)
         (self.folder / "nginx.conf").write_text(text)
         self.start()
 

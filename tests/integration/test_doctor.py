@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from tests.integration.local import Installation, installation
+from tests.nginx.serving import ERRORS
 from tests.servers import Server
 
 from channelbox.console.child import Child
@@ -57,7 +58,7 @@ class Nginx(Server):
 
     def __init__(self, folder: Path, application: Path, port: int, locations: str) -> None:
         self.port = port
-        (folder / "locations.conf").write_text(locations)
+        (folder / "locations.conf").write_text(locations.replace(ERRORS, str(SHIPPED.parent / "errors")))
         (folder / "nginx.conf").write_text(
             f"""
             daemon off;

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 
+import pytest
 from probe.nodes import Nodes
 from probe.people import Browser, Door, Member
 from probe.speaker import RECOVERED_WITHIN, goes_on
@@ -60,6 +61,45 @@ async def test_a_web_node_that_was_away_is_used_again_though_nobody_asks_for_a_p
             return len(held) > 8 and held[-1] - held[-9] >= 6
 
         await until(shares, 2 * RECOVERED_WITHIN, "of eight who come one after another web1 gets at least six")
+
+
+ODD = {
+    "a redirect beyond nginx' usual buffers": ("GET /admin/?q=" + "x" * 4000, "", b""),
+    "a handshake with a body": (
+        "GET /ws/chat/lobby/",
+        "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nContent-Length: 5\r\n",
+        b"hello",
+    ),
+    "a long line": ("GET /" + "x" * 9000, "", b""),
+    "a long header": ("GET /", "X-Long: " + "x" * 9000 + "\r\n", b""),
+}
+
+
+def _sent(door: Door, line: str, headers: str, body: bytes) -> int:
+    """The status of a request as it is written here."""
+    assert door.tls is not None
+    with door.tls.wrap_socket(door.open(), server_hostname=door.host) as connection:
+        connection.sendall(f"{line} HTTP/1.1\r\nHost: {door.host}\r\n{headers}\r\n".encode() + body)
+        return int(connection.recv(65536).split()[1])
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_an_odd_request_takes_no_web_node_out(ann: Browser, balancer: Door, odd: str) -> None:
+    for _ in range(5):
+        assert _sent(balancer, *ODD[odd]) in (101, 302, 400, 414, 431, 502)
+        assert [ann.request("GET", "/chat/")[0] for _ in range(4)] == [200] * 4
+
+
+def test_a_web_node_without_a_process_says_so_and_is_left_out(
+    nodes: Nodes, ann: Browser, web1: Door, balancer: Door
+) -> None:
+    nodes.root("web1", "systemctl stop channelbox.target")
+    try:
+        assert Browser(web1).request("GET", "/healthz")[0] == 503
+        assert [ann.request("GET", "/chat/")[0] for _ in range(20)] == [200] * 20
+    finally:
+        nodes.root("web1", "systemctl start channelbox.target")
 
 
 async def test_power_cut_of_the_data_node_loses_nothing_that_was_accepted(

@@ -7,6 +7,10 @@ OURS = "find / -xdev -not -path '/root/*' -not -path '/proc/*' -not -path '/sys/
 APT = "DEBIAN_FRONTEND=noninteractive apt-get -q --yes"
 
 
+def _command_of_nginx(nodes: Nodes) -> str:
+    return nodes.root("box", "tr '\\0' ' ' < /proc/$(cat /run/nginx.pid)/cmdline")
+
+
 def test_removing_stops_everything_and_keeps_settings_and_data(nodes: Nodes, box: Host) -> None:
     nodes.root("box", f"{APT} remove channelbox < /dev/null")
     nodes.root("box", "pgrep --uid channelbox; test $? = 1")  # 1: it looked, and there is none
@@ -14,6 +18,7 @@ def test_removing_stops_everything_and_keeps_settings_and_data(nodes: Nodes, box
         assert box.file(kept).exists
     nodes.root("box", "nginx -t")
     assert nodes.active("box", "nginx")
+    assert "channelbox" not in _command_of_nginx(nodes)
 
 
 def test_where_services_may_not_be_started_it_starts_none(nodes: Nodes) -> None:
@@ -29,6 +34,7 @@ def test_installed_again_it_goes_on_where_it_was(nodes: Nodes) -> None:
     nodes.root("box", f"{APT} install /root/channelbox-newer.deb < /dev/null")
     assert nodes.active("box", "channelbox-web@1")
     assert "Harbour office" in nodes.root("box", "cat /etc/channelbox/channelbox.env")
+    assert "channelbox-nginx.conf" in _command_of_nginx(nodes)  # which ran without before
 
 
 def test_purging_leaves_nothing(nodes: Nodes) -> None:

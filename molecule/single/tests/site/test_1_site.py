@@ -24,8 +24,9 @@ def test_the_check_finds_nothing_wrong(nodes: Nodes) -> None:
 
 
 def test_no_unit_of_the_package_is_overridden(nodes: Nodes) -> None:
-    overridden = nodes.root("box", "systemd-delta --no-pager --type=overridden,masked")
-    assert "channelbox" not in overridden
+    overridden = nodes.root("box", "systemd-delta --no-pager --diff=no --type=overridden,masked").splitlines()
+    # Of nginx the roles write the main configuration themselves.
+    assert [line for line in overridden if "channelbox" in line and "/nginx.service.d/" not in line] == []
 
 
 async def test_people_talk(room: str, admin: Browser, door: Door) -> None:
