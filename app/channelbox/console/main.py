@@ -28,6 +28,7 @@ from channelbox.console import (
 )
 from channelbox.console.privileges import become_service
 from channelbox.console.problem import explain
+from channelbox.notify import extend_start_while_it_progresses
 
 app = typer.Typer(
     name="channelbox",
@@ -57,6 +58,8 @@ def prepare(
     """Chat and live dashboards on your own servers."""
     if context.invoked_subcommand != "manage" and {"-h", "--help"} & set(sys.argv[1:]):
         return  # Anybody may read what a verb does.
+    if context.invoked_subcommand in PROCESSES:
+        extend_start_while_it_progresses()
     if context.invoked_subcommand not in WITHOUT_APPLIANCE:
         become_service()
     os.environ["DJANGO_SETTINGS_MODULE"] = "channelbox.settings"
@@ -73,6 +76,8 @@ def prepare(
 # `manage` sets Django up by itself: some of its commands want to do so in their own way.
 WITHOUT_DJANGO = {"manage", "run"}
 WITHOUT_APPLIANCE = {"run"}
+# What tells systemd when it is ready.
+PROCESSES = {"web", "worker"}
 # What production refuses to start with wrong settings.
 GUARDED = {"web", "worker", "migrate"}
 
