@@ -71,6 +71,13 @@ def prepare(
         from channelbox.checks import refuse_in_production
 
         refuse_in_production()
+    if context.invoked_subcommand in PROCESSES:
+        from django.conf import settings
+
+        from channelbox.console.tables import require_tables
+
+        if settings.PRODUCTION:
+            require_tables()
 
 
 # `manage` sets Django up by itself: some of its commands want to do so in their own way.
