@@ -19,6 +19,7 @@ from channelbox.console import (
     first_password,
     manage,
     migrate,
+    restart,
     restore,
     run,
     status,
@@ -81,8 +82,9 @@ def prepare(
 
 
 # `manage` sets Django up by itself: some of its commands want to do so in their own way.
-WITHOUT_DJANGO = {"manage", "run"}
-WITHOUT_APPLIANCE = {"run"}
+WITHOUT_DJANGO = {"manage", "restart", "run"}
+# `restart` stays root, since it asks systemd.
+WITHOUT_APPLIANCE = {"restart", "run"}
 # What tells systemd when it is ready.
 PROCESSES = {"web", "worker"}
 # What production refuses to start with wrong settings.
@@ -93,6 +95,7 @@ VERBS: list[tuple[Callable[..., None], str]] = [
     (status.status, "Every process of the installation, and how it is doing."),
     (doctor.doctor, "Examine the installation, also from outside."),
     (check.check, "Check the settings, the database and Redis."),
+    (restart.restart, "Restart the processes of this node, one after another."),
     (first_password.first_password, "The first administrator's name and password."),
     (backup.backup, "A copy of a SQLite database, made while it is in use."),
     (restore.restore, "Put such a copy in the place of the database."),

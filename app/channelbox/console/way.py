@@ -128,7 +128,7 @@ class Way:
         elif status == 400:
             yield wrong(
                 f"The name {self.host} is not among those that channelbox serves.",
-                f"Add it to CHANNELBOX_HOSTS in {ENV} on every web node, then: systemctl restart 'channelbox-web@*'",
+                f"Add it to CHANNELBOX_HOSTS in {ENV} on every web node, then: channelbox restart web",
             )
         elif status in (301, 302, 307, 308):
             there = headers.get("location", "")
@@ -181,7 +181,7 @@ class Way:
             yield wrong(
                 f"Pages of {self.origin} may not open WebSockets: the Origin is refused.",
                 f"Add {self.origin} to CHANNELBOX_ORIGINS in {ENV} on every web node, "
-                "then: systemctl restart 'channelbox-web@*'",
+                "then: channelbox restart web",
             )
         elif code in ("sign_in", "welcome"):
             yield well("WebSockets are opened.")
