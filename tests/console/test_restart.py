@@ -21,6 +21,7 @@ unit=$(for word; do last=$word; done; echo "$last")
 case "$1" in
 show) cat "$(dirname "$0")/units-$unit" ;;
 restart)
+    if [ "$unit" = "$(cat "$(dirname "$0")/hanging")" ]; then exec sleep 60; fi
     if grep -qx "$unit" "$(dirname "$0")/broken"; then
         echo "Job for $unit failed because a timeout was exceeded." >&2
         exit 1
@@ -40,6 +41,7 @@ class Systemd:
         script.chmod(0o755)
         self.broken("")
         self.ended("")
+        self.hanging("")
         self.has("web")
         self.has("worker")
 
@@ -52,6 +54,9 @@ class Systemd:
 
     def ended(self, unit: str) -> None:
         (self.folder / "ended").write_text(unit)
+
+    def hanging(self, unit: str) -> None:
+        (self.folder / "hanging").write_text(unit)
 
     @property
     def restarted(self) -> list[str]:
@@ -132,6 +137,15 @@ def test_it_stops_when_no_page_comes(
     with pytest.raises(Problem, match="nobody answers"):
         restart(Kind.web)
     assert systemd.restarted == ["web@1"]
+
+
+def test_it_stops_when_one_does_not_become_ready(systemd: Systemd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verb, "READY_SECONDS", 0.5)
+    systemd.has("worker", _1="active", _2="active")
+    systemd.hanging("channelbox-worker@1.service")
+    with pytest.raises(Problem, match="it is not ready after"):
+        restart(Kind.worker)
+    assert systemd.restarted == ["worker@1"]
 
 
 def test_where_nothing_runs_it_says_so(systemd: Systemd, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ import typer
 from channelbox.console.problem import Problem, give_up
 
 WEB_SOCKET = Path("/run/channelbox/web.sock")
+READY_SECONDS = 600.0  # for a process; systemd itself waits for as long as it makes progress
 ANSWER_SECONDS = 30.0  # for a page of a process that has told systemd that it is ready
 PAUSE_SECONDS = 0.2  # between two attempts to get it
 
@@ -59,7 +60,10 @@ def running(kind: str) -> list[str]:
 
 def restart_one(unit: str) -> str:
     """Restart one unit and wait until it answers. Return what is wrong, empty if nothing is."""
-    done = _systemctl("restart", unit)
+    try:
+        done = _systemctl("restart", unit, seconds=READY_SECONDS)
+    except subprocess.TimeoutExpired:
+        return f"it is not ready after {READY_SECONDS / 60:.0f} minutes. systemd goes on with it."
     if done.returncode:
         return next(iter(done.stderr.strip().splitlines()), f"systemctl ended with status {done.returncode}.")
     # systemctl has waited for its own word that it is ready. A worker says so when the queue has answered it.
@@ -87,5 +91,5 @@ def _serves_a_page() -> bool:
     return False
 
 
-def _systemctl(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(["systemctl", *arguments], capture_output=True, text=True, check=False)
+def _systemctl(*arguments: str, seconds: float | None = None) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(["systemctl", *arguments], capture_output=True, text=True, check=False, timeout=seconds)

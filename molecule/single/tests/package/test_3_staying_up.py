@@ -15,7 +15,12 @@ UNITS = "channelbox-migrate channelbox-redis channelbox-web@1 channelbox-worker@
 START_SECONDS = 10
 """TimeoutStartSec= of the tests; a throttled start takes longer."""
 
+STOP = "systemctl stop 'channelbox-*' channelbox.target"
+"""Each unit by its name: the target alone is stopped before its units are."""
+
 THROTTLE = """
+systemctl start --no-block {unit}
+while [ "$(systemctl show --property=MainPID --value {unit})" = 0 ]; do :; done
 for turn in $(seq 2000); do
     pid=$(systemctl show --property=MainPID --value {unit})
     [ "$pid" = 0 ] || kill -STOP $pid 2> /dev/null || true
@@ -44,7 +49,7 @@ async def all_up(nodes: Nodes, seconds: float = 60) -> None:
 @pytest.fixture
 def no_database(nodes: Nodes) -> Iterator[None]:
     """The database cannot be opened until `mended` is run."""
-    nodes.root("box", "systemctl stop channelbox.target")
+    nodes.root("box", STOP)
     nodes.root("box", "cd /var/lib/channelbox && mv db.sqlite3 db.away && mkdir db.sqlite3 && sync")
     yield
     nodes.root("box", MENDED)
@@ -77,7 +82,7 @@ def wrong_setting(nodes: Nodes) -> Iterator[str]:
     """A setting with which nothing starts; the command that mends it."""
     settings = "/etc/channelbox/channelbox.env"
     mend = f"sed -i /^CHANNELBOX_LAYER=/d {settings}"
-    nodes.root("box", f"systemctl stop channelbox.target && echo CHANNELBOX_LAYER=nonsense >> {settings}")
+    nodes.root("box", f"{STOP} && echo CHANNELBOX_LAYER=nonsense >> {settings}")
     yield mend
     nodes.root("box", mend)
 
@@ -136,12 +141,10 @@ def impatient(nodes: Nodes) -> Iterator[None]:
 @pytest.mark.usefixtures("impatient")
 async def test_a_slow_start_is_given_time_and_one_that_hangs_is_not(nodes: Nodes) -> None:
     slow, hanging = "channelbox-web@7", "channelbox-web@8"
-    nodes.root("box", f"systemctl start --no-block {slow} {hanging}")
+    nodes.root("box", f"systemctl start --no-block {hanging}")
     pid = await until(lambda: nodes.main_pid("box", hanging), 10, "a process")
-    throttling = asyncio.to_thread(nodes.root, "box", THROTTLE.format(unit=slow))
-    task = asyncio.create_task(throttling)
     nodes.root("box", f"kill -STOP {pid}")
-    await task
+    await asyncio.to_thread(nodes.root, "box", THROTTLE.format(unit=slow))
     assert state(nodes, slow, "ActiveState") == "active"
     assert state(nodes, slow, "NRestarts") == "0"
     began, ended = (
