@@ -86,6 +86,26 @@ def strangers(given: Iterable[str], known: Iterable[str]) -> list[str]:
     return sentences
 
 
+def too_small(hosts: Iterable[Mapping[str, Any]], least: Mapping[str, float]) -> list[str]:
+    """Return a sentence for each variable that is below its least value, with the hosts that have it so.
+
+    What is no number is left to the check of kinds.
+    """
+    found: dict[tuple[str, float], list[str]] = {}
+    for host in hosts:
+        for name, smallest in least.items():
+            try:
+                value = float(host[name])
+            except (KeyError, TypeError, ValueError):
+                continue
+            if value < smallest:
+                found.setdefault((name, value), []).append(host["inventory_hostname"])
+    return [
+        f"{name} is {value:g} on {', '.join(names)}. Set it to {least[name]:g} or more."
+        for (name, value), names in sorted(found.items())
+    ]
+
+
 def busy_ports(listeners: Mapping[str, Mapping[str, str]], ours: Mapping[str, str]) -> list[str]:
     """A sentence for each port on which another program listens than the one that will be ours."""
     sentences = []
@@ -148,5 +168,6 @@ class FilterModule:
             "channelbox_certificate_problem": certificate_problem,
             "channelbox_unreachable": unreachable,
             "channelbox_strangers": strangers,
+            "channelbox_too_small": too_small,
             "channelbox_argument_specs": argument_specs,
         }

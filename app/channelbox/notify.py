@@ -1,11 +1,23 @@
-"""Telling systemd: sd_notify(3) in a few lines, as the manual page shows it."""
+"""sd_notify(3): the state of this process, told to systemd."""
 
 import os
 import socket
+import threading
+import time
+from collections.abc import Callable
+
+EXTENSION_SECONDS = 30  # granted to a start for each sign of progress
+TICK_SECONDS = 1.0  # between two looks at the progress
+MIN_PROGRESS_CPU_SECONDS = 0.05  # less is what a process uses that only waits
+MAX_START_CPU_SECONDS = 300.0  # a start that has used so much is running in circles
+
+_ready = threading.Event()
 
 
 def notify(state: str) -> None:
-    """Sends e.g. `READY=1`, `WATCHDOG=1` or `STATUS=...`. Does nothing outside a notifying unit."""
+    """Send e.g. `READY=1`, `WATCHDOG=1` or `STATUS=...`. Does nothing outside a notifying unit."""
+    if state.startswith("READY=1"):
+        _ready.set()
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return
@@ -17,6 +29,44 @@ def notify(state: str) -> None:
 
 
 def watchdog_seconds() -> float | None:
-    """How often to send WATCHDOG=1: half of what the unit allows; None without a watchdog."""
+    """Return how often to send WATCHDOG=1, half of what the unit allows; None without a watchdog."""
     microseconds = os.environ.get("WATCHDOG_USEC")
     return int(microseconds) / 2_000_000 if microseconds else None
+
+
+class StartProgress:
+    """Decides whether a start has made progress since its time was last extended.
+
+    Progress is processor time: a slow machine grants little of it, a process that hangs uses none, and one that runs
+    in circles has used MAX_START_CPU_SECONDS sooner or later.
+    """
+
+    def __init__(self, cpu_seconds: Callable[[], float] = time.process_time) -> None:
+        self._cpu_seconds = cpu_seconds
+        self._extended_at = 0.0  # processor time at the last extension
+
+    def made(self) -> bool:
+        """Return whether to extend the start now; the next progress is counted from here."""
+        used = self._cpu_seconds()
+        if used > MAX_START_CPU_SECONDS or used - self._extended_at < MIN_PROGRESS_CPU_SECONDS:
+            return False
+        self._extended_at = used
+        return True
+
+
+def extend_start_while_it_progresses() -> None:
+    """Ask systemd for more than TimeoutStartSec= until `READY=1` is sent, as long as this process makes progress.
+
+    Without it a machine that is slow for a while never starts: the unit kills the process and starts it anew, which
+    costs as much again.
+    """
+    if os.environ.get("NOTIFY_SOCKET"):
+        threading.Thread(target=_extend, name="extend start", daemon=True).start()
+
+
+def _extend() -> None:
+    progress = StartProgress()
+    while not _ready.is_set():
+        if progress.made():
+            notify(f"EXTEND_TIMEOUT_USEC={EXTENSION_SECONDS * 1_000_000}")
+        _ready.wait(TICK_SECONDS)

@@ -1,10 +1,13 @@
 """uvicorn on systemd's socket: ready when it listens, and stopped without dropping anybody."""
 
 import asyncio
+import functools
 import gc
 import logging
 import os
 import socket
+from collections.abc import Callable
+from types import FrameType
 
 import uvicorn
 from django.conf import settings
@@ -25,12 +28,33 @@ FIRST_DESCRIPTOR = 3  # sd_listen_fds(3)
 class Server(uvicorn.Server):
     """Tells systemd how it is, and stops in the order in which nobody is dropped."""
 
+    _stop_starting: Callable[[], object] | None = None
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        """Start the application and listen. A signal ends the start as well, which may be waiting for Redis."""
+        starting = asyncio.ensure_future(super().startup(sockets))
+        self._stop_starting = functools.partial(asyncio.get_running_loop().call_soon_threadsafe, starting.cancel)
+        try:
+            await starting
+        except asyncio.CancelledError:
+            if not self.should_exit:
+                raise
+            notify("STOPPING=1")
+            logger.info("Stopped before it was ready.")
+            self._captured_signals.clear()
+            return
+        finally:
+            self._stop_starting = None
         _spare_garbage_collection()
         where = ", ".join(describe(each) for each in sockets or [])
         logger.info("Listening on %s.", where)
         notify(f"READY=1\nSTATUS=Listening on {where}")
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Note the signal, as uvicorn does, and end a start that is under way."""
+        super().handle_exit(sig, frame)
+        if self._stop_starting is not None:
+            self._stop_starting()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stops listening, waits for what it has just accepted, then closes what is open (1012 for WebSockets).

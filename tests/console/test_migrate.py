@@ -1,12 +1,13 @@
 """Migrations: once, whoever else tries at the same time, and to the end after any other end. On both databases."""
 
 import fcntl
+import re
 import signal
 import sqlite3
 import subprocess
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -14,8 +15,10 @@ import psycopg
 import pytest
 from tests.servers import PostgreSQLServer
 
-from .conftest import CHANNELBOX, environment
+from .conftest import CHANNELBOX, Run, environment
 
+ROOT = Path(__file__).parents[2]
+ASK_FOR_MISSING = "from channelbox.console.tables import missing_migrations; print(missing_migrations())"
 Start = Callable[..., "subprocess.Popen[str]"]
 
 
@@ -78,10 +81,12 @@ def start(settings_of_one_node: dict[str, str]) -> Iterator[Start]:
     """start(database, ...) begins `channelbox migrate ...`; what is left of it at the end is killed."""
     started = []
 
-    def start(database: Database, *arguments: str) -> "subprocess.Popen[str]":
+    def start(
+        database: Database, *arguments: str, verb: str = "migrate", under: Sequence[str] = ()
+    ) -> "subprocess.Popen[str]":
         variables = {**settings_of_one_node, "CHANNELBOX_DATABASE_URL": database.url, "PYTHONUNBUFFERED": "1"}
         process = subprocess.Popen(
-            [*CHANNELBOX, "migrate", *arguments],
+            [*under, *CHANNELBOX, verb, *arguments],
             env=environment(**variables),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -162,6 +167,27 @@ def test_it_waits_for_the_database_server(server: PostgreSQLServer, start: Start
     assert "applied now" in result(process)
 
 
+def test_the_unit_waits_for_a_database_that_is_five_minutes_late(server: PostgreSQLServer, start: Start) -> None:
+    unit = (ROOT / "packaging/debian/units/channelbox-migrate.service").read_text()
+    _, verb, *arguments = re.findall("^ExecStart=(.*)$", unit, re.MULTILINE)[0].split()
+    assert verb == "migrate"
+    database = PostgreSQL(server, "late")
+    # Its clock runs sixty times as fast as ours, when it waits too.
+    fast = ["faketime", "-f", "+0 x60"]
+    server.stop()
+    try:
+        process = start(database, *arguments, under=fast)
+        line_with(process, "Still waiting for the database, for 5 minutes now.")
+    finally:
+        server.start()
+    output, _ = process.communicate(timeout=120)
+    # Of its clock's 5 s for a connection ours has 0.08 s. The unit, too, starts it again.
+    while process.returncode and "timeout expired" in output:
+        process = start(database, *arguments, under=fast)
+        output, _ = process.communicate(timeout=120)
+    assert "applied now" in output
+
+
 def test_its_patience_ends_with_the_servers_reason(server: PostgreSQLServer, start: Start) -> None:
     database = PostgreSQL(server, "later")
     database.url = server.url("nowhere")
@@ -178,3 +204,20 @@ def test_a_folder_that_is_missing_is_told_at_once(tmp_path: Path, start: Start) 
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "The folder of the database must exist" in output
+
+
+@pytest.mark.parametrize("verb", ["web", "worker"])
+def test_a_process_waits_for_the_tables_of_its_version(run: Run, verb: str) -> None:
+    refused = run(verb)
+    assert refused.returncode == 1
+    assert "The database lacks migrations of this version" in refused.stderr
+    assert "journalctl -u channelbox-migrate" in refused.stderr
+
+
+def test_every_migration_is_found_and_none_is_missing_afterwards(database: Database, start: Start) -> None:
+    result(start(database))
+    lacking = start(database, "shell", "-c", ASK_FOR_MISSING, verb="manage")
+    assert result(lacking).splitlines()[-1] == "[]"
+    database.execute("DELETE FROM django_migrations WHERE app = 'chat'")
+    lacking = start(database, "shell", "-c", ASK_FOR_MISSING, verb="manage")
+    assert "'chat.0001_initial'" in result(lacking).splitlines()[-1]

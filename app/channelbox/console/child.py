@@ -8,12 +8,13 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from channelbox.console.problem import Problem
 
 Tell = Callable[[str, str], None]  # name of the process, a line
 
-READY_SECONDS = 60.0
+READY_SECONDS = 60.0  # for a start that asks for no more, as TimeoutStartSec= has it
 STOP_SECONDS = 20.0
 PAUSE_SECONDS = 1.0  # before a process that died is started again, as RestartSec= does
 
@@ -43,15 +44,22 @@ class Child:
         self._tell = tell
         self._wanted = False
         self._was_ready = False
+        self._ready_by = 0.0  # time.monotonic()
         self._keeper: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Returns when the process is ready. Raises Problem when it ends before that, or is not within a minute."""
+        """Return when the process is ready. Raises Problem when it ends before that, or takes more than a minute.
+
+        As with systemd, a process that makes progress may take longer (EXTEND_TIMEOUT_USEC).
+        """
         self._wanted = True
+        self._ready_by = time.monotonic() + READY_SECONDS
         self._keeper = asyncio.create_task(self._keep())
         ready = asyncio.create_task(self.ready.wait())
         try:
-            await asyncio.wait([ready, self._keeper], timeout=READY_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            done: set[asyncio.Task[Any]] = set()
+            while not done and (left := self._ready_by - time.monotonic()) > 0:
+                done, _ = await asyncio.wait([ready, self._keeper], timeout=left, return_when=asyncio.FIRST_COMPLETED)
             if not ready.done():
                 self._wanted = False
                 raise Problem(f"{self.name} did not become ready. What it said is above, or in its own log.")
@@ -154,9 +162,13 @@ class Child:
 
     def _hear(self, notices: socket.socket) -> None:
         with contextlib.suppress(BlockingIOError):
-            if b"READY=1" in notices.recv(4096).split(b"\n"):
-                self._was_ready = True
-                self.ready.set()
+            for line in notices.recv(4096).split(b"\n"):
+                name, _, value = line.partition(b"=")
+                if line == b"READY=1":
+                    self._was_ready = True
+                    self.ready.set()
+                elif name == b"EXTEND_TIMEOUT_USEC":
+                    self._ready_by = max(self._ready_by, time.monotonic() + int(value) / 1_000_000)
 
 
 def describe(status: int) -> str:

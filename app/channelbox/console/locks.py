@@ -15,13 +15,19 @@ from channelbox.console.problem import Problem
 
 Tell = Callable[[str], None]
 
+REMINDER_SECONDS = 300.0
+
 
 def wait_for_database(seconds: float, tell: Tell) -> None:
-    """Returns when the database takes a connection. Raises Problem after `seconds`, with the database's own reason."""
-    deadline = time.monotonic() + seconds
+    """Return when the database takes a connection. Raises Problem after `seconds`, with the database's own reason.
+
+    `seconds` may be infinite: the reason is told when it changes, and that it still waits every REMINDER_SECONDS.
+    """
+    began = reminded = time.monotonic()
+    deadline = began + seconds
     reason = ""
     while True:
-        with closing(_own_connection()) as attempt:
+        with closing(own_connection()) as attempt:
             try:
                 attempt.ensure_connection()
                 return
@@ -36,6 +42,9 @@ def wait_for_database(seconds: float, tell: Tell) -> None:
                 "Check CHANNELBOX_DATABASE_URL, and that the database server runs and lets this node in.",
             )
         time.sleep(1)
+        if time.monotonic() - reminded >= REMINDER_SECONDS:
+            reminded = time.monotonic()
+            tell(f"Still waiting for the database, for {(reminded - began) / 60:.0f} minutes now.")
 
 
 @contextmanager
@@ -49,7 +58,7 @@ def database_lock(name: str, seconds: float, tell: Tell) -> Iterator[None]:
             yield
     else:
         wait_for_database(seconds, tell)
-        with closing(_own_connection()) as own, own.cursor() as cursor:
+        with closing(own_connection()) as own, own.cursor() as cursor:
             # A holder whose machine lost power is noticed within 20 s rather than after the kernel's two hours.
             cursor.execute(
                 "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 2"
@@ -80,7 +89,7 @@ def _file_lock(file: Path, name: str, tell: Tell) -> Iterator[None]:
         yield
 
 
-def _own_connection() -> BaseDatabaseWrapper:
+def own_connection() -> BaseDatabaseWrapper:
     """A connection outside of the pool, which answers with its own time limit instead of the server's reason."""
     shared = connections["default"]
     settings = copy.deepcopy(shared.settings_dict)

@@ -18,6 +18,7 @@ from channelbox.console import (
     first_password,
     manage,
     migrate,
+    restart,
     restore,
     restored,
     run,
@@ -28,6 +29,7 @@ from channelbox.console import (
 )
 from channelbox.console.privileges import become_service
 from channelbox.console.problem import explain
+from channelbox.notify import extend_start_while_it_progresses
 from channelbox.version import package_version
 
 app = typer.Typer(
@@ -55,6 +57,8 @@ def prepare(
     """Chat and live dashboards on your own servers."""
     if context.invoked_subcommand != "manage" and {"-h", "--help"} & set(sys.argv[1:]):
         return  # Anybody may read what a verb does.
+    if context.invoked_subcommand in PROCESSES:
+        extend_start_while_it_progresses()
     if context.invoked_subcommand not in WITHOUT_APPLIANCE:
         become_service()
     os.environ["DJANGO_SETTINGS_MODULE"] = "channelbox.settings"
@@ -66,11 +70,21 @@ def prepare(
         from channelbox.checks import refuse_in_production
 
         refuse_in_production()
+    if context.invoked_subcommand in PROCESSES:
+        from django.conf import settings
+
+        from channelbox.console.tables import require_tables
+
+        if settings.PRODUCTION:
+            require_tables()
 
 
 # `manage` sets Django up by itself: some of its commands want to do so in their own way.
-WITHOUT_DJANGO = {"manage", "run"}
-WITHOUT_APPLIANCE = {"run"}
+WITHOUT_DJANGO = {"manage", "restart", "run"}
+# `restart` stays root, since it asks systemd.
+WITHOUT_APPLIANCE = {"restart", "run"}
+# What tells systemd when it is ready.
+PROCESSES = {"web", "worker"}
 # What production refuses to start with wrong settings.
 GUARDED = {"web", "worker", "migrate"}
 
@@ -79,6 +93,7 @@ VERBS: list[tuple[Callable[..., None], str]] = [
     (status.status, "Every process of the installation, and how it is doing."),
     (doctor.doctor, "Examine the installation, also from outside."),
     (check.check, "Check the settings, the database and Redis."),
+    (restart.restart, "Restart the processes of this node, one after another."),
     (first_password.first_password, "The first administrator's name and password."),
     (backup.backup, "A copy of a SQLite database, made while it is in use."),
     (restore.restore, "Put such a copy in the place of the database."),

@@ -98,7 +98,8 @@ class Way:
             yield note(
                 f"Browsers warn of the certificate: {error.verify_message}.",
                 "Put one of your organisation's authority into /etc/channelbox/tls/ (cert.pem, key.pem) and reload "
-                "nginx, or make your machines trust this one.",
+                "nginx. Or have machines trust this one, which stands for this server alone: in a browser allow it; on "
+                "Debian copy it to /usr/local/share/ca-certificates/channelbox.crt and run update-ca-certificates.",
             )
             context = ssl.create_default_context(cadata=self._shown_certificate())
             error = self._shake_hands(context)
@@ -128,7 +129,7 @@ class Way:
         elif status == 400:
             yield wrong(
                 f"The name {self.host} is not among those that channelbox serves.",
-                f"Add it to CHANNELBOX_HOSTS in {ENV} on every web node, then: systemctl restart 'channelbox-web@*'",
+                f"Add it to CHANNELBOX_HOSTS in {ENV} on every web node, then: channelbox restart web",
             )
         elif status in (301, 302, 307, 308):
             there = headers.get("location", "")
@@ -180,8 +181,7 @@ class Way:
         elif code == "origin":
             yield wrong(
                 f"Pages of {self.origin} may not open WebSockets: the Origin is refused.",
-                f"Add {self.origin} to CHANNELBOX_ORIGINS in {ENV} on every web node, "
-                "then: systemctl restart 'channelbox-web@*'",
+                f"Add {self.origin} to CHANNELBOX_ORIGINS in {ENV} on every web node, then: channelbox restart web",
             )
         elif code in ("sign_in", "welcome"):
             yield well("WebSockets are opened.")

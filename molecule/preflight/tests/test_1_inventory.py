@@ -55,6 +55,13 @@ def test_a_value_of_the_wrong_kind_is_refused(refused: Refused) -> None:
     assert "channelbox_web_instances" in refused(channelbox_web_instances="many")
 
 
+def test_a_number_that_is_too_small_is_refused(refused: Refused) -> None:
+    said = refused(channelbox_web_instances=0, channelbox_nginx_connections="10", channelbox_redis_memory_mb=-1)
+    assert "channelbox_web_instances is 0 on one. Set it to 1 or more." in said
+    assert "channelbox_nginx_connections is 10 on one. Set it to 512 or more." in said
+    assert "channelbox_redis_memory_mb is -1 on one. Set it to 32 or more." in said
+
+
 def test_a_missing_group_is_refused(refused: Refused) -> None:
     said = refused(cluster={"redis": [], "worker": []})
     assert "The inventory has no host in the group worker, redis. Put one into each of" in said

@@ -85,6 +85,36 @@ def test_an_upgrade_refuses_no_request(nodes: Nodes, visitors: Counter[object]) 
     nodes.root("box", "systemctl disable --now channelbox-web@2")
 
 
+def test_a_rolling_restart_refuses_no_request(nodes: Nodes, visitors: Counter[object]) -> None:
+    nodes.root("box", "systemctl enable --now channelbox-web@2")
+    units = ("channelbox-web@1", "channelbox-web@2", "channelbox-worker@1", "channelbox-worker@2")
+    before = [nodes.main_pid("box", unit) for unit in units]
+    told = nodes.root("box", "channelbox restart")
+    assert [line.split()[0].removesuffix(".service") for line in told.splitlines()] == list(units)
+    assert all(nodes.main_pid("box", unit) not in (0, *before) for unit in units)
+    # One was ready before the next was stopped.
+    first_ready, second_stopped = (
+        int(nodes.root("box", f"systemctl show --property={name} --value {unit}"))
+        for unit, name in zip(units, ("ActiveEnterTimestampMonotonic", "InactiveEnterTimestampMonotonic"), strict=False)
+    )
+    assert 0 < first_ready < second_stopped
+    assert list(visitors) == [200], visitors
+
+
+def test_a_rolling_restart_stops_at_the_first_that_does_not_come_back(nodes: Nodes) -> None:
+    nodes.root("box", "echo CHANNELBOX_LAYER=nonsense > /etc/channelbox/web@1.env")
+    before = nodes.main_pid("box", "channelbox-web@2")
+    stopped = nodes["box"].run("channelbox restart web")
+    assert stopped.rc == 1
+    assert "channelbox-web@1.service did not come back" in stopped.stderr
+    assert "Left as they were: channelbox-web@2.service" in stopped.stderr
+    assert nodes.main_pid("box", "channelbox-web@2") == before
+    nodes.root(
+        "box", "rm /etc/channelbox/web@1.env && channelbox restart web && systemctl disable --now channelbox-web@2"
+    )
+    assert nodes.active("box", "channelbox-web@1")
+
+
 def test_a_version_that_does_not_start_leaves_the_other_instance_as_it_is(nodes: Nodes, admin: Browser) -> None:
     nodes.root("box", "systemctl start channelbox-web@2 && echo CHANNELBOX_LAYER=nonsense > /etc/channelbox/web@1.env")
     before = nodes.main_pid("box", "channelbox-web@2")

@@ -4,6 +4,7 @@ import pytest
 from probe import places
 from probe.nodes import Nodes
 from probe.people import Browser, Door, Member
+from probe.waiting import until
 from testinfra.host import Host
 
 
@@ -27,6 +28,34 @@ def test_no_unit_of_the_package_is_overridden(nodes: Nodes) -> None:
     overridden = nodes.root("box", "systemd-delta --no-pager --diff=no --type=overridden,masked").splitlines()
     # Of nginx the roles write the main configuration themselves.
     assert [line for line in overridden if "channelbox" in line and "/nginx.service.d/" not in line] == []
+
+
+async def test_nginx_killed_comes_back(nodes: Nodes) -> None:
+    before = nodes.main_pid("box", "nginx")
+    nodes.root("box", "systemctl kill --signal=KILL --kill-who=main nginx")
+    await until(lambda: nodes.main_pid("box", "nginx") not in (0, before), 15, "nginx runs again")
+
+
+def test_redis_keeps_nothing_on_the_disk(nodes: Nodes) -> None:
+    assert nodes.root("box", "ls -A /var/lib/redis") == ""
+
+
+def test_the_certificate_is_renewed_by_itself(nodes: Nodes) -> None:
+    renewal = "nginx-channelbox-certificate"
+    assert f"{renewal}.service" in nodes.root("box", f"systemctl list-timers --no-legend {renewal}.timer")
+    make = "cd /etc/channelbox/tls && cp key.pem /root/key.before"
+    # As if it were at its end: the program looks at the certificate, and this one is made here and ends tomorrow.
+    nodes.root("box", f"{make} && sed s/DAYS=825/DAYS=1/ {PROGRAM} > /root/short && touch self-signed.cnf")
+    nodes.root("box", "bash /root/short /etc/channelbox/tls && systemctl reload nginx")
+    short = nodes.root("box", "cat /etc/channelbox/tls/cert.pem")
+    nodes.root("box", f"systemctl start {renewal}")
+    assert nodes.root("box", "cat /etc/channelbox/tls/cert.pem") != short
+    nodes.root("box", "cmp /root/key.before /etc/channelbox/tls/key.pem && rm /root/key.before /root/short")
+    nodes.root("box", f"{SHOWN} | openssl x509 -noout -checkend {800 * 86_400}")
+
+
+PROGRAM = "/usr/local/sbin/channelbox-self-signed"
+SHOWN = "openssl s_client -connect localhost:443 < /dev/null 2> /dev/null"
 
 
 async def test_people_talk(room: str, admin: Browser, door: Door) -> None:

@@ -1,0 +1,55 @@
+"""After a power cut of web and worker nodes the database comes late, or is killed: everything comes back by itself."""
+
+import asyncio
+import os
+
+from nodes.names import container_name
+from nodes.podman import podman
+from probe.nodes import Nodes
+from probe.people import Browser, Door, Member
+from probe.waiting import until
+
+LATE_SECONDS = float(os.environ.get("LATE_SECONDS", "65"))
+"""300 was run by hand; beyond 60 the migrations once gave up."""
+
+UNITS = {
+    "web1": ["channelbox-migrate", "channelbox-web@1", "channelbox-web@2"],
+    "worker1": ["channelbox-migrate", "channelbox-worker@1", "channelbox-worker@2"],
+}
+READY_SECONDS = 60
+
+
+def postgresql(nodes: Nodes) -> str:
+    """The unit of the database on its node."""
+    return nodes.root("data1", "systemctl list-units --plain --no-legend 'postgresql@*' | cut -d ' ' -f 1").strip()
+
+
+async def test_nodes_that_wait_for_the_database_come_up_once_it_is_there(
+    nodes: Nodes, room: str, ann: Browser, web1: Door
+) -> None:
+    database = postgresql(nodes)
+    nodes.root("data1", f"systemctl stop {database}")
+    try:
+        for node in UNITS:
+            podman("restart", "--time", "0", container_name(nodes.cluster, node))
+        await asyncio.sleep(LATE_SECONDS)
+    finally:
+        nodes.root("data1", f"systemctl start {database}")
+    for node, units in UNITS.items():
+
+        def up(node: str = node, units: list[str] = units) -> bool:
+            return set(nodes[node].run(f"systemctl is-active {' '.join(units)}").stdout.split()) == {"active"}
+
+        await until(up, READY_SECONDS, f"every unit of {node} runs")
+    async with Member(ann, room, web1) as member:
+        await member.says("here again")
+
+
+async def test_postgresql_killed_comes_back(nodes: Nodes, couple: tuple[Member, Member]) -> None:
+    first, second = couple
+    database = postgresql(nodes)
+    before = nodes.main_pid("data1", database)
+    nodes.root("data1", f"systemctl kill --signal=KILL --kill-who=main {database}")
+    await until(lambda: nodes.main_pid("data1", database) not in (0, before), READY_SECONDS, "PostgreSQL runs again")
+    await first.says("after it", within=READY_SECONDS)
+    await second.hears("after it", within=READY_SECONDS)

@@ -1,0 +1,182 @@
+"""The node comes up and stays up by itself, whatever was wrong and whenever it is put right."""
+
+import asyncio
+import re
+from collections.abc import Iterator
+
+import pytest
+from nodes.names import container_name
+from nodes.podman import podman
+from probe.nodes import Nodes
+from probe.people import Browser, Door, Member
+from probe.waiting import until
+
+UNITS = "channelbox-migrate channelbox-redis channelbox-web@1 channelbox-worker@1"
+START_SECONDS = 10
+"""TimeoutStartSec= of the tests; a throttled start takes longer."""
+
+STOP = "systemctl stop 'channelbox-*' channelbox.target"
+"""Each unit by its name: the target alone is stopped before its units are."""
+
+THROTTLE = """
+systemctl start --no-block {unit}
+while [ "$(systemctl show --property=MainPID --value {unit})" = 0 ]; do :; done
+for turn in $(seq 2000); do
+    pid=$(systemctl show --property=MainPID --value {unit})
+    [ "$pid" = 0 ] || kill -STOP $pid 2> /dev/null || true
+    sleep 0.38
+    [ "$pid" = 0 ] || kill -CONT $pid 2> /dev/null || true
+    sleep 0.02
+    case $(systemctl show --property=ActiveState --value {unit}) in active|failed) break ;; esac
+done
+"""
+
+
+def state(nodes: Nodes, unit: str, name: str) -> str:
+    return nodes.root("box", f"systemctl show --property={name} --value {unit}").strip()
+
+
+async def all_up(nodes: Nodes, seconds: float = 60) -> None:
+    """Waits until every unit runs and nothing more is to be started."""
+
+    def up() -> bool:
+        active = nodes["box"].run(f"systemctl is-active {UNITS}").stdout.split()
+        return set(active) == {"active"} and nodes.root("box", "systemctl is-system-running").strip() == "running"
+
+    await until(up, seconds, "everything runs")
+
+
+@pytest.fixture
+def no_database(nodes: Nodes) -> Iterator[None]:
+    """The database cannot be opened until `mended` is run."""
+    nodes.root("box", STOP)
+    nodes.root("box", "cd /var/lib/channelbox && mv db.sqlite3 db.away && mkdir db.sqlite3 && sync")
+    yield
+    nodes.root("box", MENDED)
+
+
+MENDED = "cd /var/lib/channelbox && if [ -d db.sqlite3 ]; then rmdir db.sqlite3 && mv db.away db.sqlite3; fi"
+
+
+@pytest.mark.usefixtures("no_database")
+async def test_after_a_power_cut_it_comes_up_by_itself_once_the_database_is_there(
+    nodes: Nodes, room: str, admin: Browser, door: Door
+) -> None:
+    podman("restart", "--time", "0", container_name(nodes.cluster, "box"))
+
+    def refused() -> bool:
+        return "unable to open database file" in nodes.root("box", "journalctl -b -u channelbox-migrate -o cat")
+
+    await until(refused, 30, "the migrations have failed")
+    # Migrations that are killed while they run are no other matter.
+    nodes["box"].run("systemctl kill --signal=KILL channelbox-migrate")
+    assert not nodes.active("box", "channelbox-worker@1")
+    nodes.root("box", MENDED)
+    await all_up(nodes)
+    async with Member(admin, room, door) as member:
+        await member.says("here again")
+
+
+@pytest.fixture
+def wrong_setting(nodes: Nodes) -> Iterator[str]:
+    """A setting with which nothing starts; the command that mends it."""
+    settings = "/etc/channelbox/channelbox.env"
+    mend = f"sed -i /^CHANNELBOX_LAYER=/d {settings}"
+    nodes.root("box", f"{STOP} && echo CHANNELBOX_LAYER=nonsense >> {settings}")
+    yield mend
+    nodes.root("box", mend)
+
+
+async def test_a_wrong_setting_and_a_missing_folder_are_mended_without_a_start(
+    nodes: Nodes, wrong_setting: str
+) -> None:
+    # A folder as the socket's unit makes it when tmpfiles.d was not heeded: Redis may not write there.
+    nodes.root("box", "rm -rf /run/channelbox && install -d -m 0755 /run/channelbox")
+    nodes.root("box", "systemctl start --no-block channelbox.target")
+
+    def failed() -> bool:
+        return all(int(state(nodes, f"channelbox-{unit}", "NRestarts")) for unit in ("migrate", "web@1", "worker@1"))
+
+    await until(failed, 60, "each has failed and was tried again")
+    assert nodes.active("box", "channelbox-redis")
+    nodes.root("box", wrong_setting)
+    await all_up(nodes)
+
+
+async def test_a_socket_that_failed_is_made_with_the_next_start(nodes: Nodes) -> None:
+    nodes.root("box", "systemctl stop channelbox-web.socket")
+    # A folder in its place, which systemd does not replace.
+    nodes.root("box", "rm -f /run/channelbox/web.sock && mkdir -p /run/channelbox/web.sock/in-the-way")
+    nodes.root("box", "systemctl start --no-block channelbox-web@1")
+    await until(lambda: state(nodes, "channelbox-web@1", "NRestarts") not in ("", "0"), 30, "it has failed")
+    nodes.root("box", "rm -rf /run/channelbox/web.sock")
+    await all_up(nodes)
+
+
+async def test_nginx_and_redis_killed_come_back(nodes: Nodes, admin: Browser) -> None:
+    for unit in ("nginx", "channelbox-redis"):
+        before = nodes.main_pid("box", unit)
+        nodes.root("box", f"systemctl kill --signal=KILL --kill-who=main {unit}")
+        await until(lambda: nodes.main_pid("box", unit) not in (0, before), 15, f"{unit} runs again")  # noqa: B023
+        await until(lambda: nodes.active("box", unit), 15, f"{unit} is ready again")  # noqa: B023
+    assert admin.request("GET", "/chat/")[0] == 200
+
+
+@pytest.fixture
+def impatient(nodes: Nodes) -> Iterator[None]:
+    """Instances 7 and 8 with little time to start."""
+    for unit in ("channelbox-web@7", "channelbox-web@8"):
+        folder = f"/run/systemd/system/{unit}.service.d"
+        nodes.root(
+            "box", f"mkdir -p {folder} && printf '[Service]\\nTimeoutStartSec={START_SECONDS}\\n' > {folder}/t.conf"
+        )
+    nodes.root("box", "systemctl daemon-reload")
+    yield
+    nodes.root(
+        "box", "systemctl stop channelbox-web@7 channelbox-web@8; rm -r /run/systemd/system/channelbox-web@?.service.d"
+    )
+    nodes.root("box", "systemctl daemon-reload; systemctl reset-failed 'channelbox-web@*'")
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_slow_start_is_given_time_and_one_that_hangs_is_not(nodes: Nodes) -> None:
+    slow, hanging = "channelbox-web@7", "channelbox-web@8"
+    nodes.root("box", f"systemctl start --no-block {hanging}")
+    pid = await until(lambda: nodes.main_pid("box", hanging), 10, "a process")
+    nodes.root("box", f"kill -STOP {pid}")
+    await asyncio.to_thread(nodes.root, "box", THROTTLE.format(unit=slow))
+    assert state(nodes, slow, "ActiveState") == "active"
+    assert state(nodes, slow, "NRestarts") == "0"
+    began, ended = (
+        int(state(nodes, slow, name)) for name in ("InactiveExitTimestampMonotonic", "ActiveEnterTimestampMonotonic")
+    )
+    assert ended - began > START_SECONDS * 1_000_000, "the start was not slow"
+    await until(lambda: nodes.main_pid("box", hanging) != pid, 60, "the one that hangs is ended")
+    said = nodes.root("box", f"journalctl -u {hanging} -o cat")
+    assert "start operation timed out" in said
+
+
+def test_the_memory_of_a_process_is_bounded_and_the_bound_is_the_administrators(nodes: Nodes) -> None:
+    assert int(state(nodes, "channelbox-web@1", "MemoryMax")) == 2 * 1024**3
+    folder = "/etc/systemd/system/channelbox-web@.service.d"
+    nodes.root("box", f"mkdir {folder} && printf '[Service]\\nMemoryMax=3G\\n' > {folder}/memory.conf")
+    nodes.root("box", "systemctl daemon-reload")
+    try:
+        assert int(state(nodes, "channelbox-web@1", "MemoryMax")) == 3 * 1024**3
+    finally:
+        nodes.root("box", f"rm -r {folder}; systemctl daemon-reload")
+
+
+def test_the_certificate_is_no_authority_and_is_renewed(nodes: Nodes) -> None:
+    shown = nodes.root("box", "openssl x509 -in /etc/channelbox/tls/cert.pem -noout -text")
+    assert "CA:FALSE" in shown
+    assert "Certificate Sign" not in shown
+    assert "channelbox-certificate.service" in nodes.root("box", "systemctl list-timers --no-legend 'channelbox-*'")
+    before = nodes.root("box", "cat /etc/channelbox/tls/cert.pem /etc/channelbox/tls/key.pem")
+    nodes.root("box", "systemctl start channelbox-certificate")
+    assert nodes.root("box", "cat /etc/channelbox/tls/cert.pem /etc/channelbox/tls/key.pem") == before
+    served = re.sub(r".*?(-----BEGIN.*?END CERTIFICATE-----).*", r"\1", nodes.root("box", SHOWN), flags=re.DOTALL)
+    assert served in before
+
+
+SHOWN = "openssl s_client -connect localhost:443 < /dev/null 2> /dev/null"

@@ -1,0 +1,129 @@
+"""The self-signed certificate of a node: no certificate authority, renewed by itself, and nobody else's is touched."""
+
+import os
+import ssl
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "packaging/debian/self-signed"
+NAMES = """\
+[req]
+distinguished_name = name
+x509_extensions = extensions
+prompt = no
+[name]
+CN = {name}
+[extensions]
+basicConstraints = critical, CA:false
+keyUsage = critical, digitalSignature
+extendedKeyUsage = serverAuth
+subjectAltName = DNS:{name}
+"""
+DAY = 86_400
+
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    name_it(tmp_path, "chat.example.org")
+    return tmp_path
+
+
+def name_it(folder: Path, name: str) -> None:
+    (folder / "self-signed.cnf").write_text(NAMES.format(name=name))
+
+
+@pytest.fixture
+def run(folder: Path) -> Run:
+    """run("replace", days=800) runs the script with its clock so many days ahead; systemctl notes what it is asked."""
+    programs = folder / "programs"
+    programs.mkdir()
+    (programs / "systemctl").write_text(f'#!/bin/sh\necho "$@" >> {folder}/asked\n')
+    (programs / "systemctl").chmod(0o755)
+
+    def run(*arguments: str, days: int = 0) -> str:
+        command = ["faketime", f"+{days} days", str(SCRIPT), str(folder), *arguments]
+        environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
+        return subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
+
+    return run
+
+
+def text(folder: Path) -> str:
+    command = ["openssl", "x509", "-in", str(folder / "cert.pem"), "-noout", "-text"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def files(folder: Path) -> tuple[str, str]:
+    return (folder / "cert.pem").read_text(), (folder / "key.pem").read_text()
+
+
+def test_it_is_no_certificate_authority_and_ends_after_825_days(folder: Path, run: Run) -> None:
+    assert run() == "made\n"
+    assert "CA:FALSE" in text(folder)
+    assert "Certificate Sign" not in text(folder)
+    assert "DNS:chat.example.org" in text(folder)
+    decoded = ssl._ssl._test_decode_cert(str(folder / "cert.pem"))  # type: ignore[attr-defined]
+    life = ssl.cert_time_to_seconds(decoded["notAfter"]) - ssl.cert_time_to_seconds(decoded["notBefore"])
+    assert life == 825 * DAY
+    assert (folder / "key.pem").stat().st_mode & 0o077 == 0
+    assert (folder / "cert.pem").stat().st_mode & 0o777 == 0o644
+
+
+def test_it_is_renewed_with_the_same_key_before_its_end(folder: Path, run: Run) -> None:
+    run()
+    before = files(folder)
+    assert run("reload", days=790) == ""
+    assert files(folder) == before
+    assert not (folder / "asked").exists()
+    assert run("reload", days=800) == "made\n"
+    certificate, key = files(folder)
+    assert certificate != before[0]
+    assert key == before[1]
+    assert (folder / "asked").read_text() == "try-reload-or-restart nginx.service\n"
+    assert run("reload", days=1500) == ""
+    assert run("reload", days=1600) == "made\n"
+
+
+def test_other_names_make_another_one(folder: Path, run: Run) -> None:
+    run()
+    name_it(folder, "talk.example.org")
+    later = (folder / "cert.pem").stat().st_mtime + 1
+    os.utime(folder / "self-signed.cnf", (later, later))
+    run()
+    assert "DNS:talk.example.org" in text(folder)
+
+
+@pytest.mark.parametrize("days", [0, 3650])
+def test_one_that_was_not_made_here_is_never_touched(folder: Path, run: Run, days: int) -> None:
+    run()
+    # Somebody's own, with the same names and self-signed as well.
+    own = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "10"]
+    paths = ["-config", str(folder / "self-signed.cnf"), "-keyout", str(folder / "key.pem")]
+    subprocess.run([*own, *paths, "-out", str(folder / "cert.pem")], check=True, capture_output=True)
+    os.utime(folder / "cert.pem", (0, 0))
+    before = files(folder)
+    assert run("reload", days=days) == ""
+    assert files(folder) == before
+    assert run("replace") == "made\n"
+    assert files(folder)[1] != before[1]
+
+
+def test_killed_in_the_middle_it_is_mended_by_the_next_run(folder: Path, run: Run) -> None:
+    run()
+    # A key that came without its certificate.
+    key = ["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out"]
+    subprocess.run([*key, str(folder / "key.pem")], check=True, capture_output=True)
+    assert run() == "made\n"
+    ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(folder / "cert.pem", folder / "key.pem")
+
+
+def test_whoever_trusts_it_verifies_this_server(folder: Path, run: Run) -> None:
+    run()
+    verify = ["openssl", "verify", "-x509_strict", "-purpose", "sslserver", "-verify_hostname", "chat.example.org"]
+    subprocess.run([*verify, "-CAfile", str(folder / "cert.pem"), str(folder / "cert.pem")], check=True)
