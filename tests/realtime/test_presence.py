@@ -305,3 +305,15 @@ async def test_rubbish_is_nobody(three: list[Process], bus: Bus) -> None:
     for process in three:
         await process.watcher.until(*(name for name in everybody(three) if name != "one-b"))
     assert one.watcher.counts[before:] == [5]
+
+
+async def test_stopping_does_not_wait_for_a_redis_that_hangs(new_redis: Callable[..., RedisServer]) -> None:
+    server = new_redis()
+    one = Process("one", hosts_of([server], 60))
+    await one.start()
+    await one.enter("ann")
+    await one.watcher.until("ann")
+    server.freeze()
+    async with asyncio.timeout(20):
+        await one.stop()
+    server.thaw()

@@ -26,7 +26,7 @@ from channelbox.realtime.envelope import Envelope
 from channelbox.realtime.frames import json_frame
 from channelbox.realtime.hub import Hub, Room
 from channelbox.realtime.room_slots import LEASE_SECONDS
-from channelbox.realtime.supervision import cancel, supervise
+from channelbox.realtime.supervision import STOP_SECONDS, cancel, supervise, within
 
 logger = logging.getLogger(__name__)
 
@@ -113,9 +113,9 @@ class Presence:
         for people in self._rooms.values():
             people.names.clear()
         told = (self._tell(host, self._of(host, self._rooms)) for host in range(len(self._hosts)))
-        for error in await asyncio.gather(*told, return_exceptions=True):
+        for error in await asyncio.gather(*(within(STOP_SECONDS, each) for each in told), return_exceptions=True):
             if error is not None:
-                logger.warning("Presence cannot be taken back: %s", error)
+                logger.warning("Presence cannot be taken back: %r", error)
 
     def came(self, name: str, person: str) -> None:
         """Count a connection of a person in a room."""
