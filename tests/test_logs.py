@@ -60,3 +60,11 @@ def test_other_exceptions_keep_their_traceback_each_time(logger: logging.Logger,
         logger.warning("said %s", "often")
     assert stream.getvalue().count("Traceback") == 2
     assert stream.getvalue().count("said often") == 2
+
+
+def test_each_attempt_of_the_pool_is_no_line(stream: io.StringIO) -> None:
+    logger = logging.Logger("psycopg.pool")
+    logger.addHandler(logs.Journal(stream))
+    for _ in range(20):
+        logger.warning("reconnection attempt in pool %r failed after %s sec", "pool-1", 1.5)
+    assert stream.getvalue().count("reconnection") == 1

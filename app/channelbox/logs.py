@@ -28,6 +28,8 @@ OUTAGES = frozenset(
     )
 )
 
+OF_OUTAGES = frozenset(("psycopg.pool",))  # loggers that tell of nothing else, attempt by attempt
+
 
 class Repeats:
     """Lets one line a minute through for each key."""
@@ -77,12 +79,13 @@ class Journal(logging.StreamHandler[TextIO]):
         self._repeats = Repeats()
 
     def emit(self, record: logging.LogRecord) -> None:
-        if (error := _outage_of(record)) is not None:
+        error = _outage_of(record)
+        if error is not None or record.name in OF_OUTAGES:
             held = self._repeats.pass_on((record.name, record.lineno, type(error)))
             if held is None:
                 return
             text = record.getMessage()
-            if record.exc_info:
+            if error is not None and record.exc_info:
                 text += f": {describe(error)}"
             short = {"msg": text.replace("\n", " ") + repeated(held), "args": None, "exc_info": None, "exc_text": None}
             record = logging.makeLogRecord({**record.__dict__, **short, "stack_info": None})

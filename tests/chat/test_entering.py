@@ -1,5 +1,7 @@
 """Who may enter a room by the chat's socket, and what the others are told."""
 
+import asyncio
+
 import pytest
 from channels.db import database_sync_to_async as in_database
 from django.test import Client
@@ -107,3 +109,17 @@ async def test_a_full_room_closes_with_4000_until_somebody_leaves(enter, people:
     await first.leave()
     people.remove(first)
     assert (await enter()).welcome["type"] == "welcome"
+
+
+async def test_who_cannot_be_let_in_in_time_is_told_to_try_later(
+    enter, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def hang(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("channelbox.chat.rights.enter", hang)
+    monkeypatch.setattr("channelbox.realtime.consumer.ENTER_SECONDS", 0.2, raising=False)
+    ann = await enter()
+    assert ann.welcome["code"] == "try_later"
+    assert await ann.closed() == 1013
+    assert "Traceback" not in caplog.text

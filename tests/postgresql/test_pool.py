@@ -21,6 +21,7 @@ from tests.servers import PostgreSQLServer
 from tests.test_settings import read
 
 from channelbox.logs import Journal
+from channelbox.postgresql.pool import Pool
 
 BACK_SECONDS = 5  # for every pool; about 1 is expected
 OURS = "backend_type = 'client backend' AND application_name LIKE 'channelbox%'"
@@ -113,6 +114,13 @@ def attempts() -> Iterator[Attempts]:
     logging.getLogger("psycopg.pool").addHandler(attempts)
     yield attempts
     logging.getLogger("psycopg.pool").removeHandler(attempts)
+
+
+def test_django_takes_our_pool(pools: Pools) -> None:
+    connection = cast(DatabaseWrapper, pools(1)["process-0"])
+    changed = "Django keeps its pools elsewhere: docs/decisions/database-pool.md"
+    assert type(connection.pool) is Pool, changed
+    assert vars(DatabaseWrapper)["_connection_pools"]["process-0"] is connection.pool, changed
 
 
 def test_every_process_uses_a_database_that_is_back(server: PostgreSQLServer, pools: Pools, attempts: Attempts) -> None:

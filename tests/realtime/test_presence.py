@@ -90,6 +90,13 @@ class Process:
             self.presence.came(room, person)
 
 
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(presence, "GATHER_SECONDS", 0.1)
+    monkeypatch.setattr(presence, "COMPARE_SECONDS", 0.5)
+    monkeypatch.setattr(presence, "HEARD_SECONDS", 1.0)
+
+
 @pytest.fixture
 async def processes() -> AsyncIterator[list[Process]]:
     processes = [Process("one"), Process("two")]
@@ -136,10 +143,8 @@ async def test_above_a_hundred_only_the_count_is_told(processes: list[Process]) 
 
 
 async def test_the_people_of_a_process_that_died_are_taken_out(
-    processes: list[Process], monkeypatch: pytest.MonkeyPatch
+    processes: list[Process],
 ) -> None:
-    monkeypatch.setattr(presence, "COMPARE_SECONDS", 0.2)
-    monkeypatch.setattr(presence, "HEARD_SECONDS", 0.0)
     one, _ = processes
     await one.enter("ann")
     dead = Process("dead")
@@ -189,14 +194,7 @@ async def test_who_is_here_is_told_while_the_redis_of_other_rooms_hangs(
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(presence, "GATHER_SECONDS", 0.1)
-    monkeypatch.setattr(presence, "COMPARE_SECONDS", 0.5)
-    monkeypatch.setattr(presence, "HEARD_SECONDS", 1.0)
-
-
-@pytest.fixture
-async def three(quick: None, processes: list[Process]) -> AsyncIterator[list[Process]]:
+async def three(processes: list[Process]) -> AsyncIterator[list[Process]]:
     """Processes with two people each, who were told of all six."""
     third = Process("three")
     await third.start()
@@ -257,7 +255,7 @@ async def test_the_people_of_a_process_that_was_frozen_are_back_with_it(three: l
         await process.watcher.until(*everybody(three))
 
 
-async def test_presence_heals_when_memory_is_there_again(quick: None, new_redis: Callable[..., RedisServer]) -> None:
+async def test_presence_heals_when_memory_is_there_again(new_redis: Callable[..., RedisServer]) -> None:
     server = new_redis()
     one, two = (Process(name, hosts_of([server], 9)) for name in ("one", "two"))
     for process in (one, two):
@@ -280,7 +278,7 @@ async def test_presence_heals_when_memory_is_there_again(quick: None, new_redis:
         await process.stop()
 
 
-async def test_the_own_people_are_told_while_redis_is_away(quick: None, new_redis: Callable[..., RedisServer]) -> None:
+async def test_the_own_people_are_told_while_redis_is_away(new_redis: Callable[..., RedisServer]) -> None:
     server = new_redis()
     one = Process("one", hosts_of([server], 9))
     await one.start()
@@ -306,3 +304,15 @@ async def test_rubbish_is_nobody(three: list[Process], bus: Bus) -> None:
     for process in three:
         await process.watcher.until(*(name for name in everybody(three) if name != "one-b"))
     assert one.watcher.counts[before:] == [5]
+
+
+async def test_stopping_does_not_wait_for_a_redis_that_hangs(new_redis: Callable[..., RedisServer]) -> None:
+    server = new_redis()
+    one = Process("one", hosts_of([server], 60))
+    await one.start()
+    await one.enter("ann")
+    await one.watcher.until("ann")
+    server.freeze()
+    async with asyncio.timeout(20):
+        await one.stop()
+    server.thaw()

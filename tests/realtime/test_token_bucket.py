@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -122,3 +123,11 @@ async def test_without_redis_each_process_counts_for_itself(start: Start, monkey
     assert here.bucket("ann", 0.1, 50, "").wait() > 0
     assert here._task is not None
     assert not here._task.done()
+
+
+async def test_it_starts_while_redis_is_away(tmp_path: Path) -> None:
+    bus = Bus([f"unix://{tmp_path}/nothing.sock"])
+    here = Settlement(bus, "here")
+    await asyncio.wait_for(here.start(), 5)
+    await here.stop()
+    await bus.stop()

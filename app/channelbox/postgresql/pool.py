@@ -4,6 +4,7 @@ psycopg_pool by itself waits 1, 2, 4 ... 64 s between its attempts, in all proce
 after another, with the same growing pauses between them; and has every caller wait for the whole timeout.
 """
 
+import logging
 import threading
 import weakref
 from collections.abc import Callable, Mapping
@@ -11,6 +12,8 @@ from typing import Any
 
 import psycopg
 from psycopg_pool import ConnectionPool, PoolTimeout
+
+logger = logging.getLogger(__name__)
 
 Connection = psycopg.Connection[Any]
 
@@ -60,6 +63,8 @@ class Pool(ConnectionPool[Connection]):
         self._prepare(connection)
         with self._replacing:
             self._newest.add(connection)
+        if self._away.is_set():
+            logger.warning("The database is back.")
         self._away.clear()
 
     def _tried(self, connection: Connection) -> None:
@@ -75,7 +80,8 @@ class Pool(ConnectionPool[Connection]):
     def _gave_up(self, _: ConnectionPool[Any]) -> None:
         """Begin anew to connect, where a connection is needed."""
         state = self.get_stats()
-        if not state["pool_size"]:  # living or on their way
+        if not state["pool_size"] and not self._away.is_set():  # none lives or is on its way
+            logger.warning("The database is away; it is tried about once a second.")
             self._away.set()
         if state["requests_waiting"] or state["pool_size"] < state["pool_min"]:
             self.check()

@@ -22,6 +22,7 @@ from channelbox.realtime.protocol import EXTENSION
 
 logger = logging.getLogger(__name__)
 
+ENTER_SECONDS = 15.0  # that `enter` may take: database and Redis may hang, and who waits cannot tell
 # How many more of a client's frames may be refused than are not
 REFUSALS_MOST = 300  # before one that does not heed them is closed with 4008
 REFUSALS_FREE = 20  # before its frames are taken more slowly
@@ -103,8 +104,18 @@ class RealtimeConsumer(AsyncJsonWebsocketConsumer):
         self.member.on_lost = self._leave
         counters.connections += 1
         counters.accepted += 1
-        await self._answer(self.enter())
+        await self._answer(self._enter_in_time())
         self.scope = {}  # headers, session, user: nothing of it is needed any more
+
+    async def _enter_in_time(self) -> None:
+        try:
+            async with asyncio.timeout(ENTER_SECONDS):
+                await self.enter()
+        except TimeoutError as error:
+            logger.warning("A client was refused after %g s: what it needs to enter does not answer", ENTER_SECONDS)
+            raise Refused(
+                Code.TRY_LATER, "This takes too long just now. Try again.", retry_after=2, close=Close.TRY_LATER
+            ) from error
 
     async def websocket_receive(self, message: dict[str, Any]) -> None:
         if self._gone:  # queued before our Close went out

@@ -9,12 +9,10 @@ Each Redis host is told and read by itself: one that is away or hangs holds up n
 """
 
 import asyncio
-import collections
 import functools
 import logging
 import random
 from collections.abc import Iterable
-from typing import Any, NamedTuple
 
 import msgpack
 from redis.asyncio import Redis
@@ -25,53 +23,20 @@ from channelbox.realtime.bus import Bus
 from channelbox.realtime.envelope import Envelope
 from channelbox.realtime.frames import json_frame
 from channelbox.realtime.hub import Hub
+from channelbox.realtime.people import NOBODY, OtherPart, Part, People, checked, unpack
 from channelbox.realtime.room import Room
 from channelbox.realtime.room_slots import LEASE_SECONDS
-from channelbox.realtime.supervision import cancel, supervise
+from channelbox.realtime.supervision import STOP_SECONDS, cancel, supervise, within
 
 logger = logging.getLogger(__name__)
 
 GATHER_SECONDS = 1.0
-MAX_NAMED = 100  # above, only a count: a list of thousands helps nobody and costs each of them
 COMPARE_SECONDS = 5.0
 # A part that was published within this time is newer than what is stored. And so long what is missing in Redis is not
 # taken for gone after Redis has lost something: every process compares in the meantime.
 HEARD_SECONDS = 2 * COMPARE_SECONDS
-MAX_ROOMS_AT_ONCE = 500  # in one pipeline
+MAX_ROOMS_AT_ONCE = 200  # in one pipeline: about 6 ms of processor time
 EXPIRY_SECONDS = 86_400
-
-Part = tuple[list[str] | None, int]  # names, unless there are too many; how many
-NOBODY: Part = ([], 0)
-
-
-class _Other(NamedTuple):
-    """Another process's part of a room."""
-
-    part: Part
-    heard: float  # on the loop's clock; long ago when it was read from Redis
-
-
-class _People:
-    """The people of a room: those of this process by name and connections, and the other processes' parts."""
-
-    def __init__(self) -> None:
-        self.names: collections.Counter[str] = collections.Counter()
-        self.others: dict[str, _Other] = {}
-        self.frame: bytes | None = None
-        self.written = False  # this process's part has been in Redis, and was not taken out
-        self.incomplete_until = 0.0  # Redis has lost parts; on the loop's clock
-
-    def part(self) -> Part:
-        """Return this process's part."""
-        return (sorted(self.names) if len(self.names) <= MAX_NAMED else None), len(self.names)
-
-    def all(self) -> Part:
-        """Return all parts together."""
-        parts = [self.part(), *(other.part for other in self.others.values())]
-        if all(names is not None for names, _ in parts):
-            together = sorted({name for names, _ in parts for name in names or ()})
-            return (together if len(together) <= MAX_NAMED else None), len(together)
-        return None, sum(count for _, count in parts)
 
 
 class _Host:
@@ -91,7 +56,7 @@ class Presence:
         self._bus = bus
         self._hub = hub
         self._process = process
-        self._rooms: dict[str, _People] = {}
+        self._rooms: dict[str, People] = {}
         self._own_changed: set[str] = set()
         self._heard: set[str] = set()
         self._hosts = [_Host(client) for client in bus.hosts.clients]
@@ -114,13 +79,13 @@ class Presence:
         for people in self._rooms.values():
             people.names.clear()
         told = (self._tell(host, self._of(host, self._rooms)) for host in range(len(self._hosts)))
-        for error in await asyncio.gather(*told, return_exceptions=True):
+        for error in await asyncio.gather(*(within(STOP_SECONDS, each) for each in told), return_exceptions=True):
             if error is not None:
-                logger.warning("Presence cannot be taken back: %s", error)
+                logger.warning("Presence cannot be taken back: %r", error)
 
     def came(self, name: str, person: str) -> None:
         """Count a connection of a person in a room."""
-        people = self._rooms.setdefault(name, _People())
+        people = self._rooms.setdefault(name, People())
         people.names[person] += 1
         if people.names[person] == 1:
             self._changed(name)
@@ -145,7 +110,7 @@ class Presence:
     def _open(self, name: str, room: Room) -> None:
         room.on_presence = lambda told: self._hear(name, *told)
         self._heard.add(name)
-        self._rooms.setdefault(name, _People())
+        self._rooms.setdefault(name, People())
         host = self._hosts[self._bus.host(name)]
         host.opened.add(name)
         host.wake.set()
@@ -160,9 +125,9 @@ class Presence:
     def _hear(self, name: str, process: str, names: list[str] | None, count: int) -> None:
         """Another process's part, as it was published. Raises ValueError for what is none."""
         people = self._rooms.get(name)
-        part = _checked(names, count)
+        part = checked(names, count)
         if people is not None and process != self._process:
-            people.others[process] = _Other(part, self._loop.time())
+            people.others[process] = OtherPart(part, self._loop.time())
             self._heard.add(name)
 
     def _of(self, host: int, names: Iterable[str]) -> list[str]:
@@ -268,7 +233,7 @@ class Presence:
             asking.hgetall(keys.people(name))
         answers = await asking.execute(raise_on_error=False)
         stored = {
-            name: {raw.decode(errors="replace"): part for raw, packed in found.items() if (part := _unpack(packed))}
+            name: {raw.decode(errors="replace"): part for raw, packed in found.items() if (part := unpack(packed))}
             for name, found in zip(names, answers, strict=True)
             if isinstance(found, dict)
         }
@@ -283,29 +248,32 @@ class Presence:
                 self._own_changed.add(name)
                 if people.written and own == NOBODY:
                     people.incomplete_until = now + HEARD_SECONDS
-            before = people.all()
             for process in parts.keys() & dead:
                 if self._is_stale(people, process, now):
                     del parts[process]
                     cleaning.hdel(keys.people(name), process)
-            self._merge(people, parts, now)
-            if people.all() != before:
+            if self._merge(people, parts, now):
                 self._heard.add(name)
         await cleaning.execute(raise_on_error=False)
 
     @staticmethod
-    def _is_stale(people: _People, process: str, now: float) -> bool:
+    def _is_stale(people: People, process: str, now: float) -> bool:
         """Whether a process has published nothing about a room for a while: what is stored counts then."""
         other = people.others.get(process)
         return other is None or other.heard + HEARD_SECONDS < now
 
-    def _merge(self, people: _People, stored: dict[str, Part], now: float) -> None:
+    def _merge(self, people: People, stored: dict[str, Part], now: float) -> bool:
+        """Take over the others' stored parts; returns whether any changed."""
+        changed = False
         for process, part in stored.items():
             if self._is_stale(people, process, now):
-                people.others[process] = _Other(part, float("-inf"))
+                before = people.others.get(process)
+                changed |= before is None or before.part != part
+                people.others[process] = OtherPart(part, float("-inf"))
         for process in people.others.keys() - stored.keys():
             if self._is_stale(people, process, now) and now >= people.incomplete_until:
-                del people.others[process]
+                changed |= people.others.pop(process).part != NOBODY
+        return changed
 
     @staticmethod
     async def _dead(client: Redis, processes: set[str]) -> set[str]:
@@ -317,20 +285,3 @@ class Presence:
         for process in ordered:
             pipeline.exists(keys.lease(process))
         return {process for process, alive in zip(ordered, await pipeline.execute(), strict=True) if not alive}
-
-
-def _checked(names: Any, count: Any) -> Part:
-    """Return a part of well-formed values. Raises ValueError for others."""
-    named = names is None or (isinstance(names, list) and all(isinstance(name, str) for name in names))
-    if not named or type(count) is not int or count < 0:
-        raise ValueError("This is no part of a room's people.")
-    return names, count
-
-
-def _unpack(packed: bytes) -> Part | None:
-    """Return a stored part, None for what is none."""
-    try:
-        names, count = msgpack.unpackb(packed)
-        return _checked(names, count)
-    except (ValueError, TypeError):
-        return None

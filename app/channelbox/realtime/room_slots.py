@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 from channelbox.realtime import keys
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.codes import Close, Code, Refused
-from channelbox.realtime.supervision import cancel, supervise
+from channelbox.realtime.supervision import STOP_SECONDS, cancel, supervise, within
 
 logger = logging.getLogger(__name__)
 
@@ -104,12 +104,14 @@ class RoomSlots:
         await asyncio.gather(*map(self._give_back, self._hosts))
 
     async def _give_back(self, host: _Host) -> None:
+        pipeline = host.client.pipeline(transaction=False)
+        for name in [name for name in self._held if self._host(name) is host]:
+            pipeline.hdel(keys.places(name), self._process)
+        pipeline.delete(keys.lease(self._process))
         try:
-            for name in [name for name in self._held if self._host(name) is host]:
-                await host.client.hdel(keys.places(name), self._process)
-            await host.client.delete(keys.lease(self._process))
+            await within(STOP_SECONDS, pipeline.execute())
         except (RedisError, OSError) as error:
-            logger.warning("Places cannot be given back (they end with the lease, in %d s): %s", LEASE_SECONDS, error)
+            logger.warning("Places cannot be given back (they end with the lease, in %d s): %r", LEASE_SECONDS, error)
 
     async def take(self, name: str, limit: int) -> None:
         """Takes a place in a room. Raises Refused when `limit` are taken already, or when nobody can tell."""

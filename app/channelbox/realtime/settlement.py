@@ -33,7 +33,8 @@ class Settlement:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        await self._bus.subscribe(keys.rates(), self._heard)
+        # Nobody waits for the confirmation: without it each process counts for itself.
+        self._bus.begin(keys.rates(), self._heard)
         self._task = supervise("settlement", self._run)
 
     async def stop(self) -> None:

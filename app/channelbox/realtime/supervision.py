@@ -10,6 +10,8 @@ from channelbox.realtime.counters import counters
 logger = logging.getLogger(__name__)
 
 PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.5, 30.0  # before a task is started again; doubled while it fails at once
+# That giving something back may take when a part stops. What hangs then ends by itself, with its lease.
+STOP_SECONDS = 3.0
 GOOD_SECONDS = 60.0  # that a task ran before it counts as recovered
 
 
@@ -28,6 +30,12 @@ async def cancel(*tasks: asyncio.Task[None] | None) -> None:
     for task in running:
         task.cancel()
     await asyncio.gather(*running, return_exceptions=True)
+
+
+async def within(seconds: float, work: Awaitable[object]) -> None:
+    """Await something for at most so long. Raises TimeoutError, and what it raises."""
+    async with asyncio.timeout(seconds):
+        await work
 
 
 async def _keep(name: str, run: Callable[[], Awaitable[None]]) -> None:
