@@ -56,3 +56,29 @@ Room.objects.create(name='list-not-hers', members_only=True)
     await expect(ann.locator("[data-room=list-new] [dir]")).to_have_text("<b>New</b>")
     await expect(ann.locator("[data-room=list-goes]")).to_have_count(0)
     await expect(ann.locator("[data-room=list-not-hers]")).to_have_count(0)
+
+
+async def test_a_page_that_is_open_does_not_bring_a_deleted_room_back(town: Town) -> None:
+    page = await town.enter("ann", "list-deleted")
+    await say(page, "before")
+    await expect(page.locator(".log .text")).to_have_count(1)
+    await town.shell("Room.objects.get(name='list-deleted').delete()")
+    await expect(page.locator(".state-word")).to_have_text("not admitted")
+    await page.reload()
+    await expect(page.get_by_role("heading")).to_contain_text("any more")
+    await page.get_by_role("button", name="Create a new room").click()
+    await page.wait_for_url("**/chat/room/list-deleted/")
+    await connected(page)
+    await expect(page.locator(".log .text")).to_have_count(0)
+
+
+async def test_a_search_stays_while_the_list_is_asked_for_again(town: Town) -> None:
+    await town.shell("Room.objects.bulk_create(Room(name=f'searched-{n}') for n in range(25))")
+    page = await town.window("ann")
+    await page.goto("/chat/")
+    await page.get_by_label("Search rooms").fill("searched-2")
+    await page.get_by_role("button", name="Search").click()
+    await expect(page.locator(".room-list li")).to_have_count(6)
+    async with page.expect_response("**/chat/api/rooms?search=searched-2"):
+        await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    await expect(page.locator(".room-list li")).to_have_count(6)

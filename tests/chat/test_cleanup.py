@@ -5,6 +5,7 @@ import dataclasses
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 from channels.db import database_sync_to_async as in_database
@@ -135,6 +136,29 @@ async def test_its_rows_go_in_short_transactions(room: Room, bus: Bus, monkeypat
     assert max(batches) <= 100
     assert sum(batches) == MANY + 5 + 1
     assert await rows() == (1, 10, 0)
+
+
+async def test_batches_are_as_large_as_the_database_is_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, limits = 0.0, []
+    row_seconds = 0.0001
+
+    async def timed(limit: int) -> int:
+        nonlocal clock
+        clock += limit * row_seconds
+        limits.append(limit)
+        return limit
+
+    monkeypatch.setattr(cleanup, "time", SimpleNamespace(monotonic=lambda: clock))
+    monkeypatch.setattr(cleanup, "PAUSE_SECONDS", 0)
+    monkeypatch.setattr(cleanup, "_remove_batch", timed)
+    worker = Cleanup()
+    for _ in range(8):
+        await worker._remove()
+    assert limits[-1] == cleanup.BATCH_SECONDS / row_seconds == 200
+    row_seconds *= 4
+    for _ in range(8):
+        await worker._remove()
+    assert limits[-1] == 50
 
 
 async def test_another_worker_goes_on_where_one_died(room: Room, bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 CLEANUP_CHANNEL = "chat.cleanup"
 WAKE_SECONDS = 5.0  # between two looks for marks when nothing wakes a worker
-LOCK_SECONDS = 15.0  # after which another worker goes on for one that died
+LOCK_SECONDS = 5.0  # after which another worker goes on for one that died
 MIN_BATCH, MAX_BATCH = 20, 1000  # rows removed in one transaction
 BATCH_SECONDS = 0.02  # what a transaction should take; the batches grow and shrink towards it
 PAUSE_SECONDS = 0.05  # at least, between two batches; twice as long as the batch took if that is more
