@@ -162,7 +162,7 @@ def sentence(kind: Kind, wait: float, whose: str) -> str:
 class Source:
     """A connection, its address and its person, for which work is counted; None: this one is not.
 
-    `person` goes to other processes in clear, so it is no secret; `address` is as address.network() gives it.
+    `person` goes to Redis as it is, so it is no session's key; `address` is as address.network() gives it.
     """
 
     __slots__ = ("address", "buckets", "person")

@@ -18,7 +18,9 @@ SECONDS = 15.0
 
 async def run(site: Site) -> Outcome:
     cookies = site.address.cookies
-    return await flood(site, [cookies[site.person() % len(cookies)]] * CONNECTIONS)
+    outcome = await flood(site, [cookies[site.person() % len(cookies)]] * CONNECTIONS)
+    outcome.most_p99_ms = P99_MS
+    return outcome
 
 
 async def flood(site: Site, cookies: Sequence[str]) -> Outcome:
@@ -45,7 +47,6 @@ async def flood(site: Site, cookies: Sequence[str]) -> Outcome:
     answers = ", ".join(f"{count} of {status}" for status, count in sorted(statuses.items()))
     outcome = Outcome([f"{sum(statuses.values())} answers: {answers}"])
     outcome.expect(not statuses[0], f"{statuses[0]} requests were not answered")
-    outcome.most_p99_ms = P99_MS
     return outcome
 
 
