@@ -26,6 +26,7 @@ MAX_QUEUED = 16  # events that the application has not taken, before no more is 
 CLOSE_SECONDS = 10.0  # for the client's Close after ours
 GOODBYE_SECONDS = 2.0  # the same, after a violation and at a restart; and for its FIN after both
 MAX_SKIPPED_FRAMES = 1000  # after our Close, before a client's Close is not looked for any more
+MAX_SKIPPED_BYTES = 16 * 1024 * 1024  # after our Close, before no more is read
 
 
 class Wire(asyncio.Protocol):
@@ -45,6 +46,7 @@ class Wire(asyncio.Protocol):
         "_queue",
         "_reader",
         "_skipped",
+        "_skipped_bytes",
         "_timer",
         "_waiting",
         "loop",
@@ -69,6 +71,7 @@ class Wire(asyncio.Protocol):
         self._waiting = False  # for a turn, or for tokens
         self._full = False  # the application has enough to take for now
         self._skipped = 0  # frames after our Close
+        self._skipped_bytes = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]
@@ -284,6 +287,9 @@ class Wire(asyncio.Protocol):
 
     def _look_for_close(self, data: bytes) -> None:
         """Pass over what the client sends after our Close. Of a flood not even its Close is looked for."""
+        self._skipped_bytes += len(data)
+        if self._skipped_bytes > MAX_SKIPPED_BYTES:
+            self._pause()
         if self._skipped >= MAX_SKIPPED_FRAMES:
             return
         reader = self._reader or self._make_reader()
