@@ -213,6 +213,23 @@ def test_what_was_too_much_is_read_later_whole_and_in_order(run: Run, settings: 
     run(scenario())
 
 
+def test_a_small_burst_holds_the_rate_too(run: Run, settings: Settings) -> None:
+    """Never faster; how much slower is the machine's affair."""
+    settings.CHANNELBOX_RATE, settings.CHANNELBOX_RATE_BURST = 100, 1  # frames: 500 a second
+
+    async def scenario() -> None:
+        async with served(Echo()) as server:
+            client = await RawClient.upgraded(server.port)
+            start = asyncio.get_running_loop().time()
+            client.write(masked(PING) * 200)
+            for _ in range(200):
+                assert await client.frame() == (0x8A, b"")
+            assert asyncio.get_running_loop().time() - start > (200 - 3 * SLICE_FRAMES) / 500
+            client.leave()
+
+    run(scenario())
+
+
 def test_the_largest_frames_and_a_fast_sender_do_not_wait(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """As fast as `welcome` allows, in frames as large as are read: no pause for tokens."""
     waits: list[float] = []

@@ -274,14 +274,14 @@ def test_a_handshake_that_a_stop_finds_unanswered_is_told_to_come_again(run: Run
 
 def test_a_pong_that_was_not_read_yet_ends_nothing(run: Run, settings: Settings) -> None:
     """A client that sends more than is read has its pong behind that."""
-    settings.CHANNELBOX_RATE, settings.CHANNELBOX_RATE_BURST = 20, 1
+    settings.CHANNELBOX_RATE, settings.CHANNELBOX_RATE_BURST = 40, 1  # 32 frames at once, 200 a second
 
     async def scenario() -> None:
         async with served(Echo(), ws_ping_interval=0.05, ws_ping_timeout=0.05) as server:
             client = await RawClient.upgraded(server.port)
-            client.write(b"".join(masked(1, b"%d" % number) for number in range(60)))
+            client.write(b"".join(masked(1, b"%d" % number) for number in range(150)))
             heard = 0
-            while heard < 60:
+            while heard < 150:
                 first, payload = await client.frame()
                 if first == 0x81:
                     heard += 1

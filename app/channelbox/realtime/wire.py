@@ -103,8 +103,9 @@ class Wire(asyncio.Protocol):
         rate, burst = settings.CHANNELBOX_RATE, settings.CHANNELBOX_RATE_BURST
         rate_bytes = settings.CHANNELBOX_RATE_BYTES
         max_bytes = self._config.ws_max_size
-        self._frames_bucket = Bucket(FRAMES_PER_MESSAGE * rate, FRAMES_PER_MESSAGE * burst)
-        self._bytes_bucket = Bucket(rate_bytes, max(2 * max_bytes, rate_bytes * burst / rate))
+        # At least a slice each: no bucket owes more than it holds.
+        self._frames_bucket = Bucket(FRAMES_PER_MESSAGE * rate, max(SLICE_FRAMES, FRAMES_PER_MESSAGE * burst))
+        self._bytes_bucket = Bucket(rate_bytes, max(2 * SLICE_BYTES, 2 * max_bytes, rate_bytes * burst / rate))
         self._reader = FrameReader(max_bytes)
         return self._reader
 
