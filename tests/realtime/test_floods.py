@@ -199,6 +199,28 @@ def test_a_turn_that_fails_ends_nobody_else_s(run: Run) -> None:
     run(scenario())
 
 
+def test_a_frame_that_comes_byte_by_byte_is_too_much_at_last(run: Run, settings: Settings) -> None:
+    """Each read costs a turn of the loop, however little there is to read."""
+    settings.CHANNELBOX_RATE_BYTES = 16 * KIB
+
+    async def scenario() -> None:
+        async with served(Echo(), ws_max_size=4 * KIB) as server:
+            client = await RawClient.upgraded(server.port)
+            (member,) = server.room.members
+            frame = masked(TEXT, b"x" * 4000)
+            for at in range(len(frame)):
+                client.write(frame[at : at + 1])
+                await asyncio.sleep(0)
+                if not member.transport.is_reading():
+                    break
+            assert at < len(frame) - 1
+            client.write(frame[at + 1 :])
+            assert await client.frame() == (0x81, b"x" * 4000)
+            client.leave()
+
+    run(scenario())
+
+
 def test_what_was_too_much_is_read_later_whole_and_in_order(run: Run, settings: Settings) -> None:
     settings.CHANNELBOX_RATE, settings.CHANNELBOX_RATE_BURST = 1000, 10  # frames: 5,000 a second, 50 at once
 

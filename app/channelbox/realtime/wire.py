@@ -22,6 +22,7 @@ from channelbox.realtime.turns import wait_for_turn
 FRAMES_PER_MESSAGE = 5  # times CHANNELBOX_RATE and CHANNELBOX_RATE_BURST: frames of any kind, control frames too
 SLICE_FRAMES = 32  # of one client in one turn of the event loop: about 0.1 ms
 SLICE_BYTES = 16 * 1024
+READ_BYTES = 256  # what a read counts at least, as it costs as much: frames may come byte by byte
 MAX_QUEUED = 16  # events that the application has not taken, before no more is read
 CLOSE_SECONDS = 10.0  # for the client's Close after ours
 GOODBYE_SECONDS = 2.0  # the same, after a violation and at a restart; and for its FIN after both
@@ -140,7 +141,7 @@ class Wire(asyncio.Protocol):
             return
         events, frames, size = reader.read(SLICE_FRAMES, SLICE_BYTES)
         self._frames_bucket.spend(frames)
-        self._bytes_bucket.spend(size)
+        self._bytes_bucket.spend(max(size, READ_BYTES))
         if events:
             self._handle(events)
         if reader.violation is not None:
