@@ -16,7 +16,7 @@ from tests.realtime.serving import FIN, UPGRADE, Echo, RawClient, Run, masked, s
 from channelbox.realtime.frame_reader import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, FrameReader
 from channelbox.realtime.token_bucket import Bucket
 from channelbox.realtime.turns import wait_for_turn
-from channelbox.realtime.wire import SLICE_BYTES, SLICE_FRAMES
+from channelbox.realtime.wire import MAX_SKIPPED_BYTES, SLICE_BYTES, SLICE_FRAMES
 
 KIB = 1024
 BUFFERS = 4096 * KIB  # what the sockets of both sides and one read hold
@@ -67,7 +67,7 @@ class Flood:
                 self.left = self.left[count:]
                 if count == 0 or self.left:
                     return
-        except BlockingIOError:
+        except OSError:  # it would have to wait, or is closed
             pass
 
 
@@ -95,11 +95,28 @@ def test_of_a_flood_a_bounded_part_is_read_while_others_are_answered(
     run(scenario())
 
 
+def test_of_what_follows_a_refused_request_a_bounded_part_is_read(run: Run) -> None:
+    async def scenario() -> None:
+        async with served(Echo()) as server:
+            flood = Flood(server.port, b"x")
+            await asyncio.get_running_loop().sock_sendall(flood.socket, b"\x16\x03\r\n\r\n")
+            quiet = await RawClient.upgraded(server.port)
+            for number in range(200):
+                flood.push()
+                quiet.write(masked(TEXT, b"%d" % number))
+                assert await quiet.frame() == (0x81, b"%d" % number)
+            assert flood.taken < BUFFERS + MAX_SKIPPED_BYTES
+            flood.socket.close()
+            quiet.leave()
+
+    run(scenario())
+
+
 @pytest.mark.parametrize("piece", BROKEN.values(), ids=BROKEN)
 def test_of_a_broken_flood_nothing_is_parsed_while_others_are_answered(
     run: Run, piece: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is read and thrown away, so that the client sees our Close."""
+    """Some of it is read and thrown away, so that the client sees our Close."""
     parsed = frames_of_each_turn(monkeypatch)
 
     async def scenario() -> None:
@@ -107,11 +124,12 @@ def test_of_a_broken_flood_nothing_is_parsed_while_others_are_answered(
             flood = Flood(server.port, piece)
             await flood.begin(b"")
             quiet = await RawClient.upgraded(server.port)
-            for number in range(30):
+            for number in range(200):
                 flood.push()
                 quiet.write(masked(TEXT, b"%d" % number))
                 assert await quiet.frame() == (0x81, b"%d" % number)
-            assert sum(parsed) < 2 * SLICE_FRAMES + 30
+            assert sum(parsed) < 2 * SLICE_FRAMES + 200
+            assert flood.taken < BUFFERS + MAX_SKIPPED_BYTES
             flood.socket.close()
             quiet.leave()
 
@@ -181,6 +199,28 @@ def test_a_turn_that_fails_ends_nobody_else_s(run: Run) -> None:
     run(scenario())
 
 
+def test_a_frame_that_comes_byte_by_byte_is_too_much_at_last(run: Run, settings: Settings) -> None:
+    """Each read costs a turn of the loop, however little there is to read."""
+    settings.CHANNELBOX_RATE_BYTES = 16 * KIB
+
+    async def scenario() -> None:
+        async with served(Echo(), ws_max_size=4 * KIB) as server:
+            client = await RawClient.upgraded(server.port)
+            (member,) = server.room.members
+            frame = masked(TEXT, b"x" * 4000)
+            for at in range(len(frame)):
+                client.write(frame[at : at + 1])
+                await asyncio.sleep(0)
+                if not member.transport.is_reading():
+                    break
+            assert at < len(frame) - 1
+            client.write(frame[at + 1 :])
+            assert await client.frame() == (0x81, b"x" * 4000)
+            client.leave()
+
+    run(scenario())
+
+
 def test_what_was_too_much_is_read_later_whole_and_in_order(run: Run, settings: Settings) -> None:
     settings.CHANNELBOX_RATE, settings.CHANNELBOX_RATE_BURST = 1000, 10  # frames: 5,000 a second, 50 at once
 
@@ -190,6 +230,23 @@ def test_what_was_too_much_is_read_later_whole_and_in_order(run: Run, settings: 
             client.write(b"".join(masked(TEXT, b"%d" % number) + masked(PONG) for number in range(200)))
             for number in range(200):
                 assert await client.frame() == (0x81, b"%d" % number)
+            client.leave()
+
+    run(scenario())
+
+
+def test_a_small_burst_holds_the_rate_too(run: Run, settings: Settings) -> None:
+    """Never faster; how much slower is the machine's affair."""
+    settings.CHANNELBOX_RATE, settings.CHANNELBOX_RATE_BURST = 100, 1  # frames: 500 a second
+
+    async def scenario() -> None:
+        async with served(Echo()) as server:
+            client = await RawClient.upgraded(server.port)
+            start = asyncio.get_running_loop().time()
+            client.write(masked(PING) * 200)
+            for _ in range(200):
+                assert await client.frame() == (0x8A, b"")
+            assert asyncio.get_running_loop().time() - start > (200 - 3 * SLICE_FRAMES) / 500
             client.leave()
 
     run(scenario())

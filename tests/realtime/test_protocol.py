@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from pytest_django import Settings
-from tests.realtime.serving import Room, Run, served
+from tests.realtime.serving import Echo, RawClient, Room, Run, masked, served
+from uvicorn.protocols.utils import ClientDisconnected
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
@@ -226,6 +227,67 @@ def test_an_application_may_refuse_and_may_fail_before_it_lets_anybody_in(run: R
         async with served(Refuses()) as server:
             assert (await _answered(server.port, ASKED))[0] == b"HTTP/1.1 500 Internal Server Error"
             assert (await _answered(server.port, ASKED.replace(b"a=1", b"a=2")))[0] == b"HTTP/1.1 403 Forbidden"
+
+    run(scenario())
+
+
+def test_an_application_may_answer_with_a_response_instead(run: Run) -> None:
+    class Answers(Room):
+        async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+            assert "websocket.http.response" in scope["extensions"]
+            await receive()
+            headers = [(b"content-type", b"application/json")]
+            await send({"type": "websocket.http.response.start", "status": 451, "headers": headers})
+            await send({"type": "websocket.http.response.body", "body": b"{", "more_body": True})
+            await send({"type": "websocket.http.response.body", "body": b"}"})
+            assert (await receive())["type"] == "websocket.disconnect"
+            with pytest.raises(ClientDisconnected):
+                await send({"type": "websocket.accept"})
+
+    async def scenario() -> None:
+        async with served(Answers()) as server:
+            status, body = await _answered(server.port, ASKED)
+            assert status == b"HTTP/1.1 451 Unavailable For Legal Reasons"
+            assert body == b"{}"
+
+    run(scenario())
+
+
+def test_a_handshake_that_a_stop_finds_unanswered_is_told_to_come_again(run: Run) -> None:
+    class Slow(Room):
+        async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+            await receive()
+            self.members.append(scope["extensions"][EXTENSION])
+            self.changed.set()
+            while (await receive())["type"] != "websocket.disconnect":
+                pass
+
+    async def scenario() -> None:
+        async with served(Slow()) as server:
+            answer = asyncio.create_task(_answered(server.port, ASKED))
+            await server.room.until(lambda: bool(server.room.members))
+            server.server.should_exit = True
+            assert (await answer)[0] == b"HTTP/1.1 503 Service Unavailable"
+
+    run(scenario())
+
+
+def test_a_pong_that_was_not_read_yet_ends_nothing(run: Run, settings: Settings) -> None:
+    """A client that sends more than is read has its pong behind that."""
+    settings.CHANNELBOX_RATE, settings.CHANNELBOX_RATE_BURST = 40, 1  # 32 frames at once, 200 a second
+
+    async def scenario() -> None:
+        async with served(Echo(), ws_ping_interval=0.05, ws_ping_timeout=0.05) as server:
+            client = await RawClient.upgraded(server.port)
+            client.write(b"".join(masked(1, b"%d" % number) for number in range(150)))
+            heard = 0
+            while heard < 150:
+                first, payload = await client.frame()
+                if first == 0x81:
+                    heard += 1
+                else:
+                    assert first == 0x89, (first, payload)
+            client.leave()
 
     run(scenario())
 

@@ -1,12 +1,11 @@
 """Reads a client's WebSocket frames (RFC 6455, 5), a bounded number of frames and bytes at a time.
 
-The parser of the library `websockets` was used here before. It parses all that it was given in one go, so that one
-client's small frames stop the event loop; it looks at text only when the message is complete; and it refuses a Close
-between the fragments of a message, which RFC 6455, 5.4 and 5.5 allow (websockets 17.4, `Protocol.recv_frame`).
+The parser of the library `websockets` parses all that it is given in one go, so that one client's small frames stop the
+event loop; it leaves looking at text to its caller; and it refuses a Close between the fragments of a message, which
+RFC 6455, 5.4 and 5.5 allow (websockets 17.4, `Protocol.recv_frame`).
 """
 
 import codecs
-import enum
 from typing import Any
 
 from websockets.frames import apply_mask  # the one in C, where its wheel has it
@@ -19,19 +18,8 @@ CLOSE_CODES = frozenset((1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1
 
 _utf8 = codecs.getincrementaldecoder("utf-8")
 
-
-class Opcode(enum.IntEnum):
-    """Opcodes of RFC 6455, 5.2."""
-
-    CONTINUATION = 0
-    TEXT = 1
-    BINARY = 2
-    CLOSE = 8
-    PING = 9
-    PONG = 10
-
-
-CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = map(int, Opcode)
+# Opcodes, and bits of a frame's first two bytes (5.2)
+CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 FIN, RESERVED, CONTROL, MASKED = 0x80, 0x70, 0x08, 0x80
 
 # What was read: an opcode with the text, the bytes, or the payload of a control frame
@@ -72,7 +60,7 @@ class FrameReader:
         self._left = 0  # bytes of its payload that were not read yet
         self._mask = b""
         self._kind = 0  # TEXT or BINARY while a message is being read
-        self._message: bytearray | None = None  # what came of a message, or of a control frame that came in pieces
+        self._message: bytearray | None = None  # what came of a message that is not complete
         self._decoder: codecs.IncrementalDecoder | None = None
         self.hungry = True  # nothing more can be read before more is fed
         self.violation: Violation | None = None  # set by `read` behind the events that came before it

@@ -11,6 +11,7 @@ from uvicorn.server import ServerState
 from channelbox.realtime import handshake
 from channelbox.realtime.handshake import Refusal
 from channelbox.realtime.protocol import FrameProtocol
+from channelbox.realtime.wire import MAX_SKIPPED_BYTES
 
 REQUEST_SECONDS = 10.0  # until a request's headers are complete, and between two pieces of its body
 LINGER_SECONDS = 2.0  # in which what a refused client still sends is read
@@ -40,9 +41,13 @@ class HttpProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._deadline: asyncio.TimerHandle | None = None
         self._deaf = False  # what still comes is read and thrown away
+        self._skipped_bytes = 0
 
     def data_received(self, data: bytes) -> None:
         if self._deaf:
+            self._skipped_bytes += len(data)
+            if self._skipped_bytes > MAX_SKIPPED_BYTES:
+                self.flow.pause_reading()
             return
         self._unset_keepalive_if_required()
         try:

@@ -22,10 +22,12 @@ from channelbox.realtime.turns import wait_for_turn
 
 SLICE_FRAMES = 32  # of one client in one turn of the event loop: about 0.1 ms
 SLICE_BYTES = 16 * 1024
+READ_BYTES = 256  # what a read counts at least, as it costs as much: frames may come byte by byte
 MAX_QUEUED = 16  # events that the application has not taken, before no more is read
 CLOSE_SECONDS = 10.0  # for the client's Close after ours
 GOODBYE_SECONDS = 2.0  # the same, after a violation and at a restart; and for its FIN after both
 MAX_SKIPPED_FRAMES = 1000  # after our Close, before a client's Close is not looked for any more
+MAX_SKIPPED_BYTES = 16 * 1024 * 1024  # after our Close, before no more is read
 
 
 class Wire(asyncio.Protocol):
@@ -45,6 +47,7 @@ class Wire(asyncio.Protocol):
         "_queue",
         "_reader",
         "_skipped",
+        "_skipped_bytes",
         "_timer",
         "_waiting",
         "loop",
@@ -69,6 +72,7 @@ class Wire(asyncio.Protocol):
         self._waiting = False  # for a turn, or for tokens
         self._full = False  # the application has enough to take for now
         self._skipped = 0  # frames after our Close
+        self._skipped_bytes = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]
@@ -97,8 +101,10 @@ class Wire(asyncio.Protocol):
     # --- What the client sends
 
     def _make_reader(self) -> FrameReader:
-        self._frames_bucket = Bucket(*connection_limit(Kind.FRAMES))
-        self._bytes_bucket = Bucket(*connection_limit(Kind.BYTES))
+        # At least a slice each: no bucket owes more than it holds.
+        frames, size = connection_limit(Kind.FRAMES), connection_limit(Kind.BYTES)
+        self._frames_bucket = Bucket(frames.rate, max(SLICE_FRAMES, frames.burst))
+        self._bytes_bucket = Bucket(size.rate, max(2 * SLICE_BYTES, size.burst))
         self._reader = FrameReader(self._config.ws_max_size)
         return self._reader
 
@@ -133,7 +139,7 @@ class Wire(asyncio.Protocol):
             return
         events, frames, size = reader.read(SLICE_FRAMES, SLICE_BYTES)
         self._frames_bucket.spend(frames)
-        self._bytes_bucket.spend(size)
+        self._bytes_bucket.spend(max(size, READ_BYTES))
         if events:
             self._handle(events)
         if reader.violation is not None:
@@ -281,6 +287,9 @@ class Wire(asyncio.Protocol):
 
     def _look_for_close(self, data: bytes) -> None:
         """Pass over what the client sends after our Close. Of a flood not even its Close is looked for."""
+        self._skipped_bytes += len(data)
+        if self._skipped_bytes > MAX_SKIPPED_BYTES:
+            self._pause()
         if self._skipped >= MAX_SKIPPED_FRAMES:
             return
         reader = self._reader or self._make_reader()
