@@ -120,11 +120,11 @@ test-browser: venv vendor ## people in Debian's Chromium
 	@$(PYTEST) tests/browser $(ARGS)
 
 .PHONY: test-faults
-test-faults: venv ## faults at random times while people talk, and a verdict: SEED= LONG=1 DATABASE= TARGET=cluster ONLY= BROKEN=
+test-faults: venv ## faults at random times while people talk, and a verdict: SEED= LONG=1 DATABASE= TARGET=cluster REDIS_HOSTS=2 ONLY= BROKEN=
 	@$(call need,redis-server,redis-server); $(call need,pg_createcluster,postgresql); $(call need,nginx,nginx-light)
 	@$(call need,faketime,faketime)
 	@$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(LONG),--long) $(if $(ONLY),--only "$(ONLY)") \
-		$(if $(BROKEN),--broken $(BROKEN)) $(if $(TARGET),--target $(TARGET)) \
+		$(if $(BROKEN),--broken $(BROKEN)) $(if $(TARGET),--target $(TARGET)) $(if $(REDIS_HOSTS),--redis-hosts $(REDIS_HOSTS)) \
 		$(if $(filter command line environment,$(origin DATABASE)),--database $(DATABASE))
 	@$(if $(LONG)$(ONLY)$(BROKEN)$(TARGET),,$(PYTEST) tests/faults/test_broken.py)
 

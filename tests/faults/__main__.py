@@ -32,6 +32,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--long", action="store_true", help="100,000 messages through all faults")
     parser.add_argument("--database", choices=DATABASES, help="unless given, the seed says which")
     parser.add_argument("--target", choices=("local", "cluster"), default="local", help="cluster: the demo's nodes")
+    parser.add_argument("--redis-hosts", type=int, choices=(1, 2), default=1, help="of the local target")
     parser.add_argument("--broken", default="", help="a build that is broken on purpose: the verdict must say so")
     parser.add_argument("--only", default="", help="faults whose names have this in them, each once")
     parser.add_argument("--messages", type=int, default=0)
@@ -47,8 +48,9 @@ async def main() -> int:
     drawn = chance.choice(DATABASES)
     cluster = options.target == "cluster"
     database = "postgresql" if cluster else options.database or drawn
-    target_class = ClusterTarget if cluster else LocalTarget
     place = "TARGET=cluster" if cluster else f"DATABASE={database}"
+    if options.redis_hosts > 1:
+        place += f" REDIS_HOSTS={options.redis_hosts}"
     folder = BUILD / "faults"
     folder.mkdir(parents=True, exist_ok=True)
     lock = (folder / "lock").open("w")
@@ -63,7 +65,12 @@ async def main() -> int:
     def tell(line: str) -> None:
         console.print(f"{time.monotonic() - started:6.1f} s  {line}", highlight=False)
 
-    async with asyncio.timeout(LONGEST[options.long]), target_class(folder, database, options.broken) as target:
+    target: ClusterTarget | LocalTarget
+    if cluster:
+        target = ClusterTarget(folder, database, options.broken)
+    else:
+        target = LocalTarget(folder, database, options.broken, options.redis_hosts)
+    async with asyncio.timeout(LONGEST[options.long]), target:
         faults = target.faults()
         if options.only:
             chosen = [fault for fault in faults if options.only in fault.name]
@@ -75,7 +82,9 @@ async def main() -> int:
         for sentence in target.missing():
             tell(f"Not possible here: {sentence}")
         tell(f"{len(chosen)} faults, {messages} messages at {rate:.0f} a second, about {seconds:.0f} s")
-        verdict = await examine(folder, target, Crowd(3, 4, 2, rate), chosen, messages, chance, tell)
+        verdict = await examine(
+            folder, target, Crowd(3, 4, 2, rate, options.redis_hosts), chosen, messages, chance, tell
+        )
     tell("The verdict:")
     report.show(verdict, chosen, console)
     report.write(BUILD / "faults.json", verdict, chosen, seed=options.seed, target=options.target, database=database)

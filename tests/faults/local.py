@@ -36,7 +36,7 @@ OTHER_CLOCK = {"LD_PRELOAD": str(FAKETIME), "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
 class LocalTarget:
     """Started and stopped as a context. What its processes print is in `folder`."""
 
-    def __init__(self, folder: Path, database: str, broken: str = "") -> None:
+    def __init__(self, folder: Path, database: str, broken: str = "", redis_hosts: int = 1) -> None:
         self.folder = folder
         self.url = ""
         self.options: dict[str, object] = {}
@@ -46,7 +46,8 @@ class LocalTarget:
         self._runtime.chmod(0o755)
         data = self._runtime / "data"
         self.database: PostgreSQL | SQLite = PostgreSQL(data) if database == "postgresql" else SQLite(data)
-        self.redis = RedisServer(self._runtime / "redis", "--maxmemory", MEMORY, "--maxmemory-policy", "noeviction")
+        limits = ("--maxmemory", MEMORY, "--maxmemory-policy", "noeviction")
+        self.redis_hosts = [RedisServer(self._runtime / f"redis-{host}", *limits) for host in range(redis_hosts)]
         self.traps = self._runtime / "traps"
         self.nginx = Nginx(self._runtime / "nginx")
 
@@ -56,8 +57,9 @@ class LocalTarget:
             self.traps.mkdir()
             await asyncio.to_thread(self.database.start)
             stack.callback(self.database.stop)
-            self.redis.start()
-            stack.callback(self.redis.stop)
+            for redis in self.redis_hosts:
+                redis.start()
+                stack.callback(redis.stop)
             self.local = await self._processes(stack)
             self.nginx.start_before(self.local.url.removeprefix("http://"))
             stack.callback(self.nginx.stop)
@@ -80,7 +82,7 @@ class LocalTarget:
             web=WEB_PROCESSES,
             workers=WORKER_PROCESSES,
             database_url=self.database.url,
-            redis_url=self.redis.url,
+            redis_url=",".join(redis.url for redis in self.redis_hosts),
         )
         await local.start()
         stack.push_async_callback(local.stop)
@@ -192,23 +194,26 @@ class LocalTarget:
     # --- Servers
 
     async def _redis_killed(self, chance: random.Random) -> None:
-        self.redis.kill()
+        redis = chance.choice(self.redis_hosts)
+        redis.kill()
         await asyncio.sleep(chance.uniform(1, 4))
-        await asyncio.to_thread(self.redis.start)
+        await asyncio.to_thread(redis.start)
 
-    async def _redis_restarted(self, _: random.Random) -> None:
-        await asyncio.to_thread(self.redis.stop)
-        await asyncio.to_thread(self.redis.start)
+    async def _redis_restarted(self, chance: random.Random) -> None:
+        redis = chance.choice(self.redis_hosts)
+        await asyncio.to_thread(redis.stop)
+        await asyncio.to_thread(redis.start)
 
-    async def _redis_frozen(self, _: random.Random) -> None:
-        self.redis.freeze()
+    async def _redis_frozen(self, chance: random.Random) -> None:
+        redis = chance.choice(self.redis_hosts)
+        redis.freeze()
         try:
             await asyncio.sleep(FROZEN_SECONDS)
         finally:
-            self.redis.thaw()
+            redis.thaw()
 
-    async def _redis_full(self, _: random.Random) -> None:
-        with self.redis.client() as client:
+    async def _redis_full(self, chance: random.Random) -> None:
+        with chance.choice(self.redis_hosts).client() as client:
             client.config_set("maxmemory", "1mb")
             try:
                 await asyncio.sleep(HELD_SECONDS)
@@ -216,7 +221,7 @@ class LocalTarget:
                 client.config_set("maxmemory", MEMORY)
 
     async def _redis_cut(self, chance: random.Random) -> None:
-        with self.redis.client() as client:
+        with chance.choice(self.redis_hosts).client() as client:
             for _ in range(5):
                 client.client_kill_filter(_type=chance.choice(("pubsub", "normal")))
                 await asyncio.sleep(chance.random())

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import random
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -9,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from channels_redis.utils import _consistent_hash
 from tests.faults.client import Client
 from tests.faults.faults import Fault
 from tests.faults.history import History, What, read
@@ -37,10 +39,14 @@ class Target(Protocol):
 class Crowd:
     """In each room some who talk, some who only listen, one who is often away, and those who use every freedom."""
 
-    def __init__(self, rooms: int, senders: int, readers: int, rate: float) -> None:
-        """`rate`: messages a second, of all together."""
+    def __init__(self, rooms: int, senders: int, readers: int, rate: float, redis_hosts: int = 1) -> None:
+        """`rate`: messages a second, of all together. `redis_hosts`: of the target; the rooms are spread over them."""
         run = secrets.token_hex(3)  # rooms of its own: those of the run before may still be there
-        self.rooms = [f"faults-{run}-{n}" for n in range(1, rooms + 1)]
+        names = (f"faults-{run}-{n}" for n in itertools.count(1))
+        self.rooms = [
+            next(name for name in names if _consistent_hash(f"channelbox:room:{name}", redis_hosts) == n % redis_hosts)
+            for n in range(rooms)
+        ]
         self.senders = senders
         self.readers = readers
         self.rate = rate
