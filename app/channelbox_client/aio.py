@@ -177,6 +177,8 @@ class Room:
                 sending = asyncio.create_task(self._send(socket, outgoing))
                 try:
                     async for text in socket:
+                        if self._line is not asyncio.current_task():
+                            return  # it was replaced, and more is there without waiting
                         await self.on_frame(_parsed(text))
                 except ConnectionClosed:
                     pass

@@ -79,6 +79,31 @@ async def test_a_first_history_that_breaks_off_is_resumed_behind_what_came() -> 
     assert [path.partition("?")[2] for path in script.paths] == ["", "after=2&epoch=e1"]
 
 
+class Replacing(Room):
+    """Connects anew at the first event, when others are there already to be read."""
+
+    def __init__(self, url: str, **options: Any) -> None:
+        super().__init__(url, **options)
+        self.came: list[Any] = []
+
+    async def on_frame(self, frame: Any) -> None:
+        self.came.append((frame["type"], frame["seq"]))
+        self.take(frame)
+        if self.came == [("welcome", 4), ("message", 1)]:
+            self.connect()
+
+
+async def test_nothing_comes_of_a_connection_that_was_replaced() -> None:
+    first: Frames = [welcome(4), *(message(seq) for seq in (1, 2, 3, 4))]
+    async with served(Script((first, None), ([welcome(5, resumed=True)], None))) as script, asyncio.timeout(15):
+        room = Replacing(script.url, proxy=None)
+        running = asyncio.create_task(room.run())
+        await room.until(lambda: room.client.state == "catching_up")
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    assert room.came == [("welcome", 4), ("message", 1), ("welcome", 5)]
+
+
 async def test_an_error_first_junk_and_frames_of_later_kinds_are_survived() -> None:
     error = {"error": "Something is down.", "code": "try_later", "retry_after": 0.1}
     frames: Frames = [error, "no JSON", "[]", "7", {"type": "later"}, message(9), welcome(0), {"type": "later", "x": 1}]

@@ -36,7 +36,6 @@ class Client(Room):
         self._count = 0
         self._sent: dict[str, bool] = {}  # ids that went out on this connection: whether they have their answer
         client = RoomClient(share=SHARE, fills=True, random=chance.random)
-        client.room.last = 0  # everything, from the first on
         address = f"{url}/ws/chat/{room}/".replace("http", "ws", 1)
         super().__init__(address, client=client, proxy=None, **options)
 
@@ -87,6 +86,10 @@ class Client(Room):
     async def on_frame(self, frame: object) -> None:
         if not isinstance(frame, dict):
             self._note(What.BROKEN, note=f"no JSON object: {frame!r}")
+            return
+        if frame.get("type") == "welcome" and self.client.room.last is None and frame["seq"]:
+            self.client.room.last = 0  # it came late: everything, from the first on
+            self.connect()
             return
         self._answered(frame)
         if "seq" in frame and frame.get("type") not in NO_EVENTS:

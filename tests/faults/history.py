@@ -48,6 +48,9 @@ class History:
     def add(self, who: str, what: str, room: str = "", id: str = "", seq: int = 0, note: str = "") -> None:
         self._file.write(json.dumps((round(time.monotonic(), 4), who, what, room, id, seq, note)) + "\n")
 
+    def flush(self) -> None:
+        self._file.flush()
+
     def close(self) -> None:
         self._file.close()
 
