@@ -23,7 +23,7 @@ def least() -> dict[str, float]:
 
 def test_every_number_has_a_least_value() -> None:
     numbers = {name for name, option in options().items() if option["type"] in ("int", "float")}
-    assert least().keys() == numbers
+    assert numbers - least().keys() == set()
 
 
 def test_the_documented_defaults_are_not_below() -> None:
