@@ -94,7 +94,8 @@ def test_an_odd_request_takes_no_web_node_out(ann: Browser, balancer: Door, odd:
 def test_a_web_node_without_a_process_says_so_and_is_left_out(
     nodes: Nodes, ann: Browser, web1: Door, balancer: Door
 ) -> None:
-    nodes.root("web1", "systemctl stop channelbox.target")
+    # The target's own stop does not wait for what it stops.
+    nodes.root("web1", "systemctl stop channelbox.target 'channelbox-web@*' channelbox-web.socket")
     try:
         assert Browser(web1).request("GET", "/healthz")[0] == 503
         assert [ann.request("GET", "/chat/")[0] for _ in range(20)] == [200] * 20
