@@ -22,6 +22,7 @@ from channelbox.chat.models import ROOM_NAME, DeletedName, Room
 from channelbox.realtime.address import network
 from channelbox.realtime.admission import Source
 from channelbox.realtime.codes import Code, Refused
+from channelbox.version import package_version
 
 if TYPE_CHECKING:
     from django_stubs_ext import StrPromise
@@ -165,7 +166,12 @@ def _page(person: rights.Person, **which: str) -> dict[str, object]:
     """What the scripts of both pages are given. `which`: the part of the list that is shown."""
     query = urlencode({word: value for word, value in which.items() if value})
     listed = reverse("chat:list") + (f"?{query}" if query else "")
-    return {"person": person.user_id or "guest", "list": listed, "words": words.catalogue()}
+    return {
+        "person": person.user_id or "guest",
+        "list": listed,
+        "version": package_version(),  # the scripts notice when another one answers
+        "words": words.catalogue(),
+    }
 
 
 def _closed_door(request: HttpRequest, room_name: str, status: int, may_create: bool = False) -> HttpResponse:
