@@ -114,7 +114,7 @@ async def test_a_full_room_closes_with_4000_until_somebody_leaves(enter, people:
 async def test_who_cannot_be_let_in_in_time_is_told_to_try_later(
     enter, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def hang(*_: object) -> None:
+    async def hang(*_: object, **__: object) -> None:
         await asyncio.Event().wait()
 
     monkeypatch.setattr("channelbox.chat.rights.enter", hang)
