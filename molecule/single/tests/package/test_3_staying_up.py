@@ -22,10 +22,10 @@ THROTTLE = """
 systemctl start --no-block {unit}
 until pid=$(systemctl show --property=MainPID --value {unit}) && [ "$pid" != 0 ]; do :; done
 began=$(date +%s)
-# It has begun when it has used 0.4 s of the processor; from then on it gets next to nothing of it.
-while [ -e /proc/$pid ] && [ "$(awk '{{print $14 + $15}}' /proc/$pid/stat)" -lt 40 ]; do :; done
+# It has begun when it has used 0.3 s of the processor; from then on it gets next to nothing of it.
+while [ -e /proc/$pid ] && [ "$(awk '{{print $14 + $15}}' /proc/$pid/stat)" -lt 30 ]; do :; done
 while [ -e /proc/$pid ] && [ $(($(date +%s) - began)) -le {seconds} ]; do
-    kill -STOP $pid; sleep 2; kill -CONT $pid; sleep 0.005
+    kill -STOP $pid; sleep 4; kill -CONT $pid; sleep 0.005
 done
 until systemctl show --property=ActiveState --value {unit} | grep -qx 'active\\|failed'; do sleep 0.2; done
 """
