@@ -84,7 +84,8 @@ deb-lint: venv vendor ## lintian on both packages
 
 # Debian keeps PostgreSQL's server programs out of the PATH: the cluster tool is what tells that they are there.
 TEST_PACKAGES = $(call need,redis-server,redis-server); $(call need,pg_createcluster,postgresql); $(call need,nginx,nginx-light); \
-	$(call need,chromium,chromium fonts-dejavu-core); $(call need,node,nodejs)
+	$(call need,chromium,chromium fonts-dejavu-core); $(call need,node,nodejs); \
+	$(call need,faketime,faketime); $(call need,openssl,openssl)
 PYTEST = $(BIN)/python -m pytest
 DATABASE ?= sqlite
 MINUTES ?= 15
@@ -122,7 +123,7 @@ test-browser: venv vendor ## people in Debian's Chromium
 .PHONY: test-faults
 test-faults: venv ## faults at random times while people talk, and a verdict: SEED= LONG=1 DATABASE= TARGET=cluster REDIS_HOSTS=2 ONLY= BROKEN=
 	@$(call need,redis-server,redis-server); $(call need,pg_createcluster,postgresql); $(call need,nginx,nginx-light)
-	@$(call need,faketime,faketime)
+	@$(call need,faketime,faketime); $(call need,openssl,openssl)
 	@$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(LONG),--long) $(if $(ONLY),--only "$(ONLY)") \
 		$(if $(BROKEN),--broken $(BROKEN)) $(if $(TARGET),--target $(TARGET)) $(if $(REDIS_HOSTS),--redis-hosts $(REDIS_HOSTS)) \
 		$(if $(filter command line environment,$(origin DATABASE)),--database $(DATABASE))

@@ -13,7 +13,7 @@ from containers import RELEASES, with_libraries, with_packages  # noqa: E402
 from nodes.machine import podman_environment, prepare  # noqa: E402
 from nodes.run import NodeError  # noqa: E402
 
-PACKAGES = ("redis-server", "postgresql", "nginx-light", "nodejs", "python3-pip", "python3-venv")
+PACKAGES = ("redis-server", "postgresql", "nginx-light", "nodejs", "faketime", "openssl", "python3-pip", "python3-venv")
 RELEASE = next(release for release in RELEASES if release.codename == "trixie")
 
 
