@@ -66,9 +66,11 @@ class Systemd:
 
 
 class Answer(socketserver.StreamRequestHandler):
+    """As an installation does that is asked by a name which is not one of its own."""
+
     def handle(self) -> None:
         self.rfile.readline()
-        self.wfile.write(b"HTTP/1.0 200 OK\r\n\r\nok\n")
+        self.wfile.write(b"HTTP/1.0 400 Bad Request\r\n\r\n")
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """`channelbox restart`: the web and worker processes of this node, one after another."""
 
 import os
+import re
 import socket
 import subprocess
 import time
@@ -16,6 +17,7 @@ WEB_SOCKET = Path("/run/channelbox/web.sock")
 READY_SECONDS = 600.0  # for a process; systemd itself waits for as long as it makes progress
 ANSWER_SECONDS = 30.0  # for a page of a process that has told systemd that it is ready
 PAUSE_SECONDS = 0.2  # between two attempts to get it
+ANSWER = re.compile(rb"HTTP/1\.[01] [24]\d\d ")  # of the application: nginx is not asked
 
 
 class Kind(StrEnum):
@@ -75,7 +77,10 @@ def restart_one(unit: str) -> str:
 
 
 def _serves_a_page() -> bool:
-    """Return whether a request through the socket that the web processes of this node share is answered."""
+    """Return whether a request through the socket that the web processes of this node share is answered.
+
+    400 is an answer too: nothing here says by which names the installation may be asked.
+    """
     deadline = time.monotonic() + ANSWER_SECONDS
     while time.monotonic() < deadline:
         with socket.socket(socket.AF_UNIX) as web:
@@ -83,7 +88,7 @@ def _serves_a_page() -> bool:
             try:
                 web.connect(str(WEB_SOCKET))
                 web.sendall(b"GET /healthz HTTP/1.0\r\nHost: localhost\r\n\r\n")
-                if b" 200 " in web.recv(64):
+                if ANSWER.match(web.recv(64)):
                     return True
             except OSError:
                 pass
