@@ -21,6 +21,7 @@ from channelbox.chat.models import Event, Room
 from channelbox.chat.store import Outcome, store
 from channelbox.realtime.codes import Code
 from channelbox.realtime.envelope import RoomRef
+from channelbox.realtime.hub import Identity
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -126,6 +127,17 @@ def test_a_message_of_another_room_is_not_reached(senders: Senders) -> None:
     assert Event.objects.get().text == "in s"
 
 
+def test_a_deletion_of_a_number_of_another_epoch_removes_nothing(senders: Senders) -> None:
+    """It was sent before a backup was restored, and waited: another message may have that number now."""
+    senders.says(senders.ann, "said since then")
+    room = Room.objects.get(name="r")
+    late = senders.draft(senders.ann, "deletion", removes=1)
+    for epoch, codes in (("another", [Code.NO_MESSAGE]), (room.full_epoch, [])):
+        (outcome,) = store({RoomRef(room.pk, "r", epoch): [late]}).outcomes.values()
+        assert reasons(outcome) == codes
+    assert Event.objects.get(seq=1).text == ""
+
+
 def test_a_deletion_sent_again_is_answered_with_its_number(senders: Senders) -> None:
     senders.says(senders.ann, "ann's")
     senders.removes(senders.ann, 1, id="again")
@@ -205,11 +217,13 @@ def test_what_is_read_back_tells_of_every_deletion_in_it_what_it_changed(senders
     for text in ("one", "a secret"):
         senders.says(senders.ann, text)
     senders.removes(senders.ann, 2)
+    room = Room.objects.get(name="r")
+    identity = Identity(room.pk, room.full_epoch)
     for seq in (0, 1, 2):
-        run = history._after("r", seq, 10)
+        run = history._after("r", identity, seq, 10)
         assert [changed for changed, _ in run.replaced] == [2]
         assert b"secret" not in run.frames + run.replaced[0][1]
-    assert history._after("r", 3, 10).replaced == ()
+    assert history._after("r", identity, 3, 10).replaced == ()
 
 
 async def test_a_deletion_that_was_read_from_the_record_takes_the_text_out_of_the_ring_too(

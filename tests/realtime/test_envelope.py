@@ -11,7 +11,7 @@ from channelbox.realtime.envelope import VERSION, Batch, BatchOutcome, BatchRef,
 
 OUTCOME = BatchOutcome(BatchRef("web", 7), [18, 3, 0], frozenset({1}), {2: ("not_allowed", "No.")})
 FULL = Envelope(17, 18, b"frames", 5, [OUTCOME], ("web", ["alice"], 1), [(3, b"frame")])
-BATCH = Batch(BatchRef("web", 7), RoomRef(5, "lobby"), [{"id": "a"}, {"id": "b"}])
+BATCH = Batch(BatchRef("web", 7), RoomRef(5, "lobby", "epoch"), [{"id": "a"}, {"id": "b"}])
 
 anything = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text() | st.binary(),

@@ -10,12 +10,13 @@ import pytest
 
 from channelbox.realtime import hub as hub_module
 from channelbox.realtime import keys
+from channelbox.realtime import room as room_module
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.codes import Close, Refused
 from channelbox.realtime.counters import counters
 from channelbox.realtime.envelope import BatchOutcome, BatchRef, Envelope
 from channelbox.realtime.frames import payloads, text_frame
-from channelbox.realtime.hub import Hello, Hub, Identity, Observed, Opened
+from channelbox.realtime.hub import NO_ROOM, Hello, Hub, Identity, Observed, Opened
 from channelbox.realtime.room import Run, gone
 
 
@@ -49,8 +50,10 @@ class Record:
             first -= 1
         return Opened(self.identity, self.floor, Run(first, self.last, frames(first, self.last)))
 
-    async def after(self, name: str, seq: int, most: int) -> Run:
+    async def after(self, name: str, identity: Identity, seq: int, most: int) -> Run:
         self._read()
+        if identity != self.identity:
+            raise LookupError("made anew")
         there = [n for n in range(seq + 1, self.last + 1) if n >= self.floor and n not in self.missing]
         await asyncio.sleep(0)
         self.during_read()
@@ -69,6 +72,10 @@ class Listener:
         self.on_lost: Callable[[], None] | None = None
         self.heard: list[str] = []
         self._more = asyncio.Event()
+
+    def restart(self) -> None:
+        self.heard.append("restart")
+        self._more.set()
 
     def write_frames(self, frames: bytes) -> None:
         self.heard += [bytes(payload).decode() for _, payload in payloads(frames)]
@@ -175,7 +182,7 @@ async def test_a_repair_goes_on_after_the_record_has_failed(hub: Hub, bus: Bus, 
 async def test_a_room_known_to_be_behind_is_repaired(hub: Hub, record: Record) -> None:
     listener = await joined(hub)
     record.last = 6
-    hub.observe("r", Observed(record.identity, 1, 6))
+    hub.observe("r", hub.rooms["r"], Observed(record.identity, 1, 6))
     await listener.until("6")
     assert listener.numbers == [1, 2, 3, 4, 5, 6]
 
@@ -325,7 +332,7 @@ async def test_a_restored_backup_is_not_spliced_onto_what_was_said_after_it(hub:
     record.last = 15
     await joined(hub)
     record.identity, record.last = Identity(1, "another epoch"), 10
-    hub.observe("r", Observed(record.identity, 1, 10))
+    hub.observe("r", hub.rooms["r"], Observed(record.identity, 1, 10))
     assert "r" not in hub.rooms
     listener = await joined(hub)
     await told(bus, record, 11, 11)
@@ -496,3 +503,95 @@ async def test_a_number_that_is_not_in_the_record_is_not_looked_for_for_ever(
     await told(bus, record, 1, 2)
     await listener.until("2")
     assert listener.numbers == [1, 2]
+
+
+async def test_a_read_that_others_have_overtaken_turns_no_number_back(hub: Hub, bus: Bus, record: Record) -> None:
+    record.last = 10
+    first = await joined(hub)
+    record.last = 12  # told while this process could not hear it
+
+    def more() -> None:
+        record.during_read = lambda: None
+        record.last = 15
+        hub.heard("r", hub.rooms["r"], Envelope(11, 15, frames(11, 15), 1))
+
+    record.during_read = more
+    returned = await joined(hub, after=12)
+    await told(bus, record, 16, 16)
+    for listener in (first, returned):
+        await listener.until("16")
+    assert first.numbers == list(range(1, 17))
+    assert returned.numbers == list(range(13, 17))
+
+
+async def test_a_crowd_that_returns_to_a_process_that_is_behind_hears_nothing_twice(hub: Hub, record: Record) -> None:
+    record.last = 10
+    first = await joined(hub)
+    record.last = 900
+    hub.observe("r", hub.rooms["r"], Observed(record.identity, 1, 900))
+    crowd = await asyncio.gather(*(joined(hub, after=840 + n) for n in range(20)))
+    await first.until("900")
+    assert first.numbers == list(range(1, 901))
+    for number, listener in enumerate(crowd):
+        assert listener.numbers == list(range(841 + number, 901))
+
+
+async def test_an_answer_that_is_older_than_a_room_says_nothing_of_it(hub: Hub, bus: Bus, record: Record) -> None:
+    await joined(hub)
+    before = hub.rooms["r"]
+    record.identity, record.last = NEW, 0
+    person = await joined(hub)
+    hub.observe("r", before, NO_ROOM)
+    await told(bus, record, 1, 1)
+    await person.until("1")
+
+
+async def test_a_member_of_a_room_that_is_no_more_is_sent_away(
+    hub: Hub, record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub_module, "ORPHANED_SECONDS", 0.01)
+    person = await joined(hub)
+    hub.observe("r", hub.rooms["r"], NO_ROOM)
+    await person.until("restart")
+
+
+async def test_nothing_of_another_room_of_the_name_is_read_for_the_members(hub: Hub, record: Record) -> None:
+    record.last = 10
+    person = await joined(hub)
+    room = hub.rooms["r"]
+    record.identity, record.last = NEW, 14
+    room.known = 12  # heard of, and not heard
+    hub._advance("r", room)
+    reads = record.reads
+    async with asyncio.timeout(10):
+        while record.reads == reads:
+            await asyncio.sleep(0.01)
+    assert person.numbers == list(range(1, 11))
+
+
+async def test_a_hole_at_the_end_is_told_to_everybody_who_comes(hub: Hub, bus: Bus, record: Record) -> None:
+    record.last = 10
+    await joined(hub)
+    record.last, record.missing = 15, {11, 12, 13, 14, 15}
+    hub.observe("r", hub.rooms["r"], Observed(record.identity, 1, 15))
+    async with asyncio.timeout(10):
+        while hub.rooms["r"].seq < 15:
+            await asyncio.sleep(0.01)
+    returned = await joined(hub, after=8)
+    assert (returned.numbers, returned.gaps) == ([9, 10], [gap(11, 15)])
+
+
+async def test_what_waits_for_a_hole_to_be_read_is_bounded(
+    hub: Hub, bus: Bus, record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room_module, "MAX_PARKED_BYTES", 100)
+    person = await joined(hub)
+    room = hub.rooms["r"]
+    record.failures = 1_000_000
+    record.last = 1000
+    for seq in range(2, 1001):  # the first was lost
+        hub.heard("r", room, Envelope(seq, seq, frames(seq, seq), 1))
+    assert len(room.parked) < 50
+    record.failures = 0
+    await person.until("1000")
+    assert person.numbers == list(range(1, 1001))

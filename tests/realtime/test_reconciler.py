@@ -28,7 +28,7 @@ class Record:
     async def open(self, name: str) -> Opened:
         return Opened(IDENTITY, 1, Run(self.last + 1, self.last, b""))
 
-    async def after(self, name: str, seq: int, most: int) -> Run:
+    async def after(self, name: str, identity: Identity, seq: int, most: int) -> Run:
         last = min(self.last, seq + most)
         return Run(seq + 1, last, b"".join(text_frame(b"%d" % number) for number in range(seq + 1, last + 1)))
 
@@ -46,6 +46,9 @@ class Listener:
     def __init__(self) -> None:
         self.heard: list[int] = []
         self.more = asyncio.Event()
+
+    def restart(self) -> None:
+        raise AssertionError("nobody is sent away here")
 
     def write_frames(self, frames: bytes) -> None:
         self.heard += [int(bytes(payload)) for _, payload in payloads(frames)]

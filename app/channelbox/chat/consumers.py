@@ -43,7 +43,7 @@ class ChatConsumer(RealtimeConsumer):
         name = self.scope["url_route"]["kwargs"]["room_name"]
         room = await rights.enter(self.person, name, maker=self.source if self._after is None else None)
         self.room_name, self._title, self._epoch = room.name, str(room), room.full_epoch
-        self._room = RoomRef(room.pk, room.name)
+        self._room = RoomRef(room.pk, room.name, self._epoch)
         if epoch and epoch != self._epoch:
             self._after = None  # the number is of an event that is not in the record
         self._ticket = Ticket.of(self.scope, self.refuse, (room.pk, room.name, self._epoch))

@@ -20,10 +20,12 @@ def _open(name: str) -> Opened:
     return Opened(Identity(room.pk, room.full_epoch), room.floor, run)
 
 
-def _after(name: str, seq: int, most: int) -> Run:
+def _after(name: str, identity: Identity, seq: int, most: int) -> Run:
     # The newest number first: an event up to it that the next query does not find is gone.
-    room = Room.objects.filter(name=name).only("last_seq", "floor").first()
-    if room is None or seq >= room.last_seq:
+    room = Room.objects.filter(name=name).only("last_seq", "floor", "epoch").first()
+    if room is None or identity != (room.pk, room.full_epoch):
+        raise LookupError("it was removed, made anew or restored")
+    if seq >= room.last_seq:
         return Run(seq + 1, seq, b"")
     found = list(
         Event.objects.filter(room=room, seq__gt=max(seq, room.floor - 1), seq__lte=room.last_seq).order_by("seq")[:most]

@@ -16,8 +16,9 @@ from django.utils import timezone
 
 from channelbox.chat import store_sql
 from channelbox.chat.incoming import Id, IncomingEvent
+from channelbox.chat.kinds import Kind
 from channelbox.chat.models import Event, Room
-from channelbox.chat.removal import Removals
+from channelbox.chat.removal import UNKNOWN, Removals
 from channelbox.chat.sender_permissions import Refusal, SenderPermissions
 from channelbox.realtime.codes import Code
 from channelbox.realtime.envelope import RoomRef
@@ -103,7 +104,7 @@ def _store(incoming: Incoming) -> Stored:
             # Its members were let into a room of the former name, and listen there.
             outcomes[ref] = _refuse(messages, Code.NO_ROOM, f"There is no room {ref.name} any more.")
         else:
-            outcomes[ref] = numbering.number(read.rooms[ref.key], messages)
+            outcomes[ref] = numbering.number(read.rooms[ref.key], messages, ref.epoch)
     stored = [event for outcome in outcomes.values() for event in outcome.stored]
     if stored:
         store_sql.write(stored, [read.rooms[ref.key] for ref, outcome in outcomes.items() if outcome.stored])
@@ -123,12 +124,16 @@ class _Numbering:
         )
         self._now = timezone.now()
 
-    def number(self, room: Room, messages: Iterable[IncomingEvent]) -> Outcome:
+    def number(self, room: Room, messages: Iterable[IncomingEvent], epoch: str) -> Outcome:
+        """`epoch`: of the numbers that the messages speak of."""
         outcome = Outcome()
+        stale = epoch not in ("", room.full_epoch)
         for message in messages:
             key = (room.pk, *message.key)
             if (seq := self._known.get(key)) is not None:
                 outcome.known[message.key] = seq
+            elif stale and message.kind == Kind.DELETION:
+                outcome.refused[message.key] = UNKNOWN  # another message has this number since a backup was restored
             elif refusal := self._refusal(room, message):
                 outcome.refused[message.key] = refusal
             else:

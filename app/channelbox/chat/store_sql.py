@@ -12,10 +12,11 @@ import psycopg
 from django.db import connection
 
 from channelbox.accounts.models import User
+from channelbox.chat.epochs import Installation
 from channelbox.chat.models import Event, Room
 
-ROOM, EVENT, USER = (model._meta.db_table for model in (Room, Event, User))
-ROOM_FIELDS = ("id", "name", "members_only", "closed", "last_seq")  # what storing needs, in the model's order
+ROOM, EVENT, USER, INSTALLATION = (model._meta.db_table for model in (Room, Event, User, Installation))
+ROOM_FIELDS = ("id", "name", "members_only", "closed", "last_seq", "epoch")  # what storing needs, in the model's order
 # All but the id, which the database gives; each with the type of an array of them, as psycopg sends it
 EVENT_FIELDS = {
     "room_id": "bigint[]",
@@ -72,7 +73,11 @@ def read(asked: Collection[tuple[int, str, str]], users: Collection[int]) -> Rea
     messages, values = _rows(asked, ["bigint[]", "text[]", "text[]"])
     *_, rooms, known, active = _ask(
         *([LIMITS] if connection.vendor == "postgresql" else []),
-        Statement(f"SELECT {', '.join(ROOM_FIELDS)} FROM {ROOM} WHERE id {in_keys} ORDER BY id{lock}", keys),
+        Statement(
+            f"SELECT {', '.join(ROOM_FIELDS)}, (SELECT epoch FROM {INSTALLATION} WHERE id = {Installation.ONLY}) "
+            f"FROM {ROOM} WHERE id {in_keys} ORDER BY id{lock}",
+            keys,
+        ),
         # One look into the index for each, and planned anew: as a join, or before PostgreSQL knew how large the table
         # is, it would read all that was ever said in the room.
         Statement(
@@ -86,11 +91,17 @@ def read(asked: Collection[tuple[int, str, str]], users: Collection[int]) -> Rea
         Statement(f"SELECT id, is_staff FROM {USER} WHERE id {in_users} AND is_active", ids),
     )
     return Read(
-        {row[0]: Room.from_db(connection.alias, ROOM_FIELDS, row) for row in rooms},
+        {row[0]: _room(row) for row in rooms},
         {room: name for room, name, _, _, _ in known},
         {(room, sender, id): seq for room, _, sender, id, seq in known if seq is not None},
         {user: bool(staff) for user, staff in active},
     )
+
+
+def _room(row: Row) -> Room:
+    room = Room.from_db(connection.alias, ROOM_FIELDS, row[:-1])
+    room.installation_epoch = row[-1]  # type: ignore[attr-defined]  # as the manager reads it
+    return room
 
 
 def write(events: Iterable[Event], rooms: Iterable[Room]) -> None:

@@ -15,10 +15,14 @@ VERSION = 1
 
 
 class RoomRef(NamedTuple):
-    """A room as queue entries name it. The key tells it from other rooms that have or had the same name."""
+    """A room as queue entries name it. The key tells it from other rooms that have or had the same name.
+
+    `epoch`: what the numbers of its events were numbers of when the messages were sent; "" says nothing of that.
+    """
 
     key: int
     name: str
+    epoch: str = ""
 
 
 class BatchRef(NamedTuple):
@@ -49,6 +53,7 @@ class Batch:
             "batch": self.ref.number,
             "key": self.room.key,
             "room": self.room.name,
+            "epoch": self.room.epoch,
             "messages": self.messages,
         }
 
@@ -58,7 +63,7 @@ class Batch:
         try:
             _check_version(entry)
             ref = BatchRef(_is(str, entry["process"]), _is(int, entry["batch"]))
-            room = RoomRef(_is(int, entry["key"]), _is(str, entry["room"]))
+            room = RoomRef(_is(int, entry["key"]), _is(str, entry["room"]), _is(str, entry.get("epoch", "")))
             return cls(ref, room, [_is(dict, message) for message in entry["messages"]])
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not a batch: {error!r}") from error

@@ -22,6 +22,7 @@ LINGER_SECONDS = 10.0  # a reload or a reconnect finds the room still open
 CATCH_UP_MOST = 1000  # events; what is older is read over HTTP
 CATCH_UP_BYTES = 1024 * 1024
 PAGE = 200  # events in one read
+ORPHANED_SECONDS = 5.0  # after which a member of a room that is no more is sent away, should nobody else have done so
 
 
 class Identity(NamedTuple):
@@ -59,8 +60,11 @@ class Store(Protocol):
 
     async def open(self, name: str) -> Opened: ...
 
-    async def after(self, name: str, seq: int, most: int) -> Run:
-        """Return up to `most` events after `seq`, oldest first, up to a hole; where they begin with one, the hole."""
+    async def after(self, name: str, identity: Identity, seq: int, most: int) -> Run:
+        """Return up to `most` events after `seq`, oldest first, up to a hole; where they begin with one, the hole.
+
+        Raises LookupError where another room has the name now.
+        """
 
 
 class Hello(NamedTuple):
@@ -93,7 +97,7 @@ class Hub:
             room = self.rooms[name] = Room(asyncio.get_running_loop().create_future())
             self._spawn(self._open(name, room))
         room.holds += 1
-        if room.ready.done() and room.ready.exception() is None:  # mostly: no timer is needed then
+        if room.opened:  # mostly: no timer is needed then
             return room
         try:
             async with asyncio.timeout(OPEN_SECONDS):
@@ -138,7 +142,7 @@ class Hub:
             seq = have if resumed and have is not None else max(room.floor - 1, newest - history, 0)
             start, missed = seq, b""
             while (recent := room.recent(seq)) is None:
-                run = await self._store.after(name, seq, PAGE)
+                run = await self._store.after(name, identity, seq, PAGE)
                 if run.last <= seq:
                     raise LookupError(f"the record ends at {seq}, the room at {room.seq}")
                 if run.last > room.seq:  # stored, and not heard yet: the members get it now, and once
@@ -189,7 +193,7 @@ class Hub:
         """
         while room.seq < seq:
             before = room.seq
-            run = await self._store.after(name, before, PAGE)
+            run = await self._store.after(name, _identity(room), before, PAGE)
             if run.last > before:
                 room.park(run)
                 self._advance(name, room)
@@ -224,8 +228,7 @@ class Hub:
             if self.on_open is not None:
                 self.on_open(name, room)
             room.ready.set_result(None)
-            early, room.early = room.early, []
-            for envelope in early:
+            for envelope in room.take_early():
                 self._take(name, room, envelope)
             self._advance(name, room)
         except Exception as error:
@@ -272,15 +275,19 @@ class Hub:
         if self.rooms.get(name) is not room:
             return
         counters.rooms -= bool(room.members)
+        # They are told why by those who look after rights. Should nobody do so, they have to come back by themselves.
+        asyncio.get_running_loop().call_later(ORPHANED_SECONDS, _restart, list(room.members))
         room.members.clear()
         self._forget(name, room)
         if self.on_replaced is not None:
             self.on_replaced(room.key)
 
-    def observe(self, name: str, observed: Observed) -> None:
-        """Compare an open room with the record as it was just read: read what is missing, give up what was replaced."""
-        room = self.rooms.get(name)
-        if room is None or not room.ready.done() or room.ready.exception() is not None:
+    def observe(self, name: str, room: Room, observed: Observed) -> None:
+        """Compare a room with the record: read what is missing, give up what was replaced.
+
+        The record was read after the room was opened: an older answer would be of the room before it.
+        """
+        if self.rooms.get(name) is not room:
             return
         if _identity(room) != observed.identity:
             self._replace(name, room)
@@ -301,7 +308,7 @@ class Hub:
             self._take(name, room, envelope)
             self._advance(name, room)
         else:
-            room.early.append(envelope)
+            room.hear_early(envelope)
         if self.on_outcome is not None:
             for outcome in envelope.outcomes:
                 if outcome.ref.process == self._process:
@@ -342,7 +349,7 @@ class Hub:
             while room.known > room.seq:
                 read = True
                 try:
-                    run = await self._store.after(name, room.seq, PAGE)
+                    run = await self._store.after(name, _identity(room), room.seq, PAGE)
                 except Exception as error:
                     logger.warning("Room %s: what is missing after %d cannot be read: %s", name, room.seq, error)
                     run, read = Run(room.seq + 1, room.seq, b""), False
@@ -378,6 +385,11 @@ class Hub:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self.rooms.clear()
+
+
+def _restart(members: list[Member]) -> None:
+    for member in members:
+        member.restart()
 
 
 def _identity(room: Room) -> Identity:

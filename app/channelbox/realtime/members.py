@@ -21,6 +21,9 @@ class Member(Protocol):
     def write_frames(self, frames: bytes) -> None:
         """Writes whole frames, at once, without waiting or raising."""
 
+    def restart(self) -> None:
+        """Close with 1012, unless it is closed: the client comes back."""
+
 
 class SendingMember:
     """Frames taken apart again and sent one by one: for Channels' test client and for servers without our protocol."""
@@ -39,8 +42,7 @@ class SendingMember:
         self._bytes += len(frames)
         if self._bytes > settings.CHANNELBOX_SLOW_READER_BYTES:
             counters.slow_closed += 1
-            self._task.cancel()
-            self._task = asyncio.ensure_future(self._close())
+            self._end(Close.TRY_LATER)
         else:
             self._waiting.put_nowait(frames)
 
@@ -55,11 +57,19 @@ class SendingMember:
         if self.on_lost is not None:
             self.on_lost()
 
-    async def _close(self) -> None:
+    def restart(self) -> None:
+        if not self._task.done():
+            self._end(Close.RESTART)
+
+    def _end(self, code: Close) -> None:
+        self._task.cancel()
+        self._task = asyncio.ensure_future(self._close(code))
+
+    async def _close(self, code: Close) -> None:
         if self.on_lost is not None:
             self.on_lost()
         with contextlib.suppress(OSError):
-            await self._send({"type": "websocket.close", "code": Close.TRY_LATER})
+            await self._send({"type": "websocket.close", "code": code})
 
     async def drained(self) -> None:
         """Returns when all is sent, or nothing more can be."""

@@ -194,9 +194,10 @@ class FrameProtocol(Wire):
 
     def shutdown(self) -> None:
         """uvicorn: the process stops. 1012, spread over the drain, so that the clients do not all return at once."""
-        self.loop.call_later(random.random() * settings.CHANNELBOX_DRAIN_SECONDS, self._restart)  # noqa: S311
+        self.loop.call_later(random.random() * settings.CHANNELBOX_DRAIN_SECONDS, self.restart)  # noqa: S311
 
-    def _restart(self) -> None:
+    def restart(self) -> None:
+        """Close with 1012, unless it is closed: the client comes back."""
         if self._lost or self.transport.is_closing():
             return
         if self._key:

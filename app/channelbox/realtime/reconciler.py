@@ -55,6 +55,8 @@ class Reconciler:
         names = list(self._hub.rooms)
         for start in range(0, len(names), AT_ONCE):
             some = names[start : start + AT_ONCE]
-            observed = await self._observe(some)
-            for name in some:
-                self._hub.observe(name, observed.get(name, NO_ROOM))
+            # Those of before the look: its answer says nothing of a room that is opened meanwhile.
+            rooms = {name: room for name in some if (room := self._hub.rooms.get(name)) is not None and room.opened}
+            observed = await self._observe(list(rooms))
+            for name, room in rooms.items():
+                self._hub.observe(name, room, observed.get(name, NO_ROOM))

@@ -16,11 +16,15 @@ class ReplayBuffer:
         self._runs: collections.deque[tuple[int, int, bytes]] = collections.deque()
         self._bytes = 0
 
+    def clear(self) -> None:
+        """Forget all: what follows begins anew."""
+        self._runs.clear()
+        self._bytes = 0
+
     def add(self, first: int, last: int, frames: bytes) -> None:
         """Takes the run that follows; one that does not follow starts the ring anew."""
         if self._runs and self._runs[-1][1] + 1 != first:
-            self._runs.clear()
-            self._bytes = 0
+            self.clear()
         self._bytes += len(frames)
         while len(frames) > RUN_BYTES and first < last:
             events = max(1, (last - first + 1) * RUN_BYTES // len(frames))

@@ -10,6 +10,8 @@ from channelbox.realtime.frames import json_frame, skip
 from channelbox.realtime.members import Member
 from channelbox.realtime.replay_buffer import ReplayBuffer
 
+MAX_PARKED_BYTES = 1024 * 1024  # of frames that wait for those before them; what is more is read from the record
+
 
 class Run(NamedTuple):
     """The finished frames of the events `first` .. `last`; none of them: first = last + 1.
@@ -58,6 +60,7 @@ class Room:
         self.known = 0  # the newest number that is known to exist
         self.parked: dict[int, Run] = {}
         self.early: list[Envelope] = []  # heard before the room was opened
+        self._waiting_bytes = 0  # of `parked` and `early`
         self.replay = ReplayBuffer()
         self.repair: asyncio.Task[None] | None = None
         self.check: asyncio.Task[None] | None = None
@@ -66,28 +69,57 @@ class Room:
         self._unwritten: list[bytes] = []  # of this turn of the loop
         self._unwritten_events = 0
 
+    @property
+    def opened(self) -> bool:
+        """Whether the record was read for it."""
+        return self.ready.done() and self.ready.exception() is None
+
+    def hear_early(self, envelope: Envelope) -> None:
+        """Keep what is heard before the room is opened, or only how far it goes."""
+        self.known = max(self.known, envelope.last)
+        if self._waiting_bytes + len(envelope.frames) <= MAX_PARKED_BYTES:
+            self._waiting_bytes += len(envelope.frames)
+            self.early.append(envelope)
+
+    def take_early(self) -> list[Envelope]:
+        """Return what was heard before the room was opened."""
+        early, self.early, self._waiting_bytes = self.early, [], 0
+        return early
+
     def park(self, run: Run) -> None:
         """Keep a run until all before it is written."""
         self.known = max(self.known, run.last)
+        if run.last <= self.seq:  # all of it was written while it was read
+            return
         run = run.after(self.seq)
-        if (other := self.parked.get(run.first)) is None or other.last < run.last:
+        if run.first > self.seq + 1 and self._waiting_bytes + len(run.frames) > MAX_PARKED_BYTES:
+            return
+        other = self.parked.get(run.first)
+        if other is None or other.last < run.last:
+            self._waiting_bytes += len(run.frames) - (len(other.frames) if other is not None else 0)
             self.parked[run.first] = run
+
+    def _take_parked(self, first: int) -> Run | None:
+        if (run := self.parked.pop(first, None)) is not None:
+            self._waiting_bytes -= len(run.frames)
+        return run
 
     def advance(self) -> bool:
         """Write what follows in sequence. Return whether something is known to be missing."""
         while self.parked:
-            run = self.parked.pop(self.seq + 1, None)
+            run = self._take_parked(self.seq + 1)
             if run is None:
                 overtaken = [first for first in self.parked if first <= self.seq]
                 if not overtaken:
                     break
                 for first in overtaken:
-                    old = self.parked.pop(first)
-                    if old.last > self.seq:
+                    if (old := self._take_parked(first)) is not None:
                         self.park(old)
                 continue
             self.seq = run.last
-            if not run.gone:  # the buffer has one frame for each number, and begins anew behind a hole
+            if run.gone:  # the buffer has one frame for each number, and begins anew behind a hole
+                self.replay.clear()
+            else:
                 self.replay.add(run.first, run.last, run.frames)
             for seq, frame in run.replaced:
                 self.replay.replace(seq, frame)
@@ -97,6 +129,7 @@ class Room:
     def forget_parked(self) -> None:
         """Give up what was heard of and is not in the record: a committed event would be."""
         self.parked.clear()
+        self._waiting_bytes = 0
         self.known = self.seq
 
     def recent(self, seq: int) -> bytes | None:

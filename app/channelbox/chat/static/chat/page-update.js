@@ -3,11 +3,12 @@
 const LOOK_EVERY = 1_000; // ms
 const SPREAD = 60_000; // ms: not all pages at once
 const IDLE = 60_000; // ms without a key, a pointer or a touch that count as quiet while the page is in sight
+const ASK_AGAIN = 30_000; // ms after the page could not be had
 const AGAIN = 300_000; // ms: while old and new processes answer in turn, a reload may bring the other one
 const RELOADED = "channelbox:reloaded";
 
 export class PageUpdate {
-  #version; #quiet; #leave; #timer = 0; #active = Date.now();
+  #version; #quiet; #leave; #timer = 0; #active = Date.now(); #asked = 0;
 
   /**
    * version: of this page; "" takes the first that the server names. quiet(): whether a reload loses nothing. leave():
@@ -32,9 +33,14 @@ export class PageUpdate {
     this.#timer = setInterval(() => Date.now() > from && this.#try(change), LOOK_EVERY);
   }
 
-  #try(change) {
+  async #try(change) {
+    if (Date.now() - this.#asked < ASK_AGAIN) return;
     if (!document.hidden && Date.now() - this.#active < IDLE) return;
     if (!this.#quiet()) return;
+    // A page of an error would stay: it has no socket, and nothing in it asks again.
+    this.#asked = Date.now();
+    const answer = await fetch(location.href, { method: "HEAD", cache: "no-store" }).catch(() => null);
+    if (!answer?.ok || !this.#quiet()) return;
     try {
       const last = JSON.parse(sessionStorage.getItem(RELOADED));
       if (last?.change === change && Date.now() - last.at < AGAIN) return;
