@@ -24,6 +24,7 @@ from channelbox.security import POLICY
 # Also when everybody waits too long: a 503 means to balancers that this node is down, and clients must not cause that.
 STATUS = 429
 WAIT_SECONDS = 10.0  # for a turn, at most
+HEALTH_WAIT_SECONDS = 4.0  # there: balancers give up on a node after some seconds more
 BUSY_RETRY_SECONDS = 3.0
 REFUSAL_SECONDS = 1.0  # before a refusal is sent: whoever asks again at once is slowed down
 MAX_REFUSALS_HELD = 1000  # that wait for it; more are sent at once
@@ -66,7 +67,7 @@ class HttpAdmission:
             nonlocal turn
             message = await receive()
             if turn is None and message["type"] == "http.request" and not message.get("more_body"):
-                turn = await _turn(_queue(scope["path"]), source, receive)
+                turn = await _turn(_queue(scope["path"]), source, receive, _patience(scope["path"]))
             return message
 
         async def send_and_end(message: dict[str, Any]) -> None:
@@ -89,7 +90,7 @@ class HttpAdmission:
                 turn.end()
 
     async def _refuse(self, refused: RequestRefused, path: str, send: Send) -> None:
-        if self._held < MAX_REFUSALS_HELD:
+        if self._held < MAX_REFUSALS_HELD and path != HEALTH:
             self._held += 1
             try:
                 await asyncio.sleep(REFUSAL_SECONDS)
@@ -110,12 +111,12 @@ class HttpAdmission:
         await send({"type": "http.response.body", "body": body})
 
 
-async def _turn(queue: FairQueue, source: Source, receive: Receive) -> Turn:
-    """Wait for a turn. Raises RequestRefused when it does not come in time, ClientGone when nobody waits any more."""
+async def _turn(queue: FairQueue, source: Source, receive: Receive, seconds: float) -> Turn:
+    """Wait so many seconds for a turn. Raises RequestRefused when it does not come, ClientGone when nobody waits."""
     try:
         turn = queue.ask(source.address or "", source.person or "")
         if not turn.granted.done():
-            await _granted(turn, receive)
+            await _granted(turn, receive, seconds)
     except Crowded:
         words = f"Too many requests are waiting. Try again in {BUSY_RETRY_SECONDS:.0f} s."
         raise RequestRefused(Code.TOO_FAST, words, BUSY_RETRY_SECONDS) from None
@@ -125,11 +126,11 @@ async def _turn(queue: FairQueue, source: Source, receive: Receive) -> Turn:
     return turn
 
 
-async def _granted(turn: Turn, receive: Receive) -> None:
+async def _granted(turn: Turn, receive: Receive, seconds: float) -> None:
     gone = asyncio.ensure_future(receive())  # behind the body comes only the end
     try:
         waiting: set[asyncio.Future[Any]] = {turn.granted, gone}
-        await asyncio.wait(waiting, timeout=WAIT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if gone.done():
             raise ClientGone
         if not turn.granted.done():
@@ -140,6 +141,10 @@ async def _granted(turn: Turn, receive: Receive) -> None:
         raise
     finally:
         gone.cancel()
+
+
+def _patience(path: str) -> float:
+    return HEALTH_WAIT_SECONDS if path == HEALTH else WAIT_SECONDS
 
 
 def _queue(path: str) -> FairQueue:

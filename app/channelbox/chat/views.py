@@ -140,6 +140,8 @@ def _open(request: HttpRequest, person: rights.Person, name: str) -> "tuple[int,
         return None
     if not rights.may_create(person):
         return 400, _("There is no such room for you, and you may not create one.")
+    if Room.objects.filter(name=name).exists():  # its door says why it is closed
+        return None
     try:
         _admit_new_room(person, Source(network(request.META.get("REMOTE_ADDR", "")), person.key))
         rights.make([name], wanted=True)
