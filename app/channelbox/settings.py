@@ -67,6 +67,7 @@ CHANNELBOX_OUTBOX_MAX = env.integer("OUTBOX_MAX", 10_000, 1, 10_000_000)
 CHANNELBOX_OUTBOX_SECONDS = env.number("OUTBOX_SECONDS", 0.5, 0.1, 60)
 # At least a catch-up on joining, which goes out in one write: less would cut off whoever comes back.
 CHANNELBOX_SLOW_READER_BYTES = env.integer("SLOW_READER_BYTES", 4 * 1024 * 1024, 2 * 1024 * 1024, 1024**3)
+CHANNELBOX_CATCH_UP_BYTES = env.integer("CATCH_UP_BYTES", 256 * 1024 * 1024, 16 * 1024 * 1024, 64 * 1024**3)
 CHANNELBOX_DRAIN_SECONDS = env.number("DRAIN_SECONDS", 3, 0, 60)
 
 # --- Parts

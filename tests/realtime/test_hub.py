@@ -18,6 +18,7 @@ from channelbox.realtime.envelope import BatchOutcome, BatchRef, Envelope
 from channelbox.realtime.frames import payloads, text_frame
 from channelbox.realtime.hub import NO_ROOM, Hello, Hub, Identity, Observed, Opened
 from channelbox.realtime.room import Run, gone
+from channelbox.realtime.token_bucket import Bucket
 
 
 def frames(first: int, last: int) -> bytes:
@@ -595,3 +596,21 @@ async def test_what_waits_for_a_hole_to_be_read_is_bounded(
     record.failures = 0
     await person.until("1000")
     assert person.numbers == list(range(1, 1001))
+
+
+async def test_catch_ups_have_a_bound_together(hub: Hub, record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those who ask for much and do not read it would fill the memory of the process."""
+    monkeypatch.setattr(hub_module, "SMALL_CATCH_UP_BYTES", 100)
+    record.last = 900
+    await joined(hub)
+    hub._catch_ups = Bucket(0.001, 2 * len(frames(101, 900)))
+    whole = [await joined(hub, after=100) for _ in range(2)]
+    assert all(each.numbers == list(range(101, 901)) for each in whole)
+    less = await joined(hub, after=100)
+    assert less.heard[0] == "welcome 900 False"
+    assert less.gaps == [{"type": "gap", "from": 101, "to": 900}]
+    assert less.numbers == []
+    little = await joined(hub, after=890)
+    assert little.numbers == list(range(891, 901))
+    hub.heard("r", hub.rooms["r"], Envelope(901, 901, frames(901, 901), 1))
+    await less.until("901")

@@ -5,6 +5,8 @@ import logging
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
+from django.conf import settings
+
 from channelbox.realtime import keys
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.codes import Close, Code, Refused
@@ -12,6 +14,7 @@ from channelbox.realtime.counters import counters
 from channelbox.realtime.envelope import BatchOutcome, Envelope
 from channelbox.realtime.members import Member
 from channelbox.realtime.room import Room, Run, gap_frame
+from channelbox.realtime.token_bucket import Bucket
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +24,8 @@ OPEN_SECONDS = 10.0
 LINGER_SECONDS = 10.0  # a reload or a reconnect finds the room still open
 CATCH_UP_MOST = 1000  # events; what is older is read over HTTP
 CATCH_UP_BYTES = 1024 * 1024
+SMALL_CATCH_UP_BYTES = 64 * 1024  # as much is sent to everybody
+CATCH_UPS_SECONDS = 30.0  # after which a client that does not read what it asked for is mostly cut off
 PAGE = 200  # events in one read
 ORPHANED_SECONDS = 5.0  # after which a member of a room that is no more is sent away, should nobody else have done so
 
@@ -87,6 +92,9 @@ class Hub:
         self._store = store
         self._process = process
         self._tasks: set[asyncio.Task[None]] = set()
+        # What clients missed is written at once and waits in memory for those who do not read: so much in all.
+        all_bytes = settings.CHANNELBOX_CATCH_UP_BYTES
+        self._catch_ups = Bucket(all_bytes / CATCH_UPS_SECONDS, all_bytes)
 
     # --- Joining and leaving
 
@@ -156,6 +164,11 @@ class Hub:
             if self.rooms.get(name) is not room:
                 raise LookupError("it was removed and made anew")
             room.flush()
+            size = len(missed) + len(recent)
+            if size > SMALL_CATCH_UP_BYTES and self._catch_ups.wait():
+                start, missed, recent = room.seq, b"", b""  # the greeting tells of the gap
+            else:
+                self._catch_ups.spend(size)
             resumed = resumed and start == have
             greeting = greet(Hello(room.seq, room.floor, resumed)) + _gaps(after, have, start)
             member.write_frames(greeting + missed + recent + last())
