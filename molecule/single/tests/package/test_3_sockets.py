@@ -44,7 +44,7 @@ asyncio.run(all_of_them())
 @pytest.fixture
 def patient(nodes: Nodes) -> Iterator[None]:
     """One person may have as many sockets as the test opens."""
-    nodes.root("box", "echo CHANNELBOX_SOCKETS_PERSON=5000 > /etc/channelbox/web@1.env")
+    nodes.root("box", "printf 'CHANNELBOX_%s=5000\\n' SOCKETS_PERSON JOINS_PERSON > /etc/channelbox/web@1.env")
     nodes.root("box", "systemctl restart channelbox-web@1")
     yield
     nodes.root("box", "rm /etc/channelbox/web@1.env && systemctl restart channelbox-web@1")
