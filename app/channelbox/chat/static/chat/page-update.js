@@ -34,22 +34,26 @@ export class PageUpdate {
   }
 
   async #try(change) {
-    if (Date.now() - this.#asked < ASK_AGAIN) return;
-    if (!document.hidden && Date.now() - this.#active < IDLE) return;
-    if (!this.#quiet()) return;
+    if (Date.now() - this.#asked < ASK_AGAIN || !this.#may(change)) return;
     // A page of an error would stay: it has no socket, and nothing in it asks again.
     this.#asked = Date.now();
     const answer = await fetch(location.href, { method: "HEAD", cache: "no-store" }).catch(() => null);
-    if (!answer?.ok || !this.#quiet()) return;
-    try {
-      const last = JSON.parse(sessionStorage.getItem(RELOADED));
-      if (last?.change === change && Date.now() - last.at < AGAIN) return;
-      sessionStorage.setItem(RELOADED, JSON.stringify({ change, at: Date.now() }));
-    } catch {
-      return; // without a memory it could go on for ever
-    }
+    if (!answer?.ok || !this.#may(change)) return;
+    sessionStorage.setItem(RELOADED, JSON.stringify({ change, at: Date.now() }));
     clearInterval(this.#timer);
     this.#leave();
     location.reload();
+  }
+
+  /** Whether nobody notices, nothing is lost, and it was not done for this change just now. */
+  #may(change) {
+    if (!document.hidden && Date.now() - this.#active < IDLE) return false;
+    if (!this.#quiet()) return false;
+    try {
+      const last = JSON.parse(sessionStorage.getItem(RELOADED));
+      return last?.change !== change || Date.now() - last.at >= AGAIN;
+    } catch {
+      return false; // without a memory it could go on for ever
+    }
   }
 }
