@@ -49,8 +49,8 @@ class Application:
         return listener
 
     def drop(self) -> None:
-        """End all connections, as a process that ends does."""
-        for connection in self._waiting:
+        """End all connections, as a process that ends does; not those that follow."""
+        for connection in list(self._waiting):
             with contextlib.suppress(OSError):  # it has ended already
                 connection.shutdown(socket.SHUT_RDWR)
 
