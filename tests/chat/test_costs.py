@@ -23,7 +23,7 @@ from channelbox.chat.live import Live
 from channelbox.chat.models import Room
 from channelbox.realtime.envelope import RoomRef
 from channelbox.realtime.hub import Identity
-from channelbox.work.outbox import Message
+from channelbox.work.message import Message
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

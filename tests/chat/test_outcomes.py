@@ -20,7 +20,7 @@ from channelbox.chat import store_sql
 from channelbox.chat.live import Live
 from channelbox.chat.models import Event, Room
 from channelbox.realtime.envelope import RoomRef
-from channelbox.work.outbox import Message
+from channelbox.work.message import Message
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

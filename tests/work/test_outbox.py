@@ -16,7 +16,8 @@ from channelbox.realtime.hub import Hub, Identity, Opened
 from channelbox.realtime.room import Room, Run
 from channelbox.work import outbox as outbox_module
 from channelbox.work.backpressure import ThroughputEstimate
-from channelbox.work.outbox import MAX_BATCH, Message, Outbox
+from channelbox.work.message import Message
+from channelbox.work.outbox import MAX_BATCH, Outbox
 from channelbox.work.queue import WorkLayer
 
 CHANNEL = "test.jobs"

@@ -21,7 +21,7 @@ from channelbox.realtime.envelope import Envelope, RoomRef
 from channelbox.realtime.frames import json_frame
 from channelbox.realtime.hub import Hello, Identity
 from channelbox.version import PROTOCOL, package_version
-from channelbox.work.outbox import Message
+from channelbox.work.message import Message
 
 ID_MOST = 64
 
