@@ -22,7 +22,7 @@ from channelbox.accounts.models import User
 from channelbox.chat.live import Live
 from channelbox.chat.models import Room
 from channelbox.realtime.envelope import RoomRef
-from channelbox.realtime.hub import Identity
+from channelbox.realtime.record import Identity
 from channelbox.work.message import Message
 
 pytestmark = pytest.mark.django_db(transaction=True)

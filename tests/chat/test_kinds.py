@@ -21,7 +21,7 @@ from channelbox.chat.models import Event, Room
 from channelbox.chat.store import Outcome, store
 from channelbox.realtime.codes import Code
 from channelbox.realtime.envelope import RoomRef
-from channelbox.realtime.hub import Identity
+from channelbox.realtime.record import Identity
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

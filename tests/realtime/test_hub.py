@@ -16,7 +16,8 @@ from channelbox.realtime.codes import Close, Refused
 from channelbox.realtime.counters import counters
 from channelbox.realtime.envelope import BatchOutcome, BatchRef, Envelope
 from channelbox.realtime.frames import payloads, text_frame
-from channelbox.realtime.hub import NO_ROOM, Hello, Hub, Identity, Observed, Opened
+from channelbox.realtime.hub import Hello, Hub
+from channelbox.realtime.record import NO_ROOM, Identity, Observed, Opened
 from channelbox.realtime.room import Run, gone
 from channelbox.realtime.token_bucket import Bucket
 

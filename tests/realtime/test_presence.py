@@ -15,8 +15,9 @@ from channelbox.realtime import keys, presence
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.frames import payloads
 from channelbox.realtime.hosts import Host
-from channelbox.realtime.hub import Hub, Identity, Opened
+from channelbox.realtime.hub import Hub
 from channelbox.realtime.presence import Presence
+from channelbox.realtime.record import Identity, Opened
 from channelbox.realtime.room import Run
 from channelbox.realtime.room_slots import RoomSlots
 from channelbox.realtime.supervision import cancel

@@ -10,8 +10,9 @@ from channelbox.realtime import keys, reconciler
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.envelope import Envelope
 from channelbox.realtime.frames import payloads, text_frame
-from channelbox.realtime.hub import Hub, Identity, Observed, Opened
+from channelbox.realtime.hub import Hub
 from channelbox.realtime.reconciler import Reconciler
+from channelbox.realtime.record import Identity, Observed, Opened
 from channelbox.realtime.room import Run
 
 IDENTITY = Identity(1, "epoch")

@@ -12,7 +12,8 @@ from channelbox.realtime.bus import Bus
 from channelbox.realtime.codes import Code, Refused
 from channelbox.realtime.envelope import Batch, BatchOutcome, Envelope, RoomRef
 from channelbox.realtime.frames import json_frame, payloads
-from channelbox.realtime.hub import Hub, Identity, Opened
+from channelbox.realtime.hub import Hub
+from channelbox.realtime.record import Identity, Opened
 from channelbox.realtime.room import Room, Run
 from channelbox.work import outbox as outbox_module
 from channelbox.work.backpressure import ThroughputEstimate

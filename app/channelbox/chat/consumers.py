@@ -19,7 +19,8 @@ from channelbox.realtime.codes import INVALID_FORMAT, Code, Refused
 from channelbox.realtime.consumer import RealtimeConsumer
 from channelbox.realtime.envelope import Envelope, RoomRef
 from channelbox.realtime.frames import json_frame
-from channelbox.realtime.hub import Hello, Identity
+from channelbox.realtime.hub import Hello
+from channelbox.realtime.record import Identity
 from channelbox.version import PROTOCOL, package_version
 from channelbox.work.message import Message
 

@@ -5,7 +5,7 @@ from channels.db import database_sync_to_async
 from channelbox.chat import events
 from channelbox.chat.kinds import Kind
 from channelbox.chat.models import Event, Room
-from channelbox.realtime.hub import Identity, Observed, Opened
+from channelbox.realtime.record import Identity, Observed, Opened
 from channelbox.realtime.room import Run, gone
 
 OPEN_MOST = 200  # events that a room is opened with, so that most newcomers find their history in memory

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from django.conf import settings
 
@@ -13,6 +13,7 @@ from channelbox.realtime.codes import Close, Code, Refused
 from channelbox.realtime.counters import counters
 from channelbox.realtime.envelope import BatchOutcome, Envelope
 from channelbox.realtime.members import Member
+from channelbox.realtime.record import Identity, Observed, Store
 from channelbox.realtime.room import Room, Run, gap_frame
 from channelbox.realtime.token_bucket import Bucket
 
@@ -28,48 +29,6 @@ SMALL_CATCH_UP_BYTES = 64 * 1024  # as much is sent to everybody
 CATCH_UPS_SECONDS = 30.0  # after which a client that does not read what it asked for is mostly cut off
 PAGE = 200  # events in one read
 ORPHANED_SECONDS = 5.0  # after which a member of a room that is no more is sent away, should nobody else have done so
-
-
-class Identity(NamedTuple):
-    """Which of the rooms that have or had one name.
-
-    `key`: of the room's row, 0 where there is none. `epoch`: another one when the room was made anew, or a backup was
-    restored: numbers mean something else then.
-    """
-
-    key: int
-    epoch: str
-
-
-class Opened(NamedTuple):
-    """A room as the record has it. An empty `run` ends at the newest number. Numbers below `floor` are gone."""
-
-    identity: Identity
-    floor: int
-    run: Run
-
-
-class Observed(NamedTuple):
-    """The same without events. `seq`: the newest number."""
-
-    identity: Identity
-    floor: int
-    seq: int
-
-
-NO_ROOM = Observed(Identity(0, ""), 1, 0)
-
-
-class Store(Protocol):
-    """The record of what was said. Its methods may raise anything: the hub tries again."""
-
-    async def open(self, name: str) -> Opened: ...
-
-    async def after(self, name: str, identity: Identity, seq: int, most: int) -> Run:
-        """Return up to `most` events after `seq`, oldest first, up to a hole; where they begin with one, the hole.
-
-        Raises LookupError where another room has the name now.
-        """
 
 
 class Hello(NamedTuple):

@@ -4,7 +4,8 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from channelbox.realtime.hub import NO_ROOM, Hub, Observed
+from channelbox.realtime.hub import Hub
+from channelbox.realtime.record import NO_ROOM, Observed
 from channelbox.realtime.supervision import cancel, supervise
 
 logger = logging.getLogger(__name__)
