@@ -15,13 +15,14 @@ class Application:
 
     `close` and `reset` end the connection without an answer, `half` ends it in the middle of one, `silent` never
     answers, `garbage` is no HTTP, `location-N` redirects to an address of N letters, `status-N` answers with that
-    status. Upgrades are accepted. Everything else is 200 with the name.
+    status. Upgrades are accepted. Everything else is 200 with the name. `/healthz` is 503 while it is not `well`.
     """
 
     def __init__(self, path: Path, name: str) -> None:
         self.path = path
         self.name = name
         self.frozen = False
+        self.well = True
         self.requests: list[bytes] = []
         self._waiting: list[socket.socket] = []
 
@@ -89,6 +90,8 @@ class Application:
             return True
         word, _, number = head.split(b" ", 2)[1].split(b"?")[0].rpartition(b"/")[2].decode().partition("-")
         match word:
+            case "healthz" if not self.well:
+                connection.sendall(_response("503 Said", b"the application's own words"))
             case "close":
                 connection.shutdown(socket.SHUT_RDWR)
                 return False

@@ -14,6 +14,9 @@ import pytest
 from tests.nginx.conftest import Cluster, Layout
 from tests.waiting import until
 
+NOBODY = 504
+"""A node's word to its balancer that no process accepted; no application says this."""
+
 UPGRADE = {
     "Connection": "Upgrade",
     "Upgrade": "websocket",
@@ -34,8 +37,9 @@ ODD = {
     "an answer that is no HTTP": ("/chat/garbage", {}, {502}),
     "the application's own 500": ("/chat/status-500", {}, {500}),
     "the application's own 502": ("/chat/status-502", {}, {502}),
-    "the application's own 503": ("/chat/status-503", {}, {502}),
-    "the application's own 504": ("/chat/status-504", {}, {504}),
+    "the application's own 503": ("/chat/status-503", {}, {503}),
+    "the application's own 503 to a handshake": ("/ws/status-503", UPGRADE, {503}),
+    "the application's own 504": ("/chat/status-504", {}, {502}),
     "the application's own 429": ("/chat/status-429", {}, {429}),
     "a file that there is not": ("/static/nothing.js", {}, {404}),
     "a long line": ("/" + "x" * 9000, {}, {414}),
@@ -62,9 +66,31 @@ def test_a_balancer_that_is_a_web_node_too_is_as_patient_with_itself(
 ) -> None:
     for path in ("/chat/close", "/ws/chat/close", "/chat/garbage", "/location-40000", "/chat/status-503"):
         for _ in range(2):  # it and the other node
-            assert cluster.door.ask(path).status == 502
+            assert cluster.door.ask(path).status == (503 if "503" in path else 502)
         others(path, 3)
     assert all(cluster.asked("/chat/").values())
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 429, 500, 501, 503])
+def test_what_the_application_says_is_passed_on_in_its_own_words(
+    cluster: Cluster, others: Callable[..., None], status: int, method: str
+) -> None:
+    path = f"/chat/api/status-{status}"
+    for _ in range(3):
+        answer = cluster.door.ask(path, method)
+        assert (answer.status, answer.headers["retry-after"]) == (status, "7")
+        assert answer.body == b"the application's own words"
+        others(f"the application's own {status}")
+    assert sum(cluster.asked(path).values()) == 3
+
+
+def test_what_the_application_says_of_its_health_is_passed_on(cluster: Cluster, others: Callable[..., None]) -> None:
+    for application in cluster.applications.values():
+        application.well = False
+    answer = cluster.door.ask("/healthz")
+    assert (answer.status, answer.body) == (503, b"the application's own words")
+    others("what the application said of its health")
 
 
 def test_an_answer_that_ends_midway_is_not_asked_for_again(cluster: Cluster, others: Callable[..., None]) -> None:
@@ -89,7 +115,7 @@ def test_a_request_that_waits_when_the_socket_is_stopped_goes_to_another_node(cl
             waiting = threads.submit(cluster.node("web1").ask, "/chat/")
             select.select([listener], [], [], 10)  # the connection is there
             application.path.unlink()
-        assert waiting.result().status == 503
+        assert waiting.result().status == NOBODY
 
 
 def test_a_request_whose_process_ends_is_answered_by_another_process(cluster: Cluster) -> None:
@@ -104,20 +130,20 @@ def test_a_request_whose_process_ends_is_answered_by_another_process(cluster: Cl
         assert waiting.result().status == 200
 
 
-def test_a_node_without_a_process_says_503_and_another_one_is_asked(
+def test_a_node_without_a_process_says_so_and_another_one_is_asked(
     cluster: Cluster, others: Callable[..., None]
 ) -> None:
     with socket.socket(socket.AF_UNIX) as nobody:  # a socket that is there and does not listen
         cluster.applications["web1"].path.unlink()
         nobody.bind(str(cluster.applications["web1"].path))
         cluster.applications["web1"].path.chmod(0o666)
-        assert cluster.node("web1").ask("/chat/").status == 503
-        assert cluster.node("web1").ask("/accounts/login/", "POST", b"name=ann").status == 503
+        assert cluster.node("web1").ask("/chat/").status == NOBODY
+        assert cluster.node("web1").ask("/accounts/login/", "POST", b"name=ann").status == NOBODY
         others("web1 has no process", 8)
         assert cluster.asked("/chat/")["web1"] == 0
 
 
-def test_a_node_whose_queue_is_full_says_503(cluster: Cluster, others: Callable[..., None]) -> None:
+def test_a_node_whose_queue_is_full_says_so(cluster: Cluster, others: Callable[..., None]) -> None:
     with cluster.applications["web1"].listen(0), contextlib.ExitStack() as stack:
         waiting = 0
         while waiting < 10:
@@ -127,13 +153,13 @@ def test_a_node_whose_queue_is_full_says_503(cluster: Cluster, others: Callable[
                 break
             waiting += 1
         assert waiting < 10
-        assert cluster.node("web1").ask("/chat/").status == 503
+        assert cluster.node("web1").ask("/chat/").status == NOBODY
         others("the queue of web1 is full", 10)
 
 
 @pytest.mark.parametrize("path", ["/accounts/close", "/accounts/status-503", "/accounts/status-502"])
 def test_what_was_posted_is_never_posted_twice(cluster: Cluster, path: str) -> None:
-    assert cluster.door.ask(path, "POST", b"name=ann").status == 502
+    assert cluster.door.ask(path, "POST", b"name=ann").status == (503 if "503" in path else 502)
     assert sum(cluster.asked(path).values()) == 1
 
 
@@ -165,12 +191,35 @@ def test_all_nodes_away_is_told_with_503_and_when_to_come_again(cluster: Cluster
     assert int(answer.headers["retry-after"]) > 0
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_without_a_process_anywhere_people_are_told_with_503(cluster: Cluster, method: str) -> None:
+    for application in cluster.applications.values():
+        application.path.unlink()
+    for path in ("/chat/", "/chat/", "/chat/api/rooms", "/ws/chat/lobby/", "/healthz"):
+        answer = cluster.door.ask(path, method)
+        assert answer.status == 503
+        assert int(answer.headers["retry-after"]) > 0
+        assert b"ot available at the moment" in answer.body and b"nginx" not in answer.body
+
+
+@pytest.mark.parametrize("cluster", [Layout(faster=100)], indirect=True)
+def test_nodes_that_are_all_silent_are_told_with_504(cluster: Cluster) -> None:
+    for node in cluster.nodes.values():
+        node.freeze()
+    try:
+        answer = cluster.door.ask("/chat/")
+    finally:
+        for node in cluster.nodes.values():
+            node.thaw()
+    assert (answer.status, b"took too long" in answer.body) == (504, True)
+
+
 @pytest.mark.parametrize("cluster", [Layout(faster=20)], indirect=True)
 def test_a_silent_process_is_told_by_its_node_and_costs_others_nothing(
     cluster: Cluster, others: Callable[..., None]
 ) -> None:
     """A request that takes too long is the node's to judge: the balancer waits for longer than the node does."""
-    assert cluster.door.ask("/chat/silent").status == 504
+    assert cluster.door.ask("/chat/silent").status == 502
     assert sum(cluster.asked("/chat/silent").values()) == 1
     others("a request that is never answered", 10)
 

@@ -1,24 +1,48 @@
 """What nginx.service starts nginx with on a node of the package: nginx.conf with more connections, else as it is."""
 
+import http.client
+import re
+import shlex
 import subprocess
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.servers import free_port
+from tests.waiting import until
 
-PROGRAM = Path(__file__).parents[2] / "packaging/debian/nginx-conf"
-DEBIAN = """\
+DEBIAN_FOLDER = Path(__file__).parents[2] / "packaging/debian"
+PROGRAM = DEBIAN_FOLDER / "nginx-conf"
+DROPIN = DEBIAN_FOLDER / "units/nginx.service.d/00-channelbox.conf"
+PID = "pid nginx.pid;\n"
+DEBIAN = f"""\
 user www-data;
-include /etc/nginx/modules-enabled/*.conf;
+{PID}include modules-enabled/*.conf;
 
-events {
+events {{
 \tworker_connections 768;
 \t# multi_accept on; worker_connections 5;
-}
+}}
 
-http {
-\tinclude /etc/nginx/sites-enabled/*;
-}
+http {{
+\tinclude sites-enabled/*;
+}}
 """
+ANSWERS = """\
+{pid}error_log {etc}/error.log;
+events {{ worker_connections 768; }}
+http {{
+    access_log off;
+    client_body_temp_path {etc}/body;
+    proxy_temp_path {etc}/proxy;
+    fastcgi_temp_path {etc}/fastcgi;
+    uwsgi_temp_path {etc}/uwsgi;
+    scgi_temp_path {etc}/scgi;
+    server {{ listen 127.0.0.1:{port}; return 200 {said}; }}
+}}
+"""
+REFUSED = "events { worker_connections 9; } nonsense;\n"
 
 
 @pytest.fixture
@@ -28,24 +52,36 @@ def etc(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def copied(etc: Path, text: str) -> str:
+def copy(etc: Path, text: str) -> subprocess.CompletedProcess[str]:
     (etc / "nginx.conf").write_text(text)
-    subprocess.run([PROGRAM, etc], check=True)
+    done = subprocess.run([PROGRAM, etc], capture_output=True, text=True, check=False)
     assert (etc / "nginx.conf").read_text() == text
+    assert not (etc / "channelbox-nginx.conf.new").is_file()
+    return done
+
+
+def copied(etc: Path, text: str) -> str:
+    done = copy(etc, text)
+    assert done.returncode == 0, done.stderr
     return (etc / "channelbox-nginx.conf").read_text()
 
 
 def test_nothing_but_the_number_differs(etc: Path) -> None:
-    assert copied(etc, DEBIAN) == DEBIAN.replace("768", "32768")
+    assert copied(etc, DEBIAN) == re.sub(r"\b768\b", str(least()), DEBIAN)
+
+
+def least() -> int:
+    return int(re.findall(r"^CONNECTIONS=(\d+)$", PROGRAM.read_text(), re.MULTILINE)[0])
 
 
 @pytest.mark.parametrize("line", ["events { worker_connections 1024; }", "events {\n  worker_connections\t99 ;\n}"])
 def test_it_is_found_as_people_write_it(etc: Path, line: str) -> None:
     number = "1024" if "1024" in line else "99"
-    assert copied(etc, f"user 768;\n{line}\n") == f"user 768;\n{line.replace(number, '32768')}\n"
+    before = f"{PID}worker_rlimit_nofile 768;\n"
+    assert copied(etc, f"{before}{line}\n") == f"{before}{line.replace(number, str(least()))}\n"
 
 
-@pytest.mark.parametrize("text", [DEBIAN.replace("768", "65536"), "events {}\n", "nonsense"])
+@pytest.mark.parametrize("text", [DEBIAN.replace("768", "100000"), f"{PID}events {{}}"])
 def test_what_is_more_or_not_there_stays(etc: Path, text: str) -> None:
     assert copied(etc, text).rstrip("\n") == text.rstrip("\n")
 
@@ -53,3 +89,114 @@ def test_what_is_more_or_not_there_stays(etc: Path, text: str) -> None:
 def test_where_the_site_is_not_enabled_it_is_a_copy(etc: Path) -> None:
     (etc / "sites-enabled/channelbox").unlink()
     assert copied(etc, DEBIAN) == DEBIAN
+
+
+def test_one_that_nginx_refuses_is_told_and_the_last_copy_stays(etc: Path) -> None:
+    last = copied(etc, DEBIAN)
+    done = copy(etc, REFUSED)
+    assert done.returncode == 1
+    assert 'unknown directive "nonsense"' in done.stderr
+    assert (etc / "channelbox-nginx.conf").read_text() == last
+
+
+def test_the_last_copy_serves_where_no_new_one_can_be_written(etc: Path) -> None:
+    last = copied(etc, DEBIAN)
+    (etc / "channelbox-nginx.conf.new").mkdir()  # as good as a full disk
+    done = copy(etc, DEBIAN.replace("768", "70000"))
+    assert done.returncode == 0
+    assert "the last one serves" in done.stderr
+    assert (etc / "channelbox-nginx.conf").read_text() == last
+
+
+def test_without_a_last_copy_that_is_a_failure(etc: Path) -> None:
+    (etc / "channelbox-nginx.conf.new").mkdir()
+    assert copy(etc, DEBIAN).returncode == 1
+
+
+def test_several_at_once_are_not_in_each_others_way(etc: Path) -> None:
+    """As when nginx.conf is written and nginx reloaded in the same moment."""
+    (etc / "nginx.conf").write_text(DEBIAN)
+    for _ in range(3):
+        running = [subprocess.Popen([PROGRAM, etc]) for _ in range(8)]
+        assert [process.wait() for process in running] == [0] * 8
+
+
+class Unit:
+    """nginx, started and reloaded by the commands of the drop-in, with a folder of its own."""
+
+    def __init__(self, etc: Path) -> None:
+        self.etc = etc
+        self.port = free_port()
+
+    def commands(self, name: str) -> list[list[str]]:
+        words = {
+            "/usr/lib/channelbox/nginx-conf": [str(PROGRAM), str(self.etc)],
+            "/usr/sbin/nginx": ["nginx", "-e", str(self.etc / "error.log"), "-p", str(self.etc)],
+        }
+        lines = re.findall(rf"^{name}=(.+)$", DROPIN.read_text(), re.MULTILINE)
+        found = []
+        for program, *rest in map(shlex.split, lines):
+            found.append([*words[program], *(word.replace("/etc/nginx", str(self.etc)) for word in rest)])
+        return found
+
+    def run(self, name: str) -> bool:
+        """Run these commands until one fails, as systemd does. Returns whether all went well."""
+        return all(subprocess.run(command, check=False).returncode == 0 for command in self.commands(name))
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        assert self.run("ExecStartPre")
+        (command,) = self.commands("ExecStart")
+        with subprocess.Popen([word.replace("daemon on", "daemon off") for word in command]) as process:
+            try:
+                yield
+            finally:
+                process.terminate()
+
+    def configure(self, said: str) -> None:
+        text = ANSWERS.format(etc=self.etc, port=self.port, said=said, pid=f"pid {self.etc}/nginx.pid;\n")
+        (self.etc / "nginx.conf").write_text(text)
+
+    def says(self) -> str:
+        """What it answers, or nothing while it does not."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=15)
+        try:
+            connection.request("GET", "/", headers={"Connection": "close"})
+            return connection.getresponse().read().decode()
+        except ConnectionRefusedError:
+            return ""
+        finally:
+            connection.close()
+
+
+def accepts(configuration: Path) -> bool:
+    """Whether nginx accepts this configuration."""
+    command = ["nginx", "-e", str(configuration.parent / "error.log"), "-c", str(configuration), "-t", "-q"]
+    return subprocess.run(command, check=False).returncode == 0
+
+
+@pytest.fixture
+async def unit(etc: Path) -> AsyncIterator[Unit]:
+    unit = Unit(etc)
+    unit.configure("first")
+    with unit.running():
+        await until(lambda: unit.says() == "first")
+        yield unit
+
+
+async def test_what_was_changed_in_nginx_conf_counts_at_a_reload(unit: Unit) -> None:
+    unit.configure("second")
+    assert unit.run("ExecReload")
+    await until(lambda: unit.says() == "second")
+
+
+async def test_a_reload_with_a_mistake_fails_and_nginx_goes_on_as_it_was(unit: Unit) -> None:
+    (unit.etc / "nginx.conf").write_text(REFUSED)
+    assert not unit.run("ExecReload")
+    assert unit.says() == "first"
+    # Whatever reloads it otherwise reads the last good copy.
+    assert accepts(unit.etc / "channelbox-nginx.conf")
+    assert not unit.run("ExecStartPre")
+    unit.configure("second")
+    assert unit.run("ExecReload")
+    await until(lambda: unit.says() == "second")

@@ -88,11 +88,16 @@ def test_a_refusal_says_when_to_come_again(door: Door) -> None:
     page = door.ask("/chat/", X_Claimed=ALICE)
     assert (page.status, page.headers["content-type"]) == (429, "text/html")
     assert int(page.headers["retry-after"]) > 0
-    assert b"Too many requests" in page.body and b"nginx" not in page.body
+    assert b"Too many requests from your address" in page.body and b"nginx" not in page.body
+    assert b"Wait a few seconds, then load this page again." in page.body
     program = door.ask("/chat/api/rooms", X_Claimed=ALICE)
     assert (program.status, program.headers["content-type"]) == (429, "application/json")
     assert int(program.headers["retry-after"]) > 0
-    assert json.loads(program.body)["code"] == "too_fast"
+    told = json.loads(program.body)
+    assert told["error"] == "Too many requests from your address. Try again in 5 s."
+    assert (told["code"], str(told["retry_after"])) == ("too_fast", program.headers["retry-after"])
+    handshake = [door.ask("/ws/chat/lobby/", X_Claimed=ALICE) for _ in range(6)][-1]
+    assert (handshake.status, int(handshake.headers["retry-after"])) == (429, 5)
 
 
 def test_files_are_not_counted(door: Door) -> None:
@@ -109,7 +114,8 @@ def test_handshakes_and_passwords_are_counted_apart(door: Door) -> None:
 def test_passwords_wait_for_their_turn(site: tuple[str, int, Application, Path]) -> None:
     """One a second is given: two more wait, and only what is beyond them is refused."""
     text, port, application, folder = site
-    text = re.sub(r"(zone=channelbox_sign_ins) burst=\d+", r"\1 burst=2", text).replace("rate=10r/s", "rate=1r/s")
+    text = re.sub(r"(zone=channelbox_sign_ins) burst=\d+", r"\1 burst=2", text)
+    text = re.sub(r"(zone=channelbox_sign_ins:\w+) rate=\d+r/s", r"\1 rate=1r/s", text)
     nginx = Nginx(folder / "nginx", text, port)
     nginx.start()
     try:

@@ -3,7 +3,7 @@
 import os
 import ssl
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -24,6 +24,11 @@ extendedKeyUsage = serverAuth
 subjectAltName = DNS:{name}
 """
 DAY = 86_400
+AUTHORITY_OF_0_1_0 = (
+    "subjectAltName=DNS:chat,IP:192.0.2.1",
+    "keyUsage=critical,digitalSignature,keyCertSign",
+    "extendedKeyUsage=serverAuth",
+)
 
 Run = Callable[..., str]
 
@@ -40,7 +45,7 @@ def name_it(folder: Path, name: str) -> None:
 
 @pytest.fixture
 def run(folder: Path) -> Run:
-    """run("replace", days=800) runs the script with its clock so many days ahead; systemctl notes what it is asked."""
+    """run("reload", days=800) runs the script with its clock so many days ahead; systemctl notes what it is asked."""
     programs = folder / "programs"
     programs.mkdir()
     (programs / "systemctl").write_text(f'#!/bin/sh\necho "$@" >> {folder}/asked\n')
@@ -52,6 +57,27 @@ def run(folder: Path) -> Run:
         return subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
 
     return run
+
+
+def make(folder: Path, *, days: int, extensions: Sequence[str] = (), rsa: bool = False) -> None:
+    """A certificate that the program did not make: with the names of self-signed.cnf, or with these extensions."""
+    kind = ["rsa:2048"] if rsa else ["ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    command = ["openssl", "req", "-x509", "-nodes", "-days", str(days), "-newkey", *kind]
+    command += [word for extension in extensions for word in ("-addext", extension)]
+    command += ["-subj", "/CN=chat"] if extensions else ["-config", str(folder / "self-signed.cnf")]
+    paths = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
+    subprocess.run([*command, *paths], check=True, capture_output=True)
+
+
+def sign(folder: Path, *extensions: str) -> None:
+    """Have the certificate that is there signed by another authority."""
+    (folder / "extensions").write_text("\n".join(["basicConstraints=critical,CA:true", *extensions]))
+    request = ["openssl", "x509", "-x509toreq", "-in", "cert.pem", "-signkey", "key.pem", "-out", "request"]
+    other = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=other", "-keyout", "other.key"]
+    signed = ["openssl", "x509", "-req", "-in", "request", "-CA", "other.pem", "-CAkey", "other.key", "-days", "3650"]
+    signed += ["-extfile", "extensions", "-CAcreateserial", "-out", "cert.pem"]
+    for command in (request, [*other, "-out", "other.pem"], signed):
+        subprocess.run(command, check=True, capture_output=True, cwd=folder)
 
 
 def text(folder: Path) -> str:
@@ -103,15 +129,70 @@ def test_other_names_make_another_one(folder: Path, run: Run) -> None:
 def test_one_that_was_not_made_here_is_never_touched(folder: Path, run: Run, days: int) -> None:
     run()
     # Somebody's own, with the same names and self-signed as well.
-    own = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "10"]
-    paths = ["-config", str(folder / "self-signed.cnf"), "-keyout", str(folder / "key.pem")]
-    subprocess.run([*own, *paths, "-out", str(folder / "cert.pem")], check=True, capture_output=True)
+    make(folder, days=10)
     os.utime(folder / "cert.pem", (0, 0))
     before = files(folder)
     assert run("reload", days=days) == ""
     assert files(folder) == before
-    assert run("replace") == "made\n"
+    name_it(folder, "talk.example.org")
+    assert run() == ""
+    assert files(folder) == before
+
+
+def test_one_that_was_there_first_is_kept(folder: Path, run: Run) -> None:
+    """As before the first run of site.yml: names are settled, and the certificate is by somebody else."""
+    make(folder, days=10)
+    before = files(folder)
+    assert run() == ""
+    assert run("reload", days=3650) == ""
+    assert files(folder) == before
+
+
+def test_that_of_the_inventory_is_replaced_once_the_inventory_has_none(folder: Path, run: Run) -> None:
+    make(folder, days=400)
+    before = files(folder)
+    (folder / "from-inventory.pem").write_text(before[0])
+    assert run() == "made\n"
     assert files(folder)[1] != before[1]
+    assert not (folder / "from-inventory.pem").exists()
+    # One that was put in its place by hand is none of the inventory's.
+    make(folder, days=400)
+    own = files(folder)
+    (folder / "from-inventory.pem").write_text(before[0])
+    assert run() == ""
+    assert files(folder) == own
+
+
+def test_a_certificate_authority_of_version_0_1_0_is_replaced_once(folder: Path, run: Run) -> None:
+    make(folder, days=3650, extensions=AUTHORITY_OF_0_1_0)
+    assert "CA:TRUE" in text(folder)
+    before = files(folder)
+    made, sentence = run().splitlines()
+    assert made == "made"
+    assert "was a certificate authority" in sentence and f"{folder}/cert.pem" in sentence
+    assert "CA:FALSE" in text(folder)
+    assert files(folder)[1] != before[1]  # so that it signs nothing any more for those who trust it
+    assert run() == ""
+
+
+@pytest.mark.parametrize("changed", ["days", "usage", "issuer", "key"])
+def test_an_authority_of_somebody_else_is_kept(folder: Path, run: Run, changed: str) -> None:
+    extensions = [word for word in AUTHORITY_OF_0_1_0 if changed != "usage" or "extendedKeyUsage" not in word]
+    make(folder, days=3651 if changed == "days" else 3650, extensions=extensions, rsa=changed == "key")
+    if changed == "issuer":
+        sign(folder, *extensions)
+    before = files(folder)
+    assert run() == ""
+    assert files(folder) == before
+
+
+def test_one_that_site_yml_of_version_0_1_0_made_is_renewed(folder: Path, run: Run) -> None:
+    """It had this form already, and nothing wrote down that it was made here."""
+    make(folder, days=825)
+    before = files(folder)
+    assert run() == ""
+    assert run("reload", days=800) == "made\n"
+    assert files(folder)[0] != before[0]
 
 
 def test_killed_in_the_middle_it_is_mended_by_the_next_run(folder: Path, run: Run) -> None:
@@ -121,6 +202,18 @@ def test_killed_in_the_middle_it_is_mended_by_the_next_run(folder: Path, run: Ru
     subprocess.run([*key, str(folder / "key.pem")], check=True, capture_output=True)
     assert run() == "made\n"
     ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(folder / "cert.pem", folder / "key.pem")
+
+
+def test_a_key_of_ours_whose_certificate_did_not_come_is_no_hindrance(folder: Path, run: Run) -> None:
+    run()
+    (folder / "cert.pem").unlink()
+    assert run() == "made\n"
+
+
+def test_a_key_of_somebody_else_alone_is_kept(folder: Path, run: Run) -> None:
+    (folder / "key.pem").write_text("theirs")
+    assert run() == ""
+    assert (folder / "key.pem").read_text() == "theirs"
 
 
 def test_whoever_trusts_it_verifies_this_server(folder: Path, run: Run) -> None:
