@@ -4,6 +4,23 @@ import pytest
 from probe.nodes import Nodes
 from testinfra.host import Host
 
+BYTE_CODE = """
+import importlib.util
+import pathlib
+import sys
+
+wrong = []
+sources = list(pathlib.Path(sys.prefix).rglob("*.py"))
+for source in sources:
+    compiled = pathlib.Path(importlib.util.cache_from_source(str(source)))
+    head = compiled.read_bytes()[:16] if compiled.exists() else b""
+    # The format of this Python, by hash and not by time, of this very source.
+    expected = importlib.util.MAGIC_NUMBER + b"\\1\\0\\0\\0" + importlib.util.source_hash(source.read_bytes())
+    if head != expected:
+        wrong.append(str(source))
+print(len(sources), *wrong)
+"""
+
 SERVICES = ["channelbox-web@1.service", "channelbox-worker@1.service", "channelbox-redis.service"]
 
 
@@ -21,6 +38,14 @@ def test_it_runs_and_will_run_after_a_reboot(box: Host, unit: str) -> None:
 
 def test_the_node_is_not_degraded(nodes: Nodes) -> None:
     assert nodes.root("box", "systemctl is-system-running").strip() == "running"
+
+
+def test_every_module_has_byte_code_that_a_process_uses_as_it_is(nodes: Nodes) -> None:
+    """The service may not write there: each start would compile anew what has none, or what is not taken."""
+    shown = nodes.root("box", f"runuser -u channelbox -- /opt/venvs/channelbox/bin/python - <<'END'\n{BYTE_CODE}\nEND")
+    count, *wrong = shown.split()
+    assert int(count) > 1000
+    assert wrong == []
 
 
 def test_the_check_finds_nothing_wrong(nodes: Nodes) -> None:

@@ -155,15 +155,39 @@ async def test_a_slow_start_is_given_time_and_one_that_hangs_is_not(nodes: Nodes
     assert "start operation timed out" in said
 
 
-def test_the_memory_of_a_process_is_bounded_and_the_bound_is_the_administrators(nodes: Nodes) -> None:
-    assert int(state(nodes, "channelbox-web@1", "MemoryMax")) == 2 * 1024**3
+MEMORY_MAX = {
+    "web@1": 2048,
+    "worker@1": 2048,
+    "migrate": 2048,
+    "backup": 2048,
+    "sessions": 2048,
+    "redis": 1024,
+    "certificate": 256,
+}
+"""Of each unit, MiB."""
+
+
+def test_the_memory_of_every_unit_is_bounded_and_the_bound_is_the_administrators(nodes: Nodes) -> None:
+    for unit, mebibytes in MEMORY_MAX.items():
+        assert int(state(nodes, f"channelbox-{unit}", "MemoryMax")) == mebibytes * 1024**2, unit
     folder = "/etc/systemd/system/channelbox-web@.service.d"
-    nodes.root("box", f"mkdir {folder} && printf '[Service]\\nMemoryMax=3G\\n' > {folder}/memory.conf")
+    nodes.root("box", f"mkdir {folder} && printf '[Service]\\nMemoryMax=3G\\n' > {folder}/10-memory.conf")
     nodes.root("box", "systemctl daemon-reload")
     try:
         assert int(state(nodes, "channelbox-web@1", "MemoryMax")) == 3 * 1024**3
     finally:
         nodes.root("box", f"rm -r {folder}; systemctl daemon-reload")
+
+
+def test_a_rule_of_the_administrators_for_nginx_wins(nodes: Nodes) -> None:
+    folder = "/etc/systemd/system/nginx.service.d"
+    nodes.root("box", f"mkdir {folder} && printf '[Service]\\nRestart=no\\n' > {folder}/10-mine.conf")
+    nodes.root("box", "systemctl daemon-reload")
+    try:
+        assert state(nodes, "nginx", "Restart") == "no"
+    finally:
+        nodes.root("box", f"rm -r {folder}; systemctl daemon-reload")
+    assert state(nodes, "nginx", "Restart") == "on-failure"
 
 
 def test_the_certificate_is_no_authority_and_is_renewed(nodes: Nodes) -> None:

@@ -24,6 +24,24 @@ def test_its_scripts_are_silent_when_all_is_well(nodes: Nodes) -> None:
     assert [line for line in said if not line.startswith("Processing triggers for channelbox ")] == []
 
 
+def test_the_certificate_authority_of_version_0_1_0_is_replaced(nodes: Nodes) -> None:
+    former = (
+        "cd /etc/channelbox/tls && mkdir /root/tls && cp -p * /root/tls && rm * && openssl req -x509 -newkey ec "
+        "-pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 -subj /CN=box -addext subjectAltName=DNS:box -addext "
+        "keyUsage=critical,digitalSignature,keyCertSign -addext extendedKeyUsage=serverAuth -keyout key.pem "
+        "-out cert.pem 2> /dev/null"
+    )
+    nodes.root("box", former)
+    said = nodes.root("box", "DEBIAN_FRONTEND=noninteractive dpkg-reconfigure channelbox 2>&1")
+    assert "was a certificate authority for ten years" in said
+    shown = "openssl s_client -connect localhost:443 < /dev/null 2> /dev/null | openssl x509 -noout -text"
+    assert "CA:FALSE" in nodes.root("box", shown)
+    again = nodes.root("box", "DEBIAN_FRONTEND=noninteractive dpkg-reconfigure channelbox 2>&1")
+    assert "certificate" not in again
+    back = "cd /etc/channelbox/tls && rm * && cp -p /root/tls/* . && rm -r /root/tls && systemctl reload nginx"
+    nodes.root("box", back)
+
+
 @pytest.fixture
 def newer(nodes: Nodes) -> str:
     """The same package with a higher version."""
@@ -113,6 +131,36 @@ def test_a_rolling_restart_stops_at_the_first_that_does_not_come_back(nodes: Nod
         "box", "rm /etc/channelbox/web@1.env && channelbox restart web && systemctl disable --now channelbox-web@2"
     )
     assert nodes.active("box", "channelbox-web@1")
+
+
+@pytest.fixture
+def from_0_1_0(nodes: Nodes) -> Iterator[list[str]]:
+    """Processes that 0.1.0 started, which kept no number of its wire format; one is not enabled."""
+    units = ["channelbox-web@1", "channelbox-web@2", "channelbox-worker@1", "channelbox-worker@2"]
+    nodes.root("box", f"systemctl start {' '.join(units)} && rm {KEPT}")
+    yield units
+    nodes.root("box", "systemctl stop channelbox-web@2")
+
+
+KEPT = "/etc/channelbox/.wire-format"
+
+
+def test_leaving_another_wire_format_stops_every_process_before_the_first_new_one_starts(
+    nodes: Nodes, from_0_1_0: list[str]
+) -> None:
+    before = [nodes.main_pid("box", unit) for unit in from_0_1_0]
+    told = nodes.root("box", f"apt-get -q install --yes --reinstall /root/{NEWER} < /dev/null 2>&1")
+    assert "its processes were all stopped" in told
+
+    def times(name: str) -> list[int]:
+        shown = nodes.root("box", f"systemctl show --property={name} --value {' '.join(from_0_1_0)}")
+        return [int(value) for value in shown.split()]
+
+    assert all(nodes.main_pid("box", unit) not in (0, *before) for unit in from_0_1_0)
+    assert max(times("InactiveEnterTimestampMonotonic")) < min(times("ExecMainStartTimestampMonotonic"))
+    assert nodes.active("box", "channelbox-web.socket")
+    own = nodes.root("box", "dpkg-query --show --showformat='${Wire-Format}' channelbox")
+    assert nodes.root("box", f"cat {KEPT}").strip() == own
 
 
 def test_a_version_that_does_not_start_leaves_the_other_instance_as_it_is(nodes: Nodes, admin: Browser) -> None:

@@ -30,6 +30,18 @@ def test_no_unit_of_the_package_is_overridden(nodes: Nodes) -> None:
     assert [line for line in overridden if "channelbox" in line and "/nginx.service.d/" not in line] == []
 
 
+@pytest.mark.parametrize("unit", ["nginx", "redis-server"])
+def test_a_rule_of_the_administrators_wins(nodes: Nodes, unit: str) -> None:
+    rule = f"/etc/systemd/system/{unit}.service.d/10-mine.conf"
+    show = f"systemctl show --property=RestartUSec --value {unit}"
+    nodes.root("box", f"printf '[Service]\\nRestartSec=7\\n' > {rule} && systemctl daemon-reload")
+    try:
+        assert nodes.root("box", show).strip() == "7s"
+    finally:
+        nodes.root("box", f"rm {rule} && systemctl daemon-reload")
+    assert nodes.root("box", show).strip() == "2s"
+
+
 async def test_nginx_killed_comes_back(nodes: Nodes) -> None:
     before = nodes.main_pid("box", "nginx")
     nodes.root("box", "systemctl kill --signal=KILL --kill-who=main nginx")

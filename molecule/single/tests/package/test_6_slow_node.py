@@ -1,0 +1,108 @@
+"""A machine that grants little: from the installation to people who talk, nothing is started twice."""
+
+from collections.abc import Iterator
+
+import pytest
+from probe.nodes import Nodes
+from probe.people import Browser, Member
+from testinfra.host import Host
+
+CORE_SHARE = 0.2  # of one core, for all processes of channelbox together
+FIRST_STOP_SECONDS = 12
+"""How long the first of them stands still, which is longer than the package is silent."""
+
+PATIENCE_SECONDS = 60
+
+UNITS = ["channelbox-migrate", "channelbox-redis", "channelbox-web@1", "channelbox-worker@1"]
+
+# A quota of the CPU controller does nothing where the machine does not hand the controller to the node.
+THROTTLE = """
+import os, pathlib, signal, time
+
+RUN_SECONDS = 0.01
+PAUSE_SECONDS = RUN_SECONDS * (os.cpu_count() / SHARE - 1)
+LOOK_SECONDS = 0.005
+ended = False
+
+def end(*_):
+    global ended
+    ended = True
+
+def processes():
+    for process in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            yield int(process.name), (process / "cgroup").read_text(), (process / "cmdline").read_bytes()
+        except OSError:
+            pass
+
+def ours():
+    # What a unit of channelbox runs, and what an administrator or the package runs of it.
+    return [pid for pid, group, words in processes() if "/channelbox-" in group or b"/opt/venvs/channelbox/" in words]
+
+def a_unit_began():
+    return any("/channelbox-" in group for _, group, _ in processes())
+
+def send(number):
+    count = 0
+    for pid in ours():
+        try:
+            os.kill(pid, number)
+            count += 1
+        except OSError:
+            pass
+    return count
+
+def hold(seconds):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and not ended:
+        send(signal.SIGSTOP)  # again and again: a process is held from its first moment
+        time.sleep(LOOK_SECONDS)  # between two looks for processes that began: nothing tells of them
+
+signal.signal(signal.SIGTERM, end)
+while not ended and not a_unit_began():
+    time.sleep(LOOK_SECONDS)  # between two looks for a unit that began: nothing tells of it
+hold(FIRST)
+while not ended:
+    send(signal.SIGCONT)
+    time.sleep(RUN_SECONDS)  # their share of the core: this is the throttle itself, and waits for nothing
+    hold(PAUSE_SECONDS)
+send(signal.SIGCONT)
+"""
+
+
+@pytest.fixture
+def slow(nodes: Nodes) -> Iterator[None]:
+    """The processes of channelbox get a fifth of a core between them. The node is bare afterwards, for site.yml."""
+    text = THROTTLE.replace("SHARE", str(CORE_SHARE), 1).replace("FIRST", str(FIRST_STOP_SECONDS))
+    nodes.root(
+        "box",
+        f"cat > /root/throttle.py <<'END'\n{text}\nEND\nsystemd-run --quiet --unit=throttle python3 /root/throttle.py",
+    )
+    yield
+    nodes.root("box", "systemctl stop throttle; rm -f /root/throttle.py")
+    nodes.root("box", f"{APT} purge channelbox < /dev/null && {APT} purge --autoremove nginx < /dev/null")
+    nodes.root("box", "rm /root/channelbox*.deb")
+    assert nodes.root("box", "systemctl is-system-running").strip() == "running"
+
+
+APT = "DEBIAN_FRONTEND=noninteractive apt-get -q --yes"
+
+
+@pytest.mark.usefixtures("slow")
+async def test_a_node_with_a_fifth_of_a_core_starts_at_the_first_try_and_people_talk(
+    nodes: Nodes, box: Host, room: str
+) -> None:
+    told = nodes.root("box", f"{APT} install /root/channelbox-newer.deb < /dev/null 2>&1")
+    assert "waiting for its processes to start" in told
+    assert "journalctl" in told
+    answer = nodes.root("box", "channelbox first-password")
+    password = next(line.split(":", 1)[1].strip() for line in answer.splitlines() if line.startswith("Password:"))
+    door = nodes.https("box", client="desk")
+    admin = Browser(door)
+    admin.sign_in("admin", password)
+    async with Member(admin, room, door) as first, Member(admin, room, door) as second:
+        await first.says("slowly", within=PATIENCE_SECONDS)
+        await second.hears("slowly", within=PATIENCE_SECONDS)
+    for unit in UNITS:
+        assert box.service(unit).is_running
+        assert nodes.root("box", f"systemctl show --property=NRestarts --value {unit}").strip() == "0", unit
