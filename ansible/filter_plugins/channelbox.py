@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import email
+import io
 import ipaddress
 import re
 import ssl
+import tarfile
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import permutations
@@ -14,6 +17,9 @@ from typing import Any
 
 import yaml
 from cryptography import x509
+
+AR_MAGIC = b"!<arch>\n"
+AR_HEADER_BYTES = 60
 
 
 def _is_address(text: str) -> bool:
@@ -143,6 +149,22 @@ def certificate_problem(pair: Sequence[str]) -> str:
     return ""
 
 
+def deb_field(deb: str, field: str) -> str:
+    """Return a field of a package's control file, empty if it has none. The controller needs no dpkg for it."""
+    archive = Path(deb).read_bytes()
+    at = len(AR_MAGIC)
+    while at < len(archive):  # each member: a header of fixed width, and its bytes up to an even number
+        name, size = archive[at : at + 16].decode().strip(" /"), int(archive[at + 48 : at + 58])
+        at += AR_HEADER_BYTES
+        if name.startswith("control.tar"):
+            with tarfile.open(fileobj=io.BytesIO(archive[at : at + size])) as members:
+                control = members.extractfile("./control")
+                assert control is not None
+                return email.message_from_bytes(control.read()).get(field, "")
+        at += size + size % 2
+    return ""
+
+
 def argument_specs(roles: str) -> dict[str, Any]:
     """All options of the roles in this folder, from their meta/argument_specs.yml and common/meta/settings.yml."""
     options: dict[str, Any] = {}
@@ -166,6 +188,7 @@ class FilterModule:
             "channelbox_clock_skew": clock_skew,
             "channelbox_busy_ports": busy_ports,
             "channelbox_certificate_problem": certificate_problem,
+            "channelbox_deb_field": deb_field,
             "channelbox_unreachable": unreachable,
             "channelbox_strangers": strangers,
             "channelbox_too_small": too_small,

@@ -121,6 +121,12 @@ def installed() -> str:
     return version if status == "installed" else ""
 
 
+def wire_format() -> str:
+    """Return the number of the format in which channelbox's processes here talk. Empty: none run, or those of 0.1.0."""
+    kept = Path("/etc/channelbox/.wire-format")
+    return kept.read_text().strip() if kept.exists() else ""
+
+
 def interrupted() -> bool:
     """Whether dpkg was stopped half-way, as a killed run leaves it."""
     audit = subprocess.run(["dpkg", "--audit"], capture_output=True, text=True)
@@ -155,6 +161,7 @@ def main() -> None:
         address=own_address(module.params["address"]),
         ipv6=Path("/proc/net/if_inet6").exists(),
         installed=installed() if debian else "",
+        wire_format=wire_format(),
         packages_known=packages_known(),
         interrupted=interrupted() if debian else False,
     )

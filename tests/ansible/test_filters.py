@@ -2,6 +2,7 @@
 
 import importlib.util
 import stat
+import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -130,3 +131,19 @@ def test_what_nginx_could_not_use_is_told(tmp_path: Path) -> None:
     assert "is not the private key of" in filters.certificate_problem((own, its_key))
     assert "has expired on" in filters.certificate_problem((old, its_key))
     assert "is no certificate in PEM" in filters.certificate_problem((key, key))
+
+
+@pytest.mark.parametrize("compression", ["xz", "none"])
+def test_a_field_of_a_package_is_read_without_dpkg(tmp_path: Path, compression: str) -> None:
+    control = tmp_path / "package" / "DEBIAN" / "control"
+    control.parent.mkdir(parents=True)
+    control.write_text(
+        "Package: box\nVersion: 1\nArchitecture: all\nMaintainer: nobody <nobody@box.invalid>\nWire-Format: 7\n"
+        "Description: a box\n that is empty\n"
+    )
+    deb = tmp_path / "box.deb"
+    build = ["dpkg-deb", f"-Z{compression}", "--uniform-compression", "--build", str(tmp_path / "package"), str(deb)]
+    subprocess.run(build, check=True, capture_output=True)
+    assert filters.deb_field(str(deb), "Wire-Format") == "7"
+    assert filters.deb_field(str(deb), "Description") == "a box\n that is empty"
+    assert filters.deb_field(str(deb), "Multi-Arch") == ""

@@ -1,0 +1,60 @@
+"""A version whose processes cannot talk with those that run, installed by site.yml."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+
+import pytest
+from probe.nodes import Nodes
+from probe.people import Member
+from probe.site import Run
+
+PROCESSES = (
+    "systemctl list-units --plain --no-legend --state=active 'channelbox-web@*' 'channelbox-worker@*' | cut -d ' ' -f 1"
+)
+
+# As if an older version, which kept no number of its wire format, were installed and ran.
+OLDER = (
+    "sed -i '/^Package: channelbox$/,/^$/s/^Version: .*/Version: 0.0.9/' /var/lib/dpkg/status && "
+    "rm /etc/channelbox/.wire-format"
+)
+
+
+def times(nodes: Nodes, name: str) -> list[int]:
+    """Return this timestamp of every web process and worker; all nodes have one monotonic clock, the machine's."""
+    shown = [
+        nodes.root(node, f"systemctl show --property={name} --value $({PROCESSES})").split()
+        for node in nodes.groups["web"] + nodes.groups["worker"]
+    ]
+    assert all(len(values) >= 2 for values in shown)
+    return [int(value) for values in shown for value in values]
+
+
+@pytest.fixture
+def healed(run: Callable[..., Run]) -> Iterator[None]:
+    """Whatever became of it, the next test has nodes of this version."""
+    yield
+    assert run("--tags", "app,web,worker").code == 0
+
+
+@pytest.mark.usefixtures("healed")
+async def test_leaving_another_wire_format_stops_all_nodes_before_the_first_new_process_starts(
+    nodes: Nodes, run: Callable[..., Run], couple: tuple[Member, Member]
+) -> None:
+    first, second = couple
+    await first.says("before")
+    for node in nodes.groups["web"] + nodes.groups["worker"]:
+        nodes.root(node, OLDER)
+    left_out = await asyncio.to_thread(run, "--tags", "app,web,worker", "--limit", "!worker1")
+    assert left_out.code != 0
+    assert "Run without --limit" in left_out.words
+    upgraded = await asyncio.to_thread(run, "--tags", "app,web,worker")
+    assert upgraded.code == 0, upgraded.output
+    assert max(times(nodes, "InactiveEnterTimestampMonotonic")) < min(times(nodes, "ExecMainStartTimestampMonotonic"))
+    for member in couple:
+        await member.enter()
+    await first.says("after")
+    await second.hears("after")
+    assert list(second.messages.values()) == ["before", "after"]
+    # Those that run now are of this version: nothing is stopped again.
+    again = await asyncio.to_thread(run, "--tags", "app,web,worker")
+    assert set(again.changed.values()) == {0}, again.output
