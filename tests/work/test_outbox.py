@@ -1,140 +1,19 @@
 """The outbox over real Redis. The hub's record is empty and its rooms are real; the test is the worker."""
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+from tests.work.outbox_line import CHANNEL, Line, Sender, ids, lines, started
 
-from channelbox.realtime import keys
-from channelbox.realtime.bus import Bus
+from channelbox.realtime import fan_out, keys, supervision
 from channelbox.realtime.codes import Code, Refused
+from channelbox.realtime.counters import counters
 from channelbox.realtime.envelope import Batch, BatchOutcome, Envelope, RoomRef
-from channelbox.realtime.frames import json_frame, payloads
-from channelbox.realtime.hub import Hub
-from channelbox.realtime.record import Identity, Opened
-from channelbox.realtime.room import Room, Run
+from channelbox.realtime.frames import json_frame
+from channelbox.realtime.room import Room
 from channelbox.work import outbox as outbox_module
-from channelbox.work.backpressure import ThroughputEstimate
-from channelbox.work.message import Message
-from channelbox.work.outbox import MAX_BATCH, Outbox
-from channelbox.work.queue import WorkLayer
-
-CHANNEL = "test.jobs"
-
-
-class Nothing:
-    """A record in which nothing was ever said."""
-
-    async def open(self, name: str) -> Opened:
-        return Opened(Identity(1, "epoch"), 1, Run(1, 0, b""))
-
-    async def after(self, name: str, identity: Identity, seq: int, most: int) -> Run:
-        return Run(seq + 1, seq, b"")
-
-
-class Sender:
-    """A member that remembers what it was told."""
-
-    on_lost: Callable[[], None] | None = None
-
-    def __init__(self) -> None:
-        self.told: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-
-    def restart(self) -> None:
-        raise AssertionError("nobody is sent away here")
-
-    def write_frames(self, frames: bytes) -> None:
-        for _, payload in payloads(frames):
-            self.told.put_nowait(json.loads(bytes(payload)))
-
-    async def next(self) -> dict[str, Any]:
-        return await asyncio.wait_for(self.told.get(), 10)
-
-
-class Line:
-    """An outbox, and the worker's end of its queue."""
-
-    def __init__(self, capacity: int = 100, expiry: float = 0.3, most: int = 1000) -> None:
-        self.bus = Bus.current()
-        self.layer = WorkLayer(capacity=capacity, expiry=expiry)
-        self.hub = Hub(self.bus, Nothing(), "me")
-        self.outbox = Outbox(self.layer, CHANNEL, "job", self.bus, self.hub, "me", ThroughputEstimate(most, 0.5))
-        self.sender = Sender()
-
-    def put(self, *ids: str, room: str = "r", who: str = "ann", sender: Sender | None = None) -> None:
-        for id in ids:
-            self.outbox.put(
-                RoomRef(1, room), Message(f"g:{who}", None, who, id, "message", "hi", sender or self.sender)
-            )
-
-    def sees(self, seq: int) -> None:
-        """From now on events up to `seq` have been written to the room's members."""
-        room = self.hub.rooms.get("r")
-        if room is None:
-            ready = asyncio.get_running_loop().create_future()
-            ready.set_result(None)
-            room = self.hub.rooms["r"] = Room(ready)
-            room.key, room.epoch = 1, "epoch"
-            self.bus.begin(keys.room("r"), lambda payload: self.hub._payload("r", room, payload))
-        room.seq = room.known = seq
-
-    async def taken(self) -> list[dict[str, Any]]:
-        async with asyncio.timeout(10):
-            while not (entries := await self.layer.receive_many(CHANNEL, 200, 1)):
-                pass
-        return entries
-
-    async def settled(
-        self,
-        entry: dict[str, Any],
-        first: int = 1,
-        known: dict[str, int] | None = None,
-        refused: dict[str, tuple[str, str]] | None = None,
-    ) -> None:
-        """Publish as a worker does. `known` and `refused`: by id; the others are stored from `first` on."""
-        batch = Batch.of(entry)
-        numbers, next_seq = [], first
-        known_at, refused_at = set(), {}
-        for position, id in enumerate(ids(entry)):
-            if id in (known or {}):
-                known_at.add(position)
-                numbers.append((known or {})[id])
-            elif id in (refused or {}):
-                refused_at[position] = (refused or {})[id]
-                numbers.append(0)
-            else:
-                numbers.append(next_seq)
-                next_seq += 1
-        outcome = BatchOutcome(batch.ref, numbers, frozenset(known_at), refused_at)
-        run = (first, next_seq - 1) if next_seq > first else (0, max((known or {"": 0}).values()))
-        frames = b"".join(json_frame({"seq": seq}) for seq in range(first, next_seq))
-        await self.bus.publish(keys.room(batch.room.name), Envelope(*run, frames, 1, [outcome]).pack())
-
-    async def empty(self) -> None:
-        await asyncio.wait_for(self.outbox._empty.wait(), 10)
-
-
-@pytest.fixture
-async def lines() -> AsyncIterator[list[Line]]:
-    lines: list[Line] = []
-    yield lines
-    for line in lines:
-        await line.outbox.stop(0)
-        await line.hub.stop()
-    await Bus.current().stop()
-
-
-async def started(lines: list[Line], **options: Any) -> Line:
-    line = Line(**options)
-    lines.append(line)
-    await line.outbox.start()
-    return line
-
-
-def ids(entry: dict[str, Any]) -> list[str]:
-    return [message["id"] for message in entry["messages"]]
+from channelbox.work.outbox import MAX_BATCH
 
 
 async def test_it_works(lines: list[Line]) -> None:
@@ -186,6 +65,46 @@ async def test_a_room_that_cannot_be_opened_holds_up_no_other(
     assert ["a"] in [ids(entry) for entry in entries]
 
 
+async def test_an_opening_that_breaks_is_counted_and_tried_again(
+    lines: list[Line], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervision, "PAUSE_SECONDS", 0.01)
+    line = await started(lines)
+    hold, failures, before = line.hub.hold, [1, 2], counters.restarted
+
+    async def break_twice(name: str) -> Room:
+        if failures:
+            failures.pop()
+            raise ZeroDivisionError
+        return await hold(name)
+
+    monkeypatch.setattr(line.hub, "hold", break_twice)
+    line.put("a")
+    (entry,) = await line.taken()
+    assert counters.restarted == before + 2
+    await line.settled(entry)
+    await line.empty()
+
+
+async def test_a_sending_that_breaks_is_counted_and_done_again(
+    lines: list[Line], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox_module, "REOPEN_SECONDS", 0.05)
+    line = await started(lines)
+    send, failures, before = line.layer.send_many, [1], counters.restarted
+
+    async def break_once(*args: Any, **kwargs: Any) -> None:
+        if failures:
+            failures.pop()
+            raise ZeroDivisionError
+        await send(*args, **kwargs)
+
+    monkeypatch.setattr(line.layer, "send_many", break_once)
+    line.put("a")
+    assert [ids(entry) for entry in await line.taken()] == [["a"]]
+    assert counters.restarted == before + 1
+
+
 async def test_a_batch_is_bounded(lines: list[Line]) -> None:
     line = await started(lines)
     line.put(*map(str, range(MAX_BATCH + 5)))
@@ -227,6 +146,35 @@ async def test_known_is_not_told_where_the_event_itself_comes_after_the_sending(
     await line.settled(entry, known={"a": 17})
     await line.empty()
     assert line.sender.told.empty()
+
+
+async def test_known_is_not_told_where_the_event_is_still_to_be_written(
+    lines: list[Line], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a large room an event is written over several turns: who has it already is told, for the others it comes."""
+    monkeypatch.setattr(fan_out, "TURN_BYTES", 1)  # so one member in a turn
+    line = await started(lines, expiry=5)
+    line.sees(16)
+    room = line.hub.rooms["r"]
+    members = [Sender() for _ in range(5)]
+    for member in members:
+        room.members.add(member)
+    event = {"seq": 17}
+    line.hub.heard("r", room, Envelope(17, 17, json_frame(event), 1))
+    while not any(member.told.qsize() for member in members):
+        await asyncio.sleep(0)
+    have = [member for member in members if member.told.qsize()]
+    assert len(have) == 1
+    for number, member in enumerate(members):
+        line.put(f"{number}", who=f"{number}", sender=member)
+    (entry,) = await line.taken()
+    await line.settled(entry, known=dict.fromkeys(ids(entry), 17))
+    await line.empty()
+    for number, member in enumerate(members):
+        assert await member.next() == event
+        if member in have:
+            assert await member.next() == {"type": "stored", "id": f"{number}", "seq": 17}
+        assert member.told.empty()
 
 
 async def test_refused_is_told_with_its_reason_and_the_rest_is_stored(lines: list[Line]) -> None:
@@ -295,23 +243,6 @@ async def test_a_batch_in_flight_of_a_room_that_is_made_anew_still_hears_its_out
     assert line.hub.rooms["r"].holds == 0
 
 
-async def _filled() -> WorkLayer:
-    """Somebody else's entry, which takes the only place and does not expire during the test."""
-    layer = WorkLayer(capacity=1, expiry=60)
-    await layer.send(CHANNEL, {"type": "other"})
-    return layer
-
-
-async def test_a_full_queue_is_told_after_the_expiry_and_nothing_is_kept(lines: list[Line]) -> None:
-    line = await started(lines, capacity=1, expiry=0.3)
-    await _filled()
-    line.put("a")
-    told = await line.sender.next()
-    assert (told["code"], told["id"]) == (Code.QUEUE_FULL, "a")
-    assert told["retry_after"] > 0
-    await line.empty()
-
-
 async def test_what_is_on_its_way_is_not_taken_twice_and_both_connections_are_told(lines: list[Line]) -> None:
     line = await started(lines, expiry=5)
     line.sees(17)
@@ -335,57 +266,6 @@ async def test_who_sends_again_what_is_on_its_way_is_not_refused_for_a_full_outb
     line.put("a", "b")
     with pytest.raises(Refused):
         line.put("a", who="ben")  # another's
-
-
-async def test_a_full_queue_refuses_what_its_sender_said_after_it_too(lines: list[Line]) -> None:
-    """Else the later messages, sent in time to be stored, would overtake those that have to be sent again."""
-    line = await started(lines, capacity=1, expiry=0.5)
-    other = await _filled()
-    ben = Sender()
-    line.put("a", "b")
-    await asyncio.sleep(0.4)  # a and b are in the batch that is refused, what follows is not
-    line.put("c")
-    line.put("d", who="ben", sender=ben)
-    assert [(await line.sender.next())["id"] for _ in range(3)] == ["a", "b", "c"]
-    await other.flush()
-    (entry,) = await line.taken()
-    assert ids(entry) == ["d"]
-    assert ben.told.empty()
-
-
-async def test_a_batch_that_may_be_stored_is_never_refused_for_a_full_queue(lines: list[Line]) -> None:
-    """Its worker may have died after the commit: only the record can tell."""
-    line = await started(lines, capacity=1, expiry=0.3)
-    line.put("a")
-    (entry,) = await line.taken()
-    other = await _filled()
-    await asyncio.sleep(3)  # the deadline, then refusals of the queue for longer than the expiry
-    assert line.sender.told.empty()
-    await other.flush()
-    assert await line.taken() == [entry]
-
-
-async def test_a_full_outbox_refuses_at_once(lines: list[Line]) -> None:
-    line = await started(lines, most=2)
-    line.put("a", "b")
-    with pytest.raises(Refused) as refused:
-        line.put("c")
-    assert refused.value.frame["id"] == "c"
-
-
-async def test_more_than_is_stored_in_time_is_refused_where_most_waits(
-    lines: list[Line], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    line = await started(lines)
-    monkeypatch.setattr(ThroughputEstimate, "room", property(lambda _: 4))
-    line.put("a", "b", "c", "d", room="loud")
-    with pytest.raises(Refused) as refused:
-        line.put("e", room="loud")
-    assert refused.value.code == "queue_full"
-    assert refused.value.frame["id"] == "e"
-    line.put("x", "y", room="quiet")  # the half of 4 is its share
-    with pytest.raises(Refused):
-        line.put("z", room="quiet")
 
 
 async def test_the_room_stays_subscribed_while_a_batch_is_in_flight_and_no_longer(lines: list[Line]) -> None:

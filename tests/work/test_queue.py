@@ -12,7 +12,7 @@ from tests.servers import RedisServer
 from channelbox.realtime import keys
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.counters import counters
-from channelbox.work.queue import WorkLayer
+from channelbox.work.queue import BULK_BYTES, WorkLayer
 
 JOBS = "jobs"
 
@@ -90,6 +90,38 @@ async def test_a_full_channel_refuses_and_keeps_what_it_has() -> None:
     assert await layer.receive_many(JOBS, 10, 1) == numbered(3)
 
 
+async def test_what_is_bulk_does_not_hold_up_the_rest_nor_is_it_held_up() -> None:
+    layer = WorkLayer()
+    await layer.send_many(JOBS, numbered(9), bulk=True)
+    await layer.send_many(JOBS, numbered(9, 100))
+    assert await layer.length(JOBS) == 18
+    assert await layer.take(JOBS, 4, 1) == (numbered(4, 100), numbered(1))  # nothing is known of its size yet
+    assert await layer.take(JOBS, 4, 1) == (numbered(4, 104), numbered(3, 1))
+    await layer.send_many(JOBS, numbered(1, 200))
+    assert await layer.take(JOBS, 4, 1) == ([*numbered(1, 108), *numbered(1, 200)], numbered(3, 4))
+    assert await layer.take(JOBS, 1, 1) == ([], numbered(1, 7))
+    assert await layer.receive(JOBS) == numbered(1, 8)[0]
+    assert await layer.take(JOBS, 4, 0.05) == ([], [])
+    assert await layer.length(JOBS) == 0
+
+
+async def test_no_more_bulk_is_taken_at_once_than_its_bytes_allow() -> None:
+    layer = WorkLayer()
+    large = {"type": "job", "text": "x" * (BULK_BYTES // 4)}
+    await layer.send_many(JOBS, [large] * 12, bulk=True)
+    assert [len((await layer.take(JOBS, 50, 1)).bulk) for _ in range(4)] == [2, 4, 4, 2]
+
+
+async def test_each_list_has_the_capacity_and_flush_empties_both() -> None:
+    layer = WorkLayer(capacity=3)
+    await layer.send_many(JOBS, numbered(3), bulk=True)
+    with pytest.raises(ChannelFull):
+        await layer.send_many(JOBS, numbered(1), bulk=True)
+    await layer.send_many(JOBS, numbered(3))
+    await layer.flush()
+    assert await layer.length(JOBS) == 0
+
+
 async def test_send_many_is_all_or_nothing() -> None:
     layer = WorkLayer(capacity=3)
     await layer.send(JOBS, {"type": "job"})
@@ -121,13 +153,35 @@ async def test_the_late_are_dropped_and_counted() -> None:
 
 
 async def test_the_late_make_room_for_the_new() -> None:
+    """All of them, also where there is a place beside: they would stay in Redis' memory."""
     layer = WorkLayer(capacity=3, expiry=0.05)
     before = counters.expired
     await layer.send_many(JOBS, numbered(3))
     await asyncio.sleep(0.06)
     await layer.send_many(JOBS, numbered(2, 3))
-    assert await layer.length(JOBS) == 3
-    assert counters.expired == before + 2
+    assert await layer.length(JOBS) == 2
+    assert counters.expired == before + 3
+
+
+async def test_a_channel_is_full_of_bytes_as_of_entries(redis_server: RedisServer) -> None:
+    layer = WorkLayer(capacity_bytes=1_000_000)
+    await layer.send_many(JOBS, numbered(50))  # small ones first: they say nothing of the others' size
+    large = {"type": "job", "text": "x" * 100_000}
+    sent = 0
+    with pytest.raises(ChannelFull, match="1000000 bytes"):
+        while sent < 20:
+            await layer.send(JOBS, large)
+            sent += 1
+    assert 7 <= sent <= 9
+    with redis_server.client() as client:
+        assert client.memory_usage(keys.queue(JOBS), samples=0) <= 1_000_000
+    await layer.send_many(JOBS, [large], bulk=True)  # a list of its own
+    with pytest.raises(ChannelFull):
+        await layer.send_many("other", [large] * 11)
+    assert await layer.length("other") == 0
+    taken = await layer.receive_many(JOBS, 100, 1)
+    assert len(taken) == 50 + sent + 1
+    await layer.send(JOBS, large)
 
 
 async def test_a_queue_that_nobody_reads_goes_away(redis_server: RedisServer) -> None:

@@ -93,6 +93,15 @@ async def test_messages_are_handled_one_by_one_in_their_order() -> None:
         assert await notes.until(20) == list(range(20))
 
 
+async def test_bulk_is_handled_by_itself_after_the_rest() -> None:
+    notes, layer = Notes(), WorkLayer()
+    await layer.send_many("jobs", [{"type": "job", "n": n} for n in range(3)], bulk=True)
+    await layer.send("jobs", {"type": "job", "n": 3})
+    async with working({"jobs": batching(notes)}):
+        batches = await notes.until(3)
+    assert [[message["n"] for message in batch["messages"]] for batch in batches] == [[3], [0], [1, 2]]
+
+
 async def test_a_batch_consumer_gets_all_that_waits_at_once() -> None:
     notes, layer, gate = Notes(), WorkLayer(), asyncio.Event()
     before = counters.handled

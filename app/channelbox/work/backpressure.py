@@ -1,10 +1,23 @@
 """Estimate how fast an outbox empties, and so how much it may hold for all of it to be stored soon."""
 
 import time
+from typing import NamedTuple, Self
 
 WINDOW_SECONDS = 0.25  # of uninterrupted work, for one figure
 STALE_SECONDS = 2.0  # without one: nothing comes back, and nothing is known
 FEWEST = 500  # messages that always fit
+
+
+class Bounds(NamedTuple):
+    """What an outbox may hold: messages, bytes of their texts, and no more than is stored within so many seconds."""
+
+    messages: int
+    bytes: int
+    seconds: float
+
+    def divided(self, parts: int) -> Self:
+        """Return the bounds of one of so many equal parts."""
+        return self._replace(messages=max(1, self.messages // parts), bytes=max(1, self.bytes // parts))
 
 
 class ThroughputEstimate:

@@ -1,13 +1,16 @@
 """One message on its way to the workers, and the connections that are told of its outcome."""
 
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
+from channelbox.realtime.codes import Code, Refused
 from channelbox.realtime.counters import counters
 from channelbox.realtime.frames import json_frame
 from channelbox.realtime.members import Member
 
-MAX_RECIPIENTS = 3  # connections of one message: the first that sent it, and the newest of those that sent it again
+MAX_RECIPIENTS = 20  # connections that wait for the outcome of one message; one past that sends it again later
+RETRY_SECONDS = 1.0
 
 Id = tuple[str, str]  # sender, the sender's id
 
@@ -34,17 +37,29 @@ class Message:
     data: dict[str, object] | None = None  # what its kind carries besides
     since: float = field(default_factory=time.monotonic)
     recipients: list[Recipient] = field(default_factory=list)
+    size: int = 0  # bytes of the text in memory, reckoned by the outbox; as UTF-8 it is at most half as much again
 
     @property
     def key(self) -> Id:
         return self.sender, self.id
 
-    def add_recipient(self, member: Member, seen: int) -> None:
-        """Have this connection too told of the outcome."""
-        if all(member is not recipient.member for recipient in self.recipients):
-            if len(self.recipients) == MAX_RECIPIENTS:
-                del self.recipients[1]
-            self.recipients.append(Recipient(member, seen))
+    def add_recipient(self, member: Member, seen: int, here: Collection[Member]) -> None:
+        """Have this connection too told of the outcome. `here`: the connections that are still in the room.
+
+        Raises Refused when too many of them wait for it.
+        """
+        if any(member is recipient.member for recipient in self.recipients):
+            return
+        if len(self.recipients) >= MAX_RECIPIENTS:
+            self.recipients = [recipient for recipient in self.recipients if recipient.member in here]
+        if len(self.recipients) >= MAX_RECIPIENTS:
+            raise Refused(
+                Code.TOO_FAST,
+                "This message is on its way over other connections of yours. Try again in 1 s.",
+                id=self.id,
+                retry_after=RETRY_SECONDS,
+            )
+        self.recipients.append(Recipient(member, seen))
 
     def tell_refused(self, code: str, sentence: str, retry_after: float | None = None) -> None:
         """`code`: one of `Code`, or a later version's."""

@@ -8,17 +8,19 @@ message is refused because the queue is full, so are those of its sender behind 
 A batch costs a transaction and a write to every member, however many messages it has. So where several people talked at
 once just now, the next batch waits a moment for more of them: the larger the room, the longer.
 
-When more is sent than can be stored in time, the rooms with the most to store are refused most.
+When more is sent than can be stored in time, the rooms with the most to store are refused most. Their batches go to the
+queue's bulk list, so rooms in which little is said do not wait behind them (as sparse flows in FQ-CoDel, RFC 8290).
+When no more may be held, the newest messages of the room with the most give way to one that has less than its equal
+share: a room without outcomes keeps no other out.
 
-Batches go to the queue on the Redis host on which their room is heard, one sender for each host: a host that is away
-holds up no room of another.
+Batches go to the queue on the Redis host on which their room is heard, one sender for each host, with an equal part of
+what may be held: a host that is away holds up no room of another.
 """
 
 import asyncio
 import itertools
 import logging
 import time
-from dataclasses import dataclass
 
 from channels.exceptions import ChannelFull
 from redis.exceptions import RedisError
@@ -29,80 +31,26 @@ from channelbox.realtime.counters import counters, observe
 from channelbox.realtime.envelope import Batch, BatchOutcome, BatchRef, RoomRef
 from channelbox.realtime.hub import Hub
 from channelbox.realtime.members import Member
-from channelbox.realtime.room import Room
-from channelbox.work.backpressure import ThroughputEstimate
-from channelbox.work.message import Id, Message
+from channelbox.realtime.supervision import supervise
+from channelbox.work.backpressure import Bounds
+from channelbox.work.lanes import RESERVE, Call, HostSender, InFlight, Lane
+from channelbox.work.message import Message
 from channelbox.work.queue import WorkLayer
 
 logger = logging.getLogger(__name__)
 
 DEADLINE_MARGIN_SECONDS = 0.5  # after the expiry, before a batch is sent again: a worker may have just taken it
 MAX_BATCH = 200  # messages
+MAX_BATCH_BYTES = 256 * 1024  # of their texts; one message may have more
+MAX_SENT_BYTES = 1024 * 1024  # of texts that are packed at once, in one turn of the event loop
 MIN_FULL_PAUSE_SECONDS = 0.05
 MAX_FULL_PAUSE_SECONDS = 1.0
 GATHER_SECONDS = 0.001  # for others to join a batch, and so much more for each member of the room here
 GATHER_SECONDS_A_MEMBER = 0.000002  # less than half of what a write costs
 MAX_GATHER_SECONDS = 0.005
+BULK_SIZE = 100  # messages of all rooms; up to so many nobody waits long
 REOPEN_SECONDS = 1.0  # before a room that could not be opened is tried again
-
-
-@dataclass(slots=True)
-class _InFlight:
-    """A batch that was handed to the queue, or is about to be."""
-
-    number: int
-    messages: dict[Id, Message]  # in the order of the batch
-    tried: bool = False  # it may be in the queue, or stored: from then on it may not be refused here
-    deadline: asyncio.TimerHandle | None = None  # for its outcome; then it is sent again
-    backoff: asyncio.TimerHandle | None = None  # the queue was full; then it is tried again
-
-    def cancel_timers(self) -> None:
-        for timer in (self.deadline, self.backoff):
-            if timer is not None:
-                timer.cancel()
-        self.deadline = self.backoff = None
-
-
-class _Lane:
-    """One room's messages: those in flight and those that wait for them."""
-
-    def __init__(self, room: RoomRef, sender: "_HostSender") -> None:
-        self.room = room
-        self.sender = sender
-        self.waiting: dict[Id, Message] = {}  # in the order in which they came
-        self.in_flight: _InFlight | None = None
-        self.held: Room | None = None
-        self.holding = False
-        self.gather: asyncio.TimerHandle | None = None  # for others to join the next batch
-
-    def __len__(self) -> int:
-        return len(self.waiting) + (len(self.in_flight.messages) if self.in_flight is not None else 0)
-
-    def get(self, key: Id) -> Message | None:
-        """Return the message if its outcome is still to come."""
-        if (message := self.waiting.get(key)) is not None or self.in_flight is None:
-            return message
-        return self.in_flight.messages.get(key)
-
-
-class _HostSender:
-    """The lanes of one Redis host that have something to send. One call at a time takes all of them."""
-
-    def __init__(self, host: int) -> None:
-        self.host = host
-        self._ready: dict[_Lane, None] = {}  # in order, each once
-        self._wake = asyncio.Event()
-        self.task: asyncio.Task[None] | None = None
-
-    def add(self, lane: _Lane) -> None:
-        self._ready[lane] = None
-        self._wake.set()
-
-    async def take(self) -> list[_Lane]:
-        await self._wake.wait()
-        self._wake.clear()
-        ready, self._ready = list(self._ready), {}
-        return ready
+TOO_MUCH = "Not sent: too much is waiting to be stored. Try again."
 
 
 class Outbox:
@@ -116,7 +64,7 @@ class Outbox:
         bus: Bus,
         hub: Hub,
         process: str,
-        throughput: ThroughputEstimate,
+        bounds: Bounds,
     ) -> None:
         self._layer = layer
         self._channel = channel
@@ -124,12 +72,10 @@ class Outbox:
         self._bus = bus
         self._hub = hub
         self._process = process
-        self._throughput = throughput
-        self._size = 0
         self._numbers = itertools.count(1)
-        self._lanes: dict[RoomRef, _Lane] = {}
-        self._batches: dict[int, _Lane] = {}
-        self._senders = [_HostSender(host) for host in range(layer.hosts)]
+        self._lanes: dict[RoomRef, Lane] = {}
+        self._batches: dict[int, Lane] = {}
+        self._senders = [HostSender(host, bounds.divided(layer.hosts)) for host in range(layer.hosts)]
         self._empty = asyncio.Event()
         self._empty.set()
         self._holds: set[asyncio.Task[None]] = set()
@@ -165,46 +111,70 @@ class Outbox:
         lane = self._lanes.get(room)
         if lane is None:
             sender = self._senders[self._bus.host(room.name)]
-            lane = self._lanes[room] = _Lane(room, sender)
-        if not self._size:
-            self._throughput.begin()
-        self._size += 1
+            lane = self._lanes[room] = Lane(room, sender)
+            sender.lanes.add(lane)
+        if not lane.sender.moving:
+            lane.sender.throughput.begin()
         self._empty.clear()
         counters.sent += 1
-        message.add_recipient(message.member, self._hub.seq(room.name))
-        lane.waiting[message.key] = message
+        message.add_recipient(message.member, self._hub.written_to(room.name, message.member), ())
+        lane.put(message)
         if lane.in_flight is None and len(lane.waiting) == 1:
             self._gather(lane)
 
     def has(self, room: RoomRef, sender: str, id: str, member: Member) -> bool:
-        """Return whether this message is on its way already; then this connection too is told of the outcome."""
+        """Return whether this message is on its way already; then this connection too is told of the outcome.
+
+        Raises Refused when too many connections wait for that.
+        """
         lane = self._lanes.get(room)
         message = lane.get((sender, id)) if lane is not None else None
         if message is None:
             return False
-        message.add_recipient(member, self._hub.seq(room.name))
+        held = self._hub.rooms.get(room.name)
+        here = held.members if held is not None else ()
+        message.add_recipient(member, self._hub.written_to(room.name, member), here)
         return True
 
     def check_place(self, room: RoomRef, id: str) -> None:
-        """Raise Refused, for the message of this id, where `put` would.
+        """Raise Refused, for the message of this id, where `put` would. Messages of another room may give way.
 
         There is a place for all that will be stored in time; past that, for a room that has less than its equal share.
         """
-        in_time = self._throughput.room
-        if self._size < in_time:
-            return
-        if self._size < self._throughput.most and len(self._lanes.get(room, ())) * len(self._lanes) < in_time:
-            return
+        lane = self._lanes.get(room)
+        if lane is None:
+            sender, messages, size, late = self._senders[self._bus.host(room.name)], 0, 0, False
+        else:
+            sender, messages, size, late = lane.sender, lane.messages, lane.bytes, lane.late
+        in_time = sender.throughput.room
+        if (sender.late if late else sender.moving) < in_time or messages * len(sender.lanes) < in_time:
+            if sender.messages < sender.most and sender.bytes < sender.most_bytes:
+                return
+            if self._make_way(sender, messages, size):
+                return
         raise Refused(
             Code.QUEUE_FULL,
-            f"Not sent: {self._size} messages are waiting to be stored. Try again.",
+            f"Not sent: {sender.messages} messages are waiting to be stored. Try again.",
             id=id,
             retry_after=1,
         )
 
+    def _make_way(self, sender: HostSender, messages: int, size: int) -> bool:
+        """Make a place in a full outbox for a room with so much in it, at the expense of the room with the most."""
+        if not sender.is_below_share(messages, size):
+            return False
+        given = sender.give_way(messages, size)
+        for message in given:
+            message.tell_refused(Code.QUEUE_FULL, TOO_MUCH, 2)
+        return sender.has_reserve and (bool(given) or sender.is_below_share(messages, size, RESERVE))
+
+    @property
+    def _size(self) -> int:
+        return sum(sender.messages for sender in self._senders)
+
     # --- Sending
 
-    def _gather(self, lane: _Lane) -> None:
+    def _gather(self, lane: Lane) -> None:
         """Have the next batch sent: at once, or a moment later where others are likely to join it."""
         room = self._hub.rooms.get(lane.room.name)
         if room is None or not room.several:
@@ -213,13 +183,14 @@ class Outbox:
         pause = min(MAX_GATHER_SECONDS, GATHER_SECONDS + GATHER_SECONDS_A_MEMBER * len(room.members))
         lane.gather = asyncio.get_running_loop().call_later(pause, lane.sender.add, lane)
 
-    async def _run(self, sender: _HostSender) -> None:
+    async def _run(self, sender: HostSender) -> None:
         while True:
             ready = await sender.take()
             try:
                 await self._send(sender, ready)
             except Exception:
                 # Whatever it was, the other rooms go on, and these are tried again after the deadline.
+                counters.restarted += 1
                 logger.exception("Batches could not be sent")
                 for lane in ready:
                     if lane.in_flight is not None:
@@ -227,16 +198,35 @@ class Outbox:
                     else:
                         asyncio.get_running_loop().call_later(REOPEN_SECONDS, sender.add, lane)
 
-    async def _send(self, sender: _HostSender, lanes: list[_Lane]) -> None:
-        """Send the batches of all rooms that are ready, in one call."""
-        sending = {lane: batch for lane in lanes if (batch := self._prepare(lane)) is not None}
-        if not sending:
-            return
+    async def _send(self, sender: HostSender, lanes: list[Lane]) -> None:
+        """Send the batches of all rooms that are ready, in one call for each of the queue's lists.
+
+        What is too much for one call goes in the next, and holds up no room whose batch is for the other list.
+        """
+        few, bulk = Call(MAX_SENT_BYTES), Call(MAX_SENT_BYTES)
+        for lane in lanes:
+            if (batch := self._prepare(lane)) is not None:
+                call = bulk if self._has_much(lane) else few
+                if not call.add(lane, batch):
+                    sender.add(lane)
+        if few.batches and bulk.batches:
+            await asyncio.gather(
+                self._send_to_list(sender, few.batches, bulk=False), self._send_to_list(sender, bulk.batches, bulk=True)
+            )
+        elif few.batches or bulk.batches:
+            await self._send_to_list(sender, few.batches or bulk.batches, bulk=bool(bulk.batches))
+
+    def _has_much(self, lane: Lane) -> bool:
+        """Return whether a room has more to store than half of its equal share: the others need not wait behind it."""
+        messages = lane.sender.messages
+        return messages > BULK_SIZE and len(lane) * len(lane.sender.lanes) * 2 > messages
+
+    async def _send_to_list(self, sender: HostSender, sending: dict[Lane, InFlight], *, bulk: bool) -> None:
         entries = [self._entry(lane, batch) for lane, batch in sending.items()]
         try:
-            await self._layer.send_many(self._channel, entries, sender.host)
+            await self._layer.send_many(self._channel, entries, sender.host, bulk=bulk)
         except ChannelFull:
-            await self._send_each(sender, sending)
+            await self._send_each(sender, sending, bulk=bulk)
             return
         except (RedisError, OSError) as error:
             # It may have arrived all the same: the deadline decides.
@@ -244,7 +234,7 @@ class Outbox:
         for lane, batch in sending.items():
             self._sent(lane, batch)
 
-    def _prepare(self, lane: _Lane) -> _InFlight | None:
+    def _prepare(self, lane: Lane) -> InFlight | None:
         """Return the batch to send: the one in flight, or the next."""
         if not lane:  # its outcome came in the same turn as the deadline
             return None
@@ -252,82 +242,91 @@ class Outbox:
             self._hold(lane)
             return None
         if lane.in_flight is None and lane.waiting:
-            taken = {key: lane.waiting.pop(key) for key in list(itertools.islice(lane.waiting, MAX_BATCH))}
-            lane.in_flight = _InFlight(next(self._numbers), taken)
-            self._batches[lane.in_flight.number] = lane
+            batch = lane.next_batch(next(self._numbers), MAX_BATCH, MAX_BATCH_BYTES)
+            self._batches[batch.number] = lane
         if lane.in_flight is not None:
             lane.in_flight.cancel_timers()
         return lane.in_flight
 
-    async def _send_each(self, sender: _HostSender, sending: dict[_Lane, _InFlight]) -> None:
-        """Send the batches one at a time; some may still fit. The rest waits a moment, then is refused."""
+    async def _send_each(self, sender: HostSender, sending: dict[Lane, InFlight], *, bulk: bool) -> None:
+        """Send the batches one at a time; some may still fit. The rest waits a moment, then is refused.
+
+        When the queue is lost meanwhile, those that were not sent are ready as before, for the next call.
+        """
+        lost = False
         for lane, batch in sending.items():
+            if lost:
+                sender.add(lane)
+                continue
             try:
-                await self._layer.send_many(self._channel, [self._entry(lane, batch)], sender.host)
+                await self._layer.send_many(self._channel, [self._entry(lane, batch)], sender.host, bulk=bulk)
             except ChannelFull:
                 self._full(lane, batch)
             except (RedisError, OSError):
+                lost = True
                 self._sent(lane, batch)
             else:
                 self._sent(lane, batch)
 
-    def _full(self, lane: _Lane, batch: _InFlight) -> None:
+    def _full(self, lane: Lane, batch: InFlight) -> None:
         if lane.in_flight is not batch:  # its outcome came meanwhile
             return
         waited = time.monotonic() - min(message.since for message in batch.messages.values())
         if batch.tried or waited < self._layer.expiry:
+            if waited >= self._layer.expiry:
+                lane.set_late()
             pause = min(MAX_FULL_PAUSE_SECONDS, max(MIN_FULL_PAUSE_SECONDS, waited / 4))
             batch.backoff = asyncio.get_running_loop().call_later(pause, lane.sender.add, lane)
             return
         senders = {message.sender for message in batch.messages.values()}
-        batch.messages.update({key: lane.waiting.pop(key) for key in list(lane.waiting) if key[0] in senders})
+        for key in [key for key in lane.waiting if key[0] in senders]:
+            batch.add(lane.waiting.pop(key))
         for message in batch.messages.values():
-            message.tell_refused(Code.QUEUE_FULL, "Not sent: too much is waiting to be stored. Try again.", 2)
+            message.tell_refused(Code.QUEUE_FULL, TOO_MUCH, 2)
         self._finish(lane, batch, stored=0)
 
-    def _sent(self, lane: _Lane, batch: _InFlight) -> None:
+    def _sent(self, lane: Lane, batch: InFlight) -> None:
         if lane.in_flight is not batch:  # its outcome came meanwhile
             return
         if batch.tried:
             counters.resent += 1
+            lane.set_late()
         batch.tried = True
         batch.cancel_timers()
         delay = self._layer.expiry + DEADLINE_MARGIN_SECONDS
         batch.deadline = asyncio.get_running_loop().call_later(delay, lane.sender.add, lane)
 
-    def _entry(self, lane: _Lane, batch: _InFlight) -> dict[str, object]:
+    def _entry(self, lane: Lane, batch: InFlight) -> dict[str, object]:
         ref = BatchRef(self._process, batch.number)
         messages = [message.fields() for message in batch.messages.values()]
         return Batch(ref, lane.room, messages).entry(self._kind)
 
-    def _hold(self, lane: _Lane) -> None:
+    def _hold(self, lane: Lane) -> None:
         """Keep the room subscribed while a batch is in flight: the outcome is heard there.
 
         A room that is slow to open, or cannot be opened, holds up nobody else.
         """
         if not lane.holding:
             lane.holding = True
-            task = asyncio.create_task(self._keep_open(lane))
+            task = supervise(f"opening of room {lane.room.name} for its batches", lambda: self._keep_open(lane))
             self._holds.add(task)
             task.add_done_callback(self._holds.discard)
 
-    async def _keep_open(self, lane: _Lane) -> None:
-        try:
-            while True:
-                try:
-                    held = await self._hub.hold(lane.room.name)
-                except Refused:
-                    await asyncio.sleep(REOPEN_SECONDS)
-                    continue
-                if lane:
-                    self._release(lane)
-                    lane.held = held
-                    lane.sender.add(lane)
-                else:  # an outcome came meanwhile, and nothing is left to send
-                    self._hub.release(lane.room.name, held)
-                return
-        finally:
-            lane.holding = False
+    async def _keep_open(self, lane: Lane) -> None:
+        while True:
+            try:
+                held = await self._hub.hold(lane.room.name)
+                break
+            except Refused:
+                lane.set_late()
+                await asyncio.sleep(REOPEN_SECONDS)
+        lane.holding = False
+        if lane:
+            self._release(lane)
+            lane.held = held
+            lane.sender.add(lane)
+        else:  # an outcome came meanwhile, and nothing is left to send
+            self._hub.release(lane.room.name, held)
 
     # --- Outcomes
 
@@ -351,12 +350,11 @@ class Outbox:
                 observe("store", now - message.since)
         self._finish(lane, batch, stored=len(batch.messages))
 
-    def _finish(self, lane: _Lane, batch: _InFlight, stored: int) -> None:
+    def _finish(self, lane: Lane, batch: InFlight, stored: int) -> None:
         batch.cancel_timers()
         del self._batches[batch.number]
-        lane.in_flight = None
-        self._size -= len(batch.messages)
-        self._throughput.finished(stored, more=self._size > 0)
+        lane.finish(batch)
+        lane.sender.throughput.finished(stored, more=lane.sender.moving > 0)
         if lane.held is not None:
             lane.held.several = len(batch.messages) + len(lane.waiting) > 1
         if lane.waiting:
@@ -364,10 +362,11 @@ class Outbox:
             return
         self._release(lane)
         del self._lanes[lane.room]
-        if not self._size:
+        lane.sender.lanes.discard(lane)
+        if not self._lanes:
             self._empty.set()
 
-    def _release(self, lane: _Lane) -> None:
+    def _release(self, lane: Lane) -> None:
         if lane.held is not None:
             self._hub.release(lane.room.name, lane.held)
             lane.held = None

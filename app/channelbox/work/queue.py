@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgpack
 from channels.exceptions import ChannelFull
@@ -22,9 +22,17 @@ logger = logging.getLogger(__name__)
 
 ENQUEUE = Path(__file__).with_name("enqueue.lua").read_text()
 STAMP = 13  # digits before each entry: when it expires, in ms of Redis' clock
+BULK_BYTES = 64 * 1024  # of bulk entries that are taken at once: the others wait for so much at most
 IDLE_SECONDS = 5.0  # one wait of `receive`: shorter than the hosts' socket_timeout
 PATIENCE = 3.0  # s beyond that for an answer
 UNREADABLE = (ValueError, TypeError, RecursionError, msgpack.exceptions.UnpackException)
+
+
+class Taken(NamedTuple):
+    """What was taken from the two lists of a channel."""
+
+    messages: list[dict[str, Any]]
+    bulk: list[dict[str, Any]]
 
 
 class WorkLayer(BaseChannelLayer):
@@ -33,6 +41,7 @@ class WorkLayer(BaseChannelLayer):
     hosts: as in `Hosts`; None means those of the settings, on the connections that the process has to them anyway.
     capacity: entries in one channel's list, beyond which `send` raises ChannelFull; `channel_capacity` as in Channels.
     expiry: seconds, on Redis' clock, after which an entry is given to nobody.
+    capacity_bytes: bytes of Redis' memory that a list may take, beyond which `send` raises ChannelFull.
 
     A message is given to at most one worker, once for each time that it is in the list. A send that raised for another
     reason than ChannelFull may be in the list all the same, and twice when it is sent again: consumers must make the
@@ -52,10 +61,13 @@ class WorkLayer(BaseChannelLayer):
         capacity: int = 1500,
         expiry: float = 3,
         channel_capacity: Mapping[Any, int] | None = None,
+        capacity_bytes: int = 32 * 1024 * 1024,
     ) -> None:
         super().__init__(expiry=expiry, capacity=capacity)
         self.channel_capacity = self.compile_capacities(channel_capacity or {})
+        self.capacity_bytes = capacity_bytes
         self._hosts = hosts
+        self._bulk_bytes = float(BULK_BYTES)  # of an entry, on the average of those that were taken last
 
     # --- The contract of a channel layer
 
@@ -72,8 +84,9 @@ class WorkLayer(BaseChannelLayer):
     async def flush(self) -> None:
         """Empties all worker channels."""
         for client in Bus.current(self._hosts).clients():
-            async for name in client.scan_iter(match=keys.queue("*"), count=1000):
-                await client.unlink(name)
+            for pattern in (keys.queue("*"), keys.bulk_queue("*")):
+                async for name in client.scan_iter(match=pattern, count=1000):
+                    await client.unlink(name)
 
     # --- Several at once
 
@@ -82,55 +95,80 @@ class WorkLayer(BaseChannelLayer):
         """How many Redis hosts there are."""
         return len(Bus.current(self._hosts).clients())
 
-    async def send_many(self, channel: str, messages: Iterable[Mapping[str, Any]], host: int | None = None) -> None:
+    async def send_many(
+        self, channel: str, messages: Iterable[Mapping[str, Any]], host: int | None = None, *, bulk: bool = False
+    ) -> None:
         """Put messages at the end of a worker channel, in one step: all of them, or none and ChannelFull.
 
-        `host`: the index of the Redis host; None: the one that the channel's name falls to.
+        They are packed in one turn of the event loop, so a caller with many bytes makes several calls.
+
+        `host`: the index of the Redis host; None: the one that the channel's name falls to. `bulk`: onto the channel's
+        second list, which has a capacity of its own.
         """
         self.require_valid_channel_name(channel)
         entries = [msgpack.packb(message) for message in messages]
         if not entries:
             return
-        name = keys.queue(channel)
-        enqueue = AsyncScript(self._client(name, host), ENQUEUE)
+        name = keys.bulk_queue(channel) if bulk else keys.queue(channel)
+        limits = self.get_capacity(channel), self.capacity_bytes, round(self.expiry * 1000)
+        enqueue = AsyncScript(self._client(channel, host), ENQUEUE)
         try:
             # A frozen host is noticed sooner than by its socket_timeout: all rooms of that host wait for this.
             async with asyncio.timeout(PATIENCE):
-                taken, dropped = await enqueue(
-                    [name], [self.get_capacity(channel), round(self.expiry * 1000), *entries]
-                )
+                taken, dropped = await enqueue([name], [*limits, *entries])
         except OutOfMemoryError as error:
             raise ChannelFull(f"Redis is out of memory: {error}") from error
         counters.expired += dropped
         if not taken:
-            raise ChannelFull(f"{channel} holds {self.get_capacity(channel)} messages that nobody has taken")
+            raise ChannelFull(f"{channel} holds {limits[0]} messages or {limits[1]} bytes that nobody has taken")
 
     async def receive_many(
         self, channel: str, limit: int, timeout: float, host: int | None = None
     ) -> list[dict[str, Any]]:
-        """Return up to `limit` messages, oldest first, as soon as there is one; wait `timeout` s (0 < timeout <= 5).
+        """Return what `take` does, as one list: what is not bulk first."""
+        taken = await self.take(channel, limit, timeout, host)
+        return taken.messages + taken.bulk
 
-        Empty when none came, and when all that came had expired or could not be read. `host`: as in `send_many`.
+    async def take(self, channel: str, limit: int, timeout: float, host: int | None = None) -> Taken:
+        """Take messages, oldest first, as soon as there is one; wait `timeout` s (0 < timeout <= 5).
+
+        Each of the channel's two lists gives up to `limit` messages, the bulk list no more than about 64 KiB of them; a
+        limit of 1 is for both together. Empty when none came, and when all that came had expired or could not be read.
+        `host`: as in `send_many`.
         """
         self.require_valid_channel_name(channel)
-        name = keys.queue(channel)
-        # Redis answers TIME when the wait is over: the time to which the entries' expiry is compared, in one trip.
-        pipe = self._client(name, host).pipeline(transaction=False)
-        pipe.blmpop(timeout, 1, name, direction="LEFT", count=limit)
+        name, bulk = keys.queue(channel), keys.bulk_queue(channel)
+        # All in one trip. The first pop waits, so Redis answers the others, and the time to which the entries' expiry
+        # is compared, when the wait is over.
+        pipe = self._client(channel, host).pipeline(transaction=False)
+        pipe.blmpop(timeout, 2, name, bulk, direction="LEFT", count=1)
+        if limit > 1:
+            pipe.lmpop(1, name, direction="LEFT", count=limit - 1)
+            pipe.lmpop(1, bulk, direction="LEFT", count=min(limit - 1, max(1, int(BULK_BYTES / self._bulk_bytes))))
         pipe.time()
         async with asyncio.timeout(timeout + PATIENCE):
-            popped, (seconds, micros) = await pipe.execute()
-        return _readable(channel, popped[1], seconds * 1000 + micros // 1000) if popped else []
+            *popped, (seconds, micros) = await pipe.execute()
+        lists: dict[bytes, list[bytes]] = {name.encode(): [], bulk.encode(): []}
+        for key, entries in filter(None, popped):
+            lists[key] += entries
+        now = seconds * 1000 + micros // 1000
+        few, much = lists.values()
+        if much:
+            self._bulk_bytes = sum(map(len, much)) / len(much)
+        return Taken(_readable(channel, few, now), _readable(channel, much, now))
 
     async def length(self, channel: str, host: int | None = None) -> int:
-        """Return the number of entries in a channel's list, expired ones included. `host`: as in `send_many`."""
-        name = keys.queue(channel)
+        """Return the number of entries in a channel's lists, expired ones included. `host`: as in `send_many`."""
+        pipe = self._client(channel, host).pipeline(transaction=False)
+        for name in (keys.queue(channel), keys.bulk_queue(channel)):
+            pipe.llen(name)
         async with asyncio.timeout(PATIENCE):
-            return await self._client(name, host).llen(name)
+            return sum(await pipe.execute())
 
-    def _client(self, name: str, host: int | None) -> Redis:
+    def _client(self, channel: str, host: int | None) -> Redis:
+        """Return the client of the host that has the channel's lists."""
         bus = Bus.current(self._hosts)
-        return bus.client(name) if host is None else bus.clients()[host]
+        return bus.client(keys.queue(channel)) if host is None else bus.clients()[host]
 
 
 def _readable(channel: str, entries: list[bytes], now: int) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 
 from channelbox.notify import notify, watchdog_seconds
 from channelbox.realtime.counters import counters
+from channelbox.realtime.supervision import supervise
 from channelbox.work.handler import Application, Handler, Message
 from channelbox.work.lifespan import lifespan
 from channelbox.work.queue import WorkLayer
@@ -90,7 +91,7 @@ class Worker:
         logger.info("Stopped.")
 
     async def _serve(self) -> None:
-        heart = asyncio.create_task(self._beat(watchdog_seconds()))
+        heart = supervise("watchdog", lambda: self._beat(watchdog_seconds()))
         try:
             async with asyncio.TaskGroup() as group:
                 self._lines = {line: group.create_task(self._work(line)) for line in self._all_lines()}
@@ -137,15 +138,16 @@ class Worker:
                 await self._persist(line, f"The consumer of {channel} is not ready", ready)
             limit = BATCH if takes_batches else 1
             while not self.stopping:
-                messages = await self._persist(
+                taken = await self._persist(
                     line,
                     f"The queue of {line} does not answer",
-                    lambda: self.channel_layer.receive_many(channel, limit, WAIT_SECONDS, host),
+                    lambda: self.channel_layer.take(channel, limit, WAIT_SECONDS, host),
                 )
-                if messages is not None:
+                if taken is not None:
                     self._started(channel)
-                if messages:
-                    await self._handle(line, handler, _parcels(channel, messages, takes_batches))
+                for messages in taken or ():
+                    if messages:
+                        await self._handle(line, handler, _parcels(channel, messages, takes_batches))
         finally:
             await handler.close()
 

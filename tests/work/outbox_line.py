@@ -1,0 +1,148 @@
+"""An outbox over real Redis, for its tests: the hub's record is empty and its rooms are real; the test is the worker.
+
+Test modules import the fixtures.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+import pytest
+
+from channelbox.realtime import keys
+from channelbox.realtime.bus import Bus
+from channelbox.realtime.envelope import Batch, BatchOutcome, Envelope, RoomRef
+from channelbox.realtime.frames import json_frame, payloads
+from channelbox.realtime.hosts import Host
+from channelbox.realtime.hub import Hub
+from channelbox.realtime.record import Identity, Opened
+from channelbox.realtime.room import Room, Run
+from channelbox.work.backpressure import Bounds
+from channelbox.work.message import Message
+from channelbox.work.outbox import Outbox
+from channelbox.work.queue import WorkLayer
+
+CHANNEL = "test.jobs"
+
+
+class Nothing:
+    """A record in which nothing was ever said."""
+
+    async def open(self, name: str) -> Opened:
+        return Opened(Identity(1, "epoch"), 1, Run(1, 0, b""))
+
+    async def after(self, name: str, identity: Identity, seq: int, most: int) -> Run:
+        return Run(seq + 1, seq, b"")
+
+
+class Sender:
+    """A member that remembers what it was told."""
+
+    on_lost: Callable[[], None] | None = None
+
+    def __init__(self) -> None:
+        self.told: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+
+    def restart(self) -> None:
+        raise AssertionError("nobody is sent away here")
+
+    def write_frames(self, frames: bytes) -> None:
+        for _, payload in payloads(frames):
+            self.told.put_nowait(json.loads(bytes(payload)))
+
+    async def next(self) -> dict[str, Any]:
+        return await asyncio.wait_for(self.told.get(), 10)
+
+
+class Line:
+    """An outbox, and the worker's end of its queue."""
+
+    def __init__(
+        self,
+        capacity: int = 100,
+        expiry: float = 0.3,
+        most: int = 1000,
+        most_bytes: int = 10_000_000,
+        hosts: Sequence[Host] | None = None,
+    ) -> None:
+        self.bus = Bus.current(hosts)
+        self.layer = WorkLayer(hosts, capacity=capacity, expiry=expiry)
+        self.hub = Hub(self.bus, Nothing(), "me")
+        bounds = Bounds(most, most_bytes, 0.5)
+        self.outbox = Outbox(self.layer, CHANNEL, "job", self.bus, self.hub, "me", bounds)
+        self.sender = Sender()
+
+    def put(self, *ids: str, room: str = "r", who: str = "ann", text: str = "hi", sender: Sender | None = None) -> None:
+        for id in ids:
+            self.outbox.put(
+                RoomRef(1, room), Message(f"g:{who}", None, who, id, "message", text, sender or self.sender)
+            )
+
+    def sees(self, seq: int) -> None:
+        """From now on events up to `seq` have been written to the room's members."""
+        room = self.hub.rooms.get("r")
+        if room is None:
+            ready = asyncio.get_running_loop().create_future()
+            ready.set_result(None)
+            room = self.hub.rooms["r"] = Room(ready)
+            room.key, room.epoch = 1, "epoch"
+            self.bus.begin(keys.room("r"), lambda payload: self.hub._payload("r", room, payload))
+        room.seq = room.known = seq
+
+    async def taken(self) -> list[dict[str, Any]]:
+        async with asyncio.timeout(10):
+            while not (entries := await self.layer.receive_many(CHANNEL, 200, 1)):
+                pass
+        return entries
+
+    async def settled(
+        self,
+        entry: dict[str, Any],
+        first: int = 1,
+        known: dict[str, int] | None = None,
+        refused: dict[str, tuple[str, str]] | None = None,
+    ) -> None:
+        """Publish as a worker does. `known` and `refused`: by id; the others are stored from `first` on."""
+        batch = Batch.of(entry)
+        numbers, next_seq = [], first
+        known_at, refused_at = set(), {}
+        for position, id in enumerate(ids(entry)):
+            if id in (known or {}):
+                known_at.add(position)
+                numbers.append((known or {})[id])
+            elif id in (refused or {}):
+                refused_at[position] = (refused or {})[id]
+                numbers.append(0)
+            else:
+                numbers.append(next_seq)
+                next_seq += 1
+        outcome = BatchOutcome(batch.ref, numbers, frozenset(known_at), refused_at)
+        run = (first, next_seq - 1) if next_seq > first else (0, max((known or {"": 0}).values()))
+        frames = b"".join(json_frame({"seq": seq}) for seq in range(first, next_seq))
+        await self.bus.publish(keys.room(batch.room.name), Envelope(*run, frames, 1, [outcome]).pack())
+
+    async def empty(self) -> None:
+        await asyncio.wait_for(self.outbox._empty.wait(), 10)
+
+
+@pytest.fixture
+async def lines() -> AsyncIterator[list[Line]]:
+    lines: list[Line] = []
+    yield lines
+    for line in lines:
+        await line.outbox.stop(0)
+        await line.hub.stop()
+        await line.bus.stop()
+    await Bus.current().stop()
+
+
+async def started(lines: list[Line], **options: Any) -> Line:
+    line = Line(**options)
+    lines.append(line)
+    await line.outbox.start()
+    return line
+
+
+def ids(entry: dict[str, Any]) -> list[str]:
+    return [message["id"] for message in entry["messages"]]

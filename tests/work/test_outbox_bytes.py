@@ -1,0 +1,115 @@
+"""The outbox and its bytes: what it holds, what a batch has, and what goes to the queue in one call."""
+
+import asyncio
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+from channels.exceptions import ChannelFull
+from tests.work.outbox_line import Line, ids, lines, started
+
+from channelbox.realtime.codes import Code, Refused
+from channelbox.work import outbox as outbox_module
+
+
+async def test_an_outbox_is_full_of_bytes_as_of_messages(lines: list[Line]) -> None:
+    line = await started(lines, most_bytes=1_000_000)
+    with pytest.raises(Refused) as refused:
+        line.put(*map(str, range(200)), room="loud", text="\N{GRINNING FACE}" * 4000)
+    assert refused.value.code == "queue_full"
+    assert 60 <= line.outbox._size <= 63  # 16 KB each
+    line.put("x", room="quiet")
+    told = [await line.sender.next() for _ in range(line.sender.told.qsize())]
+    assert told
+    assert {frame["code"] for frame in told} == {Code.QUEUE_FULL}
+
+
+async def test_bytes_are_given_back_with_the_messages(lines: list[Line]) -> None:
+    line = await started(lines)
+    line.put(*map(str, range(50)), text="x" * 10_000)
+    (sender,) = line.outbox._senders
+    assert sender.bytes > 500_000
+    stored = 0
+    while stored < 50:
+        for entry in await line.taken():
+            await line.settled(entry, stored + 1)
+            stored += len(ids(entry))
+    await line.empty()
+    assert (sender.messages, sender.bytes) == (0, 0)
+
+
+async def test_a_batch_and_a_call_of_the_queue_are_bounded_in_bytes(
+    lines: list[Line], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = await started(lines, expiry=5, most_bytes=100_000_000)
+    send = line.layer.send_many
+    calls: list[list[int]] = []
+
+    async def counted(channel: str, messages: Sequence[Mapping[str, Any]], *args: Any, **kwargs: Any) -> None:
+        calls.append([sum(len(message["text"].encode()) for message in entry["messages"]) for entry in messages])
+        await send(channel, messages, *args, **kwargs)
+
+    monkeypatch.setattr(line.layer, "send_many", counted)
+    for room in range(20):
+        await line.hub.hold(f"r{room}")
+        line.put(*map(str, range(25)), room=f"r{room}", text="\N{GRINNING FACE}" * 4000)
+    rooms: set[str] = set()
+    while len(rooms) < 20:
+        rooms.update(entry["room"] for entry in await line.taken())
+    assert max(itertools.chain(*calls)) <= outbox_module.MAX_BATCH_BYTES
+    assert max(map(sum, calls)) <= outbox_module.MAX_SENT_BYTES
+    assert sum(map(len, calls)) == 20
+
+
+async def test_a_room_with_little_goes_before_the_rest_of_what_is_too_much_for_one_call(
+    lines: list[Line], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox_module, "MAX_SENT_BYTES", 1)
+    line = await started(lines, expiry=5)
+    send = line.layer.send_many
+    calls: list[str] = []
+
+    async def noted(channel: str, messages: Sequence[Mapping[str, Any]], *args: Any, **kwargs: Any) -> None:
+        calls.extend(entry["room"] for entry in messages)
+        if len(calls) == 1:
+            line.put("x", room="quiet")
+        await send(channel, messages, *args, **kwargs)
+
+    monkeypatch.setattr(line.layer, "send_many", noted)
+    loud = [str(number) for number in range(5)]
+    for room in ("quiet", *loud):
+        await line.hub.hold(room)
+    for room in loud:
+        line.put(*map(str, range(40)), room=room)
+    while len(calls) < 6:
+        await line.taken()
+    assert calls.index("quiet") <= 2
+    assert sorted(calls) == [*loud, "quiet"]
+
+
+# --- A queue that is lost
+
+
+async def test_a_queue_that_is_lost_after_it_was_full_is_asked_once_more_and_not_for_every_room(
+    lines: list[Line], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = await started(lines, expiry=5)
+    calls: list[int] = []
+
+    async def full_then_lost(channel: str, messages: Sequence[Mapping[str, Any]], *args: Any, **kwargs: Any) -> None:
+        calls.append(len(messages))
+        if len(calls) == 1:
+            raise ChannelFull
+        raise TimeoutError
+
+    monkeypatch.setattr(line.layer, "send_many", full_then_lost)
+    rooms = [str(number) for number in range(10)]
+    for room in rooms:
+        await line.hub.hold(room)
+    for room in rooms:
+        line.put("a", room=room)
+    async with asyncio.timeout(10):
+        while sum(calls) < 20:
+            await asyncio.sleep(0.01)
+    assert calls == [10, 1, 9]

@@ -1,0 +1,233 @@
+"""The outbox when there is more than the queue or the process may hold, or than is stored in time."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from tests.realtime.two_hosts import hosts_of, one_of_each
+from tests.servers import RedisServer
+from tests.work.outbox_line import CHANNEL, Line, Sender, ids, lines, started
+
+from channelbox.realtime.codes import Code, Refused
+from channelbox.realtime.counters import counters
+from channelbox.work import lanes as lanes_module
+from channelbox.work import outbox as outbox_module
+from channelbox.work.backpressure import ThroughputEstimate
+from channelbox.work.queue import WorkLayer
+
+
+async def _filled() -> WorkLayer:
+    """Somebody else's entry, which takes the only place and does not expire during the test."""
+    layer = WorkLayer(capacity=1, expiry=60)
+    await layer.send(CHANNEL, {"type": "other"})
+    return layer
+
+
+async def test_a_full_queue_is_told_after_the_expiry_and_nothing_is_kept(lines: list[Line]) -> None:
+    line = await started(lines, capacity=1, expiry=0.3)
+    await _filled()
+    line.put("a")
+    told = await line.sender.next()
+    assert (told["code"], told["id"]) == (Code.QUEUE_FULL, "a")
+    assert told["retry_after"] > 0
+    await line.empty()
+
+
+async def test_a_full_queue_refuses_what_its_sender_said_after_it_too(lines: list[Line]) -> None:
+    """Else the later messages, sent in time to be stored, would overtake those that have to be sent again."""
+    line = await started(lines, capacity=1, expiry=0.5)
+    other = await _filled()
+    ben = Sender()
+    line.put("a", "b")
+    await asyncio.sleep(0.4)  # a and b are in the batch that is refused, what follows is not
+    line.put("c")
+    line.put("d", who="ben", sender=ben)
+    assert [(await line.sender.next())["id"] for _ in range(3)] == ["a", "b", "c"]
+    await other.flush()
+    (entry,) = await line.taken()
+    assert ids(entry) == ["d"]
+    assert ben.told.empty()
+
+
+async def test_a_batch_that_may_be_stored_is_never_refused_for_a_full_queue(lines: list[Line]) -> None:
+    """Its worker may have died after the commit: only the record can tell."""
+    line = await started(lines, capacity=1, expiry=0.3)
+    line.put("a")
+    (entry,) = await line.taken()
+    other = await _filled()
+    await asyncio.sleep(3)  # the deadline, then refusals of the queue for longer than the expiry
+    assert line.sender.told.empty()
+    await other.flush()
+    assert await line.taken() == [entry]
+
+
+async def test_a_full_outbox_refuses_at_once(lines: list[Line]) -> None:
+    line = await started(lines, most=2)
+    line.put("a", "b")
+    with pytest.raises(Refused) as refused:
+        line.put("c")
+    assert refused.value.frame["id"] == "c"
+
+
+async def test_more_than_is_stored_in_time_is_refused_where_most_waits(
+    lines: list[Line], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = await started(lines)
+    monkeypatch.setattr(ThroughputEstimate, "room", property(lambda _: 4))
+    line.put("a", "b", "c", "d", room="loud")
+    with pytest.raises(Refused) as refused:
+        line.put("e", room="loud")
+    assert refused.value.code == "queue_full"
+    assert refused.value.frame["id"] == "e"
+    line.put("x", "y", room="quiet")  # the half of 4 is its share
+    with pytest.raises(Refused):
+        line.put("z", room="quiet")
+
+
+async def test_a_room_with_little_to_store_does_not_wait_behind_those_with_much(
+    lines: list[Line], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox_module, "BULK_SIZE", 10)
+    line = await started(lines)
+    line.put(*"abcdefghijkl", room="loud")
+    while await line.layer.length(CHANNEL) < 1:
+        await asyncio.sleep(0.01)
+    line.put("x", room="quiet")
+    while await line.layer.length(CHANNEL) < 2:
+        await asyncio.sleep(0.01)
+    few, bulk = await line.layer.take(CHANNEL, 50, 1)
+    assert [ids(entry) for entry in few] == [["x"]]
+    assert [ids(entry) for entry in bulk] == [list("abcdefghijkl")]
+    async with asyncio.timeout(10):
+        while not (again := (await line.layer.take(CHANNEL, 50, 1)).bulk):  # without an outcome both are sent again
+            pass
+    assert again == bulk
+
+
+async def test_as_long_as_little_waits_no_room_has_much(lines: list[Line]) -> None:
+    line = await started(lines)
+    line.put(*"abcdefghijkl", room="loud")
+    while await line.layer.length(CHANNEL) < 1:
+        await asyncio.sleep(0.01)
+    assert (await line.layer.take(CHANNEL, 50, 1)).bulk == []
+
+
+# --- Rooms without outcomes
+
+
+async def test_a_room_without_outcomes_keeps_no_other_out(lines: list[Line]) -> None:
+    """Its newest messages give way to a room that has less, and their senders are told."""
+    line = await started(lines, most=300, expiry=5)
+    names = [str(number) for number in range(300)]
+    line.put(*names, room="stuck")
+    ben = Sender()
+    for number in range(10):
+        line.put(f"x{number}", room="quiet", who="ben", sender=ben)
+    told = [await line.sender.next() for _ in range(line.sender.told.qsize())]
+    assert {frame["code"] for frame in told} == {Code.QUEUE_FULL}
+    assert [frame["id"] for frame in reversed(told)] == names[-len(told) :]
+    assert ben.told.empty()
+    stored = 0
+    while stored < 10:
+        for entry in await line.taken():
+            if entry["room"] == "quiet":
+                await line.settled(entry, stored + 1)
+                stored += len(ids(entry))
+    assert line.outbox._size == 300 - len(told)
+
+
+async def test_many_rooms_with_little_are_not_looked_through_for_each_message(
+    lines: list[Line], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no room has much, nothing is won by it, and thousands of rooms take long."""
+    monkeypatch.setattr(lanes_module, "LOOK_SECONDS", 60)
+    line = await started(lines, most=80, expiry=5)
+    for room in range(40):
+        line.put("1", "2", room=str(room))
+    for room in range(40, 60):
+        line.put("1", room=str(room))
+    assert line.sender.told.qsize() == 1
+    assert line.outbox._size == 99
+    line.put("1", room="last")
+    with pytest.raises(Refused):
+        line.put("1", room="one more")
+
+
+async def test_rooms_with_all_they_hold_in_flight_keep_no_other_out(lines: list[Line]) -> None:
+    """What may be stored cannot give way. There is a reserve, and each room has its equal share of it."""
+    line = await started(lines, most=80, expiry=5)
+    for room in range(8):
+        line.put(*map(str, range(10)), room=f"stuck-{room}")
+    taken = 0
+    while taken < 8:
+        taken += len(await line.taken())
+    line.put("x", "y", "z", room="quiet")
+    with pytest.raises(Refused):
+        line.put("more", room="quiet")  # the ninth part of 20 are 2 and a bit
+    for room in range(30):
+        try:
+            line.put("1", "2", "3", room=f"late-{room}")
+        except Refused:
+            continue
+    assert line.outbox._size <= 100
+
+
+async def test_a_host_without_outcomes_keeps_out_no_room_of_another(
+    lines: list[Line], new_redis: Callable[..., RedisServer]
+) -> None:
+    servers = [new_redis(), new_redis()]
+    line = await started(lines, most=100, expiry=5, hosts=hosts_of(servers, 5))
+    stuck, quiet = one_of_each(line.bus)
+    servers[0].freeze()
+    taken = 0
+    with pytest.raises(Refused):
+        for taken in range(200):
+            line.put(str(taken), room=stuck)
+    assert taken == 50  # the half
+    line.put(*map(str, range(50)), room=quiet)
+    (entry,) = await line.layer.receive_many(CHANNEL, 10, 5, line.bus.host(quiet))
+    assert entry["room"] == quiet
+    servers[0].thaw()
+
+
+async def test_what_is_late_takes_no_place_from_what_is_stored_in_time(
+    lines: list[Line], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = await started(lines, expiry=0.1)
+    monkeypatch.setattr(ThroughputEstimate, "room", property(lambda _: 10))
+    line.put(*map(str, range(10)), room="stuck")
+    with pytest.raises(Refused):
+        line.put(*map(str, range(10)), room="busy", who="ben")  # the half of 10 is its share
+    resent = counters.resent
+    async with asyncio.timeout(10):
+        while counters.resent == resent:  # without an outcome for longer than the expiry
+            await asyncio.sleep(0.01)
+    for entry in await line.taken():
+        if entry["room"] == "busy":
+            await line.settled(entry)
+    async with asyncio.timeout(10):
+        while line.outbox._size > 10:
+            await asyncio.sleep(0.01)
+    line.put(*map(str, range(10)), room="busy", who="ben")
+    with pytest.raises(Refused):
+        line.put("more", room="stuck")
+
+
+async def test_a_room_that_is_late_is_no_slowness_of_the_others(
+    lines: list[Line], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = await started(lines, expiry=0.1)
+    (sender,) = line.outbox._senders
+    left: list[bool] = []
+    monkeypatch.setattr(sender.throughput, "finished", lambda count, more: left.append(more))
+    line.put("a", room="stuck")
+    resent = counters.resent
+    async with asyncio.timeout(10):
+        while counters.resent == resent:
+            await asyncio.sleep(0.01)
+    line.put("x")
+    while not left:
+        for entry in await line.taken():
+            if entry["room"] == "r":
+                await line.settled(entry)
+    assert left == [False]  # nothing is left that could be stored
