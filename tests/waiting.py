@@ -13,3 +13,13 @@ async def until(condition: Callable[[], bool] | Callable[[], Awaitable[bool]], s
             if await holds if inspect.isawaitable(holds) else holds:
                 return
             await asyncio.sleep(0.02)
+
+
+async def most_in_a_turn(count: Callable[[], int], wanted: int) -> int:
+    """Return by how much the count grew at most from one turn of the loop to the next, until it is as wanted."""
+    most = before = 0
+    async with asyncio.timeout(10):
+        while before < wanted:
+            await asyncio.sleep(0)
+            most, before = max(most, count() - before), count()
+    return most

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 import uvloop
 from pytest_django import Settings
+from tests.realtime.exchanges import Exchanges
 from tests.realtime.serving import Run
 from tests.servers import RedisServer
 
@@ -25,6 +26,14 @@ async def elsewhere(redis_server: RedisServer) -> AsyncIterator[ChannelLayer]:
     layer = ChannelLayer([{"address": redis_server.url, "socket_timeout": 14}], capacity=3)
     yield layer
     await layer.close()
+
+
+@pytest.fixture
+def exchanges(monkeypatch: pytest.MonkeyPatch) -> Exchanges:
+    """What goes to Redis in pipelines."""
+    exchanges = Exchanges()
+    exchanges.record(monkeypatch)
+    return exchanges
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,8 @@
 """What RFC 6455 asks of a server for frames, as cases: what a client sends, and what it must get.
 
 The list follows that of the Autobahn suite, with its numbers, so that the two can be compared: sections 1 to 7, 9 and
-10. Its sections 12 and 13 are about compression, which is never negotiated here. Messages are echoed.
+10. Of its sections 9.1 and 9.2, large messages in one frame, what is allowed here is in 1.1 and 1.2; above 64 KiB is
+closed with 1009. Its sections 12 and 13 are about compression, which is never negotiated here. Messages are echoed.
 """
 
 from collections.abc import Iterable, Iterator

@@ -9,7 +9,7 @@ from tests.waiting import until
 
 from channelbox.realtime import admission as admission_module
 from channelbox.realtime import settlement, token_bucket
-from channelbox.realtime.admission import TABLE, Admission, Kind, Limit, Source, connection_limit
+from channelbox.realtime.admission import TABLE, Admission, Kind, Limit, Source, connection_limit, sentence
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.codes import Close, Code, Refused
 from channelbox.realtime.settlement import Settlement
@@ -43,7 +43,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock_of(token_bucket, monkeypatch)
 
 
-@pytest.mark.parametrize("kind", sorted(set(Kind) - {Kind.BYTES}))
+@pytest.mark.parametrize("kind", sorted(Kind))
 def test_every_kind_has_a_limit_for_person_and_address(kind: Kind) -> None:
     person, address = limits_of(kind)
     assert person.burst >= 1
@@ -63,7 +63,7 @@ async def test_what_the_wire_counts_is_not_counted_again(bus: Bus) -> None:
     admission = Admission(Settlement(bus, "here"))
     for kind in (Kind.FRAMES, Kind.BYTES):
         assert connection_limit(kind).burst > 1
-        admission.book(kind, source)
+    admission.charge(source, 1, 100)
     assert source.buckets is None
 
 
@@ -113,6 +113,10 @@ async def test_what_is_refused_costs_nothing(settings: Settings, clock: Clock) -
     admission.admit(Kind.MESSAGES, source)
 
 
+def test_a_short_wait_is_not_told_as_none() -> None:
+    assert sentence(Kind.MESSAGES, 0.037, "") == "Too fast. Try again in 0.1 s."
+
+
 async def test_rooms_and_joins_are_refused_with_a_close(settings: Settings, clock: Clock) -> None:
     settings.CHANNELBOX_NEW_ROOMS_PERSON = settings.CHANNELBOX_JOINS_PERSON = 0.1
     admission = Admission(Settlement(Bus.current(), "here"))
@@ -124,12 +128,40 @@ async def test_rooms_and_joins_are_refused_with_a_close(settings: Settings, cloc
         assert refused.value.close is Close.TOO_MUCH
 
 
-async def test_booked_work_waits_its_turn(settings: Settings, clock: Clock) -> None:
+async def test_what_is_given_back_may_be_taken_again_and_no_more(settings: Settings, clock: Clock) -> None:
+    settings.CHANNELBOX_NEW_ROOMS_PERSON = 3  # one at once
+    admission, source = Admission(Settlement(Bus.current(), "here")), Source(HOME, ANN)
+    admission.give_back(Kind.ROOMS, source)
+    for _ in range(3):
+        assert not admission.take(Kind.ROOMS, source)[0]
+        assert admission.take(Kind.ROOMS, source)[0]
+        admission.give_back(Kind.ROOMS, source)
+
+
+async def test_what_was_read_is_charged_also_where_nothing_is_left(settings: Settings, clock: Clock) -> None:
     settings.CHANNELBOX_RATE = settings.CHANNELBOX_RATE_BURST = 2
     settings.CHANNELBOX_RATE_PERSON = 2  # frames: ten a second, ten at once
+    settings.CHANNELBOX_RATE_BYTES = 100_000
     admission, source = Admission(Settlement(Bus.current(), "here")), Source(HOME, ANN)
-    waits = [admission.book(Kind.FRAMES, source) for _ in range(12)]
-    assert waits == pytest.approx([0.0] * 10 + [0.1, 0.2])
+    waits = [admission.charge(source, 1, 100) for _ in range(12)]
+    assert waits == pytest.approx([0.0] * 9 + [0.1, 0.2, 0.3])
+    assert admission.charge(source, 0, 0) == pytest.approx(0.3)
+    known = len(admission.settlement)
+    assert admission.charge(Source("198.51.100.7", "u:3"), 0, 0) == 0
+    assert len(admission.settlement) == known, "asking makes no bucket"
+    clock.now += 1
+    assert admission.charge(source, 0, 0) == 0
+    assert admission.charge(source, 0, 131_072) == pytest.approx(1 / 100_000), "bytes: two frames at once"
+    assert admission.charge(Source(HOME, "u:2"), 1, 100) == 0
+
+
+async def test_what_a_person_is_charged_is_told_to_other_processes(start: Start, clock: Clock) -> None:
+    here, there = await start("here"), await start("there")
+    source = Source(None, ANN)
+    frames = limits_of(Kind.FRAMES)[0].burst
+    assert there.charge(source, 1, 100) == 0
+    assert here.charge(source, round(frames), 100) > 0
+    await until(lambda: there.charge(source, 0, 0) > 0)
 
 
 async def test_names_without_end_share_one_bucket(monkeypatch: pytest.MonkeyPatch) -> None:

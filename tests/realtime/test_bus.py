@@ -13,7 +13,7 @@ from tests.realtime.heard import Heard
 from tests.servers import RedisServer
 
 from channelbox.logs import Repeats
-from channelbox.realtime import subscriber
+from channelbox.realtime import subscription_session
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.counters import counters
 
@@ -84,7 +84,7 @@ async def test_a_publisher_that_is_cancelled_takes_nobody_else_along(bus: Bus) -
 async def test_a_failing_handler_is_one_line_and_disturbs_nobody(
     bus: Bus, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(subscriber, "_repeats", Repeats(), raising=False)
+    monkeypatch.setattr(subscription_session, "_repeats", Repeats(), raising=False)
     ignored = getattr(counters, "ignored", 0)
 
     def fail(payload: bytes) -> None:

@@ -17,7 +17,7 @@ from tests.servers import RedisServer, SentinelServer, free_port
 
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.counters import counters
-from channelbox.realtime.subscriber import Session
+from channelbox.realtime.subscription_session import Session
 
 
 @dataclass

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from channelbox.realtime.envelope import VERSION, Batch, BatchOutcome, BatchRef, Envelope, RoomRef
 
 OUTCOME = BatchOutcome(BatchRef("web", 7), [18, 3, 0], frozenset({1}), {2: ("not_allowed", "No.")})
-FULL = Envelope(17, 18, b"frames", 5, [OUTCOME], ("web", ["alice"], 1), [(3, b"frame")])
+FULL = Envelope(17, 18, b"frames", 5, [OUTCOME], ("web", ["alice"], 1), [(3, b"frame")], "epoch")
 BATCH = Batch(BatchRef("web", 7), RoomRef(5, "lobby", "epoch"), [{"id": "a"}, {"id": "b"}])
 
 anything = st.recursive(
@@ -25,6 +25,7 @@ def test_an_envelope_comes_back_as_it_was(envelope: Envelope) -> None:
     back = Envelope.unpack(envelope.pack())
     assert back.pack() == envelope.pack()
     assert list(back.outcomes) == list(envelope.outcomes)
+    assert back.epoch == envelope.epoch
 
 
 def test_a_batch_comes_back_as_it_was() -> None:
@@ -58,7 +59,9 @@ def test_bytes_that_are_no_envelope_are_a_value_error(payload: bytes) -> None:
 
 
 @given(
-    st.dictionaries(st.sampled_from(["first", "last", "frames", "key", "outcomes", "presence", "replaced"]), anything)
+    st.dictionaries(
+        st.sampled_from(["first", "last", "frames", "key", "epoch", "outcomes", "presence", "replaced"]), anything
+    )
 )
 def test_an_envelope_of_wrong_parts_is_a_value_error(parts: dict[str, object]) -> None:
     _taken_or_refused(msgpack.packb({"v": VERSION, **parts}))

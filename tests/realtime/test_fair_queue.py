@@ -23,6 +23,34 @@ async def test_no_more_are_at_work_than_may_be() -> None:
     assert [granted(turn) for turn in turns[2:]] == [True, False]
 
 
+async def test_turns_beside_others_are_for_when_these_are_slow() -> None:
+    queue = FairQueue(3, 10, slow_seconds=0.05)
+    loop = asyncio.get_running_loop()
+    quick, slow, third, fourth = (queue.ask("a", "") for _ in range(4))
+    assert [granted(turn) for turn in (quick, slow, third)] == [True, False, False]
+    began = loop.time()
+    quick.end()
+    assert [granted(turn) for turn in (slow, third)] == [True, False]
+    await third.granted
+    assert loop.time() - began >= 0.05
+    assert not granted(fourth)
+    await fourth.granted
+    assert loop.time() - began >= 0.1
+    for turn in (slow, third, fourth):
+        turn.end()
+    assert granted(queue.ask("b", ""))
+
+
+async def test_beside_slow_ones_quick_ones_follow_one_another() -> None:
+    queue = FairQueue(2, 10, slow_seconds=0.05)
+    slow, *quick = (queue.ask("a", "") for _ in range(10))
+    await quick[0].granted
+    for turn in quick:
+        assert granted(turn)
+        turn.end()
+    assert granted(slow)
+
+
 async def test_addresses_take_turns_whatever_one_has_waiting() -> None:
     queue = FairQueue(1, 100)
     first = queue.ask("flood", "")

@@ -14,9 +14,10 @@ from pytest_django import Settings
 from tests.realtime.serving import FIN, UPGRADE, Echo, RawClient, Run, masked, served
 
 from channelbox.realtime.frame_reader import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, FrameReader
+from channelbox.realtime.read_budget import SLICE_BYTES, SLICE_FRAMES
 from channelbox.realtime.token_bucket import Bucket
 from channelbox.realtime.turns import wait_for_turn
-from channelbox.realtime.wire import MAX_SKIPPED_BYTES, SLICE_BYTES, SLICE_FRAMES
+from channelbox.realtime.wire import MAX_SKIPPED_BYTES
 
 KIB = 1024
 BUFFERS = 4096 * KIB  # what the sockets of both sides and one read hold
@@ -33,7 +34,7 @@ FLOODS = {
 }
 BROKEN = {
     "a close, and then data": masked(CLOSE, b"\x03\xe8") + masked(TEXT, b"hi") * 1000,
-    "unknown opcodes": masked(3),
+    **{f"opcode {number}, which is unknown": masked(number) for number in (*range(3, 8), *range(11, 16))},
     "reserved bits": masked(TEXT, first=FIN | 0x40),
     "noise": os.urandom(5000),
     "no mask": b"\x81\x02hi",
@@ -43,8 +44,8 @@ BROKEN = {
 class Flood:
     """A client that sends one piece over and over as fast as it is taken, and reads nothing."""
 
-    def __init__(self, port: int, piece: bytes) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port))
+    def __init__(self, port: int, piece: bytes, address: str = "127.0.0.1") -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), source_address=(address, 0))
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * KIB)
         self.socket.setblocking(False)
         self.piece = piece * (64 * KIB // len(piece) + 1)

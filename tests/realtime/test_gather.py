@@ -111,3 +111,12 @@ async def test_a_full_portion_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> 
     _, gather = await crowded(monkeypatch, 3600.0, 3600.0)
     async with asyncio.timeout(10):
         await asyncio.gather(*(gather.get(key) for key in range(2 * AT_ONCE)))
+
+
+async def test_an_answer_that_is_none_hangs_nobody() -> None:
+    async def look_up(keys: list[int]) -> Mapping[int, int]:
+        answer: Mapping[int, int] = None  # type: ignore[assignment]
+        return answer
+
+    with pytest.raises(AttributeError):
+        await asyncio.wait_for(Gather(look_up).get(1), 10)

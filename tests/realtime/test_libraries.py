@@ -13,7 +13,7 @@ from tests.servers import RedisServer
 
 from channelbox.realtime.hosts import make_pool
 from channelbox.realtime.mailbox import ChannelName
-from channelbox.realtime.subscriber import take_over
+from channelbox.realtime.subscription_session import take_over
 
 SUBSCRIBER = "redis-py has changed: docs/decisions/subscriber.md"
 LIFETIME = "Channels has changed: docs/decisions/channel-lifetime.md"

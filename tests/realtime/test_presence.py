@@ -1,97 +1,20 @@
 """Who is here, over real Redis: two Presences are two processes."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import msgpack
 import pytest
+from tests.realtime.presence_process import Process
 from tests.realtime.two_hosts import hosts_of, one_of_each
 from tests.servers import RedisServer
 from tests.waiting import until
 
 from channelbox.realtime import keys, presence
 from channelbox.realtime.bus import Bus
-from channelbox.realtime.frames import payloads
-from channelbox.realtime.hosts import Host
-from channelbox.realtime.hub import Hub
-from channelbox.realtime.presence import Presence
-from channelbox.realtime.record import Identity, Opened
-from channelbox.realtime.room import Run
-from channelbox.realtime.room_slots import RoomSlots
-from channelbox.realtime.supervision import cancel
-
-
-class Nothing:
-    """A record in which nothing was ever said."""
-
-    async def open(self, name: str) -> Opened:
-        return Opened(Identity(1, "epoch"), 1, Run(1, 0, b""))
-
-    async def after(self, name: str, identity: Identity, seq: int, most: int) -> Run:
-        return Run(seq + 1, seq, b"")
-
-
-class Watcher:
-    """A member that remembers the newest presence that it was told."""
-
-    on_lost: Callable[[], None] | None = None
-
-    def __init__(self) -> None:
-        self.told: dict[str, Any] = {}
-        self.count = 0
-        self.counts: list[int] = []
-        self._more = asyncio.Event()
-
-    def restart(self) -> None:
-        raise AssertionError("nobody is sent away here")
-
-    def write_frames(self, frames: bytes) -> None:
-        for _, payload in payloads(frames):
-            content = json.loads(bytes(payload))
-            if content.get("type") == "presence":
-                self.told = content
-                self.count += 1
-                self.counts.append(content["count"])
-                self._more.set()
-
-    async def until(self, *users: str) -> None:
-        async with asyncio.timeout(15):
-            while self.told.get("users") != sorted(users):
-                self._more.clear()
-                await self._more.wait()
-
-
-class Process:
-    def __init__(self, name: str, hosts: list[Host] | None = None) -> None:
-        # A bus of its own: one process has one handler a room.
-        self.bus = Bus(hosts)
-        self.hub = Hub(self.bus, Nothing(), name)
-        self.slots = RoomSlots(self.bus, name)
-        self.presence = Presence(self.bus, self.hub, name)
-        self.name = name
-        self.watcher = Watcher()
-
-    async def start(self) -> None:
-        await self.slots.start()
-        await self.presence.start()
-
-    async def stop(self) -> None:
-        await self.presence.stop()
-        await self.slots.stop()
-        await self.hub.stop()
-        await self.bus.stop()
-
-    async def freeze(self) -> None:
-        """As when the process is stopped: it tells nothing and writes nothing until `start`, and its lease ends."""
-        await cancel(*self.presence._tasks, *self.slots._tasks)
-        await self.bus.client("").delete(keys.lease(self.name))
-
-    async def enter(self, *people: str, room: str = "r") -> None:
-        await self.hub.join(room, Identity(1, "epoch"), self.watcher, None, 0, lambda hello: b"")
-        for person in people:
-            self.presence.came(room, person)
+from channelbox.realtime.counters import counters
+from channelbox.realtime.people import Part, checked
 
 
 @pytest.fixture(autouse=True)
@@ -119,6 +42,33 @@ async def test_it_works(processes: list[Process]) -> None:
     await two.watcher.until("ann", "bob")
     two.presence.went("r", "bob")
     await one.watcher.until("ann")
+
+
+@pytest.mark.parametrize("part", ["_emit", "_tell", "_read"])
+async def test_what_breaks_unexpectedly_is_counted_and_done_all_the_same(
+    processes: list[Process], monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    """A count would be wrong until somebody else comes or goes."""
+    one, two = processes
+    await one.enter("ann")
+    await two.enter("bob")
+    await one.watcher.until("ann", "bob")
+    whole = getattr(one.presence, part)
+    left = 1
+
+    def breaks(*arguments: Any) -> Any:
+        nonlocal left
+        if left:
+            left -= 1
+            raise RuntimeError("nobody expected this")
+        return whole(*arguments)
+
+    restarted = counters.restarted
+    monkeypatch.setattr(one.presence, part, breaks)
+    one.presence.came("r", "carol")
+    await one.watcher.until("ann", "bob", "carol")
+    await two.watcher.until("ann", "bob", "carol")
+    await until(lambda: counters.restarted > restarted)
 
 
 async def test_two_tabs_are_one_person_until_both_are_closed(processes: list[Process]) -> None:
@@ -295,19 +245,28 @@ async def test_the_own_people_are_told_while_redis_is_away(new_redis: Callable[.
     await one.stop()
 
 
-async def test_rubbish_is_nobody(three: list[Process], bus: Bus) -> None:
+async def test_rubbish_is_nobody(three: list[Process], bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
     one, *_ = three
+    looked_at: list[tuple[Any, Any]] = []
+
+    def look(names: Any, count: Any) -> Part:
+        looked_at.append((names, count))
+        return checked(names, count)
+
+    monkeypatch.setattr(presence, "checked", look)
     client = bus.client("")
     before = len(one.watcher.counts)
     parts = [b"\xc1", b"", *map(msgpack.packb, (5, ["a", 1, 2], ["a", "b"]))]
     for number, part in enumerate(parts):
         await client.hset(keys.people("r"), f"rubbish-{number}", part)
     for told in ((1, 2), ("p", "ann", 1), ("p", ["ann"], "1"), ("p", ["ann"], -1), ("p", [1], 1)):
-        await bus.publish(keys.room("r"), msgpack.packb((0, 0, [], b"", told)))
+        await bus.publish(keys.room("r"), msgpack.packb({"v": 1, "presence": told}))
     one.presence.went("r", "one-b")
     for process in three:
         await process.watcher.until(*(name for name in everybody(three) if name != "one-b"))
     assert one.watcher.counts[before:] == [5]
+    for rubbish in (("ann", 1), (["ann"], -1), ([1], 1)):
+        assert looked_at.count(rubbish) == len(three), "by each process"
 
 
 async def test_stopping_does_not_wait_for_a_redis_that_hangs(new_redis: Callable[..., RedisServer]) -> None:

@@ -14,7 +14,8 @@ from websockets.exceptions import ConnectionClosed
 
 from channelbox.realtime.counters import counters
 from channelbox.realtime.protocol import EXTENSION
-from channelbox.realtime.wire import GOODBYE_SECONDS, MAX_QUEUED, SLICE_BYTES, SLICE_FRAMES
+from channelbox.realtime.read_budget import SLICE_BYTES, SLICE_FRAMES
+from channelbox.realtime.wire import GOODBYE_SECONDS, MAX_QUEUED
 
 
 def test_frames_reach_every_member_between_the_librarys_own(run: Run) -> None:

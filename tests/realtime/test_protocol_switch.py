@@ -7,6 +7,8 @@ import pytest
 from tests.realtime.serving import Room, Run, Served, served
 
 from channelbox.realtime import protocol_switch
+from channelbox.realtime.deadline import ENTER_SECONDS, enter_by
+from channelbox.realtime.join_steps import JoinSteps
 from channelbox.realtime.protocol import FrameProtocol
 from channelbox.realtime.protocol_switch import ProtocolSwitch
 
@@ -122,3 +124,42 @@ def test_connections_on_which_nothing_was_asked_hold_up_no_stop(run: Run) -> Non
             writer.close()
 
     run(scenario())
+
+
+def test_who_asks_for_a_websocket_is_answered_though_the_server_stops(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting: list[object] = []
+    monkeypatch.setattr(JoinSteps, "begin", lambda self, step: waiting.append(step))
+
+    async def scenario() -> None:
+        async with served(Site()) as server:
+            reader, writer = await opened(server)
+            writer.write(UPGRADE)
+            while not waiting:
+                await asyncio.sleep(0.01)
+        assert await head(reader) == b"HTTP/1.1 101 Switching Protocols"
+        writer.close()
+
+    run(scenario())
+
+
+def test_the_time_in_which_a_handshake_waits_is_part_of_its_deadline(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+
+    class Late(Room):
+        async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+            waited.append(asyncio.get_running_loop().time() + ENTER_SECONDS - enter_by(scope))
+            await super().__call__(scope, receive, send)
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        monkeypatch.setattr(JoinSteps, "begin", lambda _, step: loop.call_later(0.2, step))
+        async with served(Late()) as server:
+            reader, writer = await opened(server)
+            writer.write(UPGRADE)
+            assert await head(reader) == b"HTTP/1.1 101 Switching Protocols"
+            writer.close()
+
+    run(scenario())
+    assert waited[0] >= 0.19

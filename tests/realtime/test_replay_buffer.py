@@ -73,3 +73,18 @@ def test_an_event_that_changed_is_handed_out_as_it_is_now(sizes: list[int], data
 
 def test_an_empty_ring_knows_nothing() -> None:
     assert ReplayBuffer().since(0) is None
+
+
+@given(st.lists(st.integers(1, 5), max_size=20), st.integers(0, 200))
+def test_the_newest_that_fit_are_as_many_as_fit(sizes: list[int], max_bytes: int) -> None:
+    buffer, last = ReplayBuffer(), 95
+    for size in sizes:
+        buffer.add(last + 1, last + size, frames(last + 1, last + size))
+        last += size
+    start = buffer.newest(max_bytes)
+    if not sizes:
+        assert start is None
+        return
+    assert start is not None
+    assert len(frames(start + 1, last)) <= max_bytes
+    assert start == 95 or len(frames(start, last)) > max_bytes

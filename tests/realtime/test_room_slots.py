@@ -68,6 +68,28 @@ async def test_a_storm_fills_a_room_to_its_limit_and_not_beyond(bus: Bus, one: R
     assert sum((await counted(bus)).values()) == 100
 
 
+async def test_the_last_places_are_kept_for_those_who_may_have_them(bus: Bus, one: RoomSlots, two: RoomSlots) -> None:
+    """Whatever comes together in one exchange, and whoever comes first."""
+    both = [lease.take("r", 100, reserved) for lease in (one, two) for _ in range(60) for reserved in (0, 30)]
+    results = await asyncio.gather(*both, return_exceptions=True)
+    assert sum(result is None for result in results[::2]) >= 30
+    assert sum(result is None for result in results) in range(70, 101)
+    assert sum((await counted(bus)).values()) == sum(result is None for result in results)
+    await asyncio.gather(*(lease.take("r", 100) for lease in (one, two) for _ in range(60)), return_exceptions=True)
+    assert sum((await counted(bus)).values()) == 100
+
+
+async def test_those_who_are_not_to_have_the_last_places_are_told(bus: Bus, one: RoomSlots, two: RoomSlots) -> None:
+    results = await asyncio.gather(
+        *(lease.take("r", 10, 3) for lease in (one, two) for _ in range(10)), return_exceptions=True
+    )
+    assert sum(result is None for result in results) == 7
+    (full, *_) = [result for result in results if isinstance(result, Refused)]
+    assert full.code == Code.ROOM_FULL
+    assert "full for guests: 7 are connected" in str(full)
+    assert sum((await counted(bus)).values()) == 7
+
+
 async def test_those_who_come_and_go_at_once_are_counted_right(bus: Bus, one: RoomSlots, two: RoomSlots) -> None:
     async def visit(lease: RoomSlots) -> None:
         for _ in range(20):

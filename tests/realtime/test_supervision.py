@@ -4,11 +4,12 @@ import asyncio
 import logging
 
 import pytest
+from tests.waiting import until
 
 from channelbox.fleet.reports import _totals
 from channelbox.realtime import supervision
 from channelbox.realtime.counters import counters
-from channelbox.realtime.supervision import cancel, supervise
+from channelbox.realtime.supervision import cancel, once, supervise
 
 
 @pytest.fixture(autouse=True)
@@ -61,3 +62,18 @@ async def test_a_task_that_returns_is_over() -> None:
         return
 
     await asyncio.wait_for(supervise("once", run), 10)
+
+
+async def test_what_runs_once_and_fails_is_logged_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    before = counters.restarted
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def run() -> None:
+        raise ZeroDivisionError
+
+    task = once("tells", run(), tasks)
+    assert tasks == {task}
+    await asyncio.wait([task], timeout=10)
+    await until(lambda: not tasks)
+    assert counters.restarted == before + 1
+    assert [record.levelno for record in caplog.records if "tells" in record.getMessage()] == [logging.ERROR]

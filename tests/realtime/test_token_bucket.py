@@ -85,7 +85,7 @@ async def start(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Start]:
 def spend(settlement: Settlement, name: str, times: int) -> None:
     for _ in range(times):
         settlement.bucket(name, 0.1, 50, "").spend()
-        settlement.spent(name, 0.1)
+        settlement.spent(name, 0.1, 1)
 
 
 async def test_what_is_spent_in_one_process_is_missing_in_the_others_once(start: Start) -> None:

@@ -29,6 +29,9 @@ JOINS_ADDRESS_BURST_SECONDS = 10.0
 REQUESTS_BURST_SECONDS = 10.0
 ROOMS_BURST_SECONDS = 1200.0  # a third of what an hour allows
 HOUR_SECONDS = 3600.0
+CATCH_UPS_SECONDS = 30.0  # after which a client that does not read what it asked for is mostly cut off
+CATCH_UPS_OF_PERSON, CATCH_UPS_OF_ADDRESS = 1 / 16, 1 / 4  # of what a process sends to all who join
+MIN_CATCH_UPS_BYTES = 2 * 1024 * 1024  # twice what one of them may have
 GUESTS_TOGETHER = 10  # times what one person may make in rooms, for all guests of an address
 FROM_ADDRESS, IN_ROOM = " from your address", " in this room"
 TOO_MANY_ROOMS = "Too many new rooms"
@@ -45,6 +48,7 @@ class Kind(enum.StrEnum):
     GUEST_ROOMS = "guest_rooms"
     REQUESTS = "requests"
     BYTES = "bytes"
+    CATCH_UPS = "catch_ups"
 
 
 class Limit(NamedTuple):
@@ -61,7 +65,7 @@ class Row:
     person: Callable[[], Limit] | None = None
     address: Callable[[], Limit] | None = None
     connection: Callable[[], Limit] | None = None
-    by_wire: bool = False  # the connection's bucket is taken by `wire`, which sees every frame
+    by_wire: bool = False  # the connection's bucket is the wire's own
     room: Callable[[], Limit] | None = None
     sentence: str = ""  # its beginning; "" where nobody is told
     of_person: str = ""  # what follows, where it was the person's bucket
@@ -80,13 +84,20 @@ def _frames(rate: float) -> Limit:
     return _worth(FRAMES_PER_MESSAGE * rate, settings.CHANNELBOX_RATE_BURST / settings.CHANNELBOX_RATE)
 
 
-def _bytes(rate: float) -> Limit:
+def _bytes(messages: float) -> Limit:
+    """Return the bytes of what may send so many messages a second: as many for each as a connection has."""
+    rate = settings.CHANNELBOX_RATE_BYTES * messages / settings.CHANNELBOX_RATE
     at_once = _worth(rate, settings.CHANNELBOX_RATE_BURST / settings.CHANNELBOX_RATE)
     return Limit(rate, max(2 * settings.CHANNELBOX_FRAME_MAX, at_once.burst))
 
 
 def _rooms(an_hour: float) -> Limit:
     return _worth(an_hour / HOUR_SECONDS, ROOMS_BURST_SECONDS)
+
+
+def _catch_ups(share: float) -> Limit:
+    at_once = max(MIN_CATCH_UPS_BYTES, settings.CHANNELBOX_CATCH_UP_BYTES * share)
+    return Limit(at_once / CATCH_UPS_SECONDS, at_once)
 
 
 TABLE = {
@@ -105,7 +116,7 @@ TABLE = {
         address=lambda: _worth(settings.CHANNELBOX_TYPING_ADDRESS, TYPING_BURST_SECONDS),
         room=lambda: _worth(settings.CHANNELBOX_TYPING_ROOM, TYPING_BURST_SECONDS),
     ),
-    # Read later. Of a connection control frames and fragments count too.
+    # Read later. Control frames and fragments count too: `wire` sees every frame.
     Kind.FRAMES: Row(
         by_wire=True,
         connection=lambda: _frames(settings.CHANNELBOX_RATE),
@@ -114,7 +125,9 @@ TABLE = {
     ),
     Kind.BYTES: Row(
         by_wire=True,
-        connection=lambda: _bytes(settings.CHANNELBOX_RATE_BYTES),
+        connection=lambda: _bytes(settings.CHANNELBOX_RATE),
+        person=lambda: _bytes(settings.CHANNELBOX_RATE_PERSON),
+        address=lambda: _bytes(settings.CHANNELBOX_RATE_ADDRESS),
     ),
     # Accepted, told and closed.
     Kind.JOINS: Row(
@@ -143,6 +156,11 @@ TABLE = {
         address=lambda: _worth(settings.CHANNELBOX_REQUESTS_ADDRESS, REQUESTS_BURST_SECONDS),
         sentence="Too many requests",
     ),
+    # Bytes: less is sent, and the rest is read over HTTP.
+    Kind.CATCH_UPS: Row(
+        person=lambda: _catch_ups(CATCH_UPS_OF_PERSON),
+        address=lambda: _catch_ups(CATCH_UPS_OF_ADDRESS),
+    ),
 }
 
 
@@ -155,7 +173,7 @@ def connection_limit(kind: Kind) -> Limit:
 
 def sentence(kind: Kind, wait: float, whose: str) -> str:
     """Return what a client is told that has to wait so many seconds."""
-    seconds = f"{wait:.1f}" if wait < 1 else math.ceil(wait)
+    seconds = f"{max(wait, 0.1):.1f}" if wait < 1 else math.ceil(wait)
     return f"{TABLE[kind].sentence}{whose}. Try again in {seconds} s."
 
 
@@ -205,25 +223,55 @@ class Admission:
             self._spent(names)
         return wait, whose
 
+    def give_back(self, kind: Kind, source: Source) -> None:
+        """Put back what `take` took, for work that was not done."""
+        buckets, names = self._buckets(kind, source, None)
+        for bucket in buckets:
+            bucket.give_back()
+        for name, rate in names:
+            self.settlement.given_back(name, rate)
+
     def admit(self, kind: Kind, source: Source, id: str | None = None) -> None:
         """As `take`. Raises Refused with the row's words when that was too much; nothing is counted then."""
         wait, whose = self.take(kind, source)
         if wait:
             raise Refused(Code.TOO_FAST, sentence(kind, wait, whose), id=id, retry_after=wait, close=TABLE[kind].close)
 
-    def book(self, kind: Kind, source: Source) -> float:
-        """Take tokens that may not be there yet. Returns the seconds to wait before the work is done."""
-        buckets, names = self._buckets(kind, source, None)
-        wait = 0.0
-        for bucket in buckets:
-            wait = max(wait, bucket.wait())
-            bucket.spend()
-        self._spent(names)
-        return wait
+    def charge(self, source: Source, frames: int, size: int) -> float:
+        """Take what was read of a connection from its person's and its address' buckets, also what is not there.
 
-    def _spent(self, names: list[tuple[str, float]]) -> None:
+        `size` is in bytes. Returns the seconds until all of the buckets have a token; with 0 and 0 that alone, and no
+        bucket is made for it.
+        """
+        if not frames and not size:
+            return max(self._empty_for(Kind.FRAMES, source), self._empty_for(Kind.BYTES, source))
+        longest = 0.0
+        for kind, count in (Kind.FRAMES, frames), (Kind.BYTES, size):
+            buckets, names = self._buckets(kind, source, None)
+            for bucket in buckets:
+                if count:
+                    bucket.spend(count)
+                longest = max(longest, bucket.wait())
+            if count:
+                self._spent(names, count)
+        return longest
+
+    def shares(self, kind: Kind, source: Source) -> list[Bucket]:
+        """Return the buckets of the person and the address for what costs this process alone: no other hears of it.
+
+        Ask again after each await: idle ones are let go.
+        """
+        buckets, _ = self._buckets(kind, source, None)
+        return buckets
+
+    def _empty_for(self, kind: Kind, source: Source) -> float:
+        """Return the seconds until the person's and the address' bucket have a token; one that is not there is full."""
+        names = f"{kind.value} person {source.person}", f"{kind.value} address {source.address}"
+        return max(self.settlement.wait(name) for name in names)
+
+    def _spent(self, names: list[tuple[str, float]], count: int = 1) -> None:
         for name, rate in names:
-            self.settlement.spent(name, rate)
+            self.settlement.spent(name, rate, count)
 
     def _buckets(self, kind: Kind, source: Source, room: str | None) -> tuple[list[Bucket], list[tuple[str, float]]]:
         """Return all buckets of this work, and the names and rates of those that are shared."""

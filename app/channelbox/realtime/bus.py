@@ -13,7 +13,8 @@ from redis.asyncio import Redis
 from channelbox.realtime import keys
 from channelbox.realtime.hosts import Host, Hosts
 from channelbox.realtime.publisher import Publisher
-from channelbox.realtime.subscriber import Handler, Subscriber
+from channelbox.realtime.subscriber import Subscriber
+from channelbox.realtime.subscription_session import Handler
 
 logger = logging.getLogger(__name__)
 

@@ -15,6 +15,7 @@ from channelbox.realtime.admission import Admission, Kind, Source
 from channelbox.realtime.codes import INVALID_FORMAT, Close, Code, Refused
 from channelbox.realtime.connection_limits import ConnectionLimits, Limit
 from channelbox.realtime.counters import counters
+from channelbox.realtime.deadline import enter_by
 from channelbox.realtime.frames import json_frame
 from channelbox.realtime.join_admission import address_of
 from channelbox.realtime.members import Member, SendingMember, member_of
@@ -22,7 +23,6 @@ from channelbox.realtime.protocol import EXTENSION
 
 logger = logging.getLogger(__name__)
 
-ENTER_SECONDS = 15.0  # that `enter` may take: database and Redis may hang, and who waits cannot tell
 # How many more of a client's frames may be refused than are not
 REFUSALS_MOST = 300  # before one that does not heed them is closed with 4008
 REFUSALS_FREE = 20  # before its frames are taken more slowly
@@ -45,13 +45,19 @@ class RealtimeConsumer(AsyncJsonWebsocketConsumer):
     source: Source
     _counted: list[str]
 
-    def count(self, person: str | None) -> None:
+    def count(self, person: str | None, *, guest: bool) -> None:
         """Count this connection for its person, None for a stranger, and for its address, until it is gone.
 
         Raises Refused when either has too many, or the person opens them too fast.
         """
         self.source.person = person
-        limits = [Limit(f"address {self.source.address}", settings.CHANNELBOX_SOCKETS_ADDRESS, " from your address")]
+        address = self.source.address
+        limits = [Limit(f"address {address}", settings.CHANNELBOX_SOCKETS_ADDRESS, " from your address")]
+        if guest:  # with each connection another person, if it likes
+            most = settings.CHANNELBOX_SOCKETS_GUESTS
+            limits.append(Limit(f"guests {address}", most, " by guests from your address"))
+            # In buckets of their own: what guests send holds up nobody at their address who is signed in.
+            self.source.address = f"guests {address}"
         if person is not None:
             self._admission.admit(Kind.JOINS, Source(None, person))  # its address was counted at the handshake
             limits.append(Limit(f"person {person}", settings.CHANNELBOX_SOCKETS_PERSON, " of yours"))
@@ -76,6 +82,7 @@ class RealtimeConsumer(AsyncJsonWebsocketConsumer):
         self._counted = []
         stay = self._stay(receive)
         if EXTENSION in scope.get("extensions", {}):
+            scope["extensions"][EXTENSION].charge = self._charge
             scope["extensions"][EXTENSION].stay = stay
         else:
             await stay
@@ -109,10 +116,10 @@ class RealtimeConsumer(AsyncJsonWebsocketConsumer):
 
     async def _enter_in_time(self) -> None:
         try:
-            async with asyncio.timeout(ENTER_SECONDS):
+            async with asyncio.timeout_at(enter_by(self.scope)):
                 await self.enter()
         except TimeoutError as error:
-            logger.warning("A client was refused after %g s: what it needs to enter does not answer", ENTER_SECONDS)
+            logger.warning("A client was refused: what it needs to enter does not answer")
             raise Refused(
                 Code.TRY_LATER, "This takes too long just now. Try again.", retry_after=2, close=Close.TRY_LATER
             ) from error
@@ -120,12 +127,14 @@ class RealtimeConsumer(AsyncJsonWebsocketConsumer):
     async def websocket_receive(self, message: dict[str, Any]) -> None:
         if self._gone:  # queued before our Close went out
             return
-        if wait := self._admission.book(Kind.FRAMES, self.source):
+        text = message.get("text")
+        if isinstance(self.member, SendingMember) and (
+            wait := self._charge(1, len(message["bytes"] if text is None else text))
+        ):
             await asyncio.sleep(wait)
             if self._gone:
                 return
         counters.received += 1
-        text = message.get("text")
         if text is None:
             refused = Refused(Code.INVALID, "Text frames only.", close=Close.UNSUPPORTED)
             await self.refuse(refused)
@@ -179,6 +188,9 @@ class RealtimeConsumer(AsyncJsonWebsocketConsumer):
 
     async def websocket_disconnect(self, message: dict[str, Any]) -> None:
         raise StopConsumer
+
+    def _charge(self, frames: int, size: int) -> float:
+        return self._admission.charge(self.source, frames, size)
 
     def _leave(self) -> None:
         if not self._gone and hasattr(self, "member"):

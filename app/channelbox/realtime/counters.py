@@ -22,7 +22,7 @@ class Counters:
     dropped: int = 0  # messages that a channel of the default layer was too full or too late to take
     reconnects: int = 0  # of the bus
     ignored: int = 0  # messages from pub/sub that could not be understood
-    restarted: int = 0  # background tasks that failed and were started again
+    restarted: int = 0  # times that a background task failed, and was started again or its work came again
     handled: int = 0  # entries taken from the queue by this worker
     expired: int = 0  # entries too old to be stored
     stored: int = 0  # messages committed

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple, Self
 import msgpack
 
 VERSION = 1
+# What Python takes for an envelope without frames and names, and for each of those besides its text
+ENVELOPE_BYTES, FRAME_BYTES, NAME_BYTES = 384, 192, 64
 
 
 class RoomRef(NamedTuple):
@@ -112,7 +114,7 @@ class Envelope:
     (typing), or none; `last` > 0 then says that the room is known to have reached this number. `key`: the room's; 0:
     whichever has the name. `outcomes`: of the batches that were stored or refused with this. `presence`: one process's
     part of the people in the room, as (process, names or None, count). `replaced`: number and frame of earlier events
-    that these events have changed, as they are from now on.
+    that these events have changed, as they are from now on. `epoch`: what the numbers are of; "" says nothing of that.
     """
 
     first: int = 0
@@ -122,11 +124,25 @@ class Envelope:
     outcomes: Sequence[BatchOutcome] = ()
     presence: tuple[str, list[str] | None, int] | None = None
     replaced: Sequence[tuple[int, bytes]] = ()
+    epoch: str = ""
+
+    @property
+    def memory(self) -> int:
+        """About how many bytes this takes, but for its outcomes."""
+        names = (self.presence[1] if self.presence is not None else None) or ()
+        return (
+            ENVELOPE_BYTES
+            + len(self.frames)
+            + sum(FRAME_BYTES + len(frame) for _, frame in self.replaced)
+            + sum(NAME_BYTES + 4 * len(name) for name in names)
+        )
 
     def pack(self) -> bytes:
         packed: dict[str, object] = {"v": VERSION, "first": self.first, "last": self.last, "frames": self.frames}
         if self.key:
             packed["key"] = self.key
+        if self.epoch:
+            packed["epoch"] = self.epoch
         if self.outcomes:
             packed["outcomes"] = [outcome._map() for outcome in self.outcomes]
         if self.presence is not None:
@@ -153,6 +169,7 @@ class Envelope:
                 [BatchOutcome._of(outcome) for outcome in packed.get("outcomes", ())],
                 presence,
                 [(_is(int, seq), _is(bytes, frame)) for seq, frame, *_ in packed.get("replaced", ())],
+                _is(str, packed.get("epoch", "")),
             )
         except (KeyError, TypeError, AttributeError, msgpack.exceptions.UnpackException) as error:
             raise ValueError(f"not an envelope: {error!r}") from error

@@ -1,8 +1,12 @@
 """Looking things up for many at once: a thousand people who come back together are a few queries, not thousands."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Mapping
+import functools
+import itertools
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from typing import Generic, TypeVar
+
+from channelbox.realtime.join_steps import JoinSteps
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -15,11 +19,13 @@ CROWD_SECONDS = 0.1  # after a look-up of several, for which there is a crowd. W
 class Gather(Generic[K, V]):
     """Looks up by key. One look-up is under way at a time; all that is asked for meanwhile shares the next.
 
-    `look_up` answers for a list of different keys; what it leaves out is None. Belongs to one event loop.
+    `look_up` answers for a list of at most `at_once` different keys; what it leaves out is None. Belongs to one event
+    loop.
     """
 
-    def __init__(self, look_up: Callable[[list[K]], Awaitable[Mapping[K, V]]]) -> None:
+    def __init__(self, look_up: Callable[[list[K]], Awaitable[Mapping[K, V]]], at_once: int = AT_ONCE) -> None:
         self._look_up = look_up
+        self._at_once = at_once
         self._waiting: dict[K, list[asyncio.Future[V | None]]] = {}
         self._crowd_until = 0.0  # on the loop's clock
         self._task: asyncio.Task[None] | None = None
@@ -35,27 +41,34 @@ class Gather(Generic[K, V]):
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
+        steps = JoinSteps.of(loop)
         try:
             while self._waiting:
-                if loop.time() < self._crowd_until and len(self._waiting) < AT_ONCE:
+                if loop.time() < self._crowd_until and len(self._waiting) < self._at_once:
                     await asyncio.sleep(CROWD_WAIT)
-                keys = list(self._waiting)[:AT_ONCE]
+                keys = list(itertools.islice(self._waiting, self._at_once))
                 if len(keys) > 1:
                     self._crowd_until = loop.time() + CROWD_SECONDS
                 asked = {key: self._waiting.pop(key) for key in keys}
                 try:
                     found = await self._look_up(keys)
+                    answers = [(futures, found.get(key)) for key, futures in asked.items()]
                 except Exception as error:
-                    for futures in asked.values():
-                        for future in _not_given_up(futures):
-                            future.set_exception(error)
+                    for future in itertools.chain.from_iterable(asked.values()):
+                        steps.go_on(functools.partial(_fail, future, error))
                 else:
-                    for key, futures in asked.items():
-                        for future in _not_given_up(futures):
-                            future.set_result(found.get(key))
+                    for futures, answer in answers:
+                        for future in futures:
+                            steps.go_on(functools.partial(_answer, future, answer))
         finally:
             self._task = None
 
 
-def _not_given_up(futures: Iterable[asyncio.Future[V]]) -> Iterator[asyncio.Future[V]]:
-    return (future for future in futures if not future.done())
+def _answer(future: "asyncio.Future[V]", value: V) -> None:
+    if not future.done():  # not given up
+        future.set_result(value)
+
+
+def _fail(future: asyncio.Future[V], error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)

@@ -62,10 +62,10 @@ def read(request: bytes) -> Upgrade | None:
     for line in head[:-4].split(b"\r\n"):
         name, _, value = line.partition(b":")
         headers.append((name.lower(), value.strip(b" \t")))
-    if sum(name == b"connection" for name, _ in headers) > 1:
+    if len(headers) > MAX_HEADERS or sum(name == b"connection" for name, _ in headers) > 1:
         return None
     try:
-        return check(b"GET", target, headers, "1.1")
+        return _check(b"GET", target, headers, "1.1")
     except Refusal:
         return None
 
@@ -73,6 +73,11 @@ def read(request: bytes) -> Upgrade | None:
 def check(method: bytes, target: bytes, headers: Headers, version: str) -> Upgrade:
     """Check a request that was parsed. Header names are in small letters. Raises Refusal."""
     check_size(method, target, headers)
+    return _check(method, target, headers, version)
+
+
+def _check(method: bytes, target: bytes, headers: Headers, version: str) -> Upgrade:
+    """As `check`, of a request that is not too large."""
     if method != b"GET":
         raise Refusal(405, "A WebSocket is asked for with GET.", [(b"Allow", b"GET")])
     if version != "1.1":
@@ -114,7 +119,8 @@ def check_size(method: bytes, target: bytes, headers: Sequence[tuple[bytes, byte
         raise Refusal(414, f"A request line of more than {MAX_LINE_BYTES} bytes.")
     sizes = [len(name) + len(value) + len(b": ") for name, value in headers]
     if len(sizes) > MAX_HEADERS or sum(sizes) > MAX_HEAD_BYTES or max(sizes, default=0) > MAX_LINE_BYTES:
-        raise Refusal(431, f"More than {MAX_HEADERS} headers, or one of more than {MAX_LINE_BYTES} bytes.")
+        most = f"{MAX_HEADERS} headers, {MAX_LINE_BYTES} bytes in one or {MAX_HEAD_BYTES} in all"
+        raise Refusal(431, f"The headers are too large. At most: {most}.")
 
 
 def _upgrade_required(reason: str) -> Refusal:

@@ -1,21 +1,23 @@
 """The hub: this process's one subscription to each room, and each room's frames in sequence, once, to each member."""
 
 import asyncio
+import functools
 import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
-from django.conf import settings
-
-from channelbox.realtime import keys
+from channelbox.realtime import catch_up, keys
+from channelbox.realtime.admission import Source
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.codes import Close, Code, Refused
 from channelbox.realtime.counters import counters
 from channelbox.realtime.envelope import BatchOutcome, Envelope
+from channelbox.realtime.gather import Gather
+from channelbox.realtime.join_steps import JoinSteps
 from channelbox.realtime.members import Member
 from channelbox.realtime.record import Identity, Observed, Store
-from channelbox.realtime.room import Room, Run, gap_frame
-from channelbox.realtime.token_bucket import Bucket
+from channelbox.realtime.room import Room, Run, gap_frame, gap_frames
+from channelbox.realtime.supervision import cancel, failed, once, supervise
 
 logger = logging.getLogger(__name__)
 
@@ -23,11 +25,9 @@ CROSSED_SECONDS = 0.05  # two workers' publishes that crossed are mostly solved 
 REPAIR_LONGEST_PAUSE = 5.0
 OPEN_SECONDS = 10.0
 LINGER_SECONDS = 10.0  # a reload or a reconnect finds the room still open
-CATCH_UP_MOST = 1000  # events; what is older is read over HTTP
-CATCH_UP_BYTES = 1024 * 1024
-SMALL_CATCH_UP_BYTES = 64 * 1024  # as much is sent to everybody
-CATCH_UPS_SECONDS = 30.0  # after which a client that does not read what it asked for is mostly cut off
 PAGE = 200  # events in one read
+MAX_REPAIRS = 8  # rooms whose holes are read at one time: as many as the record reads together
+NOBODY = Source(None)  # has no share, and takes of what all have
 ORPHANED_SECONDS = 5.0  # after which a member of a room that is no more is sent away, should nobody else have done so
 
 
@@ -51,9 +51,8 @@ class Hub:
         self._store = store
         self._process = process
         self._tasks: set[asyncio.Task[None]] = set()
-        # What clients missed is written at once and waits in memory for those who do not read: so much in all.
-        all_bytes = settings.CHANNELBOX_CATCH_UP_BYTES
-        self._catch_ups = Bucket(all_bytes / CATCH_UPS_SECONDS, all_bytes)
+        self._repairs = asyncio.Semaphore(MAX_REPAIRS)  # others of the record's readers do not wait for all of them
+        self._catch_ups = catch_up.CatchUps()
 
     # --- Joining and leaving
 
@@ -62,13 +61,14 @@ class Hub:
         room = self.rooms.get(name)
         if room is None:
             room = self.rooms[name] = Room(asyncio.get_running_loop().create_future())
-            self._spawn(self._open(name, room))
+            once(f"opening of room {name}", self._open(name, room), self._tasks)
         room.holds += 1
         if room.opened:  # mostly: no timer is needed then
             return room
         try:
             async with asyncio.timeout(OPEN_SECONDS):
                 await asyncio.shield(room.ready)
+                await JoinSteps.of(asyncio.get_running_loop()).turn()  # many may have waited for it
         except BaseException as error:
             self.release(name, room)
             if isinstance(error, Exception):
@@ -94,45 +94,59 @@ class Hub:
         history: int,
         greet: Callable[[Hello], bytes],
         last: Callable[[], bytes] = bytes,
+        source: Source = NOBODY,
     ) -> Room:
         """Write the greeting, what the member lacks and `last`, and add it to the room without a gap or a double.
 
         `identity`: of the room that the member was let into. `after`: the newest number that the member has, None for a
-        newcomer, which gets the last `history` events. Raises Refused when the room cannot be opened.
+        newcomer, which gets the last `history` events. `source`: whose share of all that is sent to those who join it
+        takes. Raises Refused when the room cannot be opened.
         """
         room = await self._hold_identified(name, identity)
+        account = catch_up.CatchUp(self._catch_ups, source)
         try:
             await self._reach(name, room, after or 0)
             newest = room.seq
             have = None if after is None else max(after, min(room.floor - 1, newest))
-            resumed = after is not None and have is not None and 0 <= after <= newest and newest - have <= CATCH_UP_MOST
+            resumed = (
+                after is not None
+                and have is not None
+                and 0 <= after <= newest
+                and newest - have <= catch_up.MOST_EVENTS
+            )
             seq = have if resumed and have is not None else max(room.floor - 1, newest - history, 0)
-            start, missed = seq, b""
+            wanted, start, missed = seq, seq, b""
+            read = seq - seq % PAGE  # whole pages: whoever else joins needs the same ones
             while (recent := room.recent(seq)) is None:
-                run = await self._store.after(name, identity, seq, PAGE)
-                if run.last <= seq:
-                    raise LookupError(f"the record ends at {seq}, the room at {room.seq}")
+                run = await self._read(name, room, read)
+                if run.last <= read:
+                    raise LookupError(f"the record ends at {read}, the room at {room.seq}")
+                read = run.last
                 if run.last > room.seq:  # stored, and not heard yet: the members get it now, and once
                     room.park(run)
                     self._advance(name, room)
-                missed += run.frames
+                if run.last <= seq:
+                    continue
+                missed += run.after(seq).frames
                 seq = run.last
-                if len(missed) > CATCH_UP_BYTES:  # the greeting tells of the gap; HTTP has the rest, page by page
-                    start, missed = seq, b""
+                if not account.keep(len(missed)):
+                    start, missed = seq, b""  # the greeting tells of the gap; HTTP has the rest, page by page
             # No await from here to the end: no gap, no double.
             if self.rooms.get(name) is not room:
                 raise LookupError("it was removed and made anew")
-            room.flush()
-            size = len(missed) + len(recent)
-            if size > SMALL_CATCH_UP_BYTES and self._catch_ups.wait():
-                start, missed, recent = room.seq, b"", b""  # the greeting tells of the gap
-            else:
-                self._catch_ups.spend(size)
+            if not account.may_send(len(missed) + len(recent)):
+                fits = room.replay.newest(catch_up.SMALL_BYTES)
+                start, missed = max(start, room.seq if fits is None else fits), b""  # the greeting tells of the gap
+                recent = room.recent(start) or b""
+            account.send(len(missed) + len(recent))
             resumed = resumed and start == have
-            greeting = greet(Hello(room.seq, room.floor, resumed)) + _gaps(after, have, start)
+            gaps = gap_frames(after, have, start)
+            if after is None and wanted < start == room.seq:  # a newcomer who gets nothing would take it for everything
+                gaps = gap_frame(wanted + 1, start)
+            greeting = greet(Hello(room.seq, room.floor, resumed)) + gaps
             member.write_frames(greeting + missed + recent + last())
             counters.rooms += not room.members
-            room.members.add(member)
+            room.add(member)
             return room
         except Refused:
             raise
@@ -142,6 +156,7 @@ class Hub:
                 Code.TRY_LATER, "The room cannot be read just now. Try again.", retry_after=2, close=Close.TRY_LATER
             ) from error
         finally:
+            account.end()
             self.release(name, room)
 
     async def _hold_identified(self, name: str, identity: Identity) -> Room:
@@ -165,12 +180,24 @@ class Hub:
         """
         while room.seq < seq:
             before = room.seq
-            run = await self._store.after(name, _identity(room), before, PAGE)
+            run = await self._read(name, room, before)
             if run.last > before:
                 room.park(run)
                 self._advance(name, room)
             elif room.seq == before:
                 return
+
+    async def _read(self, name: str, room: Room, seq: int) -> Run:
+        """Read what follows a number, once for all who need it at this moment."""
+        if room.reads is None:
+            room.reads = Gather(functools.partial(self._read_each, name, _identity(room)))
+        if (run := await room.reads.get(seq)) is None:
+            raise LookupError(f"nothing was read after {seq}")
+        return run
+
+    async def _read_each(self, name: str, identity: Identity, seqs: list[int]) -> dict[int, Run]:
+        runs = await asyncio.gather(*(self._store.after(name, identity, seq, PAGE) for seq in seqs))
+        return dict(zip(seqs, runs, strict=True))
 
     def leave(self, name: str, member: Member) -> None:
         if (room := self.rooms.get(name)) is not None and member in room.members:
@@ -178,9 +205,9 @@ class Hub:
             counters.rooms -= not room.members
             self._close_later(name, room)
 
-    def seq(self, name: str) -> int:
-        """Return the newest number that is written to a room's members here."""
-        return room.seq if (room := self.rooms.get(name)) is not None else 0
+    def written_to(self, name: str, member: Member) -> int:
+        """Return the newest number of a room that was written to this member of it."""
+        return room.written_to(member) if (room := self.rooms.get(name)) is not None else 0
 
     # --- Opening and closing
 
@@ -204,7 +231,7 @@ class Hub:
                 self._take(name, room, envelope)
             self._advance(name, room)
         except Exception as error:
-            logger.warning("Room %s cannot be opened: %s", name, error)
+            failed(logger, error, "Room %s cannot be opened", name)
             self._forget(name, room)
             if not room.ready.done():
                 room.ready.set_exception(error)
@@ -237,10 +264,8 @@ class Hub:
             raise Refused(
                 Code.TRY_LATER, "The room cannot be read just now. Try again.", retry_after=2, close=Close.TRY_LATER
             ) from error
-        if _identity(room) == opened.identity:
-            return True
-        self._replace(name, room)
-        return False
+        self.observe(name, room, Observed(opened.identity, opened.floor, opened.run.last))
+        return _identity(room) == opened.identity
 
     def _replace(self, name: str, room: Room) -> None:
         """Give up a room that was removed, made anew or restored: its numbers mean something else now."""
@@ -287,9 +312,9 @@ class Hub:
                     self.on_outcome(outcome)
 
     def _take(self, name: str, room: Room, envelope: Envelope) -> None:
-        if envelope.key and envelope.key != room.key:
+        if (envelope.key and envelope.key != room.key) or (envelope.epoch and envelope.epoch != room.epoch):
             if room.check is None:
-                room.check = self._spawn(self._compare(name, room))
+                room.check = once(f"comparison of room {name}", self._compare(name, room), self._tasks)
             return
         if envelope.first:
             if envelope.last > room.seq:
@@ -311,51 +336,45 @@ class Hub:
 
     def _advance(self, name: str, room: Room) -> None:
         if room.advance() and room.repair is None:
-            room.repair = self._spawn(self._repair(name, room))
+            room.repair = supervise(f"repair of room {name}", lambda: self._repair(name, room))
+            self._tasks.add(room.repair)
+            room.repair.add_done_callback(self._tasks.discard)
 
     async def _repair(self, name: str, room: Room) -> None:
         """Read a hole from the record: one read for the process, never one a member."""
         pause = CROSSED_SECONDS
-        try:
-            await asyncio.sleep(pause)
-            while room.known > room.seq:
-                read = True
-                try:
+        await asyncio.sleep(pause)
+        while room.known > room.seq:
+            read = True
+            try:
+                async with self._repairs:
+                    if room.known <= room.seq:
+                        continue  # heard meanwhile
                     run = await self._store.after(name, _identity(room), room.seq, PAGE)
-                except Exception as error:
-                    logger.warning("Room %s: what is missing after %d cannot be read: %s", name, room.seq, error)
-                    run, read = Run(room.seq + 1, room.seq, b""), False
-                if run.last > room.seq:
-                    counters.repairs += 1
-                    room.park(run)
-                    self._advance(name, room)
-                    pause = CROSSED_SECONDS
-                elif pause >= REPAIR_LONGEST_PAUSE and read:
-                    logger.warning(
-                        "Room %s: no event after %d is in the record; %d was heard of", name, room.seq, room.known
-                    )
-                    room.forget_parked()
-                else:
-                    pause = min(pause * 2, REPAIR_LONGEST_PAUSE)
-                    await asyncio.sleep(pause)
-        finally:
-            room.repair = None
-
-    def _spawn(self, coroutine: "asyncio._CoroutineLike[None]") -> asyncio.Task[None]:
-        task: asyncio.Task[None] = asyncio.ensure_future(coroutine)  # type: ignore[arg-type]
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+            except Exception as error:
+                failed(logger, error, "Room %s: what is missing after %d cannot be read", name, room.seq)
+                run, read = Run(room.seq + 1, room.seq, b""), False
+            if run.last > room.seq:
+                counters.repairs += 1
+                room.park(run)
+                self._advance(name, room)
+                pause = CROSSED_SECONDS
+            elif pause >= REPAIR_LONGEST_PAUSE and read:
+                logger.warning(
+                    "Room %s: no event after %d is in the record; %d was heard of", name, room.seq, room.known
+                )
+                room.forget_parked()
+            else:
+                pause = min(pause * 2, REPAIR_LONGEST_PAUSE)
+                await asyncio.sleep(pause)
+        room.repair = None  # not where it failed: then it is begun again
 
     async def stop(self) -> None:
         """End what runs in the background. Members are the server's to close."""
         for room in self.rooms.values():
             if room.linger is not None:
                 room.linger.cancel()
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel(*self._tasks)
         self.rooms.clear()
 
 
@@ -366,15 +385,3 @@ def _restart(members: list[Member]) -> None:
 
 def _identity(room: Room) -> Identity:
     return Identity(room.key, room.epoch)
-
-
-def _gaps(after: int | None, have: int | None, start: int) -> bytes:
-    """Return what tells a client of the numbers between the newest that it has and the first that follows.
-
-    `after`: the number that the client gave; `have`: that, or the one before the room's floor; `start`: the one before
-    the first that follows.
-    """
-    if after is None or have is None:
-        return b""
-    frames = gap_frame(after + 1, have, gone=True) if have > after else b""
-    return frames + (gap_frame(have + 1, start) if start > have else b"")

@@ -64,6 +64,11 @@ def queue(channel: str) -> str:
     return _key("queue", channel)
 
 
+def bulk_queue(channel: str) -> str:
+    """A worker channel's other list: entries of senders that have much to send."""
+    return _key("bulk", channel)
+
+
 def channel(name: str) -> str:
     """A channel of the default channel layer that any process may receive from: a list."""
     return _key("channel", name)

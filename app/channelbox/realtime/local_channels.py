@@ -20,6 +20,7 @@ from channelbox.realtime.mailbox import ChannelName, Mailbox
 from channelbox.realtime.remote_members import RemoteMembers
 from channelbox.realtime.shared_channel import SharedChannel
 from channelbox.realtime.subscriber import UNREACHABLE
+from channelbox.realtime.supervision import once
 
 logger = logging.getLogger(__name__)
 
@@ -230,6 +231,4 @@ class LocalChannels:
                 task.cancel()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        once(f"channels of {self.inbox}", work, self._tasks)

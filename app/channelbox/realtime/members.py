@@ -11,6 +11,7 @@ from channelbox.realtime.codes import Close
 from channelbox.realtime.counters import counters
 from channelbox.realtime.frames import payloads
 from channelbox.realtime.protocol import EXTENSION
+from channelbox.realtime.supervision import once
 
 
 class Member(Protocol):
@@ -34,7 +35,8 @@ class SendingMember:
         self._send = send
         self._waiting: asyncio.Queue[bytes] = asyncio.Queue()
         self._bytes = 0
-        self._task = asyncio.ensure_future(self._run())
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._task = once("sending to a member", self._run(), self._tasks)
 
     def write_frames(self, frames: bytes) -> None:
         if self._task.done():
@@ -63,7 +65,7 @@ class SendingMember:
 
     def _end(self, code: Close) -> None:
         self._task.cancel()
-        self._task = asyncio.ensure_future(self._close(code))
+        self._task = once("closing of a member", self._close(code), self._tasks)
 
     async def _close(self, code: Close) -> None:
         if self.on_lost is not None:

@@ -26,7 +26,8 @@ from channelbox.realtime.hub import Hub
 from channelbox.realtime.people import NOBODY, OtherPart, Part, People, checked, unpack
 from channelbox.realtime.room import Room
 from channelbox.realtime.room_slots import LEASE_SECONDS
-from channelbox.realtime.supervision import STOP_SECONDS, cancel, supervise, within
+from channelbox.realtime.slices import slices
+from channelbox.realtime.supervision import STOP_SECONDS, cancel, failed, supervise, within
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +36,6 @@ COMPARE_SECONDS = 5.0
 # A part that was published within this time is newer than what is stored. And so long what is missing in Redis is not
 # taken for gone after Redis has lost something: every process compares in the meantime.
 HEARD_SECONDS = 2 * COMPARE_SECONDS
-MAX_ROOMS_AT_ONCE = 200  # in one pipeline: about 6 ms of processor time
 EXPIRY_SECONDS = 86_400
 
 
@@ -141,8 +141,14 @@ class Presence:
             await asyncio.sleep(GATHER_SECONDS)
             heard = self._of(host, self._heard)
             self._heard.difference_update(heard)
-            for name in heard:
-                self._emit(name)
+            for names in slices(heard):
+                for name in names:
+                    try:
+                        self._emit(name)
+                    except Exception as error:  # this room again with the next, and the others now
+                        failed(logger, error, "Who is in room %s cannot be told", name)
+                        self._heard.add(name)
+                await asyncio.sleep(0)
             changed = self._of(host, self._own_changed)
             self._own_changed.difference_update(changed)
             try:
@@ -170,13 +176,16 @@ class Presence:
             people.frame = frame
             room.write(frame, 0)
 
-    async def _tell(self, host: int, names: Iterable[str]) -> None:
+    async def _tell(self, host: int, names: list[str]) -> None:
         """Publish this process's part of these rooms of this host, after trying to write it for those who come later.
 
         Raises RedisError when it cannot be published. What cannot be written, because no memory is left perhaps, is
         found missing at the next comparison.
         """
-        client = self._hosts[host].client
+        for some in slices(names):
+            await self._tell_some(self._hosts[host].client, some)
+
+    async def _tell_some(self, client: Redis, names: list[str]) -> None:
         told = {name: people for name in names if (people := self._rooms.get(name)) is not None}
         if not told:
             return
@@ -217,9 +226,9 @@ class Presence:
                 host.compare_at = self._loop.time() + COMPARE_SECONDS * random.uniform(0.8, 1)  # noqa: S311 - no secret
                 opened = set(self._rooms)
             names = self._of(number, opened)
-            for start in range(0, len(names), MAX_ROOMS_AT_ONCE):
+            for some in slices(names):
                 try:
-                    await self._read(number, names[start : start + MAX_ROOMS_AT_ONCE])
+                    await self._read(number, some)
                 except (RedisError, OSError) as error:
                     logger.warning("Presence cannot be read: %s", error)
                     break

@@ -12,11 +12,12 @@ from typing import Any
 
 from django.conf import settings
 from uvicorn.config import Config
-from uvicorn.protocols.utils import ClientDisconnected, get_local_addr, get_remote_addr, is_ssl
+from uvicorn.protocols.utils import ClientDisconnected, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
 from channelbox.realtime import handshake
 from channelbox.realtime.codes import Close
+from channelbox.realtime.deadline import asked_at
 from channelbox.realtime.frame_reader import BINARY, TEXT
 from channelbox.realtime.frames import frame
 from channelbox.realtime.wire import Wire
@@ -51,13 +52,21 @@ class FrameProtocol(Wire):
 
     @classmethod
     def take_over(
-        cls, transport: asyncio.Transport, made_with: dict[str, Any], upgrade: handshake.Upgrade, more: bytes = b""
+        cls,
+        transport: asyncio.Transport,
+        made_with: dict[str, Any],
+        upgrade: handshake.Upgrade,
+        more: bytes = b"",
+        asked: float | None = None,
     ) -> None:
-        """Make this transport a WebSocket. `more`: what the client sent behind its request."""
+        """Make this transport a WebSocket.
+
+        `more`: what the client sent behind its request. `asked`: when it came, on the loop's clock, if not now.
+        """
         connection = cls(**made_with)
         transport.set_protocol(connection)
         connection.connection_made(transport)
-        connection.begin(upgrade)
+        connection.begin(upgrade, asked)
         if more:
             connection.data_received(more)
 
@@ -65,8 +74,8 @@ class FrameProtocol(Wire):
         super().connection_made(transport)
         self._server_state.connections.add(self)  # type: ignore[arg-type]
 
-    def begin(self, upgrade: handshake.Upgrade) -> None:
-        """Ask the application for an answer to a valid upgrade request."""
+    def begin(self, upgrade: handshake.Upgrade, asked: float | None = None) -> None:
+        """Ask the application for an answer to a valid upgrade request, which came when `take_over` says."""
         self._key = upgrade.key
         path, _, query = upgrade.target.partition(b"?")
         root = self._config.root_path
@@ -75,7 +84,6 @@ class FrameProtocol(Wire):
             "asgi": {"version": self._config.asgi_version, "spec_version": "2.4"},
             "http_version": "1.1",
             "scheme": "wss" if is_ssl(self.transport) else "ws",
-            "server": get_local_addr(self.transport),
             "client": get_remote_addr(self.transport),
             "root_path": root,
             "path": root + urllib.parse.unquote(path.decode("ascii")),
@@ -86,6 +94,8 @@ class FrameProtocol(Wire):
             "state": self._app_state.copy(),
             "extensions": {"websocket.http.response": {}, EXTENSION: self},
         }
+        if asked is not None:
+            asked_at(scope, asked)
         self._queue.put_nowait({"type": "websocket.connect"})
         task = self.loop.create_task(self._run(scope))
         self._server_state.tasks.add(task)

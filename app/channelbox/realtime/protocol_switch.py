@@ -9,43 +9,70 @@ from typing import Any
 
 from channelbox.realtime import handshake
 from channelbox.realtime.http_protocol import HttpProtocol
+from channelbox.realtime.join_steps import JoinSteps
 from channelbox.realtime.protocol import FrameProtocol
 
 
 class ProtocolSwitch(asyncio.Protocol):
-    """For uvicorn's `http`. Holds a connection until its first bytes say which protocol it gets."""
+    """For uvicorn's `http`. Holds a connection until its first bytes say which protocol it gets.
 
-    __slots__ = ("_made_with", "_transport")
+    A request for a WebSocket waits for its turn: thousands may be there at once, when all return.
+    """
+
+    __slots__ = ("_asked", "_made_with", "_request", "_transport")
 
     def __init__(self, **made_with: Any) -> None:
         """`made_with`: what uvicorn makes its protocols with, which is config, server_state, app_state and _loop."""
         self._made_with = made_with
         self._transport: asyncio.Transport | None = None
+        self._request = b""  # that waits for its turn
+        self._asked = 0.0  # when it came, on the loop's clock
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
         self._connections.add(self)
 
     def data_received(self, data: bytes) -> None:
+        if self._request:
+            self._request += data
+            if self._transport is not None:
+                self._transport.pause_reading()
+        elif b"upgrade:" in data.lower():
+            self._request = data
+            loop = asyncio.get_running_loop()
+            self._asked = loop.time()
+            JoinSteps.of(loop).begin(self._switch)
+        else:
+            self._request = data
+            self._switch()
+
+    def _switch(self) -> None:
+        """Give the connection to the protocol that its request asks for, unless it has ended meanwhile."""
         transport, self._transport = self._transport, None
         if transport is None or transport.is_closing():
             return
         self._connections.discard(self)
-        if (upgrade := handshake.read(data)) is not None:
-            FrameProtocol.take_over(transport, self._made_with, upgrade)
+        transport.resume_reading()
+        if (upgrade := handshake.read(self._request)) is not None:
+            FrameProtocol.take_over(transport, self._made_with, upgrade, asked=self._asked or None)
         else:
             http = HttpProtocol(**self._made_with)
             transport.set_protocol(http)
             http.connection_made(transport)
-            http.data_received(data)
+            http.data_received(self._request)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.discard(self)
 
     def shutdown(self) -> None:
-        """uvicorn: the process stops. Nothing was asked yet, so no answer is owed."""
-        if self._transport is not None:
-            self._transport.close()
+        """uvicorn: the process stops. What was asked is answered; before that no answer is owed."""
+        if (transport := self._transport) is None:
+            return
+        if not self._request:
+            transport.close()
+            return
+        self._switch()
+        transport.get_protocol().shutdown()  # type: ignore[attr-defined]  # of the protocol that it has now
 
     @property
     def _connections(self) -> set[Any]:

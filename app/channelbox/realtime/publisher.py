@@ -10,7 +10,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from channelbox.realtime.supervision import cancel
+from channelbox.realtime.supervision import cancel, once
 
 PUBLISH_SECONDS = 5.0
 MAX_COMMANDS = 2000  # in one pipeline
@@ -33,6 +33,7 @@ class Publisher:
         self._pool = pool
         self._jobs: list[_Job] = []
         self._task: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
         self._stopped = False
 
     def begin(self, publishes: Sequence[Publish]) -> list[asyncio.Future[int]]:
@@ -51,7 +52,7 @@ class Publisher:
         elif commands:
             self._jobs.append(job)
             if self._task is None:
-                self._task = asyncio.create_task(self._run(), name="publish")
+                self._task = once("publish", self._run(), self._tasks)
         return list(job.done)
 
     async def stop(self) -> None:

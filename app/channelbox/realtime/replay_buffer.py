@@ -2,7 +2,7 @@
 
 import collections
 
-from channelbox.realtime.frames import skip
+from channelbox.realtime.frames import payloads, skip
 
 MOST_BYTES = 256 * 1024
 MOST_RUNS = 500
@@ -22,7 +22,7 @@ class ReplayBuffer:
         self._bytes = 0
 
     def add(self, first: int, last: int, frames: bytes) -> None:
-        """Takes the run that follows; one that does not follow starts the ring anew."""
+        """Takes the run that follows; one that does not follow starts the buffer anew."""
         if self._runs and self._runs[-1][1] + 1 != first:
             self.clear()
         self._bytes += len(frames)
@@ -46,7 +46,7 @@ class ReplayBuffer:
                 return
 
     def since(self, seq: int) -> bytes | None:
-        """The frames after `seq`; None when the ring does not reach back that far."""
+        """The frames after `seq`; None when the buffer does not reach back that far."""
         if not self._runs or self._runs[0][0] > seq + 1:
             return None
         wanted: list[bytes] = []
@@ -55,3 +55,15 @@ class ReplayBuffer:
                 break
             wanted.append(skip(frames, seq + 1 - first))
         return b"".join(reversed(wanted))
+
+    def newest(self, max_bytes: int) -> int | None:
+        """Return the lowest number behind which there are at most so many bytes; None when nothing is kept."""
+        start = None
+        for first, _, frames in reversed(self._runs):
+            ends = [0, *(end for end, _ in payloads(frames))] if len(frames) > max_bytes else [0]
+            left_out = next(number for number, end in enumerate(ends) if len(frames) - end <= max_bytes)
+            start = first - 1 + left_out
+            if left_out:
+                break
+            max_bytes -= len(frames)
+        return start

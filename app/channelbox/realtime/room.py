@@ -1,16 +1,18 @@
-"""One room as a process sees it: runs of frames put in sequence and written once to each member."""
+"""One room as a process sees it: runs of frames put in sequence, to be written once to each member."""
 
 import asyncio
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from channelbox.realtime.counters import counters
 from channelbox.realtime.envelope import Envelope
+from channelbox.realtime.fan_out import FanOut
 from channelbox.realtime.frames import json_frame, skip
+from channelbox.realtime.gather import Gather
 from channelbox.realtime.members import Member
 from channelbox.realtime.replay_buffer import ReplayBuffer
 
-MAX_PARKED_BYTES = 1024 * 1024  # of frames that wait for those before them; what is more is read from the record
+MAX_PARKED_BYTES = 1024 * 1024  # of what waits for what is before it; what is more is read from the record
 
 
 class Run(NamedTuple):
@@ -40,6 +42,18 @@ def gap_frame(first: int, last: int, *, gone: bool = False) -> bytes:
     return json_frame({"type": "gap", "from": first, "to": last, **({"gone": True} if gone else {})})
 
 
+def gap_frames(after: int | None, have: int | None, start: int) -> bytes:
+    """Return what tells a client of the numbers between the newest that it has and the first that follows.
+
+    `after`: the number that the client gave; `have`: that, or the one before the room's floor; `start`: the one before
+    the first that follows.
+    """
+    if after is None or have is None:
+        return b""
+    frames = gap_frame(after + 1, have, gone=True) if have > after else b""
+    return frames + (gap_frame(have + 1, start) if start > have else b"")
+
+
 def gone(first: int, last: int) -> Run:
     """Return the run that tells of numbers that are no longer in the record."""
     return Run(first, last, gap_frame(first, last, gone=True), gone=True)
@@ -56,18 +70,18 @@ class Room:
         self.members: set[Member] = set()
         self.holds = 0  # joining, or with a batch in flight
         self.several = False  # several people here talked within one batch
-        self.seq = 0  # the newest number written to the members
+        self.seq = 0  # the newest number that is written to the members, or about to be
         self.known = 0  # the newest number that is known to exist
         self.parked: dict[int, Run] = {}
         self.early: list[Envelope] = []  # heard before the room was opened
         self._waiting_bytes = 0  # of `parked` and `early`
         self.replay = ReplayBuffer()
+        self.reads: Gather[int, Run] | None = None  # of the record, for all who join at one moment
         self.repair: asyncio.Task[None] | None = None
         self.check: asyncio.Task[None] | None = None
         self.linger: asyncio.TimerHandle | None = None
         self.on_presence: Callable[[tuple[str, list[str] | None, int]], None] | None = None
-        self._unwritten: list[bytes] = []  # of this turn of the loop
-        self._unwritten_events = 0
+        self._fan_out = FanOut(self.members)
 
     @property
     def opened(self) -> bool:
@@ -75,11 +89,12 @@ class Room:
         return self.ready.done() and self.ready.exception() is None
 
     def hear_early(self, envelope: Envelope) -> None:
-        """Keep what is heard before the room is opened, or only how far it goes."""
-        self.known = max(self.known, envelope.last)
-        if self._waiting_bytes + len(envelope.frames) <= MAX_PARKED_BYTES:
-            self._waiting_bytes += len(envelope.frames)
-            self.early.append(envelope)
+        """Keep what is heard before the room is opened, but for outcomes; or only how far it goes."""
+        if self._waiting_bytes + envelope.memory <= MAX_PARKED_BYTES:
+            self._waiting_bytes += envelope.memory
+            self.early.append(dataclasses.replace(envelope, outcomes=()))
+        else:
+            self.known = max(self.known, envelope.last)
 
     def take_early(self) -> list[Envelope]:
         """Return what was heard before the room was opened."""
@@ -116,6 +131,7 @@ class Room:
                     if (old := self._take_parked(first)) is not None:
                         self.park(old)
                 continue
+            self.write(run.frames, run.last - run.first + 1)
             self.seq = run.last
             if run.gone:  # the buffer has one frame for each number, and begins anew behind a hole
                 self.replay.clear()
@@ -123,7 +139,6 @@ class Room:
                 self.replay.add(run.first, run.last, run.frames)
             for seq, frame in run.replaced:
                 self.replay.replace(seq, frame)
-            self.write(run.frames, run.last - run.first + 1)
         return self.known > self.seq
 
     def forget_parked(self) -> None:
@@ -137,18 +152,16 @@ class Room:
         return b"" if seq >= self.seq else self.replay.since(seq)
 
     def write(self, frames: bytes, events: int = 1) -> None:
-        """Write at the end of this turn of the loop: one write a member for all that comes in one turn."""
-        if not self._unwritten:
-            asyncio.get_running_loop().call_soon(self.flush)
-        self._unwritten.append(frames)
-        self._unwritten_events += events
+        """Write at the end of this turn of the loop: one write a member for all that comes in one turn.
 
-    def flush(self) -> None:
-        if not self._unwritten:
-            return
-        frames = self._unwritten[0] if len(self._unwritten) == 1 else b"".join(self._unwritten)
-        counters.delivered += self._unwritten_events * len(self.members)
-        self._unwritten.clear()
-        self._unwritten_events = 0
-        for member in self.members:
-            member.write_frames(frames)
+        Where members times bytes are many, it goes on over the turns that follow (`fan_out`).
+        """
+        self._fan_out.write(frames, events, self.seq)
+
+    def add(self, member: Member) -> None:
+        """Add a member that was given everything up to `seq`, and with it what is still to be written to the others."""
+        self._fan_out.add(member, self.seq)
+
+    def written_to(self, member: Member) -> int:
+        """Return the newest number that was written to a member."""
+        return self._fan_out.written_to(member, self.seq)

@@ -2,20 +2,27 @@
 
 What a crashed process held is free again when its lease ends. Numbers are written whole, never added to, from what
 this process knows of its own members: an emptied Redis heals, and nothing drifts. A process's calls to a Redis host go
-out one pipeline after another, so that they cannot overtake each other, and all that came meanwhile shares the next.
+out one pipeline after another, so that they cannot overtake each other, and what came meanwhile shares the next. Each
+has a bounded number of rooms, and those that somebody waits for do not wait behind those that are only written.
 """
 
 import asyncio
 import functools
+import hashlib
+import itertools
 import logging
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import NoScriptError, RedisError
 
 from channelbox.realtime import keys
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.codes import Close, Code, Refused
+from channelbox.realtime.join_steps import JoinSteps
+from channelbox.realtime.slices import MAX_ROOMS_AT_ONCE, slices
 from channelbox.realtime.supervision import STOP_SECONDS, cancel, supervise, within
 
 logger = logging.getLogger(__name__)
@@ -24,30 +31,10 @@ LEASE_SECONDS = 15
 RENEW_SECONDS = 5
 WAIT_SECONDS = 10  # of a client for its place, at most
 
-# KEYS: the room's places. ARGV: this process, the places it holds, how many more it wants, the limit, lease prefix.
-# Answers: how many of those it gets, and how many are taken by all processes.
-TAKE = """
-local others = 0
-local all = redis.call('HGETALL', KEYS[1])
-for i = 1, #all, 2 do
-  if all[i] ~= ARGV[1] then
-    if redis.call('EXISTS', ARGV[5] .. all[i]) == 1 then
-      others = others + (tonumber(all[i + 1]) or 0)
-    else
-      redis.call('HDEL', KEYS[1], all[i])
-    end
-  end
-end
-local held = tonumber(ARGV[2])
-local got = math.max(0, math.min(tonumber(ARGV[3]), tonumber(ARGV[4]) - others - held))
-if held + got > 0 then
-  redis.call('HSET', KEYS[1], ARGV[1], held + got)
-  redis.call('EXPIRE', KEYS[1], 86400)
-else
-  redis.call('HDEL', KEYS[1], ARGV[1])
-end
-return {got, others + held + got}
-"""
+TAKE = Path(__file__).with_name("take_places.lua").read_text()
+TAKE_SHA = hashlib.sha1(TAKE.encode(), usedforsecurity=False).hexdigest()  # Redis' name for it
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -55,12 +42,14 @@ class _Waiting:
     """Those who want a place in a room, and share a call and a deadline."""
 
     limit: int
+    reserved: int = 0  # the last places, which those of `others` do not get
     futures: list[asyncio.Future[bool]] = field(default_factory=list)
+    others: list[asyncio.Future[bool]] = field(default_factory=list)
     deadline: asyncio.TimerHandle | None = None
 
     def fail(self, error: Exception) -> None:
         self.end()
-        for future in self.futures:
+        for future in self.futures + self.others:
             if not future.done():
                 future.set_exception(error)
 
@@ -75,8 +64,14 @@ class _Host:
     def __init__(self, client: Redis) -> None:
         self.client = client
         self.waiting: dict[str, _Waiting] = {}
-        self.changed: set[str] = set()
+        self.changed: dict[str, None] = {}  # rooms to be written, in order
+        self.failed: set[str] = set()  # rooms that could not be written: again with the next renewal
         self.wake = asyncio.Event()
+
+    def change(self, name: str) -> None:
+        """Have the places in a room written."""
+        self.changed[name] = None
+        self.wake.set()
 
 
 class RoomSlots:
@@ -104,17 +99,25 @@ class RoomSlots:
         await asyncio.gather(*map(self._give_back, self._hosts))
 
     async def _give_back(self, host: _Host) -> None:
-        pipeline = host.client.pipeline(transaction=False)
-        for name in [name for name in self._held if self._host(name) is host]:
-            pipeline.hdel(keys.places(name), self._process)
-        pipeline.delete(keys.lease(self._process))
         try:
-            await within(STOP_SECONDS, pipeline.execute())
+            await within(STOP_SECONDS, self._delete(host))
         except (RedisError, OSError) as error:
             logger.warning("Places cannot be given back (they end with the lease, in %d s): %r", LEASE_SECONDS, error)
 
-    async def take(self, name: str, limit: int) -> None:
-        """Takes a place in a room. Raises Refused when `limit` are taken already, or when nobody can tell."""
+    async def _delete(self, host: _Host) -> None:
+        """Delete the lease, with which all places end, and then what is written of them."""
+        await host.client.delete(keys.lease(self._process))
+        for names in slices(name for name in self._held if self._host(name) is host):
+            pipeline = host.client.pipeline(transaction=False)
+            for name in names:
+                pipeline.hdel(keys.places(name), self._process)
+            await pipeline.execute()
+
+    async def take(self, name: str, limit: int, reserved: int = 0) -> None:
+        """Take a place in a room that has `limit` of them, of which the last `reserved` are not for this client.
+
+        Raises Refused when the others are taken already, or when nobody can tell.
+        """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[bool] = loop.create_future()
         host = self._host(name)
@@ -123,7 +126,11 @@ class RoomSlots:
             waiting = host.waiting[name] = _Waiting(limit)
             waiting.deadline = loop.call_later(WAIT_SECONDS, self._late, host, name, waiting)
         waiting.limit = limit
-        waiting.futures.append(future)
+        if reserved:
+            waiting.reserved = reserved
+            waiting.others.append(future)
+        else:
+            waiting.futures.append(future)
         host.wake.set()
         try:
             got = await future
@@ -139,7 +146,8 @@ class RoomSlots:
                 ) from error
             raise
         if not got:
-            raise Refused(Code.ROOM_FULL, f"The room is full: {limit} are connected.", close=Close.ROOM_FULL)
+            full = f"full for guests: {limit - reserved}" if reserved else f"full: {limit}"
+            raise Refused(Code.ROOM_FULL, f"The room is {full} are connected.", close=Close.ROOM_FULL)
 
     @staticmethod
     def _late(host: _Host, name: str, waiting: _Waiting) -> None:
@@ -154,80 +162,119 @@ class RoomSlots:
             self._held[name] = held
         else:
             self._held.pop(name, None)
-        host = self._host(name)
-        host.changed.add(name)
-        host.wake.set()
+        self._host(name).change(name)
 
     def rewrite(self) -> None:
-        """Writes all that this process holds again: Redis may have lost it."""
+        """Write all that this process holds again, a few rooms after the other: Redis may have lost it."""
         for name in self._held:
-            self._host(name).changed.add(name)
+            self._host(name).change(name)
         for host in self._hosts:
-            host.wake.set()
+            host.wake.set()  # the lease is written in any case
 
     def _host(self, name: str) -> _Host:
         return self._hosts[self._bus.host(name)]
 
     async def _renew(self) -> None:
+        """Write the leases and all rooms again in each period, spread over it."""
         while True:
-            self.rewrite()
-            await asyncio.sleep(RENEW_SECONDS)
+            for host in self._hosts:
+                host.changed.update(dict.fromkeys(host.failed))
+                host.failed.clear()
+                host.wake.set()
+            held = list(slices(self._held))
+            for names in held:
+                for name in names:
+                    if name in self._held:
+                        self._host(name).change(name)
+                await asyncio.sleep(RENEW_SECONDS / len(held))
+            if not held:
+                await asyncio.sleep(RENEW_SECONDS)
 
     async def _write(self, host: _Host) -> None:
         while True:
             await host.wake.wait()
             host.wake.clear()
-            waiting, host.waiting = host.waiting, {}
-            changed, host.changed = host.changed | waiting.keys(), set()
+            waiting = _first(host.waiting, MAX_ROOMS_AT_ONCE)
+            behind = len(host.waiting)
+            for name in waiting:
+                host.changed.pop(name, None)
+            names = [*waiting, *_first(host.changed, MAX_ROOMS_AT_ONCE)]
+            if host.waiting or host.changed:
+                host.wake.set()
             try:
-                await self._exchange(host, changed, waiting)
+                await self._exchange(host, names, waiting)
             except Exception as error:
-                for wait in waiting.values():
+                for wait in [*waiting.values(), *_first(host.waiting, behind).values()]:
                     wait.fail(error)
-                host.changed |= changed  # those who waited as well: perhaps they were given places, which nobody holds
+                # Those who waited as well: perhaps they were given places, which nobody holds.
+                host.changed.update(dict.fromkeys(names))
                 host.wake.set()
                 if not isinstance(error, RedisError | OSError):
                     raise
                 await asyncio.sleep(0.5)
 
-    async def _exchange(self, host: _Host, names: set[str], waiting: dict[str, _Waiting]) -> None:
+    async def _exchange(self, host: _Host, names: list[str], waiting: dict[str, _Waiting]) -> None:
         """Writes what is held in these rooms, and takes what is waited for."""
-        pipeline = host.client.pipeline(transaction=False)
-        pipeline.set(keys.lease(self._process), 1, px=LEASE_SECONDS * 1000)
-        asked = []
+        asked: list[tuple[str, int, list[asyncio.Future[bool]], list[asyncio.Future[bool]]]] = []
+        calls: list[tuple[Any, ...]] = []
         for name in names:
             wait = waiting.get(name)
             futures = [f for f in wait.futures if not f.done()] if wait else []
+            others = [f for f in wait.others if not f.done()] if wait else []
             held = self._held.get(name, 0)
-            limit = wait.limit if wait else 0
-            pipeline.eval(TAKE, 1, keys.places(name), self._process, held, len(futures), limit, keys.lease(""))
-            asked.append((name, held, futures))
-        answers = await pipeline.execute(raise_on_error=False)
+            limit, reserved = (wait.limit, wait.reserved) if wait else (0, 0)
+            wanted = (len(futures), limit, keys.lease(""), len(others), reserved)
+            calls.append((keys.places(name), self._process, held, *wanted))
+            asked.append((name, held, futures, others))
+        answers = await self._call(host, calls)
+        if any(isinstance(answer, NoScriptError) for answer in answers):
+            await host.client.script_load(TAKE)
+            answers = await self._call(host, calls)  # whole numbers are written: a second time changes nothing
         if isinstance(answers[0], Exception):  # mostly no memory is left: then no room's answer is worth more
             raise answers[0]
         for wait in waiting.values():
             wait.end()
-        for (name, held, futures), answer in zip(asked, answers[1:], strict=True):
+        for (name, held, futures, others), answer in zip(asked, answers[1:], strict=True):
             if isinstance(answer, Exception):  # this room's alone
                 logger.warning("The places in %s cannot be written: %s", name, answer)
-                host.changed.add(name)  # again with the next renewal
+                host.failed.add(name)
                 if wait := waiting.get(name):
                     wait.fail(answer)
                 continue
-            got, taken = answer
+            got, more, taken = answer
             self._granted(name, futures, got)
+            self._granted(name, others, more)
             self.taken[name] = taken
-            if self._held.get(name, 0) != held + got:
-                host.changed.add(name)  # someone left, or gave up waiting, while this was on its way
-                host.wake.set()
+            if self._held.get(name, 0) != held + got + more:
+                host.change(name)  # someone left, or gave up waiting, while this was on its way
             if not self._held.get(name):
                 self.taken.pop(name, None)
 
+    async def _call(self, host: _Host, calls: list[tuple[Any, ...]]) -> list[Any]:
+        """Write the lease and call the script with each of these arguments. Return the answers and errors."""
+        pipeline = host.client.pipeline(transaction=False)
+        pipeline.set(keys.lease(self._process), 1, px=LEASE_SECONDS * 1000)
+        for call in calls:
+            pipeline.evalsha(TAKE_SHA, 1, *call)
+        return list(await pipeline.execute(raise_on_error=False))
+
     def _granted(self, name: str, futures: list[asyncio.Future[bool]], got: int) -> None:
+        steps = JoinSteps.of(asyncio.get_running_loop())
         for future in futures:
             if future.done():  # gave up waiting: its place goes to the next
                 continue
             if got > 0:
                 self._held[name] = self._held.get(name, 0) + 1
-            future.set_result(got > 0)
+            steps.go_on(functools.partial(self._answer, name, future, got > 0))
             got -= 1
+
+    def _answer(self, name: str, future: asyncio.Future[bool], got: bool) -> None:
+        if not future.done():
+            future.set_result(got)
+        elif got:  # gave up while the answer was on its way
+            self.give(name)
+
+
+def _first(rooms: dict[str, T], count: int) -> dict[str, T]:
+    """Take out the first of these rooms, and return them."""
+    return {name: rooms.pop(name) for name in list(itertools.islice(rooms, count))}

@@ -54,10 +54,20 @@ class Settlement:
             bucket = self._buckets[name] = Bucket(rate, burst, whose)
         return bucket
 
-    def spent(self, name: str, rate: float) -> None:
-        """A token was taken here: the others are to know."""
+    def wait(self, name: str) -> float:
+        """Return the seconds until this bucket has a token, without making it: what is not there is full."""
+        bucket = self._buckets.get(name)
+        return bucket.wait() if bucket is not None else 0.0
+
+    def spent(self, name: str, rate: float, count: int) -> None:
+        """Have the others know that so many tokens were taken here."""
         so_far, _ = self._spent.get(name, (0.0, 0.0))
-        self._spent[name] = (so_far + 1, rate * WORTH_TELLING)
+        self._spent[name] = (so_far + count, rate * WORTH_TELLING)
+
+    def given_back(self, name: str, rate: float) -> None:
+        """A token was put back here. Where it was told of already, the next one that is taken is not."""
+        so_far, _ = self._spent.get(name, (0.0, 0.0))
+        self._spent[name] = (so_far - 1, rate * WORTH_TELLING)
 
     async def _run(self) -> None:
         while True:

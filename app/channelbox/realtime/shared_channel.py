@@ -12,7 +12,7 @@ from redis.commands.core import AsyncScript
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.counters import counters
 from channelbox.realtime.subscriber import UNREACHABLE
-from channelbox.realtime.supervision import cancel, supervise
+from channelbox.realtime.supervision import cancel, once, supervise
 
 logger = logging.getLogger(__name__)
 
@@ -53,9 +53,7 @@ class SharedChannel:
                 with contextlib.suppress(ValueError):
                     self._waiters.remove(waiter)
             else:
-                giving = asyncio.create_task(self._give(waiter.result()))
-                self._giving.add(giving)
-                giving.add_done_callback(self._giving.discard)
+                once(f"give back to {self._key}", self._give(waiter.result()), self._giving)
             raise
 
     async def close(self) -> None:

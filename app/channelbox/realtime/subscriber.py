@@ -1,26 +1,21 @@
 """One Redis host's subscriptions: confirmed, in call order, restored after every loss, and probed."""
 
 import asyncio
-import collections
 import logging
 import random
 import secrets
-from collections.abc import Callable, Iterable
-from typing import Any, cast
+from collections.abc import Callable
 
-import hiredis
 from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
-from channelbox.logs import Repeats, describe, place_of, repeated
 from channelbox.realtime.counters import counters
-from channelbox.realtime.supervision import cancel, supervise
+from channelbox.realtime.subscription_session import Handler, Session, Subscription, resolve
+from channelbox.realtime.supervision import cancel, once, supervise
 
 logger = logging.getLogger(__name__)
-
-Handler = Callable[[bytes], None]
 
 CONNECT_SECONDS = 10.0  # to connect and have every subscription confirmed
 CONFIRM_SECONDS = 3.0  # of silence while subscriptions wait to be confirmed: connect anew
@@ -31,124 +26,11 @@ PAUSE_LEAST, PAUSE_MOST = 0.05, 2.0  # seconds between attempts to connect
 CHANNELS_A_COMMAND = 500
 
 UNREACHABLE = (RedisError, OSError, TimeoutError)
-_MISSING = object()
-_repeats = Repeats()
-
-
-def _pack(*words: bytes) -> bytes:
-    """A command in Redis' protocol."""
-    return b"".join((b"*%d\r\n" % len(words), *(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)))
-
-
-class _Subscription:
-    """What was asked for: who is called, and when Redis has confirmed it."""
-
-    __slots__ = ("confirmed", "handler")
-
-    def __init__(self, handler: Handler, confirmed: "asyncio.Future[None]") -> None:
-        self.handler = handler
-        self.confirmed = confirmed
-
-
-def _resolve(future: "asyncio.Future[None]") -> None:
-    if not future.done():
-        future.set_result(None)
 
 
 async def _spread(seconds: float) -> None:
     """Sleeps about that long: processes that lost one Redis should not all return in one moment."""
     await asyncio.sleep(seconds * (0.5 + random.random()))  # noqa: S311 - no secret
-
-
-def _ignored(channel: bytes, error: Exception) -> None:
-    """Tell of a message that its handler could not take: whoever reaches Redis can send many."""
-    counters.ignored += 1
-    if (held := _repeats.pass_on((type(error), place_of(error)))) is not None:
-        name = channel.decode(errors="replace")
-        logger.warning("A message on %s is ignored: %s%s", name, describe(error), repeated(held))
-
-
-def take_over(connection: Any) -> asyncio.StreamWriter:
-    """Take the open stream out of a connection of redis-py's, which has connected and signed in, and return it.
-
-    docs/decisions/subscriber.md says why. Raises RuntimeError when redis-py does not keep it where it used to.
-    """
-    writer = getattr(connection, "_writer", None)
-    if not isinstance(writer, asyncio.StreamWriter) or not isinstance(connection._reader, asyncio.StreamReader):
-        raise RuntimeError("redis-py keeps its streams elsewhere: see docs/decisions/subscriber.md for what to do")
-    connection._reader = connection._writer = None
-    return writer
-
-
-class Session(asyncio.Protocol):
-    """One connection that only subscribes. Reads without a task: a read's messages are all handled where it arrives."""
-
-    def __init__(self, subscriber: "Subscriber", connection: Any) -> None:
-        self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self.reads = 0
-        self.address = (getattr(connection, "host", None), getattr(connection, "port", None))
-        self._subscriber = subscriber
-        # Answers come in the order of the commands: what each confirms, and who waits for it.
-        self._due: collections.deque[tuple[bytes, bytes, _Subscription | asyncio.Future[None]]] = collections.deque()
-        self._replies = hiredis.Reader(notEnoughData=_MISSING)
-        # The writer is kept because it closes the transport when it is collected.
-        self._writer = take_over(connection)
-        self._transport: asyncio.Transport = cast(asyncio.Transport, self._writer.transport)
-        self._transport.set_protocol(self)
-
-    def subscribe(self, subscriptions: Iterable[tuple[bytes, _Subscription]]) -> None:
-        some = list(subscriptions)
-        self._due.extend((b"subscribe", channel, subscription) for channel, subscription in some)
-        self._transport.write(_pack(b"SUBSCRIBE", *(channel for channel, _ in some)))
-
-    def unsubscribe(self, channel: bytes, done: "asyncio.Future[None]") -> None:
-        self._due.append((b"unsubscribe", channel, done))
-        self._transport.write(_pack(b"UNSUBSCRIBE", channel))
-
-    def close(self) -> None:
-        self._transport.abort()
-        self._ended("closed")
-
-    def data_received(self, data: bytes) -> None:
-        self.reads += 1
-        replies, live = self._replies, self._subscriber.live
-        replies.feed(data)
-        try:
-            while (reply := replies.gets()) is not _MISSING:
-                if type(reply) is list and reply[0] == b"message":
-                    if handler := live.get(reply[1]):
-                        try:
-                            handler(reply[2])
-                        except Exception as error:
-                            _ignored(reply[1], error)
-                else:
-                    self._confirmed(reply)
-        except (hiredis.HiredisError, RedisError) as error:
-            self._transport.abort()
-            self._ended(str(error))
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._ended(str(exc or "Redis closed the connection"))
-
-    def _confirmed(self, reply: Any) -> None:
-        if isinstance(reply, Exception):
-            raise RedisConnectionError(f"Redis refused a subscription: {reply}")
-        kind, channel, what = self._due.popleft() if self._due else (b"", b"", None)
-        if reply[:2] != [kind, channel]:
-            raise RedisConnectionError(f"Redis answered {reply!r} where {kind!r} of {channel!r} was due")
-        if isinstance(what, _Subscription):
-            self._subscriber.confirmed(channel, what)
-        elif what is not None:
-            _resolve(what)
-
-    def _ended(self, reason: str) -> None:
-        if self.lost.done():
-            return
-        self.lost.set_result(reason)
-        for _, _, what in self._due:
-            if not isinstance(what, _Subscription):  # what is no longer connected is no longer subscribed
-                _resolve(what)
-        self._due.clear()
 
 
 class Subscriber:
@@ -157,7 +39,7 @@ class Subscriber:
     def __init__(self, pool: ConnectionPool, client: Redis, probe: str, restored: Callable[[], None]) -> None:
         """`probe` is the channel of the probes; `restored` is called after a reconnect, with all confirmed again."""
         self.live: dict[bytes, Handler] = {}
-        self._wanted: dict[bytes, _Subscription] = {}
+        self._wanted: dict[bytes, Subscription] = {}
         self._pool = pool
         self._client = client
         self._restored = restored
@@ -182,7 +64,7 @@ class Subscriber:
             raise RedisConnectionError("The bus has been stopped")
         if channel in self._wanted:
             raise ValueError(f"{channel.decode()} has a handler already")
-        subscription = _Subscription(handler, asyncio.get_running_loop().create_future())
+        subscription = Subscription(handler, asyncio.get_running_loop().create_future())
         self._wanted[channel] = subscription
         if self._session is not None and self.connected:
             self._session.subscribe([(channel, subscription)])
@@ -202,18 +84,18 @@ class Subscriber:
         subscription = self._wanted.pop(channel, None)
         self.live.pop(channel, None)
         if subscription is not None:
-            _resolve(subscription.confirmed)
+            resolve(subscription.confirmed)
         if subscription is not None and self._session is not None and self.connected:
             self._session.unsubscribe(channel, done)
         else:
-            _resolve(done)
+            resolve(done)
         return done
 
-    def confirmed(self, channel: bytes, subscription: _Subscription) -> None:
-        """Redis has confirmed a subscription; called by the session."""
+    def _confirm(self, channel: bytes, subscription: Subscription) -> None:
+        """Redis has confirmed a subscription."""
         if self._wanted.get(channel) is subscription or channel == self._probe_channel:
             self.live[channel] = subscription.handler
-        _resolve(subscription.confirmed)
+        resolve(subscription.confirmed)
 
     async def stop(self) -> None:
         """Closes the connection; whoever waits for a confirmation gets an error."""
@@ -261,13 +143,13 @@ class Subscriber:
             except BaseException:
                 await connection.disconnect(nowait=True)
                 raise
-            session = Session(self, connection)
+            session = Session(connection, self.live, self._confirm)
             try:
                 self._session = session  # subscriptions asked for from now on queue behind those of before
                 wanted = list(self._wanted.items())
                 for start in range(0, len(wanted), CHANNELS_A_COMMAND):
                     session.subscribe(wanted[start : start + CHANNELS_A_COMMAND])
-                last = _Subscription(self._heard_probe, asyncio.get_running_loop().create_future())
+                last = Subscription(self._heard_probe, asyncio.get_running_loop().create_future())
                 session.subscribe([(self._probe_channel, last)])
                 await self._complete(session, last.confirmed)
             except BaseException:
@@ -320,7 +202,7 @@ class Subscriber:
 
     def _heard_probe(self, payload: bytes) -> None:
         if self._answer is not None and payload == self._token + b"%d" % self._number:
-            _resolve(self._answer)
+            resolve(self._answer)
 
     async def _moved(self, session: Session) -> bool:
         """Whether Sentinel names another master than the one that is listened to. No answer is no reason to leave."""
@@ -334,9 +216,7 @@ class Subscriber:
 
     def _drop_commands(self) -> None:
         """Ends the commands' connections too: they may lead to a frozen or replaced master."""
-        task = asyncio.ensure_future(self._disconnect_pool())
-        self._disposals.add(task)
-        task.add_done_callback(self._disposals.discard)
+        once("drop connections", self._disconnect_pool(), self._disposals)
 
     async def _disconnect_pool(self) -> None:
         try:

@@ -1,9 +1,17 @@
-"""Background tasks that do not end unseen: what one raises is logged and counted, and it is started again."""
+"""Background tasks that do not end unseen: what one raises is logged and counted, and it is started again.
+
+A task whose work comes again by itself, or goes back to whoever wants it, runs `once`; what it raises is logged and
+counted too.
+"""
 
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from django.db import Error as DatabaseError
+from redis.exceptions import RedisError
 
 from channelbox.realtime.counters import counters
 
@@ -13,6 +21,8 @@ PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.5, 30.0  # before a task is started again; 
 # That giving something back may take when a part stops. What hangs then ends by itself, with its lease.
 STOP_SECONDS = 3.0
 GOOD_SECONDS = 60.0  # that a task ran before it counts as recovered
+# What says that Redis, the database or a room is away: no fault of a task
+AWAY = (RedisError, DatabaseError, OSError, LookupError)
 
 
 def supervise(name: str, run: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
@@ -22,6 +32,30 @@ def supervise(name: str, run: Callable[[], Awaitable[None]]) -> asyncio.Task[Non
     leave nothing half done behind when it raises.
     """
     return asyncio.create_task(_keep(name, run), name=name)
+
+
+def once(name: str, work: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]]) -> asyncio.Task[None]:
+    """Run a coroutine as a task, which is in `tasks` until it ends. What it raises is logged and counted."""
+    task = asyncio.create_task(work, name=name)
+    tasks.add(task)
+
+    def ended(task: asyncio.Task[None]) -> None:
+        tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            counters.restarted += 1
+            logger.error("The task %r failed", name, exc_info=error)
+
+    task.add_done_callback(ended)
+    return task
+
+
+def failed(log: logging.Logger, error: Exception, what: str, *args: object) -> None:
+    """Log what could not be done, for a task that goes on. What nobody expected is counted too, with its traceback."""
+    if isinstance(error, AWAY) and not isinstance(error, KeyError | IndexError):
+        log.warning(what + ": %s", *args, error)
+    else:
+        counters.restarted += 1
+        log.error(what + ": %r", *args, error, exc_info=error)
 
 
 async def cancel(*tasks: asyncio.Task[None] | None) -> None:

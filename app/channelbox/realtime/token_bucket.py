@@ -28,6 +28,10 @@ class Bucket:
         """Takes tokens, also such as are not there: what was sent elsewhere. No deeper than one burst."""
         self._tokens = max(-self._burst, self._tokens - tokens)
 
+    def give_back(self) -> None:
+        """Put back a token that was taken for something that was not done."""
+        self._tokens = min(self._burst, self._tokens + 1)
+
     @property
     def full(self) -> bool:
         """Whether nothing is remembered of it that a new one would not know."""

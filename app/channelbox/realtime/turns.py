@@ -1,4 +1,4 @@
-"""Shares an event loop's turns: one bounded slice of one connection in each."""
+"""Shares an event loop's turns: one bounded slice of one connection, or of one room, in each."""
 
 import asyncio
 import collections
@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 class Waiting(Protocol):
-    """A connection that has more to do than it may do at once."""
+    """A connection or a room that has more to do than it may do at once."""
 
     def take_turn(self) -> None:
         """Do one bounded slice. Whatever is left needs another `wait_for_turn`."""

@@ -1,7 +1,7 @@
 """The wire of one WebSocket connection: its frames both ways, pings, and the closing handshake (RFC 6455, 5 and 7).
 
-What a client sends is handled in bounded slices (`turns`), at the pace of two token buckets, which count every byte and
-every frame, also the frames that no application sees. What is more stays in the kernel: TCP tells its sender to wait.
+What a client sends is handled in bounded slices (`turns`), at a pace that counts every byte and every frame, also the
+frames that no application sees (`read_budget`). What is more stays in the kernel: TCP tells its sender to wait.
 """
 
 import asyncio
@@ -11,18 +11,14 @@ from typing import Any
 from django.conf import settings
 from uvicorn.config import Config
 
-from channelbox.realtime.admission import Kind, connection_limit
 from channelbox.realtime.codes import Close
 from channelbox.realtime.counters import counters
 from channelbox.realtime.frame_reader import BINARY, CLOSE, PING, PONG, TEXT, Event, FrameReader
 from channelbox.realtime.frames import close_payload, frame
+from channelbox.realtime.read_budget import SLICE_BYTES, SLICE_FRAMES, Charge, ReadBudget
 from channelbox.realtime.receive_queue import ReceiveQueue
-from channelbox.realtime.token_bucket import Bucket
 from channelbox.realtime.turns import wait_for_turn
 
-SLICE_FRAMES = 32  # of one client in one turn of the event loop: about 0.1 ms
-SLICE_BYTES = 16 * 1024
-READ_BYTES = 256  # what a read counts at least, as it costs as much: frames may come byte by byte
 MAX_QUEUED = 16  # events that the application has not taken, before no more is read
 CLOSE_SECONDS = 10.0  # for the client's Close after ours
 GOODBYE_SECONDS = 2.0  # the same, after a violation and at a restart; and for its FIN after both
@@ -35,11 +31,10 @@ class Wire(asyncio.Protocol):
 
     __slots__ = (
         "_accepted",
-        "_bytes_bucket",
+        "_budget",
         "_close_sent",
         "_config",
         "_ending",
-        "_frames_bucket",
         "_full",
         "_lost",
         "_paused",
@@ -50,6 +45,7 @@ class Wire(asyncio.Protocol):
         "_skipped_bytes",
         "_timer",
         "_waiting",
+        "charge",
         "loop",
         "transport",
     )
@@ -66,8 +62,8 @@ class Wire(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None  # of the next ping, its pong, or the end after a Close
         self._ping = b""  # payload of the ping that is not answered yet
         self._reader: FrameReader | None = None
-        self._frames_bucket: Bucket = None  # type: ignore[assignment]  # both are made with the reader
-        self._bytes_bucket: Bucket = None  # type: ignore[assignment]
+        self._budget: ReadBudget | None = None
+        self.charge: Charge | None = None  # set by the application before it accepts, where anything is shared
         self._paused = False  # reading from the transport
         self._waiting = False  # for a turn, or for tokens
         self._full = False  # the application has enough to take for now
@@ -101,10 +97,6 @@ class Wire(asyncio.Protocol):
     # --- What the client sends
 
     def _make_reader(self) -> FrameReader:
-        # At least a slice each: no bucket owes more than it holds.
-        frames, size = connection_limit(Kind.FRAMES), connection_limit(Kind.BYTES)
-        self._frames_bucket = Bucket(frames.rate, max(SLICE_FRAMES, frames.burst))
-        self._bytes_bucket = Bucket(size.rate, max(2 * SLICE_BYTES, size.burst))
         self._reader = FrameReader(self._config.ws_max_size)
         return self._reader
 
@@ -132,14 +124,15 @@ class Wire(asyncio.Protocol):
             self._full = True
             self._pause()
             return
-        if wait := max(self._frames_bucket.wait(), self._bytes_bucket.wait()):
+        if self._budget is None:
+            self._budget = ReadBudget(self.charge)
+        if wait := self._budget.wait():
             self._waiting = True
             self._pause()
             self.loop.call_later(wait, self._wait_for_turn, True)
             return
         events, frames, size = reader.read(SLICE_FRAMES, SLICE_BYTES)
-        self._frames_bucket.spend(frames)
-        self._bytes_bucket.spend(max(size, READ_BYTES))
+        self._budget.spend(frames, size)
         if events:
             self._handle(events)
         if reader.violation is not None:

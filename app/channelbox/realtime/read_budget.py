@@ -1,0 +1,60 @@
+"""How fast a connection is read: by its own buckets of frames and bytes, and by those of its person and address."""
+
+import random
+import time
+from collections.abc import Callable
+
+from channelbox.realtime.admission import Kind, connection_limit
+from channelbox.realtime.token_bucket import Bucket
+
+SLICE_FRAMES = 32  # of one client in one turn of the event loop: about 0.1 ms
+SLICE_BYTES = 16 * 1024
+READ_BYTES = 256  # what a read counts at least, as it costs as much: frames may come byte by byte
+CHARGED_FRAMES = 8  # after which person and address are charged, in one step: little is paid for who says little
+CHARGED_BYTES = SLICE_BYTES
+EMPTY_SECONDS = 0.25  # at least, before a connection whose person's or address' bucket is empty looks again, on average
+# After which it is read all the same, so far as its own buckets allow: others at its address may keep that one empty.
+MAX_EMPTY_SECONDS = 3.0
+
+# Takes frames and bytes from the shared buckets; returns the seconds until none of them is empty. 0 and 0: only that.
+Charge = Callable[[int, int], float]
+
+
+class ReadBudget:
+    """The budget of one connection. `charge`: None where nothing is shared."""
+
+    __slots__ = ("_bytes", "_charge", "_frames", "_overdrawn", "_uncharged_bytes", "_uncharged_frames")
+
+    def __init__(self, charge: Charge | None) -> None:
+        # At least a slice each: no bucket owes more than it holds.
+        frames, size = connection_limit(Kind.FRAMES), connection_limit(Kind.BYTES)
+        self._frames = Bucket(frames.rate, max(SLICE_FRAMES, frames.burst))
+        self._bytes = Bucket(size.rate, max(2 * SLICE_BYTES, size.burst))
+        self._charge = charge
+        self._uncharged_frames = 0
+        self._uncharged_bytes = 0
+        self._overdrawn: float | None = None  # since when a shared bucket was empty, by time.monotonic
+
+    def wait(self) -> float:
+        """Return the seconds before the next slice may be read, or before it is worth asking again; 0: at once."""
+        wait = max(self._frames.wait(), self._bytes.wait())
+        if self._overdrawn is not None and self._charge is not None:
+            left = self._overdrawn + MAX_EMPTY_SECONDS - time.monotonic()
+            shared = min(left, self._charge(0, 0))
+            if shared > 0:  # spread, as other connections wait for the same tokens
+                return max(wait, min(left, max(shared, EMPTY_SECONDS) * random.uniform(0.5, 1.5)))  # noqa: S311
+            self._overdrawn = None
+        return wait
+
+    def spend(self, frames: int, size: int) -> None:
+        """Count a slice that was read. `size` is in bytes."""
+        size = max(size, READ_BYTES)
+        self._frames.spend(frames)
+        self._bytes.spend(size)
+        self._uncharged_frames += frames
+        self._uncharged_bytes += size
+        if self._uncharged_frames >= CHARGED_FRAMES or self._uncharged_bytes >= CHARGED_BYTES:
+            if self._charge is not None:
+                empty = self._charge(self._uncharged_frames, self._uncharged_bytes) > 0
+                self._overdrawn = time.monotonic() if empty else None
+            self._uncharged_frames = self._uncharged_bytes = 0

@@ -1,0 +1,136 @@
+"""One connection to Redis that only subscribes: each subscription is confirmed, in call order."""
+
+import asyncio
+import collections
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, cast
+
+import hiredis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+
+from channelbox.logs import Repeats, describe, place_of, repeated
+from channelbox.realtime.counters import counters
+
+logger = logging.getLogger(__name__)
+
+Handler = Callable[[bytes], None]
+
+_MISSING = object()
+_repeats = Repeats()
+
+
+def _pack(*words: bytes) -> bytes:
+    """A command in Redis' protocol."""
+    return b"".join((b"*%d\r\n" % len(words), *(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)))
+
+
+class Subscription:
+    """What was asked for: who is called, and when Redis has confirmed it."""
+
+    __slots__ = ("confirmed", "handler")
+
+    def __init__(self, handler: Handler, confirmed: "asyncio.Future[None]") -> None:
+        self.handler = handler
+        self.confirmed = confirmed
+
+
+def resolve(future: "asyncio.Future[None]") -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _ignored(channel: bytes, error: Exception) -> None:
+    """Tell of a message that its handler could not take: whoever reaches Redis can send many."""
+    counters.ignored += 1
+    if (held := _repeats.pass_on((type(error), place_of(error)))) is not None:
+        name = channel.decode(errors="replace")
+        logger.warning("A message on %s is ignored: %s%s", name, describe(error), repeated(held))
+
+
+def take_over(connection: Any) -> asyncio.StreamWriter:
+    """Take the open stream out of a connection of redis-py's, which has connected and signed in, and return it.
+
+    docs/decisions/subscriber.md says why. Raises RuntimeError when redis-py does not keep it where it used to.
+    """
+    writer = getattr(connection, "_writer", None)
+    if not isinstance(writer, asyncio.StreamWriter) or not isinstance(connection._reader, asyncio.StreamReader):
+        raise RuntimeError("redis-py keeps its streams elsewhere: see docs/decisions/subscriber.md for what to do")
+    connection._reader = connection._writer = None
+    return writer
+
+
+class Session(asyncio.Protocol):
+    """One connection that only subscribes. Reads without a task: a read's messages are all handled where it arrives."""
+
+    def __init__(
+        self, connection: Any, live: Mapping[bytes, Handler], confirmed: Callable[[bytes, Subscription], None]
+    ) -> None:
+        """Take over the connection. `live`: who hears which channel; `confirmed` is called with each subscription."""
+        self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.reads = 0
+        self.address = (getattr(connection, "host", None), getattr(connection, "port", None))
+        self._live = live
+        self._on_confirmed = confirmed
+        # Answers come in the order of the commands: what each confirms, and who waits for it.
+        self._due: collections.deque[tuple[bytes, bytes, Subscription | asyncio.Future[None]]] = collections.deque()
+        self._replies = hiredis.Reader(notEnoughData=_MISSING)
+        # The writer is kept because it closes the transport when it is collected.
+        self._writer = take_over(connection)
+        self._transport: asyncio.Transport = cast(asyncio.Transport, self._writer.transport)
+        self._transport.set_protocol(self)
+
+    def subscribe(self, subscriptions: Iterable[tuple[bytes, Subscription]]) -> None:
+        some = list(subscriptions)
+        self._due.extend((b"subscribe", channel, subscription) for channel, subscription in some)
+        self._transport.write(_pack(b"SUBSCRIBE", *(channel for channel, _ in some)))
+
+    def unsubscribe(self, channel: bytes, done: "asyncio.Future[None]") -> None:
+        self._due.append((b"unsubscribe", channel, done))
+        self._transport.write(_pack(b"UNSUBSCRIBE", channel))
+
+    def close(self) -> None:
+        self._transport.abort()
+        self._ended("closed")
+
+    def data_received(self, data: bytes) -> None:
+        self.reads += 1
+        replies, live = self._replies, self._live
+        replies.feed(data)
+        try:
+            while (reply := replies.gets()) is not _MISSING:
+                if type(reply) is list and reply[0] == b"message":
+                    if handler := live.get(reply[1]):
+                        try:
+                            handler(reply[2])
+                        except Exception as error:
+                            _ignored(reply[1], error)
+                else:
+                    self._confirmed(reply)
+        except (hiredis.HiredisError, RedisError) as error:
+            self._transport.abort()
+            self._ended(str(error))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._ended(str(exc or "Redis closed the connection"))
+
+    def _confirmed(self, reply: Any) -> None:
+        if isinstance(reply, Exception):
+            raise RedisConnectionError(f"Redis refused a subscription: {reply}")
+        kind, channel, what = self._due.popleft() if self._due else (b"", b"", None)
+        if reply[:2] != [kind, channel]:
+            raise RedisConnectionError(f"Redis answered {reply!r} where {kind!r} of {channel!r} was due")
+        if isinstance(what, Subscription):
+            self._on_confirmed(channel, what)
+        elif what is not None:
+            resolve(what)
+
+    def _ended(self, reason: str) -> None:
+        if self.lost.done():
+            return
+        self.lost.set_result(reason)
+        for _, _, what in self._due:
+            if not isinstance(what, Subscription):  # what is no longer connected is no longer subscribed
+                resolve(what)
+        self._due.clear()

@@ -1,0 +1,88 @@
+"""A process as far as presence goes, and what its members are told."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+from channelbox.realtime import keys
+from channelbox.realtime.bus import Bus
+from channelbox.realtime.frames import payloads
+from channelbox.realtime.hosts import Host
+from channelbox.realtime.hub import Hub
+from channelbox.realtime.presence import Presence
+from channelbox.realtime.record import Identity, Opened
+from channelbox.realtime.room import Run
+from channelbox.realtime.room_slots import RoomSlots
+from channelbox.realtime.supervision import cancel
+
+
+class Nothing:
+    """A record in which nothing was ever said."""
+
+    async def open(self, name: str) -> Opened:
+        return Opened(Identity(1, "epoch"), 1, Run(1, 0, b""))
+
+    async def after(self, name: str, identity: Identity, seq: int, most: int) -> Run:
+        return Run(seq + 1, seq, b"")
+
+
+class Watcher:
+    """A member that remembers the newest presence that it was told."""
+
+    on_lost: Callable[[], None] | None = None
+
+    def __init__(self) -> None:
+        self.told: dict[str, Any] = {}
+        self.count = 0
+        self.counts: list[int] = []
+        self._more = asyncio.Event()
+
+    def restart(self) -> None:
+        raise AssertionError("nobody is sent away here")
+
+    def write_frames(self, frames: bytes) -> None:
+        for _, payload in payloads(frames):
+            content = json.loads(bytes(payload))
+            if content.get("type") == "presence":
+                self.told = content
+                self.count += 1
+                self.counts.append(content["count"])
+                self._more.set()
+
+    async def until(self, *users: str) -> None:
+        async with asyncio.timeout(15):
+            while self.told.get("users") != sorted(users):
+                self._more.clear()
+                await self._more.wait()
+
+
+class Process:
+    def __init__(self, name: str, hosts: list[Host] | None = None) -> None:
+        # A bus of its own: one process has one handler a room.
+        self.bus = Bus(hosts)
+        self.hub = Hub(self.bus, Nothing(), name)
+        self.slots = RoomSlots(self.bus, name)
+        self.presence = Presence(self.bus, self.hub, name)
+        self.name = name
+        self.watcher = Watcher()
+
+    async def start(self) -> None:
+        await self.slots.start()
+        await self.presence.start()
+
+    async def stop(self) -> None:
+        await self.presence.stop()
+        await self.slots.stop()
+        await self.hub.stop()
+        await self.bus.stop()
+
+    async def freeze(self) -> None:
+        """As when the process is stopped: it tells nothing and writes nothing until `start`, and its lease ends."""
+        await cancel(*self.presence._tasks, *self.slots._tasks)
+        await self.bus.client("").delete(keys.lease(self.name))
+
+    async def enter(self, *people: str, room: str = "r") -> None:
+        await self.hub.join(room, Identity(1, "epoch"), self.watcher, None, 0, lambda hello: b"")
+        for person in people:
+            self.presence.came(room, person)

@@ -1,0 +1,29 @@
+"""How long a connection is not read while the buckets that it shares are empty."""
+
+import pytest
+from pytest_django import Settings
+from tests.clock import clock_of
+
+from channelbox.realtime import read_budget
+from channelbox.realtime.read_budget import CHARGED_FRAMES, EMPTY_SECONDS, MAX_EMPTY_SECONDS, ReadBudget
+
+
+def test_others_who_keep_a_shared_bucket_empty_hold_up_reading_for_a_time_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = clock_of(read_budget, monkeypatch)
+    budget = ReadBudget(lambda frames, size: 60.0)
+    for _ in range(3):
+        budget.spend(CHARGED_FRAMES, 100)
+        clock.now += MAX_EMPTY_SECONDS / 2
+        assert EMPTY_SECONDS / 2 <= budget.wait() <= MAX_EMPTY_SECONDS / 2
+        clock.now += MAX_EMPTY_SECONDS / 2
+        assert budget.wait() == 0
+
+
+def test_it_is_read_again_as_soon_as_there_are_tokens(settings: Settings) -> None:
+    waits = [1.0, 1.0, 0.0]
+    budget = ReadBudget(lambda frames, size: waits.pop(0))
+    budget.spend(CHARGED_FRAMES, 100)
+    assert budget.wait() > 0
+    assert budget.wait() == 0
+    assert waits == []
+    assert budget.wait() == 0, "and nothing is asked as long as nothing was charged"
