@@ -53,7 +53,14 @@ def test_other_methods_are_told_which_there_are(method: str, address: str) -> No
 
 
 @pytest.mark.parametrize(
-    "address", ["/chat/api/", "/chat/api/rooms/", "/chat/api/rooms/a b/messages", "/chat/api/rooms/%ff/events"]
+    "address",
+    [
+        "/chat/api/",
+        "/chat/api/rooms/",
+        "/chat/api/rooms/a b/messages",
+        "/chat/api/rooms/%ff/events",
+        "/chat/api/rooms/../messages",
+    ],
 )
 def test_an_address_that_there_is_not_is_told_so(client: Client, alice: User, address: str) -> None:
     answer = client.get(address)

@@ -27,8 +27,9 @@ from channelbox.chat.incoming import IncomingEvent
 from channelbox.chat.models import DeletedName, Event, Room
 from channelbox.chat.store import store
 from channelbox.lifespan import Process
-from channelbox.realtime import keys
+from channelbox.realtime import keys, supervision
 from channelbox.realtime.bus import Bus
+from channelbox.realtime.counters import counters
 from channelbox.realtime.envelope import RoomRef
 from channelbox.work.queue import WorkLayer
 
@@ -232,6 +233,31 @@ async def test_a_worker_looks_by_itself(room: Room, monkeypatch: pytest.MonkeyPa
         await until(in_database(lambda: not Room.everything.exists()))
     finally:
         await worker.stop()
+
+
+async def test_a_removal_that_breaks_is_counted_and_tried_again(
+    room: Room, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervision, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(cleanup, "PAUSE_SECONDS", 0)
+    monkeypatch.setattr(cleanup, "WAKE_SECONDS", 0.1)
+    remove, failures, before = cleanup._remove_batch, [1, 2], counters.restarted
+
+    async def break_twice(limit: int) -> int | None:
+        if failures:
+            failures.pop()
+            raise ZeroDivisionError
+        return await remove(limit)
+
+    monkeypatch.setattr(cleanup, "_remove_batch", break_twice)
+    await in_database(room.delete)()
+    worker = Cleanup()
+    await worker.start()
+    try:
+        await until(in_database(lambda: not Room.everything.exists()))
+    finally:
+        await worker.stop()
+    assert counters.restarted == before + 2
 
 
 def test_a_room_is_deleted_while_redis_is_away(

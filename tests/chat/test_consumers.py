@@ -7,16 +7,13 @@ from typing import Any
 
 import pytest
 from channels.db import database_sync_to_async as in_database
-from django.test import Client
 from pytest_django import Settings
 from redis.exceptions import RedisError
 from tests.chat.process import Person, Workers, connections_go_back, enter, installation, live, people, workers
-from tests.clock import clock_of
 
-from channelbox.accounts.models import User
 from channelbox.chat.live import Live
 from channelbox.chat.models import Event, Room
-from channelbox.realtime import token_bucket
+from channelbox.realtime import consumer
 from channelbox.realtime.codes import INVALID_FORMAT
 from channelbox.realtime.counters import counters
 
@@ -115,6 +112,7 @@ async def test_bad_input_is_answered_and_the_socket_goes_on(enter, workers: Work
     for content, code in (
         ({"message": " \n"}, "empty"),
         ({"message": "x" * 4001}, "too_long"),
+        ({"message": "\0" * 4001}, "too_long"),
         ({"message": "a\x00b"}, "invalid"),
         ({"message": "\ud800"}, "invalid"),
         ({"message": "x", "id": ""}, "bad_id"),
@@ -140,91 +138,6 @@ async def test_a_binary_frame_closes_with_1003(enter) -> None:
     assert await ann.closed() == 1003
 
 
-async def test_too_fast_is_told_with_the_time_to_wait(enter, workers: Workers, settings: Settings) -> None:
-    settings.CHANNELBOX_RATE, settings.CHANNELBOX_RATE_BURST = 1, 2
-    ann = await enter()
-    for number in range(4):  # two, and one for what may arrive late
-        await ann.say("hi", id=str(number))
-    error = await ann.next("error")
-    assert (error["code"], error["id"]) == ("too_fast", "3")
-    assert 0 < error["retry_after"] <= 1
-
-
-@pytest.mark.parametrize(
-    ("setting", "words"), [("PERSON", "over all your connections"), ("ADDRESS", "from your address")]
-)
-async def test_many_connections_send_no_faster_than_their_person_and_their_address_may(
-    enter, workers: Workers, settings: Settings, setting: str, words: str
-) -> None:
-    """Two bursts of three: a connection may send that, both together not."""
-    settings.CHANNELBOX_RATE, settings.CHANNELBOX_RATE_BURST = 0.1, 3
-    settings.CHANNELBOX_RATE_PERSON = settings.CHANNELBOX_RATE_ADDRESS = 100
-    setattr(settings, f"CHANNELBOX_RATE_{setting}", 0.1)
-    client = Client()
-    user = await in_database(User.objects.create)(username="ann")
-    await in_database(client.force_login)(user)
-    cookie = {"cookie": client.cookies[settings.SESSION_COOKIE_NAME].value}
-    # Guests without a session are strangers to each other, and at one address all the same.
-    first, second = [await enter(**(cookie if setting == "PERSON" else {})) for _ in range(2)]
-    for number in range(3):
-        await first.say("hi", id=str(number))
-        await first.next("message")
-    await second.say("hi", id="too much")
-    error = await second.next("error")
-    assert (error["code"], error["id"]) == ("too_fast", "too much")
-    assert words in error["error"]
-    assert 0 < error["retry_after"] <= 10
-
-
-@pytest.mark.parametrize(("setting", "words"), [("PERSON", "2 of yours"), ("ADDRESS", "2 from your address")])
-async def test_more_connections_than_a_person_and_an_address_may_have_are_closed_with_4008(
-    enter, settings: Settings, setting: str, words: str
-) -> None:
-    setattr(settings, f"CHANNELBOX_SOCKETS_{setting}", 2)
-    client = Client()
-    user = await in_database(User.objects.create)(username="ann")
-    await in_database(client.force_login)(user)
-    cookie = {"cookie": client.cookies[settings.SESSION_COOKIE_NAME].value} if setting == "PERSON" else {}
-    first, _ = [await enter(**cookie) for _ in range(2)]
-    third = await enter(**cookie)
-    assert third.welcome["code"] == "too_many"
-    assert words in third.welcome["error"]
-    assert await third.closed() == 4008
-    await first.leave()
-    assert (await enter(**cookie)).welcome["type"] == "welcome"
-
-
-async def test_the_dashboards_connections_count_as_well(enter, settings: Settings) -> None:
-    settings.CHANNELBOX_SOCKETS_ADDRESS = 2
-    await enter()
-    dashboard = await enter("/ws/dashboard/")
-    assert dashboard.welcome["type"] == "welcome"
-    refused = await enter("/ws/dashboard/")
-    assert refused.welcome["code"] == "too_many"
-    assert await refused.closed() == 4008
-    await dashboard.leave()
-    assert (await enter("/ws/dashboard/")).welcome["type"] == "welcome"
-
-
-async def test_frames_that_are_never_refused_are_taken_no_faster_than_others(enter, settings: Settings) -> None:
-    settings.CHANNELBOX_RATE = settings.CHANNELBOX_RATE_BURST = 2
-    settings.CHANNELBOX_RATE_PERSON = 2  # frames: ten a second, ten at once
-    ann = await enter()
-    started = time.monotonic()
-    for _ in range(20):
-        await ann.socket.send_to(text_data='{"type": "ping"}')
-    for _ in range(20):
-        await ann.next("pong")
-    assert time.monotonic() - started >= 0.9  # ten of them had to wait: never less than a second, but for the clock
-
-
-async def test_who_does_not_heed_is_closed_with_4008(enter, settings: Settings) -> None:
-    ann = await enter()
-    for _ in range(300):
-        await ann.socket.send_to(text_data="nonsense")
-    assert await ann.closed() == 4008
-
-
 async def test_who_is_here_is_told_and_who_left_is_gone(enter, people: list[Person]) -> None:
     ann = await enter()
     bob = await enter()
@@ -243,107 +156,6 @@ async def test_typing_is_told(enter) -> None:
     ann, bob = await enter(), await enter()
     await ann.socket.send_to(text_data='{"type": "typing"}')
     assert (await bob.next("typing"))["user"] == ann.welcome["you"]
-
-
-async def signed_in(settings: Settings, name: str = "ann") -> dict[str, str]:
-    """What `enter` takes for a user."""
-    client = Client()
-    user, _ = await in_database(User.objects.get_or_create)(username=name)
-    await in_database(client.force_login)(user)
-    return {"cookie": client.cookies[settings.SESSION_COOKIE_NAME].value}
-
-
-async def typed(person: Person, listener: Person) -> int:
-    """How many of the typing frames that were sent before reached a member."""
-    await person.say("done")
-    count = 0
-    while (await listener.next("typing", "message"))["type"] == "typing":
-        count += 1
-    return count
-
-
-async def test_one_person_types_no_faster_over_many_connections(enter, workers: Workers, settings: Settings) -> None:
-    settings.CHANNELBOX_TYPING_PERSON = 0.4  # two at once
-    bob, cookie = await enter(), await signed_in(settings)
-    sockets = [await enter(**cookie) for _ in range(6)]
-    for socket in sockets:
-        await socket.socket.send_to(text_data='{"type": "typing"}')
-        await socket.socket.send_to(text_data='{"type": "ping"}')
-        await socket.next("pong")
-    assert await typed(sockets[0], bob) == 2
-
-
-async def test_a_room_is_told_of_so_many_who_type_whoever_they_are(enter, workers: Workers, settings: Settings) -> None:
-    settings.CHANNELBOX_TYPING_ROOM = 0.6  # three at once
-    bob = await enter()
-    sockets = [await enter() for _ in range(6)]
-    for socket in sockets:
-        await socket.socket.send_to(text_data='{"type": "typing"}')
-        await socket.socket.send_to(text_data='{"type": "ping"}')
-        await socket.next("pong")
-    assert await typed(sockets[0], bob) == 3
-
-
-async def test_one_person_makes_so_many_rooms_and_enters_any_that_is_there(enter, settings: Settings) -> None:
-    settings.CHANNELBOX_NEW_ROOMS_PERSON = 9  # three at once
-    cookie = await signed_in(settings)
-    for number in range(3):
-        assert (await enter(f"/ws/chat/new-{number}/", **cookie)).welcome["type"] == "welcome"
-    refused = await enter("/ws/chat/new-3/", **cookie)
-    assert refused.welcome["code"] == "too_fast"
-    assert refused.welcome["error"].startswith("Too many new rooms.")
-    assert refused.welcome["retry_after"] > 60
-    assert await refused.closed() == 4008
-    assert not await in_database(Room.objects.filter(name="new-3").exists)()
-    assert (await enter("/ws/chat/new-0/", **cookie)).welcome["type"] == "welcome"
-    other = await signed_in(settings, "bob")
-    assert (await enter("/ws/chat/new-3/", **other)).welcome["type"] == "welcome"
-
-
-async def test_guests_of_one_address_make_so_many_rooms_together(enter, settings: Settings) -> None:
-    settings.CHANNELBOX_NEW_ROOMS_PERSON = 0.6  # two at once for all guests of an address
-    for number in range(2):
-        assert (await enter(f"/ws/chat/new-{number}/")).welcome["type"] == "welcome"
-    refused = await enter("/ws/chat/new-2/")
-    assert refused.welcome["error"].startswith("Too many new rooms from your address.")
-
-
-async def test_one_person_opens_so_many_connections_in_a_time(enter, people: list[Person], settings: Settings) -> None:
-    settings.CHANNELBOX_JOINS_PERSON = 0.1  # two at once
-    cookie = await signed_in(settings)
-    for _ in range(2):
-        assert (await enter(**cookie)).welcome["type"] == "welcome"
-        await people.pop().leave()
-    refused = await enter(**cookie)
-    assert refused.welcome["code"] == "too_fast"
-    assert await refused.closed() == 4008
-    assert (await enter(**await signed_in(settings, "bob"))).welcome["type"] == "welcome"
-
-
-@pytest.mark.parametrize("path", ["/ws/chat/lobby/", "/ws/dashboard/", "/ws/nowhere/"])
-async def test_one_address_opens_so_many_connections_in_a_time(enter, settings: Settings, path: str) -> None:
-    """Also such as are refused for another reason: those cost as well."""
-    settings.CHANNELBOX_GUESTS = False
-    settings.CHANNELBOX_JOINS_ADDRESS = 0.2  # two at once
-    for _ in range(2):
-        assert (await enter(path)).welcome["code"] in ("sign_in", "no_room")
-    refused = await enter(path)
-    assert refused.welcome["code"] == "too_fast"
-    assert refused.welcome["error"].startswith("Too many connections in a short time from your address.")
-    assert await refused.closed() == 4008
-
-
-async def test_a_client_that_keeps_to_its_limits_is_not_refused_after_a_stall(
-    enter, workers: Workers, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It sends its burst, and then at its rate; the first second of that arrives together with the burst."""
-    settings.CHANNELBOX_RATE, settings.CHANNELBOX_RATE_BURST = 20, 5
-    clock_of(token_bucket, monkeypatch)
-    ann = await enter()
-    for number in range(5 + 20):
-        await ann.say("hi", id=str(number))
-    answers = [await ann.next("message", "error") for _ in range(25)]
-    assert [answer for answer in answers if "error" in answer] == []
 
 
 async def test_connections_are_counted_and_counted_off(enter, people: list[Person]) -> None:
@@ -369,12 +181,24 @@ async def test_nothing_is_acknowledged_without_a_worker_and_nothing_is_lost(
 
 
 async def test_a_full_outbox_is_told_with_the_id(enter, live: Live) -> None:
-    live.outbox._throughput.most = 2
+    live.outbox._senders[0].throughput.most = 2
     ann = await enter()
     for number in range(3):
         await ann.say("hi", id=str(number))
     error = await ann.next("error")
     assert (error["code"], error["id"]) == ("queue_full", "2")
+
+
+async def test_who_sends_into_a_full_outbox_is_read_later(enter, live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consumer, "FULL_PAUSE", 0.5)
+    live.outbox._senders[0].throughput.most = 0
+    ann = await enter()
+    started = time.monotonic()
+    await ann.say("hi")
+    await ann.socket.send_to(text_data='{"type": "ping"}')
+    assert (await ann.next("error"))["code"] == "queue_full"
+    await ann.next("pong")
+    assert time.monotonic() - started >= 0.5
 
 
 async def test_a_worker_that_dies_after_the_commit_is_made_good(

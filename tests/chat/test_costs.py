@@ -16,12 +16,16 @@ import pytest
 from channels.db import database_sync_to_async as in_database
 from django.db.backends.utils import CursorWrapper
 from django.test import Client
+from tests.chat.many import say_much
 from tests.chat.process import Person, Workers, connections_go_back, installation, live, people, workers
 
 from channelbox.accounts.models import User
+from channelbox.chat.incoming import IncomingEvent
 from channelbox.chat.live import Live
 from channelbox.chat.models import Room
+from channelbox.chat.store import store
 from channelbox.realtime.envelope import RoomRef
+from channelbox.realtime.frames import payloads
 from channelbox.realtime.record import Identity
 from channelbox.work.message import Message
 
@@ -117,7 +121,7 @@ async def test_a_message_has_nobody_s_rights_looked_at(
 ) -> None:
     """A room that somebody changed has: everybody in it is looked up. What storing changes is not that."""
     told: list[object] = []
-    monkeypatch.setattr("channelbox.chat.revocation.told", lambda *words: told.append(words))
+    monkeypatch.setattr("channelbox.chat.revocation.notify_after_commit", lambda *words: told.append(words))
     await make_rooms("lobby")
     await message(live, "lobby", FEW, monkeypatch)
     assert told == []
@@ -136,10 +140,122 @@ async def test_a_crowd_that_comes_is_looked_up_together(
         assert costs[what] < CROWD / 2, f"{what}: {costs}"
 
 
+async def test_what_a_crowd_that_returns_missed_is_read_once_for_all(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The buffer of recent frames does not reach back that far; each has another newest number."""
+    await make_rooms("lobby")
+    room = await in_database(Room.objects.get)()
+    await in_database(say_much)(room, 1000)
+    identity = Identity(room.pk, room.full_epoch)
+    crowd = {300 + number: Listener() for number in range(CROWD)}
+    first = Listener()
+    await live.hub.join("lobby", identity, first, None, 50, lambda hello: b"")
+    with counted(monkeypatch) as costs:
+        joins = (live.hub.join("lobby", identity, each, after, 50, lambda hello: b"") for after, each in crowd.items())
+        await asyncio.gather(*joins)
+    for after, listener in crowd.items():
+        heard = [json.loads(bytes(payload))["seq"] for _, payload in payloads(b"".join(listener.written))]
+        assert heard == list(range(after + 1, 1001))
+    # Three pages up to what is in the buffer, once more for the first to come, who does not wait for the others.
+    assert costs["threads"] < CROWD / 4, costs
+    for listener in (first, *crowd.values()):
+        live.hub.leave("lobby", listener)
+
+
+async def test_what_a_crowd_has_heard_elsewhere_is_read_once_for_all(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This process has not heard the newest events: Redis was away from it alone."""
+    await make_rooms("lobby")
+    room = await in_database(Room.objects.get)()
+    identity = Identity(room.pk, room.full_epoch)
+    first, crowd = Listener(), [Listener() for _ in range(CROWD)]
+    await live.hub.join("lobby", identity, first, None, 50, lambda hello: b"")
+    await in_database(say_much)(room, 20)
+    with counted(monkeypatch) as costs:
+        await asyncio.gather(
+            *(live.hub.join("lobby", identity, each, 20, 50, lambda hello: b"") for each in crowd),
+        )
+    heard = [json.loads(bytes(payload))["seq"] for _, payload in payloads(b"".join(first.written))]
+    assert heard == list(range(1, 21)), "the members get it now, and once"
+    assert costs["threads"] < CROWD / 4, costs
+    for listener in (first, *crowd):
+        live.hub.leave("lobby", listener)
+
+
+async def test_a_room_is_opened_with_two_queries_in_one_turn_of_a_thread(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[Costs] = []
+    for room in await rooms_with_messages(TRIES):
+        with counted(monkeypatch) as costs:
+            assert numbers(await enter(live, room)) == [1, 2, 3]
+        found.append(costs)
+    cheapest = min(found, key=Costs.total)
+    assert (cheapest["queries"], cheapest["threads"]) == (2, 1)
+
+
+async def test_rooms_that_a_crowd_enters_are_opened_together(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    rooms = await rooms_with_messages(CROWD)
+    with counted(monkeypatch) as costs:
+        listeners = await asyncio.gather(*(enter(live, room) for room in rooms))
+    assert all(numbers(listener) == [1, 2, 3] for listener in listeners)
+    for what in ("queries", "threads"):
+        assert costs[what] < CROWD / 2, f"{what}: {costs}"
+
+
+async def test_what_many_rooms_missed_is_read_together(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Redis was away from this process: the record has more of every room."""
+    rooms = await rooms_with_messages(CROWD)
+    listeners = [await enter(live, room) for room in rooms]
+    await in_database(say_more)()
+    with counted(monkeypatch) as costs:
+        await live.sweep.compare()
+        async with asyncio.timeout(10):
+            for listener in listeners:
+                while numbers(listener)[-1] < 4:
+                    listener.more.clear()
+                    await listener.more.wait()
+    assert all(numbers(listener) == [1, 2, 3, 4] for listener in listeners)
+    for what in ("queries", "threads"):
+        assert costs[what] < CROWD / 2, f"{what}: {costs}"
+
+
+async def enter(live: Live, room: Room) -> Listener:
+    listener = Listener()
+    await live.hub.join(room.name, Identity(room.pk, room.full_epoch), listener, None, 50, lambda hello: b"")
+    return listener
+
+
+def numbers(listener: Listener) -> list[int]:
+    """The numbers of the events that it was written, in their order."""
+    heard = [json.loads(bytes(payload)) for _, payload in payloads(b"".join(listener.written))]
+    return [event["seq"] for event in heard if event["type"] == "message"]
+
+
+@in_database
+def rooms_with_messages(count: int) -> list[Room]:
+    """Make rooms with three messages each."""
+    rooms = [Room.objects.create(name=f"room-{number}") for number in range(count)]
+    for room in rooms:
+        say_much(room, 3)
+    return list(Room.objects.all())
+
+
 @in_database
 def make_rooms(*names: str) -> None:
     for name in names:
         Room.objects.create(name=name)
+
+
+def say_more() -> None:
+    """Store a fourth message in each room, and tell nobody."""
+    rooms = {
+        RoomRef(room.pk, room.name): [IncomingEvent("g:bob", None, "bob", "4", "message", "hi")]
+        for room in Room.objects.all()
+    }
+    assert all(outcome.stored for outcome in store(rooms).outcomes.values())
 
 
 def sessions(count: int) -> list[str]:

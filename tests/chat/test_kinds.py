@@ -120,6 +120,14 @@ def test_what_is_no_message_cannot_be_removed(senders: Senders) -> None:
     assert (len(guess.stored), reasons(guess)) == (1, [Code.NO_MESSAGE])
 
 
+def test_what_is_below_the_floor_cannot_be_removed(senders: Senders) -> None:
+    senders.says(senders.ann, "no longer there")
+    senders.says(senders.ann, "still there")
+    Room.objects.update(floor=2)
+    assert reasons(senders.removes(senders.ann, 1)) == [Code.NO_MESSAGE]
+    assert senders.removes(senders.ann, 2).stored
+
+
 def test_a_message_of_another_room_is_not_reached(senders: Senders) -> None:
     Room.objects.create(name="s")
     store_in("s", senders.draft(senders.ann, text="in s"))
@@ -219,11 +227,12 @@ def test_what_is_read_back_tells_of_every_deletion_in_it_what_it_changed(senders
     senders.removes(senders.ann, 2)
     room = Room.objects.get(name="r")
     identity = Identity(room.pk, room.full_epoch)
-    for seq in (0, 1, 2):
-        run = history._after("r", identity, seq, 10)
-        assert [changed for changed, _ in run.replaced] == [2]
-        assert b"secret" not in run.frames + run.replaced[0][1]
-    assert history._after("r", identity, 3, 10).replaced == ()
+    *with_it, without = (history.Page("r", identity, seq, 10) for seq in (0, 1, 2, 3))
+    runs = history._after([*with_it, without])
+    for page in with_it:
+        assert [changed for changed, _ in runs[page].replaced] == [2]
+        assert b"secret" not in runs[page].frames + runs[page].replaced[0][1]
+    assert runs[without].replaced == ()
 
 
 async def test_a_deletion_that_was_read_from_the_record_takes_the_text_out_of_the_ring_too(

@@ -2,13 +2,14 @@
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import psycopg
 import pytest
 from channels.db import database_sync_to_async as in_database
-from django.db import connection
+from django.db import InternalError, OperationalError, connection
 from django.test import Client
 from pytest_django import Settings
 from tests.chat.process import Person, Workers, connections_go_back, installation, live, people, workers
@@ -17,10 +18,12 @@ from tests.servers import RedisServer
 
 from channelbox.accounts.models import User
 from channelbox.chat import store_sql
+from channelbox.chat.incoming import IncomingEvent
 from channelbox.chat.live import Live
 from channelbox.chat.models import Event, Room
+from channelbox.chat.store import store
 from channelbox.realtime.envelope import RoomRef
-from channelbox.work.message import Message
+from channelbox.work.message import MAX_RECIPIENTS, Message
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -104,6 +107,64 @@ def store_one(room: str, sender: str, id: str) -> None:
         room=found, seq=found.last_seq, sender=sender, client_id=id, name="alice", text="hi", at=found.created_at
     )
     found.save(update_fields=["last_seq"])
+
+
+def session() -> str:
+    """Return the key of a session of alice's."""
+    client = Client()
+    client.force_login(User.objects.create(username="alice"))
+    return str(client.session.session_key)
+
+
+@pytest.mark.parametrize("outcome", ["stored", "message", "error"])
+async def test_every_connection_that_sent_a_message_in_flight_gets_its_answer(
+    live: Live, people: list[Person], outcome: str
+) -> None:
+    await make_rooms("lobby")
+    cookie = await in_database(session)()
+    if outcome == "stored":
+        user = await in_database(User.objects.get)()
+        await in_database(store_one)("lobby", f"u:{user.pk}", "1")
+    alice = [Person("/ws/chat/lobby/", cookie=cookie) for _ in range(MAX_RECIPIENTS)]
+    people += alice
+    for person in alice:
+        assert (await person.connect())["type"] == "welcome"
+        await person.say("hi", id="1")
+        await person.say("read", id=" ", type="unknown")  # its error says that the message was read
+        assert (await person.next("error"))["code"] == "invalid"
+    if outcome == "error":
+        await in_database(Room.objects.update)(closed=True)
+    workers = Workers()
+    workers.start()
+    for person in alice:
+        answer = await person.next("message", "stored", "error")
+        assert (answer.get("type", "error"), answer["id"]) == (outcome, "1")
+    await workers.stop()
+
+
+async def test_connections_past_the_bound_are_told_to_send_again_and_places_of_lost_ones_are_free(
+    live: Live, people: list[Person]
+) -> None:
+    await make_rooms("lobby")
+    cookie = await in_database(session)()
+
+    async def say_it() -> Person:
+        person = Person("/ws/chat/lobby/", cookie=cookie)
+        people.append(person)
+        assert (await person.connect())["type"] == "welcome"
+        await person.say("hi", id="1")
+        await person.say("read", id=" ", type="unknown")
+        return person
+
+    alice = [await say_it() for _ in range(MAX_RECIPIENTS)]
+    for person in alice:
+        assert (await person.next("error"))["code"] == "invalid"
+    refused = await (await say_it()).next("error")
+    assert (refused["code"], refused["id"]) == ("too_fast", "1")
+    assert refused["retry_after"] > 0
+    await alice[3].leave()
+    people.remove(alice.pop(3))
+    assert (await (await say_it()).next("error"))["code"] == "invalid"
 
 
 # --- Several Redis hosts
@@ -194,18 +255,64 @@ async def test_a_locked_room_holds_up_no_other_and_goes_on_when_it_is_free(
 
 
 @pytest.mark.usefixtures("server")
+@pytest.mark.parametrize("after", [False, True], ids=["before it writes", "before it commits"])
 async def test_a_transaction_that_stops_in_the_middle_loses_its_locks(
-    live: Live, workers: Workers, people: list[Person]
+    live: Live, workers: Workers, people: list[Person], monkeypatch: pytest.MonkeyPatch, after: bool
 ) -> None:
     """As a worker's whose machine is paused: the server's own time limit ends it."""
     await make_rooms("lobby")
     (alice,) = await enter(people, "lobby")
-    async with locked(store_sql.ROOM, "name", "lobby") as other:
-        other.execute(store_sql.LIMITS.text.replace("'5s'", "'1s'"))
+    room = RoomRef(await in_database(lambda: Room.objects.get().pk)(), "lobby")
+    monkeypatch.setattr(store_sql, "LIMITS", store_sql.LIMITS._replace(text=store_sql.LIMITS.text.replace("5s", "1s")))
+    write, stopped, go_on = store_sql.write, threading.Event(), threading.Event()
+
+    def stop_once(*args: Any) -> None:
+        first = not stopped.is_set()
+        if after:
+            write(*args)
+        if first:
+            stopped.set()
+            go_on.wait(30)
+        if not after:
+            write(*args)
+
+    monkeypatch.setattr(store_sql, "write", stop_once)
+    said = IncomingEvent("g:bob", None, "bob", "b", "message", "hi")
+    storing = asyncio.create_task(in_database(store, thread_sensitive=False)({room: [said]}))
+    try:
+        await asyncio.to_thread(stopped.wait, 30)
         await alice.say("hi", id="a")
         assert (await alice.next("message", "error"))["id"] == "a"
-        with pytest.raises(psycopg.Error, match="idle-in-transaction"):
-            other.execute("SELECT 1")
+    finally:
+        go_on.set()
+    with pytest.raises((OperationalError, InternalError)):
+        await storing
+    assert await in_database(lambda: [event.client_id for event in Event.objects.all()])() == ["a"]
+
+
+@pytest.mark.usefixtures("server")
+def test_a_transaction_that_stores_waits_for_nothing_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By settings of the server, which hold until it ends."""
+    room = RoomRef(Room.objects.create(name="lobby").pk, "lobby")
+    names = ("lock_timeout", "idle_in_transaction_session_timeout")
+    shown: list[list[str]] = []
+    write = store_sql.write
+
+    def show(*args: Any) -> None:
+        shown.append([_setting(name) for name in names])
+        write(*args)
+
+    monkeypatch.setattr(store_sql, "write", show)
+    before = [_setting(name) for name in names]
+    store({room: [IncomingEvent("g:bob", None, "bob", "b", "message", "hi")]})
+    assert shown == [["100ms", "5s"]]
+    assert [_setting(name) for name in names] == before != shown[0]
+
+
+def _setting(name: str) -> str:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SHOW {name}")
+        return str(cursor.fetchone()[0])
 
 
 @pytest.mark.usefixtures("server")

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import cast
 
 import msgpack
@@ -13,7 +13,7 @@ from tests.chat.process import Workers, connections_go_back, enter, installation
 
 from channelbox.dashboard.board import Board
 from channelbox.logs import Repeats
-from channelbox.realtime import keys, subscriber
+from channelbox.realtime import keys, subscription_session
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.counters import counters
 
@@ -41,7 +41,24 @@ VALUES: list[object] = [
 def shapes(chance: random.Random) -> list[bytes]:
     """Valid msgpack that is nothing of ours."""
     lists = [[chance.choice(VALUES) for _ in range(length)] for length in range(9) for _ in range(20)]
-    return [msgpack.packb(value) for value in [*VALUES, *lists]]
+    return [msgpack.packb(value) for value in [*VALUES, *lists, *envelopes()]]
+
+
+def envelopes() -> Iterator[dict[str, object]]:
+    """What looks like an envelope of this version or another, with a field that is none of its kind."""
+    for value in VALUES:
+        yield {"v": value}
+        yield {"v": 2, "frames": value}
+        for field in ("presence", "outcomes", "replaced"):
+            yield {"v": 1, field: value}
+            yield {"v": 1, field: [value, value, value]}
+            yield {"v": 1, field: [[value, value, value]]}
+        for field in ("first", "last", "frames", "key"):
+            if not isinstance(value, int | bytes):
+                yield {"v": 1, field: value}
+        for names, count in ((value, 1), ([value], 1), (["ann"], value)):
+            yield {"v": 1, "presence": ["another process", names, count]}
+        yield {"v": 1, "outcomes": [{"process": value, "batch": value, "numbers": value}]}
 
 
 class Silent:
@@ -59,7 +76,7 @@ class Silent:
 async def test_rubbish_on_every_channel_breaks_nothing(
     enter, workers: Workers, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(subscriber, "_repeats", Repeats())
+    monkeypatch.setattr(subscription_session, "_repeats", Repeats())
     ann = await enter()
     bob = await enter()
     layer, member = get_channel_layer(), Silent()

@@ -223,11 +223,11 @@ def test_a_server_that_dies_meanwhile_is_told_as_such_and_nothing_is_stored(
 ) -> None:
     step = getattr(store_sql, when)
 
-    def dying(*asked: Any) -> Any:
+    def dying(*asked: Any, **options: Any) -> Any:
         connection.ensure_connection()
         with psycopg.connect(connection.connection.info.dsn, password=connection.connection.info.password) as other:
             other.execute("SELECT pg_terminate_backend(%s, 5000)", [connection.connection.info.backend_pid])
-        return step(*asked)
+        return step(*asked, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(store_sql, when, dying)

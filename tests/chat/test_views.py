@@ -120,7 +120,9 @@ def test_a_form_opens_a_room_by_its_name(client: Client, ann: User) -> None:
     assert answer.headers["Location"] == "/chat/room/a.b-c_1/"
 
 
-@pytest.mark.parametrize("name", ["", "two words", "a/b", "\N{LATIN SMALL LETTER A WITH DIAERESIS}", "x" * 81])
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "two words", "a/b", "\N{LATIN SMALL LETTER A WITH DIAERESIS}", "x" * 81]
+)
 def test_a_name_that_no_room_can_have_is_refused_with_the_reason(client: Client, ann: User, name: str) -> None:
     answer = client.post("/chat/", {"name": name})
     assert answer.status_code == 400

@@ -133,7 +133,9 @@ def test_every_process_uses_a_database_that_is_back(server: PostgreSQLServer, po
         for done in [threads.submit(until_it_fails, handler, name) for name in processes]:
             done.result()
     while len(attempts.of) < 4 or min(attempts.of.values()) < 5:
-        time.sleep(0.02)
+        for name in processes:  # as somebody always does; a pool that nobody asks need not try
+            with contextlib.suppress(OperationalError):
+                ask(handler, name)
     server.start()
     back = time.monotonic()
     for name in processes:

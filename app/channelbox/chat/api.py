@@ -100,7 +100,7 @@ def messages(request: HttpRequest, room_name: str) -> dict[str, object]:
 
 @answers_json
 def events(request: HttpRequest, room_name: str) -> dict[str, object]:
-    """Every event, of every kind, without a hole: for who keeps a copy. ``{"events": [...]}``."""
+    """Every event of every kind that is still there, for clients that keep a copy. ``{"events": [...]}``."""
     return _answer(request, room_name, "events")
 
 

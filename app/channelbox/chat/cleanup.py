@@ -26,6 +26,7 @@ from channelbox.accounts.models import User, user_deleted
 from channelbox.chat.models import DeletedName, Event, Room, rooms_deleted
 from channelbox.realtime import keys
 from channelbox.realtime.bus import Bus
+from channelbox.realtime.supervision import cancel, supervise
 
 logger = logging.getLogger(__name__)
 
@@ -100,13 +101,11 @@ class Cleanup:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name="cleanup")
+        self._task = supervise("cleanup", self._run)
 
     async def stop(self) -> None:
         """End it. A transaction that is under way comes to its end in its thread."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await cancel(self._task)
 
     async def _run(self) -> None:
         layer = get_channel_layer("work")
@@ -116,9 +115,6 @@ class Cleanup:
                 await self.clean()
             except (RedisError, OSError, DatabaseError, InterfaceError) as error:
                 logger.info("What was deleted cannot be removed now: %s", error)
-                await asyncio.sleep(WAKE_SECONDS)
-            except Exception:
-                logger.exception("What was deleted cannot be removed")
                 await asyncio.sleep(WAKE_SECONDS)
 
     async def clean(self) -> None:

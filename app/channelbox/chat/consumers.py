@@ -1,7 +1,7 @@
 """The chat's socket."""
 
 import contextlib
-import unicodedata
+import re
 import uuid
 from typing import Any
 from urllib.parse import parse_qs
@@ -25,6 +25,8 @@ from channelbox.version import PROTOCOL, package_version
 from channelbox.work.message import Message
 
 ID_MOST = 64
+# Unicode's categories Cc, but for line feed, carriage return and tab, and Cs (half of a surrogate pair)
+CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class ChatConsumer(RealtimeConsumer):
@@ -39,7 +41,7 @@ class ChatConsumer(RealtimeConsumer):
         self._guard = Guard.current()
         self._after, epoch = _resume_point(self.scope["query_string"])
         self.person = rights.person_of(self.scope["user"], self.scope.get("session"))
-        self.count(self.person.key)
+        self.count(self.person.key, guest=self.person.guest)
         # A client that comes back does not make a room anew that was deleted meanwhile.
         name = self.scope["url_route"]["kwargs"]["room_name"]
         room = await rights.enter(self.person, name, maker=self.source if self._after is None else None)
@@ -48,7 +50,9 @@ class ChatConsumer(RealtimeConsumer):
         if epoch and epoch != self._epoch:
             self._after = None  # the number is of an event that is not in the record
         self._ticket = Ticket.of(self.scope, self.refuse, (room.pk, room.name, self._epoch))
-        await self.live.leases.take(room.name, room.limit or settings.CHANNELBOX_ROOM_LIMIT)
+        limit = room.limit or settings.CHANNELBOX_ROOM_LIMIT
+        for_users = limit * (100 - settings.CHANNELBOX_ROOM_GUESTS) // 100
+        await self.live.leases.take(room.name, limit, for_users if self.person.guest else 0)
         self._placed = True
         if not self._gone:
             history = settings.CHANNELBOX_HISTORY
@@ -60,6 +64,7 @@ class ChatConsumer(RealtimeConsumer):
                 history,
                 self._greeting,
                 self._people,
+                self.source,
             )
         if self._gone:  # it left while this was on its way, perhaps before the hub had it
             self.live.hub.leave(room.name, self.member)
@@ -186,11 +191,11 @@ def _text(content: dict[str, Any], id: str) -> str:
     text = content.get("message")
     if not isinstance(text, str):
         raise Refused(Code.INVALID, INVALID_FORMAT, id=id)
-    if not text.isprintable() and any(unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\r\t" for c in text):
-        raise Refused(Code.INVALID, "Control characters cannot be sent.", id=id)
-    if not text.strip():
-        raise Refused(Code.EMPTY, "This message is empty.", id=id)
     if len(text) > settings.CHANNELBOX_MESSAGE_MAX:
         most = settings.CHANNELBOX_MESSAGE_MAX
         raise Refused(Code.TOO_LONG, f"This message is too long: {len(text)} characters. The limit is {most}.", id=id)
+    if CONTROLS.search(text):
+        raise Refused(Code.INVALID, "Control characters cannot be sent.", id=id)
+    if not text.strip():
+        raise Refused(Code.EMPTY, "This message is empty.", id=id)
     return text

@@ -1,52 +1,178 @@
-"""Reading the record: what the hub asks for."""
+"""Reading the record: what the hub asks for.
+
+Many rooms are opened and many holes are found at one moment, when a process starts or Redis was away. What is asked for
+meanwhile is read together: two queries for several rooms, and never more than one turn of a thread for openings and one
+for the rest, so that nobody who enters an open room waits for all of them.
+"""
+
+import functools
+import logging
+import operator
+from collections.abc import Callable, Collection, Mapping
+from typing import NamedTuple, TypeVar
 
 from channels.db import database_sync_to_async
+from django.conf import settings
+from django.db import Error as DatabaseError
+from django.db.models import Q, QuerySet
 
 from channelbox.chat import events
 from channelbox.chat.kinds import Kind
 from channelbox.chat.models import Event, Room
-from channelbox.realtime.record import Identity, Observed, Opened
+from channelbox.realtime.gather import Gather
+from channelbox.realtime.record import NO_ROOM, Identity, Observed, Opened
 from channelbox.realtime.room import Run, gone
 
-OPEN_MOST = 200  # events that a room is opened with, so that most newcomers find their history in memory
+logger = logging.getLogger(__name__)
+
+MAX_OPEN_EVENTS = 200  # that a room is opened with, so that most newcomers find their history in memory
+# Rooms of a crowd are opened with fewer, but with CHANNELBOX_HISTORY. So a thread is busy for about 50 ms.
+MAX_ROOMS_AT_ONCE = 32
+MAX_EVENTS_AT_ONCE = 1600
+MAX_PAGES_AT_ONCE = 8  # of up to 200 events each
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 
-def _open(name: str) -> Opened:
-    room = Room.objects.filter(name=name).first()
-    if room is None:
-        return Opened(Identity(0, ""), 1, Run(1, 0, b""))
-    newest = Event.objects.filter(room=room, seq__lte=room.last_seq, seq__gte=room.floor).order_by("-seq")
-    run = events.newest(list(newest[:OPEN_MOST]), room.last_seq)
-    return Opened(Identity(room.pk, room.full_epoch), room.floor, run)
+class Page(NamedTuple):
+    """Up to `most` events of a room that follow number `seq`."""
+
+    name: str
+    identity: Identity
+    seq: int
+    most: int
 
 
-def _after(name: str, identity: Identity, seq: int, most: int) -> Run:
-    # The newest number first: an event up to it that the next query does not find is gone.
-    room = Room.objects.filter(name=name).only("last_seq", "floor", "epoch").first()
-    if room is None or identity != (room.pk, room.full_epoch):
+class _Part(NamedTuple):
+    """The first `most` events of a room from number `first` to the room's newest."""
+
+    room: Room
+    first: int
+    most: int
+
+
+def _read(answer: V | Exception | None) -> V:
+    if answer is None:
         raise LookupError("it was removed, made anew or restored")
-    if seq >= room.last_seq:
-        return Run(seq + 1, seq, b"")
-    found = list(
-        Event.objects.filter(room=room, seq__gt=max(seq, room.floor - 1), seq__lte=room.last_seq).order_by("seq")[:most]
-    )
-    next_seq = found[0].seq if found else room.last_seq + 1
-    if next_seq > seq + 1:
-        return gone(seq + 1, next_seq - 1)
-    targets = [event.data["removes"] for event in found if event.kind == Kind.DELETION and event.data]
-    # Also those that are read here: who asks may have them already by the time that this is there.
-    changed = Event.objects.filter(room=room, seq__in=targets) if targets else []
-    return events.run(found, seq)._replace(replaced=events.replaced(changed))
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def _each(read: Callable[[list[K]], Mapping[K, V]]) -> Callable[[list[K]], Mapping[K, V | Exception]]:
+    """Return `read` for keys of which one may be broken: it alone gets the error, unless the database is away."""
+
+    def read_each(keys: list[K]) -> Mapping[K, V | Exception]:
+        try:
+            return read(keys)
+        except (DatabaseError, OSError):
+            raise
+        except Exception as error:
+            if len(keys) == 1:
+                return {keys[0]: error}
+            logger.warning("%d rooms cannot be read as one: %r", len(keys), error)
+        answers: dict[K, V | Exception] = {}
+        for key in keys:
+            answers.update(read_each([key]))
+        return answers
+
+    return read_each
+
+
+def _open(names: list[str]) -> dict[str, Opened]:
+    rooms = list(_rooms(names))
+    most = min(MAX_OPEN_EVENTS, max(settings.CHANNELBOX_HISTORY, MAX_EVENTS_AT_ONCE // max(len(rooms), 1)))
+    found = _events([_Part(room, max(room.floor, room.last_seq - most + 1), most) for room in rooms])
+    opened = dict.fromkeys(names, Opened(NO_ROOM.identity, NO_ROOM.floor, Run(1, 0, b"")))
+    for room, newest in zip(rooms, found, strict=True):
+        run = events.newest(newest[::-1], room.last_seq)
+        opened[room.name] = Opened(Identity(room.pk, room.full_epoch), room.floor, run)
+    return opened
+
+
+def _after(pages: list[Page]) -> dict[Page, Run]:
+    """Read pages. Those of rooms that were removed, made anew or restored are left out."""
+    # The newest numbers first: an event up to them that the next query does not find is gone.
+    rooms = {room.name: room for room in _rooms({page.name for page in pages})}
+    parts = {
+        page: _Part(room, max(page.seq + 1, room.floor), page.most)
+        for page in pages
+        if (room := rooms.get(page.name)) is not None and page.identity == (room.pk, room.full_epoch)
+    }
+    read = dict(zip(parts, _events(list(parts.values())), strict=True))
+    changed = _changed(read)
+    runs = {}
+    for page, found in read.items():
+        next_seq = found[0].seq if found else parts[page].room.last_seq + 1
+        if next_seq > page.seq + 1:
+            runs[page] = gone(page.seq + 1, next_seq - 1)
+        else:
+            runs[page] = events.run(found, page.seq)._replace(replaced=events.replaced(changed[page]))
+    return runs
+
+
+def _events(parts: list[_Part]) -> list[list[Event]]:
+    """Return the events of each part in order, with one query: each part is a look into the index."""
+    table = Event._meta.db_table
+    selects, values = [], []
+    for number, (room, first, most) in enumerate(parts):
+        if first <= room.last_seq:
+            selects.append(
+                f"SELECT * FROM (SELECT {number} AS part, {table}.* FROM {table} "  # noqa: S608 - names of our own
+                f"WHERE room_id = %s AND seq BETWEEN %s AND %s ORDER BY seq LIMIT %s) AS part_{number}"
+            )
+            values += [room.pk, first, room.last_seq, most]
+    found: list[list[Event]] = [[] for _ in parts]
+    for event in Event.objects.raw(" UNION ALL ".join(selects), values) if selects else ():
+        found[event.part].append(event)  # type: ignore[attr-defined]  # of the SELECT
+    for each in found:
+        each.sort(key=lambda event: event.seq)
+    return found
+
+
+def _changed(read: Mapping[Page, list[Event]]) -> dict[Page, list[Event]]:
+    """Return the events that deletions on these pages have changed, as they are now.
+
+    Also those that are on a page: who asks may have them already by the time that this is there.
+    """
+    targets = {
+        page: {event.data["removes"] for event in found if event.kind == Kind.DELETION and event.data}
+        for page, found in read.items()
+    }
+    rooms = {page: found[0].room_id for page, found in read.items() if targets[page]}
+    wanted = [Q(room=room, seq__in=targets[page]) for page, room in rooms.items()]
+    there = Event.objects.filter(functools.reduce(operator.or_, wanted)) if wanted else ()
+    changed = {(event.room_id, event.seq): event for event in there}
+    return {
+        page: [changed[key] for seq in sorted(seqs) if (key := (rooms[page], seq)) in changed]
+        for page, seqs in targets.items()
+    }
+
+
+def _rooms(names: Collection[str]) -> QuerySet[Room]:
+    return Room.objects.filter(name__in=names).only("name", "last_seq", "epoch", "floor")
 
 
 def _observe(names: list[str]) -> dict[str, Observed]:
-    rooms = Room.objects.filter(name__in=names).only("name", "last_seq", "epoch", "floor")
-    return {room.name: Observed(Identity(room.pk, room.full_epoch), room.floor, room.last_seq) for room in rooms}
+    return {
+        room.name: Observed(Identity(room.pk, room.full_epoch), room.floor, room.last_seq) for room in _rooms(names)
+    }
 
 
 class History:
-    """The database as the hub's store. In threads of their own: the event loop's one shared thread is not held up."""
+    """The database as the hub's store. Belongs to one event loop."""
 
-    open = staticmethod(database_sync_to_async(_open, thread_sensitive=False))
-    after = staticmethod(database_sync_to_async(_after, thread_sensitive=False))
     observe = staticmethod(database_sync_to_async(_observe, thread_sensitive=False))
+
+    def __init__(self) -> None:
+        self._openings = Gather(database_sync_to_async(_each(_open), thread_sensitive=False), MAX_ROOMS_AT_ONCE)
+        self._pages = Gather(database_sync_to_async(_each(_after), thread_sensitive=False), MAX_PAGES_AT_ONCE)
+
+    async def open(self, name: str) -> Opened:
+        """Return a room with its newest events."""
+        return _read(await self._openings.get(name))
+
+    async def after(self, name: str, identity: Identity, seq: int, most: int) -> Run:
+        """Return up to `most` events after `seq`. Raises LookupError where another room has the name now."""
+        return _read(await self._pages.get(Page(name, identity, seq, most)))

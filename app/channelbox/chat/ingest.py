@@ -25,6 +25,7 @@ from channelbox.realtime import keys
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.counters import counters
 from channelbox.realtime.envelope import Batch, BatchOutcome, Envelope, RoomRef
+from channelbox.realtime.supervision import supervise
 
 logger = logging.getLogger(__name__)
 
@@ -119,23 +120,20 @@ class IngestConsumer(AsyncConsumer):
             logger.warning("%d batches of locked rooms are left to be sent again", len(self._locked) - MAX_RETRIED)
             del self._locked[:-MAX_RETRIED]
         if self._retry is None:
-            self._retry = asyncio.create_task(self._retry_locked(), name="retry of locked rooms")
+            self._retry = supervise("retry of locked rooms", self._retry_locked)
 
     async def _retry_locked(self) -> None:
+        """Try until none is left. What was tried in a round that raises is sent again by its outbox."""
         pause = MIN_RETRY_SECONDS
-        try:
-            while self._locked:
-                await asyncio.sleep(pause)
-                now = asyncio.get_running_loop().time()
-                tried = [entry for entry in self._locked if entry.until > now]
-                self._locked = []
-                still = await self._ingest(tried)
-                self._locked += still
-                pause = min(pause * 2, MAX_RETRY_SECONDS) if len(still) == len(tried) else MIN_RETRY_SECONDS
-        except Exception:
-            logger.exception("Batches of locked rooms could not be stored; they will be sent again")
-        finally:
-            self._retry = None
+        while self._locked:
+            await asyncio.sleep(pause)
+            now = asyncio.get_running_loop().time()
+            tried = [entry for entry in self._locked if entry.until > now]
+            self._locked = []
+            still = await self._ingest(tried)
+            self._locked += still
+            pause = min(pause * 2, MAX_RETRY_SECONDS) if len(still) == len(tried) else MIN_RETRY_SECONDS
+        self._retry = None
 
 
 def _transactions(entries: Iterable[_Entry]) -> Iterator[list[_Entry]]:
@@ -164,10 +162,13 @@ def _publishes(entries: Iterable[_Entry], stored: Stored) -> list[tuple[str, byt
         if outcome.stored:
             run = events.run(outcome.stored, outcome.stored[0].seq - 1)
             changed = events.replaced(outcome.changed)
-            envelope = Envelope(run.first, run.last, run.frames, room.key, outcomes, replaced=changed)
+            envelope = Envelope(
+                run.first, run.last, run.frames, room.key, outcomes, replaced=changed, epoch=outcome.epoch
+            )
         else:
             # Stored before, but was it heard? A process that lacks it reads it.
-            envelope = Envelope(last=max(outcome.known.values(), default=0), key=room.key, outcomes=outcomes)
+            newest = max(outcome.known.values(), default=0)
+            envelope = Envelope(last=newest, key=room.key, outcomes=outcomes, epoch=outcome.epoch)
         publishes.append((keys.room(room.name), envelope.pack()))
     return publishes
 

@@ -15,7 +15,7 @@ from channelbox.realtime.keys import process_name
 from channelbox.realtime.presence import Presence
 from channelbox.realtime.reconciler import Reconciler
 from channelbox.realtime.room_slots import RoomSlots
-from channelbox.work.backpressure import ThroughputEstimate
+from channelbox.work.backpressure import Bounds
 from channelbox.work.outbox import Outbox
 
 
@@ -38,7 +38,11 @@ class Live:
             self.bus,
             self.hub,
             process,
-            ThroughputEstimate(settings.CHANNELBOX_OUTBOX_MAX, settings.CHANNELBOX_OUTBOX_SECONDS),
+            Bounds(
+                settings.CHANNELBOX_OUTBOX_MAX,
+                settings.CHANNELBOX_OUTBOX_BYTES,
+                settings.CHANNELBOX_OUTBOX_SECONDS,
+            ),
         )
 
     @staticmethod

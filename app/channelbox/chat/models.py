@@ -13,7 +13,8 @@ from django.utils import timezone
 
 from channelbox.chat.epochs import Installation, Random64
 
-ROOM_NAME = r"[A-Za-z0-9._-]{1,80}"
+# A browser takes "." and ".." in an address for folders: such a room could not be reached.
+ROOM_NAME = r"(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._-]{1,80}"
 
 rooms_deleted = Signal()  # within the transaction that marks them; `keys`: their primary keys
 
@@ -57,7 +58,11 @@ class Room(models.Model):
     name = models.CharField(
         max_length=80,
         unique=True,
-        validators=[RegexValidator(rf"^{ROOM_NAME}\Z", "Letters, digits, - _ and . only, 1 to 80 of them.")],
+        validators=[
+            RegexValidator(
+                rf"^{ROOM_NAME}\Z", "Letters, digits, - _ and . only, 1 to 80 of them, and not . or .. alone."
+            )
+        ],
     )
     title = models.CharField(max_length=200, blank=True, help_text="Shown instead of the name.")
     limit = models.PositiveIntegerField(

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Self
 
+from django.db import connection
 from django.db.models import Q
 
 from channelbox.chat.incoming import IncomingEvent
@@ -17,32 +18,32 @@ NOT_YOURS: Refusal = (Code.NOT_ALLOWED, "Only administrators may remove what oth
 
 
 class Removals:
-    """The events that a batch wants removed, read after the rooms' lock. What is changed here is yet to be saved."""
+    """The events that a batch wants removed, locked after their rooms. What is changed here is yet to be saved."""
 
-    def __init__(self, targets: dict[tuple[int, int], Event]) -> None:
+    def __init__(self, targets: dict[tuple[int, int], Event], held: Iterable[int] = ()) -> None:
         self._targets = targets
+        self.held = frozenset(held)  # the keys of rooms where somebody else has locked one of these events
         self.removed: list[Event] = []
 
     @classmethod
     def read(cls, wanted: Iterable[tuple[Room, IncomingEvent]]) -> Self:
-        """One query where there are deletions, none where there are none."""
-        numbers: dict[int, set[int]] = {}
-        for room, draft in wanted:
-            if draft.kind == Kind.DELETION:
-                numbers.setdefault(room.pk, set()).add(_target(draft))
+        """Wait for no lock. One query where there are deletions, two where an event is not found, none elsewhere."""
+        numbers = {(room.pk, _target(draft)) for room, draft in wanted if draft.kind == Kind.DELETION}
         if not numbers:
             return cls({})
-        which = Q()
-        for room_id, seqs in numbers.items():
-            which |= Q(room_id=room_id, seq__in=seqs)
-        return cls({(event.room_id, event.seq): event for event in Event.objects.filter(which)})
+        free = Event.objects.filter(_among(numbers)).select_for_update(skip_locked=True, no_key=True)
+        targets = {(event.room_id, event.seq): event for event in free}
+        missing = numbers - targets.keys()
+        if not missing or not connection.features.has_select_for_update_skip_locked:
+            return cls(targets)
+        return cls(targets, Event.objects.filter(_among(missing)).values_list("room_id", flat=True))
 
     def refusal(self, room: Room, draft: IncomingEvent, permissions: SenderPermissions) -> Refusal | None:
         """Why this deletion is not stored, or None; None for every other kind."""
         if draft.kind != Kind.DELETION:
             return None
         event = self._targets.get((room.pk, _target(draft)))
-        if event is None or event.kind not in SPOKEN:
+        if event is None or event.seq < room.floor or event.kind not in SPOKEN:
             return UNKNOWN
         if event.sender != draft.sender and not permissions.is_staff(draft):
             return NOT_YOURS
@@ -60,6 +61,17 @@ class Removals:
 
     def save(self) -> None:
         Event.objects.bulk_update(self.removed, ["text", "data"])
+
+
+def _among(numbers: Iterable[tuple[int, int]]) -> Q:
+    """Return the condition of events by the keys of their rooms and their numbers. At least one."""
+    rooms: dict[int, list[int]] = {}
+    for room, seq in numbers:
+        rooms.setdefault(room, []).append(seq)
+    which = Q()
+    for room, seqs in rooms.items():
+        which |= Q(room_id=room, seq__in=seqs)
+    return which
 
 
 def is_removed(event: Event) -> bool:

@@ -1,14 +1,12 @@
 """Who may no longer be in a room: it was closed, renamed or removed, or is for its members only and they are none."""
 
-from functools import partial
 from typing import Any
 
-from django.db import transaction
 from django.db.models.signals import m2m_changed, post_save
 from django.dispatch import receiver
 
 from channelbox.accounts.models import User
-from channelbox.accounts.revocation import Ticket, told
+from channelbox.accounts.revocation import Ticket, notify_after_commit
 from channelbox.chat.models import Room, rooms_deleted
 from channelbox.realtime.codes import Close, Code, Refused
 
@@ -45,19 +43,17 @@ def rooms(tickets: list[Ticket]) -> dict[Ticket, Refused]:
 def changed(instance: Room, created: bool, **kwargs: Any) -> None:
     """Storing messages updates rooms in bulk, which sends no signal: this is somebody's change."""
     if not created:
-        transaction.on_commit(lambda: told("room", instance.pk))
+        notify_after_commit("room", instance.pk)
 
 
 @receiver(rooms_deleted)
 def deleted(keys: list[int], **kwargs: Any) -> None:
-    """Many at once, perhaps: each is told by itself, since each process has sockets in few of them."""
-    for key in keys:
-        transaction.on_commit(partial(told, "room", key))
+    """Tell of many at once, perhaps, each by itself: each process has sockets in few of them."""
+    notify_after_commit("room", *keys)
 
 
 @receiver(m2m_changed, sender=Room.members.through)
 def members_changed(instance: Room | User, action: str, reverse: bool, **kwargs: Any) -> None:
     """From either side: the members of a room, or the rooms of a user."""
     if action.startswith("post_"):
-        kind = "user" if reverse else "room"
-        transaction.on_commit(lambda: told(kind, instance.pk))
+        notify_after_commit("user" if reverse else "room", instance.pk)

@@ -1,5 +1,6 @@
 """Who a client is to the chat, and which rooms it may enter and create."""
 
+import asyncio
 import hashlib
 import logging
 import secrets
@@ -21,6 +22,7 @@ from channelbox.realtime.admission import Kind as Work
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.codes import Close, Code, Refused
 from channelbox.realtime.gather import Gather
+from channelbox.realtime.join_steps import JoinSteps
 
 logger = logging.getLogger(__name__)
 
@@ -78,25 +80,65 @@ def open_to(person: Person) -> QuerySet[Room]:
 
 def admit_new_room(person: Person, source: Source) -> None:
     """Count a room that this person is about to make. Raise Refused when those were too many. On the event loop."""
-    Admission.current().admit(Work.GUEST_ROOMS if person.guest else Work.ROOMS, source)
+    Admission.current().admit(_new_rooms(person), source)
+
+
+def no_new_room(person: Person, source: Source) -> None:
+    """Count a room no longer that was not made after all. On the event loop."""
+    Admission.current().give_back(_new_rooms(person), source)
+
+
+def _new_rooms(person: Person) -> Work:
+    return Work.GUEST_ROOMS if person.guest else Work.ROOMS
 
 
 async def enter(person: Person, name: str, maker: Source | None) -> Room:
     """Return the room, looked up together with those that others enter meanwhile. Raise Refused.
 
-    Where there is none and this person may, it is made, and counted for `maker`; nobody else waits for that. Without a
-    maker it is not made.
+    Where there is none and this person may, it is made, and counted for `maker` if it really was; nobody else waits for
+    that. Without a maker it is not made.
     """
     found = await _look_up(person, name)
     if found is None and maker is not None and may_create(person):
-        admit_new_room(person, maker)
-        await Bus.current().share(make, _makings).get(name)
+        await _make(person, name, maker)
         found = await _look_up(person, name)
     if found is None:
         raise Refused(Code.NO_ROOM, f"There is no room {name}.", close=Close.NOT_ALLOWED)
     if isinstance(found, Refused):
         raise found
     return found
+
+
+async def _make(person: Person, name: str, maker: Source) -> None:
+    """Make a room, or wait for whoever makes it already: however many enter it at once, it is counted once.
+
+    Raise Refused.
+    """
+    loop = asyncio.get_running_loop()
+    makings: dict[str, asyncio.Future[bool]] = Bus.current().share(_make, dict)
+    while (making := makings.get(name)) is not None:
+        ended = await asyncio.shield(making)
+        await JoinSteps.of(loop).turn()
+        if ended:
+            return
+    admit_new_room(person, maker)
+    making = makings[name] = loop.create_future()
+    try:
+        made = await Bus.current().share(make, _makings).get(name)
+    except Exception as error:
+        making.set_exception(error)
+        making.exception()  # told here, should nobody wait
+        no_new_room(person, maker)
+        raise
+    except BaseException:  # this client left: the room may be made all the same, and counts; the next one looks again
+        making.set_result(False)
+        raise
+    else:
+        making.set_result(True)
+        if not made:  # somebody else was first, or a room of this name was deleted
+            no_new_room(person, maker)
+    finally:
+        del makings[name]
 
 
 async def _look_up(person: Person, name: str) -> Room | Refused | None:
@@ -126,8 +168,8 @@ def _admit(person: Person, room: Room, members: set[tuple[int, int]]) -> Room | 
     return room
 
 
-def make(names: Collection[str], wanted: bool = False) -> None:
-    """Make rooms of these names where there are none. For a thread.
+def make(names: Collection[str], wanted: bool = False) -> set[str]:
+    """Make rooms of these names where there are none. Return the names of those that were made. For a thread.
 
     Those of a name whose room was deleted are not made, unless they are `wanted`: somebody asks for them by name. Raise
     Refused when the database is written to by others for longer than `MAKE_SECONDS`.
@@ -138,7 +180,9 @@ def make(names: Collection[str], wanted: bool = False) -> None:
             if wanted:
                 deleted.delete()
             new = set(names).difference(deleted.values_list("name", flat=True))
+            new.difference_update(Room.objects.filter(name__in=new).values_list("name", flat=True))
             Room.objects.bulk_create([Room(name=name) for name in sorted(new)], ignore_conflicts=True)
+            return new
     except OperationalError as error:
         logger.warning("No room can be made now: %s", error)
         raise Refused(
@@ -150,9 +194,8 @@ def _look_ups() -> Gather[tuple[Person, str], Room | Refused]:
     return Gather(database_sync_to_async(look_up, thread_sensitive=False))
 
 
-def _makings() -> Gather[str, None]:
-    async def many(names: list[str]) -> dict[str, None]:
-        await database_sync_to_async(make, thread_sensitive=False)(names)
-        return {}
+def _makings() -> Gather[str, bool]:
+    async def many(names: list[str]) -> dict[str, bool]:
+        return dict.fromkeys(await database_sync_to_async(make, thread_sensitive=False)(names), True)
 
     return Gather(many)

@@ -1,14 +1,14 @@
 """The SQL of the storing transaction: what the ORM would say, without building it anew for each batch.
 
-PostgreSQL gets what is read in one trip and what is written in another. Values come as arrays, so the text is the same
-however many there are, and all but one stay prepared. SQLite, where a trip costs nothing, gets them one by one.
+PostgreSQL gets what is read in two trips and what is written in two more, whatever the number of rooms and messages.
+Values come as arrays, so the text is the same however many there are, and all but one stay prepared. SQLite, where a
+trip costs nothing, gets them one by one.
 """
 
 import json
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
-import psycopg
 from django.db import connection
 
 from channelbox.accounts.models import User
@@ -16,7 +16,15 @@ from channelbox.chat.epochs import Installation
 from channelbox.chat.models import Event, Room
 
 ROOM, EVENT, USER, INSTALLATION = (model._meta.db_table for model in (Room, Event, User, Installation))
-ROOM_FIELDS = ("id", "name", "members_only", "closed", "last_seq", "epoch")  # what storing needs, in the model's order
+ROOM_FIELDS = (
+    "id",
+    "name",
+    "members_only",
+    "closed",
+    "last_seq",
+    "epoch",
+    "floor",
+)  # what storing needs, in the model's order
 # All but the id, which the database gives; each with the type of an array of them, as psycopg sends it
 EVENT_FIELDS = {
     "room_id": "bigint[]",
@@ -42,12 +50,13 @@ class Statement(NamedTuple):
     prepared: bool = True
 
 
-# For the rest of the transaction, in PostgreSQL alone. A row that somebody else has locked (a user's, say) is not
-# waited for any longer, and a worker that stops in the middle (its machine is paused, or cut off) loses its locks.
+# For the rest of the transaction, in PostgreSQL alone. What somebody else has locked (a user's row, say) is not waited
+# for any longer, and a worker that stops in the middle (its machine is paused, or cut off) loses its locks.
 LIMITS = Statement(
-    "SELECT set_config('lock_timeout', '100ms', true), set_config('idle_in_transaction_session_timeout', '5s', true)",
-    (),
+    "SELECT set_config('lock_timeout', %s, true), set_config('idle_in_transaction_session_timeout', '5s', true)",
+    ("100ms",),
 )
+LOCK_TIMEOUT_ALONE = "1ms"  # for a room by itself, after all together have failed: there may be hundreds
 
 
 class Read(NamedTuple):
@@ -57,22 +66,25 @@ class Read(NamedTuple):
     names: dict[int, str]  # of all that exist, also of those that somebody else has locked
     known: dict[tuple[int, str, str], int]  # stored already: room, sender and id with the number
     active: dict[int, bool]  # the senders who may still sign in: whether they are on the staff
+    held: set[int]  # of those, the senders whose rows somebody else has locked, where that was asked for
 
 
-def read(asked: Collection[tuple[int, str, str]], users: Collection[int]) -> Read:
+def read(
+    asked: Collection[tuple[int, str, str]], users: Collection[int], *, cautious: bool = False, alone: bool = False
+) -> Read:
     """Lock rooms, then read the rest: each statement sees what was committed before it began.
 
     `asked`: the key of a room, a sender and the sender's id. A room that is locked already is left out, and nothing is
-    waited for: see `LIMITS`.
+    waited for: see `LIMITS`. `cautious`: find out which senders' rows are locked. `alone`: wait for no other lock.
     """
     if not asked:
-        return Read({}, {}, {}, {})
+        return Read({}, {}, {}, {}, set())
+    limits = LIMITS._replace(parameters=(LOCK_TIMEOUT_ALONE,)) if alone else LIMITS
     lock = " FOR UPDATE SKIP LOCKED" if connection.features.has_select_for_update_skip_locked else ""
     in_keys, keys = _among({key for key, _, _ in asked}, "bigint[]")
-    in_users, ids = _among(users, "bigint[]")
     messages, values = _rows(asked, ["bigint[]", "text[]", "text[]"])
     *_, rooms, known, active = _ask(
-        *([LIMITS] if connection.vendor == "postgresql" else []),
+        *([limits] if connection.vendor == "postgresql" else []),
         Statement(
             f"SELECT {', '.join(ROOM_FIELDS)}, (SELECT epoch FROM {INSTALLATION} WHERE id = {Installation.ONLY}) "
             f"FROM {ROOM} WHERE id {in_keys} ORDER BY id{lock}",
@@ -88,13 +100,31 @@ def read(asked: Collection[tuple[int, str, str]], users: Collection[int]) -> Rea
             values,
             prepared=False,
         ),
-        Statement(f"SELECT id, is_staff FROM {USER} WHERE id {in_users} AND is_active", ids),
+        _senders(users, cautious),
     )
     return Read(
         {row[0]: _room(row) for row in rooms},
         {room: name for room, name, _, _, _ in known},
         {(room, sender, id): seq for room, _, sender, id, seq in known if seq is not None},
-        {user: bool(staff) for user, staff in active},
+        {user: bool(staff) for user, staff, _ in active},
+        {user for user, _, held in active if held},
+    )
+
+
+def _senders(users: Collection[int], cautious: bool) -> Statement:
+    """Return what reads the senders who may still sign in, and whether somebody else has locked their rows.
+
+    `cautious`: the rows are locked as the foreign key of an event locks them at the commit. Transactions share this
+    lock of a row. But taken so early it meets those of other workers, and PostgreSQL notes who shares it each time.
+    """
+    among, ids = _among(users, "bigint[]")
+    if not (cautious and connection.features.has_select_for_update_skip_locked):
+        return Statement(f"SELECT id, is_staff, false FROM {USER} WHERE id {among} AND is_active", ids)
+    return Statement(
+        f"WITH free AS (SELECT id FROM {USER} WHERE id {among} AND is_active FOR KEY SHARE SKIP LOCKED) "
+        f"SELECT {USER}.id, is_staff, free.id IS NULL FROM {USER} LEFT JOIN free ON free.id = {USER}.id "
+        f"WHERE {USER}.id {among} AND is_active",
+        ids * 2,
     )
 
 
@@ -155,7 +185,11 @@ def _rows(rows: Collection[Row], arrays: Iterable[str]) -> tuple[str, list[Any]]
 
 
 def _ask(*statements: Statement) -> list[list[Row]]:
-    """The rows that each of these gives; on PostgreSQL all in one trip. Raises Django's errors."""
+    """Return the rows that each of these gives; on PostgreSQL in two trips, the last by itself. Raises Django's errors.
+
+    psycopg ends a pipeline with a Flush behind its Sync, which stops PostgreSQL's clock for a transaction that idles
+    until the next statement has ended: what follows a pipeline at once has it run again.
+    """
     if connection.vendor != "postgresql":
         with connection.cursor() as one:
             answers = []
@@ -163,10 +197,16 @@ def _ask(*statements: Statement) -> list[list[Row]]:
                 one.execute(each.text, each.parameters)
                 answers.append(one.fetchall())
             return answers
+    # Loaded here: a start on SQLite, often that of a small machine, does without it.
+    import psycopg
+
     # Not Django's cursors, which put the values into the text: it would be planned anew each time.
     cursors = [psycopg.Cursor(connection.connection) for _ in statements]
     with connection.wrap_database_errors:
-        with connection.connection.pipeline():
-            for cursor, each in zip(cursors, statements, strict=True):
-                cursor.execute(each.text, each.parameters, prepare=each.prepared)
+        *first, (cursor, last) = zip(cursors, statements, strict=True)
+        if first:
+            with connection.connection.pipeline():
+                for each_cursor, each in first:
+                    each_cursor.execute(each.text, each.parameters, prepare=each.prepared)
+        cursor.execute(last.text, last.parameters, prepare=last.prepared)
         return [cursor.fetchall() if cursor.description else [] for cursor in cursors]

@@ -21,7 +21,7 @@ from channelbox.chat import rights, room_list, words
 from channelbox.chat.models import ROOM_NAME, DeletedName, Room
 from channelbox.realtime.address import network
 from channelbox.realtime.admission import Source
-from channelbox.realtime.codes import Code, Refused
+from channelbox.realtime.codes import Refused
 from channelbox.version import package_version
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class RoomForm(forms.Form):
         strip=True,
         error_messages={
             "required": _("Give the room a name."),
-            "invalid": _("Letters, digits, - _ and . only, without spaces."),
+            "invalid": _("Letters, digits, - _ and . only, without spaces, and not . or .. alone."),
             "max_length": _("At most 80 characters."),
         },
     )
@@ -134,6 +134,12 @@ async def _admit_new_room(person: rights.Person, source: Source) -> None:
     rights.admit_new_room(person, source)
 
 
+@async_to_sync
+async def _no_new_room(person: rights.Person, source: Source) -> None:
+    """On the event loop."""
+    rights.no_new_room(person, source)
+
+
 def _open(request: HttpRequest, person: rights.Person, name: str) -> "tuple[int, StrPromise | str] | None":
     """Make the room where there is none. Return the status and the sentence for somebody who does not get in."""
     if rights.open_to(person).filter(name=name).exists():
@@ -142,13 +148,19 @@ def _open(request: HttpRequest, person: rights.Person, name: str) -> "tuple[int,
         return 400, _("There is no such room for you, and you may not create one.")
     if Room.objects.filter(name=name).exists():  # its door says why it is closed
         return None
+    source = Source(network(request.META.get("REMOTE_ADDR", "")), person.key)
     try:
-        _admit_new_room(person, Source(network(request.META.get("REMOTE_ADDR", "")), person.key))
-        rights.make([name], wanted=True)
+        _admit_new_room(person, source)
     except Refused as refused:
-        if refused.code is Code.TOO_FAST:
-            return 429, str(refused)
+        return 429, str(refused)
+    made: set[str] = set()
+    try:
+        made = rights.make([name], wanted=True)
+    except Refused:
         return 503, _("No room can be made just now. Try again in a moment.")
+    finally:
+        if not made:
+            _no_new_room(person, source)
     return None
 
 
@@ -170,6 +182,7 @@ def _page(person: rights.Person, **which: str) -> dict[str, object]:
     listed = reverse("chat:list") + (f"?{query}" if query else "")
     return {
         "person": person.user_id or "guest",
+        "name": person.name,
         "list": listed,
         "version": package_version(),  # the scripts notice when another one answers
         "words": words.catalogue(),

@@ -61,9 +61,12 @@ def catalogue() -> dict[str, str]:
         "empty": _("Nobody has said anything here yet. Write the first message below."),
         "opening": _("Opening the room"),
         "loading": _("Loading older messages"),
+        "list_busy": _("The server is busy. This list may be out of date; it is asked for again."),
+        "load_busy": _("The server is busy. Older messages are asked for again when it has time."),
         "load_failed": _("Older messages could not be loaded. They are asked for again in a moment."),
         "new_messages": _("{n} new"),
         "newest": _("To the newest"),
+        "newer_later": _("Newer messages follow in a moment"),
         "left": _("characters left: {n}"),
         "over": _("characters too many: {n}"),
         # People

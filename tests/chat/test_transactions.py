@@ -1,0 +1,137 @@
+"""On SQLite a transaction holds the only lock for writing: none of ours changes many rows.
+
+Rows are counted and not seconds, which are the machine's.
+"""
+
+import datetime
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from channels.db import database_sync_to_async as in_database
+from django.contrib.sessions.models import Session
+from django.core.management import call_command
+from django.db import connection
+from django.db.backends.signals import connection_created
+from django.utils import timezone
+from tests.chat.many import say_much
+
+from channelbox.accounts.management.commands import clear_sessions
+from channelbox.accounts.models import User
+from channelbox.chat import cleanup
+from channelbox.chat.cleanup import Cleanup
+from channelbox.chat.ingest import INGEST_TYPE, MAX_TRANSACTION, IngestConsumer
+from channelbox.chat.models import Event, Room
+from channelbox.realtime.bus import Bus
+from channelbox.realtime.envelope import Batch, BatchRef, RoomRef
+from channelbox.work.outbox import MAX_BATCH as MAX_ENTRY
+from channelbox.work.worker import BATCH as MAX_ENTRIES
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+HUNDREDS = 2500  # rows of each kind, which are several transactions
+
+
+class Watched:
+    """Counts the rows that each transaction of a connection changes. SQLite calls it before each statement."""
+
+    def __init__(self, watched: sqlite3.Connection, rows: list[int]) -> None:
+        self.watched = watched
+        self.rows = rows
+        self.changed = watched.total_changes
+        self.begun = False
+
+    def __call__(self, statement: str) -> None:
+        word = statement.partition(" ")[0].upper()
+        if word == "BEGIN":
+            self._note()
+            self.begun = True
+        elif not self.begun:
+            self._note()
+        elif word in ("COMMIT", "ROLLBACK"):
+            self._note()
+            self.begun = False
+
+    def _note(self) -> None:
+        if changed := self.watched.total_changes - self.changed:
+            self.rows.append(changed)
+            self.changed += changed
+
+
+@pytest.fixture
+def transactions() -> Iterator[list[int]]:
+    """The rows that each transaction changed, on connections that are opened from now on."""
+    if connection.vendor != "sqlite":
+        # The promise is of SQLite's one write lock. The same tests run with DATABASE=sqlite in `make test`.
+        pytest.skip("PostgreSQL locks rows, and the rest goes on")
+    rows: list[int] = []
+    watched: list[Watched] = []
+
+    def watch(connection: Any, **kwargs: Any) -> None:
+        watched.append(Watched(connection.connection, rows))
+        connection.connection.set_trace_callback(watched[-1])
+
+    connection.close()
+    connection_created.connect(watch)
+    yield rows
+    connection_created.disconnect(watch)
+
+
+@pytest.fixture
+async def bus() -> AsyncIterator[Bus]:
+    yield Bus.current()
+    await Bus.current().stop()
+
+
+def check(transactions: list[int], most: int, all_rows: int) -> None:
+    connection.ensure_connection()
+    connection.cursor().execute("SELECT 1")  # the statement before was the last
+    assert sum(transactions) >= all_rows
+    assert max(transactions) <= most
+
+
+async def test_storing(bus: Bus, transactions: list[int]) -> None:
+    """As much as a worker takes at once, from as many rooms."""
+    rooms = [RoomRef((await Room.objects.acreate(name=f"room-{n}")).pk, f"room-{n}") for n in range(MAX_ENTRIES)]
+    transactions.clear()
+    entries = []
+    for number, room in enumerate(rooms):
+        said = [_said(f"{number}-{n}") for n in range(MAX_ENTRY if number < 10 else 10)]
+        entries.append(Batch(BatchRef("me", number), room, said).entry(INGEST_TYPE))
+    await IngestConsumer().dispatch({"type": "batch", "messages": entries})
+    stored = 10 * MAX_ENTRY + (MAX_ENTRIES - 10) * 10
+    assert await Event.objects.acount() == stored
+    await in_database(check)(transactions, MAX_TRANSACTION + MAX_ENTRIES, stored)
+
+
+def _said(id: str) -> dict[str, Any]:
+    return {"sender": "g:guest", "user_id": None, "name": "guest", "id": id, "kind": "message", "text": "hi"}
+
+
+async def test_removing_a_room(bus: Bus, transactions: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cleanup, "PAUSE_SECONDS", 0)
+    await in_database(_make_room)()
+    transactions.clear()
+    await Cleanup().clean()
+    assert not await Event.objects.aexists()
+    await in_database(check)(transactions, cleanup.MAX_BATCH, 2 * HUNDREDS)
+
+
+def _make_room() -> None:
+    room = Room.objects.create(name="lobby")
+    users = User.objects.bulk_create(User(username=f"member-{n}") for n in range(HUNDREDS))
+    room.members.set(users)
+    say_much(room, HUNDREDS)
+    room.delete()
+
+
+def test_removing_sessions(transactions: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clear_sessions, "PAUSE_SECONDS", 0)
+    ended = timezone.now() - datetime.timedelta(days=1)
+    Session.objects.bulk_create(Session(session_key=f"old-{n}", expire_date=ended) for n in range(HUNDREDS))
+    Session.objects.create(session_key="new", expire_date=timezone.now() + datetime.timedelta(days=1))
+    transactions.clear()
+    call_command("clear_sessions")
+    assert [session.session_key for session in Session.objects.all()] == ["new"]
+    check(transactions, clear_sessions.MAX_BATCH, HUNDREDS)
