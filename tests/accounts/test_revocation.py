@@ -5,8 +5,9 @@ import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -19,6 +20,7 @@ from django.test import Client
 from django.urls import reverse
 from pytest_django import Settings
 from tests.chat.process import live  # noqa: F401 - a fixture
+from tests.waiting import most_in_a_turn, until
 
 from channelbox.accounts import revocation
 from channelbox.accounts.models import User
@@ -291,11 +293,65 @@ async def test_sockets_that_left_are_forgotten(enter: Enter, ann: User) -> None:
     assert not Guard.current().tickets
 
 
+@dataclass(eq=False)
+class Counting(Ticket):
+    """Counts how often anybody asks what any ticket depends on."""
+
+    asked: ClassVar[int] = 0
+
+    def __getattribute__(self, name: str) -> Any:
+        Counting.asked += name in ("user", "room")
+        return super().__getattribute__(name)
+
+
+async def test_a_word_costs_nothing_for_the_sockets_that_it_does_not_concern(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: set[Ticket] = set()
+
+    def look(tickets: list[Ticket]) -> dict[Ticket, Refused]:
+        looked_at.update(tickets)
+        return {}
+
+    async def end(reason: Refused) -> None:
+        raise AssertionError("nobody is refused here")
+
+    monkeypatch.setattr(revocation, "rules", [look])
+    guard = Guard.current()
+    tickets = [Counting(end, number % 100, "session", (number % 20, "r", "e")) for number in range(500)]
+    for ticket in tickets:
+        guard.admit(ticket)
+    await told_of_everything()
+    await until(lambda: looked_at == set(tickets))  # as always when the guard begins to hear
+    looked_at.clear()
+    guard.leave(tickets[7])  # of user 7 in room 7
+    Counting.asked = 0
+    await in_thread(revocation.notify_after_commit)("room", 7)
+    await in_thread(revocation.notify_after_commit)("user", 9)
+    concerned = {*tickets[7::20], *tickets[9::100]} - {tickets[7]}
+    await until(lambda: looked_at == concerned)
+    assert Counting.asked <= len(concerned)
+    for ticket in tickets:
+        guard.leave(ticket)
+    assert not guard._by_room
+    assert not guard._by_user
+
+
+async def test_few_sockets_are_ended_in_one_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[Refused] = []
+
+    async def end(reason: Refused) -> None:
+        ended.append(reason)
+
+    guard = Guard.current()
+    for _ in range(400):
+        guard.admit(Ticket(end, room=(1, "removed", "epoch")))
+    assert await most_in_a_turn(lambda: len(ended), 400) <= 50
+
+
 async def test_signing_in_elsewhere_and_cleaning_up_ends_nothing(enter: Enter, ann: User) -> None:
     socket = await enter(await in_thread(signed_in)(ann))
     expired = await in_thread(signed_in)(ann)
     await Session.objects.filter(session_key=expired.session.session_key).aupdate(expire_date="2020-01-01T00:00Z")
-    await in_thread(call_command)("clearsessions")
+    await in_thread(call_command)("clear_sessions")
     assert await Session.objects.acount() == 1
     Guard.current().look_at_all()
     assert await socket.answers()

@@ -18,5 +18,4 @@ class UserAdmin(DjangoUserAdmin):
         return super().get_queryset(request).exclude(pk__in=User.deleted())
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        for user in queryset:
-            user.delete()
+        User.mark_deleted(list(queryset.values_list("pk", flat=True)))

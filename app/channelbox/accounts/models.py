@@ -4,24 +4,34 @@ from typing import Any, Self
 
 from django.contrib.auth.models import AbstractUser
 from django.db import models, transaction
+from django.db.models.functions import Cast, Concat
 from django.dispatch import Signal
 
 DELETED = "~deleted-"  # how the name of a deleted user begins; nobody can be given such a name
 
-user_deleted = Signal()  # within the transaction that marks a user; `key`: its primary key
+user_deleted = Signal()  # within the transaction that marks users; `keys`: their primary keys
 
 
 class User(AbstractUser):
     """Django's user, ours from the first migration on, so that later fields need no change of model."""
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
-        """Mark this user as deleted: access ends and the name is free, however much this user said.
+        """Mark this user as deleted, as `mark_deleted` does."""
+        marked = User.mark_deleted([self.pk])
+        return marked, {User._meta.label: marked}
 
-        Workers take the user off each message, a few at a time, and remove the row (chat/cleanup.py).
+    @classmethod
+    def mark_deleted(cls, keys: list[int]) -> int:
+        """Mark users as deleted, by primary key: access ends and the names are free, however much these users said.
+
+        Workers take the users off each message, a few at a time, and remove the rows (chat/cleanup.py). Returns how
+        many were marked.
         """
         with transaction.atomic():
-            marked = User.objects.filter(pk=self.pk).update(
-                username=f"{DELETED}{self.pk}",
+            # In one order, so that two deletions do not wait for each other.
+            locked = cls.objects.filter(pk__in=keys).order_by("pk").select_for_update()
+            marked = cls.objects.filter(pk__in=list(locked.values_list("pk", flat=True))).update(
+                username=Concat(models.Value(DELETED), Cast("pk", models.CharField())),
                 first_name="",
                 last_name="",
                 email="",
@@ -29,8 +39,8 @@ class User(AbstractUser):
                 is_staff=False,
                 is_superuser=False,
             )
-            user_deleted.send(User, key=self.pk)
-        return marked, {User._meta.label: marked}
+            user_deleted.send(cls, keys=keys)
+        return marked
 
     @classmethod
     def deleted(cls) -> models.QuerySet[Self]:

@@ -1,15 +1,16 @@
 """A socket outlives neither its session nor its user's rights.
 
-Whoever changes a right says so on a channel that all web processes hear (`told`). Each then looks up in the database
-which of its sockets are concerned and may stay; the word itself ends nothing. A word may be lost, or said while a
-socket was just coming: so every socket is looked at once more within a second after it came, all of them when Redis was
-away, and all of them once a minute.
+Whoever changes a right says so on a channel that all web processes hear (`notify_after_commit`). Each then looks up in
+the database which of its sockets are concerned and may stay; the word itself ends nothing. A word may be lost, or said
+while a socket was just coming: so every socket is looked at once more within a second after it came, all of them when
+Redis was away, and all of them once a minute.
 """
 
 import asyncio
 import contextlib
 import functools
 import logging
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -20,6 +21,7 @@ from channels.db import database_sync_to_async
 from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.sessions.backends.db import SessionStore
 from django.contrib.sessions.models import Session
+from django.db import transaction
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 
@@ -35,6 +37,8 @@ logger = logging.getLogger(__name__)
 NEW_SECONDS = 1.0
 ALL_SECONDS = 60.0
 AT_ONCE = 500  # sockets in one look into the database
+ENDS_AT_ONCE = 32  # sockets that are ended in one turn of the loop
+MAX_LOGGED = 10  # users and rooms in one line of the log
 
 
 @dataclass(eq=False, slots=True)
@@ -112,12 +116,45 @@ def belongs(session: Mapping[str, str], user: User | None) -> bool:
 rules: list[Rule] = [sessions]
 
 
-def told(kind: str, key: int) -> None:
-    """Has the sockets of a `user` or a `room` (by primary key) looked at anew. For after the commit; never raises."""
+@dataclass(frozen=True, slots=True)
+class _Notice:
+    """Publishes what one transaction has changed, once: the first of its notices that is called does it for all.
+
+    A savepoint that is rolled back takes its own notices along, but no others. What it changed may be published all
+    the same, which ends nothing.
+    """
+
+    words: set[str]
+
+    def __call__(self) -> None:
+        if self.words:
+            _publish(self.words)
+            self.words.clear()
+
+
+def notify_after_commit(kind: str, *keys: int) -> None:
+    """Have the sockets of each `user` or `room` (by primary key) looked at anew once this transaction is committed.
+
+    Whatever one transaction changes is published together, so that a Redis that hangs is waited for once (1 s). Never
+    raises RedisError: sockets whose notice is lost end within a minute.
+    """
+    notices = (notice for _, notice, *_ in transaction.get_connection().run_on_commit if isinstance(notice, _Notice))
+    notice = next(notices, _Notice(set()))
+    notice.words.update(f"{kind} {key}" for key in keys)
+    transaction.on_commit(_Notice(notice.words))
+
+
+def _publish(words: set[str]) -> None:
+    """Publish each word, in one exchange with Redis."""
+    pipeline = client(keys.revoked()).pipeline(transaction=False)
+    for word in words:
+        pipeline.publish(keys.revoked(), word)
     try:
-        client(keys.revoked()).publish(keys.revoked(), f"{kind} {key}")
+        pipeline.execute()
     except redis.RedisError as error:
-        logger.warning("Sockets of %s %s end within a minute rather than at once: %s", kind, key, error)
+        some = ", ".join(sorted(words)[:MAX_LOGGED])
+        more = f" and {len(words) - MAX_LOGGED} more" if len(words) > MAX_LOGGED else ""
+        logger.warning("Sockets of %s%s end within a minute rather than at once: %s", some, more, error)
 
 
 class Guard:
@@ -125,6 +162,9 @@ class Guard:
 
     def __init__(self) -> None:
         self.tickets: set[Ticket] = set()
+        # The same by primary key: a word costs as much as it concerns, however many are connected.
+        self._by_user: defaultdict[int, set[Ticket]] = defaultdict(set)
+        self._by_room: defaultdict[int, set[Ticket]] = defaultdict(set)
         self._due: set[Ticket] = set()
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -140,6 +180,10 @@ class Guard:
             return
         self.tickets.add(ticket)
         self._due.add(ticket)
+        if ticket.user is not None:
+            self._by_user[ticket.user].add(ticket)
+        if ticket.room is not None:
+            self._by_room[ticket.room[0]].add(ticket)
         if not self._tasks:
             bus = Bus.current()
             bus.on_restored(self.look_at_all)
@@ -150,7 +194,14 @@ class Guard:
             ]
 
     def leave(self, ticket: Ticket) -> None:
-        self.tickets.discard(ticket)
+        """Forget a socket, if it is not forgotten yet."""
+        if ticket not in self.tickets:
+            return
+        self.tickets.remove(ticket)
+        if ticket.user is not None:
+            _discard(self._by_user, ticket.user, ticket)
+        if ticket.room is not None:
+            _discard(self._by_room, ticket.room[0], ticket)
 
     def look_at_all(self) -> None:
         self._due |= self.tickets
@@ -158,8 +209,12 @@ class Guard:
 
     def look_at_room(self, key: int) -> None:
         """Look anew at the sockets in a room, by its primary key."""
-        self._due.update(ticket for ticket in self.tickets if ticket.room and ticket.room[0] == key)
-        self._wake.set()
+        self._look_at(self._by_room, key)
+
+    def _look_at(self, tickets: Mapping[int, set[Ticket]], key: int) -> None:
+        if concerned := tickets.get(key):
+            self._due |= concerned
+            self._wake.set()
 
     async def stop(self) -> None:
         await cancel(*self._tasks)
@@ -170,11 +225,8 @@ class Guard:
 
     def _heard(self, payload: bytes) -> None:
         kind, _, key = payload.decode().partition(" ")
-        if kind == "room" and key.isdigit():
-            self.look_at_room(int(key))
-        elif kind == "user":
-            self._due.update(ticket for ticket in self.tickets if str(ticket.user) == key)
-            self._wake.set()
+        if kind in ("user", "room") and key.isdigit():
+            self._look_at(self._by_user if kind == "user" else self._by_room, int(key))
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -204,8 +256,16 @@ class Guard:
                 await self._end(ended.items())
 
     async def _end(self, ended: Iterable[tuple[Ticket, Refused]]) -> None:
-        for ticket, reason in ended:
+        for number, (ticket, reason) in enumerate(ended, 1):
             if ticket in self.tickets:
                 self.leave(ticket)
                 with contextlib.suppress(OSError):  # it is gone already
                     await ticket.end(reason)
+            if number % ENDS_AT_ONCE == 0:
+                await asyncio.sleep(0)
+
+
+def _discard(tickets: dict[int, set[Ticket]], key: int, ticket: Ticket) -> None:
+    tickets[key].discard(ticket)
+    if not tickets[key]:
+        del tickets[key]

@@ -22,12 +22,12 @@ from channelbox.accounts.models import User
 from channelbox.accounts.revocation import belongs, decoded, proof_of
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.codes import Close, Code, Refused
+from channelbox.realtime.deadline import enter_by
 from channelbox.realtime.gather import Gather
 from channelbox.realtime.origin import Refusal
 
 logger = logging.getLogger(__name__)
 
-LOOK_UP_SECONDS = 5.0  # that a handshake may wait for the database
 KEY_MOST = 40  # characters, of the database's column
 
 
@@ -59,7 +59,7 @@ class SignedIn:
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> Any:
         key = session_key(scope["headers"])
         try:
-            async with asyncio.timeout(LOOK_UP_SECONDS):
+            async with asyncio.timeout_at(enter_by(scope)):
                 known = await _gather().get(key) if key else None
         except Exception as error:
             logger.warning("Sockets are refused, sessions cannot be looked up: %r", error)

@@ -1,0 +1,25 @@
+"""`channelbox manage clear_sessions`: what Django's clearsessions does in one transaction, in many short ones.
+
+Each guest makes a session, so a night may have hundreds of thousands; on SQLite nobody could say anything meanwhile.
+"""
+
+import time
+from typing import Any
+
+from django.contrib.sessions.models import Session
+from django.core.management import BaseCommand
+from django.utils import timezone
+
+MAX_BATCH = 500  # sessions removed in one transaction: some milliseconds
+PAUSE_SECONDS = 0.05  # between two, for those who wait to write
+
+
+class Command(BaseCommand):
+    help = "Removes expired sign-in sessions, a few at a time."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        now = timezone.now()
+        expired = Session.objects.filter(expire_date__lt=now)
+        while keys := list(expired.values_list("pk", flat=True)[:MAX_BATCH]):
+            expired.filter(pk__in=keys).delete()
+            time.sleep(PAUSE_SECONDS)
