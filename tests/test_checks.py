@@ -55,7 +55,7 @@ def test_they_are_silent_where_all_is_well() -> None:
         ("E009", {"CHANNELBOX_ORIGINS": ["https://*"]}, "more than one"),
         ("E009", {"CHANNELBOX_ORIGINS": ["https://.example.org"]}, "more than one"),
         ("E010", {"CHANNELBOX_REDIS_URL": ["127.0.0.1:6379"]}, "no address"),
-        ("E011", {"CHANNELBOX_MESSAGE_MAX": 20_000}, "81024"),
+        ("E011", {"CHANNELBOX_MESSAGE_MAX": 20_000}, "241024"),
         ("E012", {"CHANNELBOX_FRAME_MAX": 8 * 1024 * 1024}, "CHANNELBOX_SLOW_READER_BYTES"),
         ("E013", {"CHANNELBOX_UNKNOWN": [("CHANNELBOX_ROM_LIMIT", None)]}, "CHANNELBOX_ROM_LIMIT"),
         ("W001", {"CHANNELBOX_ORIGINS": ["http://chat.example.org"]}, "plain http"),

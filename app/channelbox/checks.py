@@ -144,8 +144,8 @@ def redis_addresses() -> Iterator[CheckMessage]:
 
 
 def limits() -> Iterator[CheckMessage]:
-    # A character takes up to 4 bytes of UTF-8; the rest of the frame, an id of 64 characters among it, less than 1 KiB.
-    needed = settings.CHANNELBOX_MESSAGE_MAX * 4 + 1024
+    # A character takes up to 12 bytes as JSON; the rest of the frame, an id of 64 characters among it, less than 1 KiB.
+    needed = settings.CHANNELBOX_MESSAGE_MAX * 12 + 1024
     if needed > settings.CHANNELBOX_FRAME_MAX:
         yield Error(
             f"A message of {settings.CHANNELBOX_MESSAGE_MAX} characters (CHANNELBOX_MESSAGE_MAX) may take {needed} "

@@ -35,6 +35,12 @@ def test_help_loads_neither_django_nor_redis_nor_uvicorn() -> None:
     assert answer.stdout == "[]\n"
 
 
+def test_a_start_on_sqlite_does_not_load_the_driver_of_postgresql() -> None:
+    code = "import sys, channelbox.asgi; print('psycopg' in sys.modules)"
+    answer = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
+    assert answer.stdout == "False\n"
+
+
 def test_it_tells_its_version(run: Run) -> None:
     assert run("--version").stdout.startswith("channelbox ")
 

@@ -15,7 +15,7 @@ PATIENCE = 120
 
 
 async def test_thousands_in_one_room_hear_and_are_counted(tmp_path: Path) -> None:
-    variables = {"CHANNELBOX_ROOM_LIMIT": str(MEMBERS)}
+    variables = {"CHANNELBOX_ROOM_LIMIT": str(MEMBERS), "CHANNELBOX_ROOM_GUESTS": "100"}
     async with (
         installation(tmp_path, redis_url=os.environ["CHANNELBOX_REDIS_URL"], variables=variables) as local,
         contextlib.AsyncExitStack() as stack,

@@ -21,9 +21,10 @@ from tests.nginx.serving import ERRORS
 from tests.servers import Server
 
 from channelbox.console.child import Child
+from channelbox.console.finding import Finding
 from channelbox.console.local import COMMAND
 from channelbox.console.problem import Problem
-from channelbox.console.way import Finding, Way
+from channelbox.console.way import Way
 
 SHIPPED = Path(__file__).parents[2] / "packaging" / "debian" / "nginx" / "locations.conf"
 
@@ -256,3 +257,33 @@ async def test_a_lost_redis_and_a_lost_database_are_named(
     monkeypatch.setitem(local.environment, "CHANNELBOX_DATABASE_URL", "sqlite:////nowhere/db.sqlite3")
     with pytest.raises(Problem, match=r"(?s)WRONG.*database.*WRONG.*Redis does not answer"):
         await local.run("doctor")
+
+
+async def have_lobby(local: Installation, closed: bool) -> None:
+    code = f"Room.objects.update_or_create(name='lobby', defaults={{'closed': {closed}}})"
+    await local.run("manage", "shell", "-c", f"from channelbox.chat.models import Room; {code}")
+
+
+async def test_a_closed_room_is_told_and_is_nothing_wrong(
+    nginx: Callable[..., Nginx], port: int, local: Installation
+) -> None:
+    nginx()
+    await have_lobby(local, closed=True)
+    findings = await examine(port)
+    assert [finding for finding in findings if finding.verdict == "wrong"] == []
+    assert any("(The room lobby is closed" in finding.sentence for finding in findings)
+
+
+async def test_a_room_that_cannot_be_entered_for_now_is_named(
+    nginx: Callable[..., Nginx], port: int, local: Installation
+) -> None:
+    nginx()
+    await have_lobby(local, closed=False)
+    assert local.redis is not None
+    await local.redis.stop()
+    try:
+        finding = wrong(await examine(port))
+    finally:
+        await local.redis.start()
+    assert "nobody gets into a room" in finding.sentence
+    assert "Redis or the database" in finding.sentence

@@ -349,6 +349,10 @@ async def test_200_questions_to_the_dashboard_at_once_are_not_200_answers(local:
         assert sum("data" in frame for frame in watcher.frames) < 50
 
 
+# Fifteen messages take a second or so. Where a flood holds up a process, each of them takes ten.
+ALL_HEARD_SECONDS = 45
+
+
 @pytest.mark.parametrize(
     "piece",
     [masked(PONG), masked(PING), masked(CONTINUATION, first=0), masked(TEXT, b"{"), masked(3)],
@@ -359,9 +363,10 @@ async def test_a_flood_of_any_frames_holds_up_nobody(local: Installation, piece:
     async with undisturbed(local):
         flooding = [asyncio.create_task(flood(local, piece)) for _ in range(6)]
         async with await local.enter(ROOM, origin=local.url) as ann:
-            for number in range(15):
-                await ann.say(text := f"{number} {os.urandom(4).hex()}")
-                await ann.hears(text)
+            async with asyncio.timeout(ALL_HEARD_SECONDS):
+                for number in range(15):
+                    await ann.say(text := f"{number} {os.urandom(4).hex()}")
+                    await ann.hears(text)
             assert ann.errors == []
         for each in flooding:
             each.cancel()

@@ -17,7 +17,7 @@ PATIENCE = 120
 
 
 async def test_a_room_is_never_fuller_than_its_limit_and_full_when_enough_want_in(tmp_path: Path) -> None:
-    variables = {"CHANNELBOX_ROOM_LIMIT": str(LIMIT)}
+    variables = {"CHANNELBOX_ROOM_LIMIT": str(LIMIT), "CHANNELBOX_ROOM_GUESTS": "100"}
     redis_url = os.environ["CHANNELBOX_REDIS_URL"]
     async with (
         installation(tmp_path, web=PROCESSES, redis_url=redis_url, variables=variables) as local,

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
+from channelbox.console.finding import Finding, note, well, wrong
 from channelbox.console.problem import Problem
-from channelbox.console.way import Finding, Way, note, well, wrong
+from channelbox.console.way import Way
 
 BACKUP_HOURS = 48  # before it is told how old the newest one is: they are made every night
 SIGNS = {"well": ("ok", "green"), "note": ("note", "yellow"), "wrong": ("WRONG", "red")}

@@ -10,18 +10,20 @@ def migrate(
 ) -> None:
     """Bring the database up to this version. Safe to run anywhere and again: one process migrates, others wait."""
     from django.core.management import call_command
+    from django.core.management.commands import migrate as django_migrate
     from django.db import connection
-    from django.db.migrations.executor import MigrationExecutor
 
     from channelbox.console.locks import database_lock, wait_for_database
+    from channelbox.console.whole_migrations import WholeMigrations
 
     with database_lock("migrate", wait, tell):
         wait_for_database(wait, tell)
-        executor = MigrationExecutor(connection)
+        executor = WholeMigrations(connection)
         plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
         newer = set(executor.loader.applied_migrations) - set(executor.loader.disk_migrations)
         if newer:
             tell("The database has been migrated by a newer version: " + ", ".join(sorted(map(".".join, newer))))
+        django_migrate.MigrationExecutor = WholeMigrations  # type: ignore[attr-defined]  # takes no other
         # Also with nothing to apply: it makes the permissions at its end, and the last run may have been killed before.
         call_command("migrate", interactive=False, verbosity=1 if plan else 0)
         from channelbox.chat.epochs import Installation

@@ -2,16 +2,17 @@
 
 import asyncio
 import http.client
-import json
 import socket
 import ssl
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
-from channelbox.realtime.codes import Close
+from channelbox.console.finding import ENV, Finding, note, well, wrong
+
+if TYPE_CHECKING:
+    from channelbox.console.room_probe import Answer
 
 PATIENCE = 10.0  # s for each step: a machine with too much to do is slow, not wrong
 WARN_DAYS = 30  # before a certificate ends
@@ -19,29 +20,6 @@ WARN_DAYS = 30  # before a certificate ends
 # Of addresses that nobody has (RFC 5737, 2606): what a client may claim to be.
 CLAIMED_ADDRESS = "192.0.2.77"
 FOREIGN_ORIGIN = "https://doctor.invalid"
-
-ENV = "/etc/channelbox/channelbox.env"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at. verdict: "well", "note" (works, but) or "wrong"."""
-
-    verdict: str
-    sentence: str
-    remedy: str = ""
-
-
-def well(sentence: str) -> Finding:
-    return Finding("well", sentence)
-
-
-def note(sentence: str, remedy: str) -> Finding:
-    return Finding("note", sentence, remedy)
-
-
-def wrong(sentence: str, remedy: str) -> Finding:
-    return Finding("wrong", sentence, remedy)
 
 
 class Way:
@@ -171,40 +149,14 @@ class Way:
             )
 
     def _socket(self) -> Iterator[Finding]:
-        code, closed, failed = self._open_socket(self.origin)
-        if failed:
-            yield wrong(
-                f"The WebSocket is not opened: {failed}.",
-                "Each proxy on the way must pass the upgrade on: proxy_http_version 1.1; proxy_set_header Upgrade "
-                '$http_upgrade; proxy_set_header Connection "upgrade";',
-            )
-        elif code == "origin":
-            yield wrong(
-                f"Pages of {self.origin} may not open WebSockets: the Origin is refused.",
-                f"Add {self.origin} to CHANNELBOX_ORIGINS in {ENV} on every web node, then: channelbox restart web",
-            )
-        elif code in ("sign_in", "welcome"):
-            yield well("WebSockets are opened.")
-        else:
-            yield wrong(
-                f"The WebSocket opens but does not work: {code or 'no answer'} (close code {closed}).",
-                "On the web nodes: journalctl -u 'channelbox-web@*' -n 50",
-            )
+        from channelbox.console.room_probe import own_pages
+
+        yield own_pages(self._enter(self.origin), self.origin)
 
     def _foreign(self) -> Iterator[Finding]:
-        code, closed, failed = self._open_socket(FOREIGN_ORIGIN)
-        if code == "origin" or closed == Close.NOT_ALLOWED or failed.startswith("HTTP"):
-            yield well("Pages of other sites are refused.")
-        elif not code:
-            yield note(
-                f"Whether pages of other sites are refused could not be seen (close code {closed}).",
-                "Run it again; if that stays so: journalctl -u 'channelbox-web@*' -n 50",
-            )
-        else:
-            yield wrong(
-                "Pages of any other site may open WebSockets with the rights of whoever visits them.",
-                f"CHANNELBOX_ORIGINS in {ENV} must name your own addresses only.",
-            )
+        from channelbox.console.room_probe import foreign_pages
+
+        yield foreign_pages(self._enter(FOREIGN_ORIGIN))
 
     # --- Means
 
@@ -249,52 +201,11 @@ class Way:
         finally:
             connection.close()
 
-    def _open_socket(self, origin: str) -> "_Opened":
-        """Opens the dashboard's socket as a page of this origin does.
+    def _enter(self, origin: str) -> "Answer":
+        from channelbox.console.room_probe import enter
 
-        Not with websockets' client for threads: two threads at one TLS connection sometimes wait for ever
-        (https://github.com/python/cpython/issues/151508).
-        """
-        return asyncio.run(self._open(origin))
-
-    async def _open(self, origin: str) -> "_Opened":
-        from websockets.asyncio.client import connect
-        from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
-        from websockets.typing import Origin
-
-        scheme = "wss" if self.tls else "ws"
-        opened = False
-        try:
-            async with connect(
-                f"{scheme}://{self.parts.netloc}/ws/dashboard/",
-                origin=Origin(origin),
-                ssl=self._context,
-                open_timeout=PATIENCE,
-                close_timeout=1,
-                proxy=None,
-                compression=None,
-                max_size=None,
-            ) as connection:
-                opened = True
-                async with asyncio.timeout(PATIENCE):
-                    told = json.loads(await connection.recv())
-                return _Opened(str(told.get("code") or told.get("type")))
-        except InvalidStatus as error:
-            return _Opened(failed=f"HTTP {error.response.status_code} instead of 101")
-        except ConnectionClosed as error:
-            return _Opened(closed=error.rcvd.code if error.rcvd else 1006)
-        except (OSError, InvalidHandshake, ValueError) as error:
-            if opened:
-                return _Opened()
-            return _Opened(failed=str(error) or f"no answer within {PATIENCE:.0f} s")
-
-
-class _Opened(NamedTuple):
-    """What came of a socket."""
-
-    word: str = ""  # of the first frame: its error code or type
-    closed: int | None = None  # the code
-    failed: str = ""  # why it was not opened
+        address = f"{'wss' if self.tls else 'ws'}://{self.parts.netloc}"
+        return asyncio.run(enter(address, origin, self._context, PATIENCE))
 
 
 def _is_local(host: str) -> bool:
