@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -37,9 +38,9 @@ class Room:
     ) -> None:
         """Keep what is said until it is stored or refused.
 
-        `url`: wss://<host>/ws/chat/<room>/. `hear` is called with each event, in order and once; `forget` when what
-        follows does not continue what was heard. `options` are those of websockets' `connect`: the session's cookie is
-        `additional_headers`.
+        `url`: wss://<host>/ws/chat/<room>/. `hear` is called with each event, in order and once, and may say something
+        itself; `forget` when what follows does not continue what was heard. `options` are those of websockets'
+        `connect`: the session's cookie is `additional_headers`.
         """
         self.client = client or RoomClient()
         self.refused: list[Refused] = []
@@ -50,6 +51,8 @@ class Room:
         self._line: asyncio.Task[None] | None = None  # the connection
         self._outgoing: asyncio.Queue[Frame] = asyncio.Queue()
         self._change = asyncio.Event()
+        self._effects: deque[Effect] = deque()  # yet to be applied
+        self._applying = False
         self._stopped: State | None = None
         self._failure: BaseException | None = None  # of a method that was overridden, or of `hear`
 
@@ -57,8 +60,10 @@ class Room:
 
     def say(self, text: str, **options: Any) -> str:
         """Say something, now or when the connection is back, and return its id. `options`: see `RoomClient.say`."""
-        self._apply(self.client.say(text, self._now, **options))
-        return self.client.outbox.items[-1].id
+        effects = self.client.say(text, self._now, **options)
+        id = self.client.outbox.items[-1].id
+        self._apply(effects)
+        return id
 
     def send(self, frame: Frame) -> None:
         """Send a frame that needs no answer, as typing, if this client has joined."""
@@ -140,23 +145,34 @@ class Room:
         return asyncio.get_running_loop().time()
 
     def _apply(self, effects: list[Effect]) -> None:
-        for effect in effects:
-            match effect:
-                case Connect(query):
-                    self._drop()
-                    self._line = asyncio.create_task(self._converse(query, self._outgoing))
-                    self._line.add_done_callback(self._ended)
-                case Drop():
-                    self._drop()
-                case Send(frame):
-                    self._outgoing.put_nowait(frame)
-                case _:
-                    if isinstance(effect, State) and effect.name == "stopped":
-                        self._stopped = effect
-                    self.on_effect(effect)
-        if effects:
-            self._change.set()
-            self._change = asyncio.Event()
+        """Apply effects in order, also those that come up meanwhile. Nothing follows one that raises."""
+        self._effects += effects
+        if self._applying or not effects:
+            return
+        self._applying = True
+        try:
+            while self._effects:
+                self._do(self._effects.popleft())
+        finally:
+            self._applying = False
+            self._effects.clear()
+        self._change.set()
+        self._change = asyncio.Event()
+
+    def _do(self, effect: Effect) -> None:
+        match effect:
+            case Connect(query):
+                self._drop()
+                self._line = asyncio.create_task(self._converse(query, self._outgoing))
+                self._line.add_done_callback(self._ended)
+            case Drop():
+                self._drop()
+            case Send(frame):
+                self._outgoing.put_nowait(frame)
+            case _:
+                if isinstance(effect, State) and effect.name == "stopped":
+                    self._stopped = effect
+                self.on_effect(effect)
 
     def _ended(self, line: asyncio.Task[None]) -> None:
         if not line.cancelled() and (error := line.exception()) is not None:
@@ -179,7 +195,7 @@ class Room:
                     async for text in socket:
                         if self._line is not asyncio.current_task():
                             return  # it was replaced, and more is there without waiting
-                        await self.on_frame(_parsed(text))
+                        await self.on_frame(parsed(text))
                 except ConnectionClosed:
                     pass
                 finally:
@@ -201,7 +217,8 @@ class Room:
                 return
 
 
-def _parsed(text: str | bytes) -> object:
+def parsed(text: str | bytes) -> object:
+    """Return what a frame says; None: it is not JSON."""
     try:
         return json.loads(text)
     except ValueError:

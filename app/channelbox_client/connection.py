@@ -11,7 +11,7 @@ from channelbox_client.effects import Connect, Drop, Effect, Frame, Other, Send,
 
 OPENING_TIMEOUT = 10.0  # s from the attempt until the connection is of use
 SETTLED_SECONDS = 10.0  # s after which the delays start small again
-MAX_DELAY_SECONDS = 15.0
+MAX_DELAY_SECONDS = 8.0  # before it is spread: after that 12 at most, and 3 are left of the 15 that are promised
 SILENCE_SECONDS = 25.0
 ANSWER_TIMEOUT = 5.0  # s from a ping to any frame
 
@@ -113,10 +113,11 @@ class Connection:
         return [Drop(), *self.closed(0, "", now)] if self.live else []
 
     def leave(self) -> list[Effect]:
-        """End the connection, until `connect`."""
+        """End the connection, until `connect`, and begin with small delays then."""
         if self.state == "idle":
             return []
         self.state = "idle"
+        self._attempt = 0
         return [Drop(), State("idle")]
 
     def tick(self, now: float) -> list[Effect]:

@@ -1,4 +1,7 @@
-"""What a machine asks of its transport and of its display. Apply effects in the order in which they are returned."""
+"""What a machine asks of its transport and of its display. Apply effects in the order in which they are returned.
+
+Those of a call that is made while effects are applied follow these.
+"""
 
 from dataclasses import dataclass
 from typing import Any

@@ -137,8 +137,8 @@ class Outbox:
         """Take an error frame, of a message or of the connection."""
         item = next((item for item in self.unanswered if item.id == frame.get("id")), None)
         code = str(frame.get("code") or "")
-        if code in TEMPORARY or "retry_after" in frame:
-            seconds = _positive(frame.get("retry_after"), RETRY_SECONDS)
+        seconds = retry_seconds(frame)
+        if seconds is not None:
             self._until = max(self._until, now + seconds * (1.0 + 0.2 * self._random()))
             if item is not None:
                 item.state, item.until = "waiting", self._until
@@ -185,6 +185,13 @@ class Outbox:
             return False
         self._tokens -= 1.0
         return True
+
+
+def retry_seconds(frame: Frame) -> float | None:
+    """Return the seconds after which what an error frame refuses may be sent again; None: it may not."""
+    if frame.get("code") not in TEMPORARY and "retry_after" not in frame:
+        return None
+    return _positive(frame.get("retry_after"), RETRY_SECONDS)
 
 
 def _wait(item: Item, now: float) -> None:

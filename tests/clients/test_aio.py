@@ -11,6 +11,7 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from channelbox_client import RoomClient
 from channelbox_client.aio import Room, Stopped
+from channelbox_client.effects import Effect, OutboxChanged
 
 Frames = list[dict[str, Any] | str]
 
@@ -124,6 +125,37 @@ async def test_what_is_said_while_the_server_is_away_is_said_when_it_is_back() -
     assert heard == ids
 
 
+async def test_what_is_said_while_an_event_is_heard_follows_what_waits() -> None:
+    """The event completes the catching up, so what was said before is sent behind it, and the answer behind that."""
+    stored: list[str] = []
+
+    def hear(event: dict[str, Any]) -> None:
+        if event["user"] == "alice":
+            stored.append(event["id"])
+        else:
+            said.extend(room.say(text) for text in {1: ["a", "b"], 2: ["c"]}[event["seq"]])
+
+    said: list[str] = []
+    first: Frames = [welcome(1), message(1)]
+    async with present(Script((first, 1012), ([welcome(2, resumed=True), message(2)], None)), hear) as room:
+        await room.until(lambda: len(stored) == 3)
+    assert stored == said
+
+
+class Echoing(Room):
+    """Says a second thing as soon as it sees that the first one waits."""
+
+    def on_effect(self, effect: Effect) -> None:
+        if isinstance(effect, OutboxChanged) and len(self.unanswered) == 1:
+            self.say("second", id="2")
+
+
+async def test_what_is_said_has_the_id_that_is_returned() -> None:
+    room = Echoing("ws://127.0.0.1/", proxy=None)
+    assert room.say("first", id="1") == "1"
+    assert room.unanswered == ["1", "2"]
+
+
 async def test_another_room_of_this_name_is_forgotten_first() -> None:
     seen: list[Any] = []
     script = Script(([welcome(1), message(1)], 1012), ([welcome(1, epoch="e2"), message(1)], None))
@@ -146,3 +178,19 @@ async def test_what_hear_raises_ends_the_run() -> None:
     async with served(Script(([welcome(1), message(1)], None))) as script, asyncio.timeout(15):
         with pytest.raises(KeyError):
             await Room(script.url, hear, proxy=None).run()
+
+
+async def test_after_hear_has_raised_nothing_more_is_heard() -> None:
+    """Also not of what came up meanwhile."""
+    seen: list[Any] = []
+
+    def hear(event: dict[str, Any]) -> None:
+        seen.append(event["seq"])
+        room.take(message(2))
+        raise KeyError(event["seq"])
+
+    async with served(Script(([welcome(2), message(1)], None))) as script, asyncio.timeout(15):
+        room = Room(script.url, hear, proxy=None)
+        with pytest.raises(KeyError):
+            await room.run()
+    assert seen == [1]

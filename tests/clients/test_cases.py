@@ -34,7 +34,7 @@ def perform(client: RoomClient, step: dict[str, Any]) -> list[Effect]:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
 def test_each_step_has_its_effects(case: dict[str, Any]) -> None:
-    client = RoomClient(random=lambda: 0.5, **case.get("options", {}))
+    client = RoomClient(random=lambda: case.get("random", 0.5), **case.get("options", {}))
     for number, step in enumerate(case["steps"], 1):
         effects = [encoded(effect) for effect in perform(client, step)]
         expected = {"effects": step["effects"], "state": step["state"], "due": step["due"]}

@@ -1,12 +1,15 @@
-"""The clients' close codes and error words are those of the server."""
+"""The clients' close codes, error words and times are those of the server and of its document."""
 
 import re
 from pathlib import Path
 
 from channelbox.realtime.codes import Close, Code
+from channelbox.realtime.deadline import ENTER_SECONDS
 from channelbox_client import connection, outbox
 
-JS = Path(__file__).parents[2] / "clients" / "js"
+ROOT = Path(__file__).parents[2]
+JS = ROOT / "clients" / "js"
+NETWORK_SECONDS = 3  # for a handshake to reach the process, past a dead node (2 s), and for its answer to come back
 
 
 def test_close_codes() -> None:
@@ -19,3 +22,12 @@ def test_close_codes() -> None:
 def test_error_words() -> None:
     (temporary,) = re.findall(r"const TEMPORARY = \[(.*?)\];", (JS / "outbox.js").read_text())
     assert set(re.findall(r"\w+", temporary)) == outbox.TEMPORARY <= {str(code) for code in Code}
+
+
+def test_the_server_answers_a_handshake_before_its_client_gives_up() -> None:
+    (theirs,) = re.findall(r"const OPENING_TIMEOUT = (\d+);", (JS / "connection.js").read_text())
+    assert float(theirs) == connection.OPENING_TIMEOUT
+    assert ENTER_SECONDS + NETWORK_SECONDS <= connection.OPENING_TIMEOUT
+    document = (ROOT / "docs" / "protocol.md").read_text()
+    assert f"within {ENTER_SECONDS:g} s of the handshake" in document
+    assert f"gives up after {connection.OPENING_TIMEOUT:g} s without a `welcome`" in document

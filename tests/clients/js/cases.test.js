@@ -21,9 +21,9 @@ function perform(client, step) {
   }
 }
 
-for (const { name, options, steps } of cases) {
+for (const { name, random = 0.5, options, steps } of cases) {
   test(name, () => {
-    const client = new RoomClient({ random: () => 0.5, ...options });
+    const client = new RoomClient({ random: () => random, ...options });
     for (const [index, step] of steps.entries()) {
       const effects = JSON.parse(JSON.stringify(perform(client, step)));
       const expected = { effects: step.effects, state: step.state, due: step.due };

@@ -1,7 +1,7 @@
 /* One person in one room: the connection, the room and the outbox as one machine, without a socket or a clock.
 
-   Call a method with what happens and the time in seconds; apply the effects that it returns, in order; call `tick` at
-   `due`. States: idle, connecting, catching_up, joined, waiting, stopped (docs/protocol.md). Effects, by `do`:
+   Call a method with what happens and the time in seconds; apply the effects that it returns, in order, and those of a
+   call that is made meanwhile behind them; call `tick` at `due`. States: idle, connecting, catching_up, joined, waiting, stopped (docs/protocol.md). Effects, by `do`:
 
    connect {query}                  open a new connection with this query, in place of any earlier one
    drop                             close the connection with 1000, and ignore all that it still brings, its close too
