@@ -129,6 +129,13 @@ async def connected(page: Page) -> None:
     await expect(page.locator(".state-word")).to_have_text("connected")
 
 
+async def sign_out(page: Page) -> None:
+    """By the menu, as a person does."""
+    await page.locator("details.menu summary").click()
+    await page.get_by_role("button", name="Sign out").click()
+    await page.wait_for_url("**/accounts/login/")
+
+
 async def say(page: Page, text: str) -> None:
     """Writes and sends, as a person does; returns before it has arrived."""
     await page.fill("#text", text)

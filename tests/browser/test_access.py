@@ -2,7 +2,7 @@
 
 import pytest
 from playwright.async_api import expect
-from tests.browser.people import Town, connected, say
+from tests.browser.people import Town, connected, say, sign_out
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -41,9 +41,7 @@ async def test_signing_out_ends_the_room_and_signing_in_elsewhere_resumes_it(str
     await page.fill("#text", "what I was writing")
     other = await page.context.new_page()
     await other.goto("/chat/")
-    await other.locator("details.menu summary").click()
-    await other.get_by_role("button", name="Sign out").click()
-    await other.wait_for_url("**/accounts/login/")
+    await sign_out(other)
     # As when the network has been away: the connection is made anew.
     await page.evaluate("""() => {
         dispatchEvent(new PageTransitionEvent("pagehide", { persisted: true }));
@@ -91,7 +89,9 @@ async def test_a_room_is_opened_by_its_name(town: Town) -> None:
     await page.goto("/chat/")
     await page.fill("#name", "a name with spaces")
     await page.keyboard.press("Enter")
-    await expect(page.locator("#name-below")).to_have_text("Letters, digits, - _ and . only, without spaces.")
+    await expect(page.locator("#name-below")).to_have_text(
+        "Letters, digits, - _ and . only, without spaces, and not . or .. alone."
+    )
     await expect(page.locator("#name")).to_have_attribute("aria-invalid", "true")
     await page.fill("#name", "north.2-b_1")
     await page.keyboard.press("Enter")

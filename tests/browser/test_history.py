@@ -158,3 +158,31 @@ async def test_history_that_cannot_be_loaded_says_so_and_can_be_tried_again(town
     await page.unroute("**/messages?**")
     await page.locator(".top").get_by_role("button", name="Try again").click()
     await expect(page.locator(".log .message")).to_have_count(100)
+
+
+async def test_history_that_is_refused_is_not_asked_for_before_it_may_be(town: Town) -> None:
+    page = await town.window("ann")
+    await page.clock.install()
+    await town.history("busy-server", [(400 - n, "mara", f"message {n + 1}") for n in range(900)])
+    await page.goto("/chat/room/busy-server/")
+    await expect(page.locator(".log .message")).to_have_count(PAGE)
+    while (await numbers(page))[-1] == 900:
+        await scroll_up(page)
+    asked = []
+
+    async def refuse(route: Route) -> None:
+        asked.append(route.request.url)
+        await route.fulfill(status=503, headers={"Retry-After": "100"}, body="")
+
+    await page.route("**/messages?**", refuse)
+    for end, sentence, place in (("1e9", "Newer messages follow in a moment", ".pill"), ("0", "is busy", ".top")):
+        await page.evaluate(f"document.querySelector('.scroller').scrollTop = {end}")
+        await expect(page.locator(place)).to_contain_text(sentence)
+        await page.clock.fast_forward(15_000)
+    await page.locator(".top").get_by_role("button", name="Try again").click()
+    await expect(page.locator(".top")).to_contain_text("The server is busy. Older messages are asked for again when")
+    assert len(asked) == 1
+    await page.unroute("**/messages?**")
+    async with page.expect_response("**/messages?**"):
+        await page.clock.fast_forward(200_000)
+    await expect(page.locator(".top")).not_to_contain_text("busy")

@@ -10,7 +10,7 @@ from tests.browser.people import Scheme, Town, connected, say
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
-FIRST_PAGE = 50_000  # bytes on the line, uPlot aside
+FIRST_PAGE = 52_000  # bytes on the line, uPlot aside
 Visit = Callable[[Page], Awaitable[None]]
 
 

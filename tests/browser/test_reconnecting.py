@@ -182,7 +182,7 @@ async def test_a_page_that_is_open_across_an_upgrade_reloads_itself_and_keeps_th
     await page.fill("#text", "half a sen")
     await page.clock.fast_forward(50_000)
     assert await page.evaluate("window.before"), "not while somebody writes"
-    async with page.expect_navigation():
+    async with page.expect_event("load"):
         await page.clock.fast_forward(130_000)
     await connected(page)
     await expect(page.locator("#text")).to_have_value("half a sen")
@@ -197,7 +197,7 @@ async def test_a_page_that_nobody_looks_at_reloads_itself_and_still_says_what_is
     await page.press("#text", "Shift")
     script.sockets[-1].send(json.dumps(message(2, "unseen")))
     await expect(page).to_have_title(re.compile(r"^\(1\) "))
-    async with page.expect_navigation():
+    async with page.expect_event("load"):
         await page.clock.fast_forward(61_000)
         await page.clock.fast_forward(2_000)
     await connected(page)
@@ -215,7 +215,7 @@ async def test_a_page_with_something_unsent_does_not_reload_itself(town: Town) -
     stored = {**message(2, "unsent"), "id": sent["id"], "user": "ann"}
     script.sockets[-1].send(json.dumps(stored))
     await expect(page.locator(".pending")).to_have_count(0)
-    async with page.expect_navigation():
+    async with page.expect_event("load"):
         await page.clock.fast_forward(5_000)
 
 
@@ -234,7 +234,7 @@ async def test_a_page_does_not_reload_itself_into_an_error(town: Town) -> None:
         await page.clock.fast_forward(130_000)
     assert await page.evaluate("window.before")
     refused = False
-    async with page.expect_navigation():
+    async with page.expect_event("load"):
         await page.clock.fast_forward(31_000)
 
 

@@ -1,7 +1,7 @@
 """The list of rooms: in the order of what happens, with what one has not read."""
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 from tests.browser.people import Town, connected, say
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
@@ -82,3 +82,30 @@ async def test_a_search_stays_while_the_list_is_asked_for_again(town: Town) -> N
     async with page.expect_response("**/chat/api/rooms?search=searched-2"):
         await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
     await expect(page.locator(".room-list li")).to_have_count(6)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_list_that_is_refused_is_not_asked_for_again_before_it_may_be(town: Town, status: int) -> None:
+    await town.shell("Room.objects.get_or_create(name='list-busy')")
+    page = await town.window("ann")
+    await page.clock.install()
+    asked = []
+
+    async def refuse(route: Route) -> None:
+        asked.append(route.request.url)
+        await route.fulfill(status=status, headers={"Retry-After": "100"}, body="")
+
+    await page.route("**/chat/api/rooms", refuse)
+    await page.goto("/chat/")
+    notice = page.locator(".list-notice")
+    await expect(notice).to_contain_text("The server is busy. This list may be out of date")
+    for _ in range(5):
+        await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    await page.clock.fast_forward(90_000)
+    await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    await expect(notice).to_contain_text("The server is busy.")
+    assert len(asked) == 1
+    await page.unroute("**/chat/api/rooms")
+    async with page.expect_response("**/chat/api/rooms"):
+        await page.clock.fast_forward(200_000)
+    await expect(notice).to_be_empty()

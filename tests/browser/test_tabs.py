@@ -1,11 +1,12 @@
 """Several tabs of one person, and a tab that was asleep."""
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import AsyncIterator, Callable
 
 import pytest
-from playwright.async_api import Page, expect
-from tests.browser.people import Town, connected, numbers, say
+from playwright.async_api import Page, WebSocketRoute, expect
+from tests.browser.people import Town, connected, numbers, say, sign_out, texts
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -84,6 +85,71 @@ async def test_nobody_sends_what_somebody_else_left_behind(town: Town) -> None:
     await expect(ben.locator(".pending")).to_have_count(0)
 
 
+@contextlib.asynccontextmanager
+async def refused(page: Page) -> AsyncIterator[None]:
+    """The page's socket is not let in, as when the room is full."""
+    closed = True
+
+    async def answer(socket: WebSocketRoute) -> None:
+        if closed:
+            await socket.close(code=1013)
+        else:
+            socket.connect_to_server()
+
+    await page.route_web_socket("**/ws/chat/**", answer)
+    yield
+    closed = False
+
+
+async def test_what_somebody_left_unsent_is_not_sent_by_who_signs_in_next(strict_town: Town) -> None:
+    """An open tab comes back by itself with the session of whoever signed in in another one."""
+    await strict_town.settle("tess", "joost")
+    await strict_town.shell("Room.objects.get_or_create(name='counter')")
+    first = await strict_town.enter("tess", "counter")
+    left = await second(first)
+    never = await first.context.new_page()
+    async with refused(never):
+        await never.goto(first.url)
+        await away(never)
+        await say(never, "only tess's, too")
+        await sign_out(first)
+        await expect(left.locator(".state-word")).to_have_text("signed out")
+        await say(left, "only tess's")
+        await expect(left.locator(".pending", has_text="too")).to_have_count(1)
+        await expect(never.locator(".pending")).to_have_count(2)
+        await strict_town.sign_in(first, "joost")
+        async with left.expect_event("load"):
+            await first.goto("/chat/room/counter/")
+    await connected(left)
+    await expect(never.locator(".state-word")).to_have_text("signed out")
+    await say(first, "joost's")
+    for page in (first, left):
+        await expect(page.locator(".log .text")).to_have_text(["joost's"])
+        await expect(page.locator(".pending")).to_have_count(0)
+    await expect(never.locator(".log .text")).to_have_count(0)
+    await sign_out(first)
+    await strict_town.sign_in(first, "tess")
+    await first.goto("/chat/room/counter/")
+    await expect(first.locator(".log .text")).to_have_count(3)
+    assert set(await texts(first)) == {"joost's", "only tess's", "only tess's, too"}
+    strict_town.forget("tess")
+    strict_town.forget("joost")
+
+
+async def test_what_is_written_before_the_first_welcome_survives_a_reload(town: Town) -> None:
+    page = await town.window("ann")
+    async with refused(page):
+        await page.goto("/chat/room/tabs-refused/")
+        await away(page)
+        await say(page, "written before")
+        await expect(page.locator(".pending")).to_have_count(1)
+        page.on("dialog", lambda dialog: dialog.accept())
+        await page.reload()
+        await expect(page.locator(".pending .text")).to_have_text("written before")
+    await connected(page)
+    await expect(page.locator(".log .text")).to_have_text(["written before"])
+
+
 async def test_a_draft_is_the_same_in_both_tabs(town: Town) -> None:
     first = await town.enter("ann", "tabs-draft")
     other = await second(first)
@@ -104,9 +170,7 @@ async def test_signing_out_and_in_is_seen_in_every_tab(strict_town: Town) -> Non
     await strict_town.shell("Room.objects.get_or_create(name='office')")
     first = await strict_town.enter("tabea", "office")
     other = await second(first)
-    await first.locator("details.menu summary").click()
-    await first.get_by_role("button", name="Sign out").click()
-    await first.wait_for_url("**/accounts/login/")
+    await sign_out(first)
     await expect(other.locator(".state-word")).to_have_text("signed out")
     await strict_town.sign_in(first, "tabea")
     await first.goto("/chat/room/office/")
@@ -158,9 +222,9 @@ async def test_delays_grow_and_are_spread(town: Town) -> None:
         return lambda attempt: found[attempt]
 
     lost, restart, later, full = await asyncio.gather(*(delays(code) for code in (1006, 1012, 1013, 4000)))
-    assert [lost(n) for n in range(4)] == [[0.25, 0.75], [0.5, 1.5], [1, 3], [7.5, 22.5]]
+    assert [lost(n) for n in range(4)] == [[0.25, 0.75], [0.5, 1.5], [1, 3], [4, 12]]
     assert restart(0) == [0.2, 2.5]
-    assert [later(n) for n in range(4)] == [[1.5, 4.5], [3, 9], [6, 18], [7.5, 22.5]]
+    assert [later(n) for n in range(4)] == [[1.5, 4.5], [3, 9], [4, 12], [4, 12]]
     assert full(0) == full(3) == [10, 20]
 
 

@@ -15,6 +15,7 @@ from channelbox.fleet.reports import Reporter
 from channelbox.realtime import keys
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.codes import Close, Code
+from channelbox.version import package_version
 
 
 @pytest.fixture
@@ -56,6 +57,7 @@ async def test_it_works(reporter):
     async with looking() as client:
         welcome = await client.receive_json_from()
         assert welcome["type"] == "welcome"
+        assert welcome["version"] == package_version()
         assert set(welcome["series"]) == {"step_s", "at", "totals", "nodes"}
         data = await next_data(client)
         assert set(data) == {"at", "totals", "nodes", "processes"}

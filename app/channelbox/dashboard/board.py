@@ -14,7 +14,8 @@ from channelbox.realtime.codes import Close, Code, Refused
 from channelbox.realtime.counters import counters
 from channelbox.realtime.frames import json_frame
 from channelbox.realtime.members import Member
-from channelbox.realtime.supervision import supervise
+from channelbox.realtime.supervision import once, supervise
+from channelbox.version import package_version
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ class Board:
         self._members: set[Member] = set()
         self._pushing: asyncio.Task[None] | None = None
         self._asking: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
         self._wanted = asyncio.Event()
         self._asked_at = 0.0
         self._read_at = float("-inf")  # when the newest push began to read
@@ -78,7 +80,7 @@ class Board:
         """Wants every client of the dashboard in the installation to get an update soon. Returns at once."""
         self._asked_at = self._now()
         if self._asking is None and self._members:
-            self._asking = asyncio.create_task(self._ask(), name="dashboard asks")
+            self._asking = once("dashboard asks", self._ask(), self._tasks)
 
     # --- What is sent
 
@@ -94,7 +96,7 @@ class Board:
             raise
 
     async def _read_welcome(self) -> bytes:
-        return json_frame({"type": "welcome", "series": await read_series()})
+        return json_frame({"type": "welcome", "version": package_version(), "series": await read_series()})
 
     async def _push_on(self) -> None:
         while True:

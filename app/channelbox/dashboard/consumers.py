@@ -22,7 +22,7 @@ class DashboardConsumer(RealtimeConsumer):
         user = self.scope.get("user") or AnonymousUser()
         if (refused := refusal(user)) is not None:
             raise refused
-        self.count(f"u:{user.pk}" if user.is_authenticated else None)
+        self.count(f"u:{user.pk}" if user.is_authenticated else None, guest=not user.is_authenticated)
         board = Board.current()
         await board.join(self.member)
         if self._gone:

@@ -15,6 +15,7 @@ from django.views.decorators.http import require_safe
 
 from channelbox.dashboard import words
 from channelbox.dashboard.access import is_signed_in_enough, may_look
+from channelbox.version import package_version
 
 # `figure` and `name` are known to the scripts too: static/dashboard/tiles.js and charts.js.
 TILES = (
@@ -45,6 +46,7 @@ def live(request: HttpRequest) -> HttpResponseBase:
     page = {
         "socket": "/ws/dashboard/",
         "login": f"{reverse(settings.LOGIN_URL)}?{urlencode({'next': request.get_full_path()})}",
+        "version": package_version(),  # the scripts notice when another one answers
         "words": words.catalogue(),
     }
     context = {"page": page, "wall": "wall" in request.GET, "tiles": TILES, "charts": CHARTS}

@@ -1,4 +1,5 @@
 /* The connection, always in sight: a dot and a word in the bar, a sentence with what one can do where it is needed. */
+import { seconds } from "./socket.js";
 import { element, icon, page, say } from "./words.js";
 import { Close } from "../client/connection.js";
 
@@ -43,10 +44,10 @@ export class ConnectionStatus {
   }
 
   #waiting(code, until) {
-    this.#until = until * 1_000;
+    this.#until = until;
     const full = code === Close.ROOM_FULL;
     const tick = () => {
-      const s = Math.max(0, Math.ceil((this.#until - Date.now()) / 1_000));
+      const s = Math.max(0, Math.ceil(this.#until - seconds()));
       this.#word.textContent = full ? say("full") : say("reconnecting", { s });
     };
     this.show(full ? "full" : "reconnecting", "");

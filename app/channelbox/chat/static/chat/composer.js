@@ -5,7 +5,7 @@ const NEAR_LIMIT = 200; // characters left at which the count shows itself
 const TYPING_EVERY = 3_000; // ms
 
 export class Composer {
-  #form; #text; #count; #announce; #send; #typing; #limit = page.limit; #typed = 0; #composing = false;
+  #form; #text; #count; #announce; #send; #typing; #limit = page.limit; #typed = -Infinity; #composing = false;
   #draft = `channelbox:draft:${page.person}:${page.room}`;
 
   /** send(text, kind): a message or an announcement is written. typing(): somebody writes; called now and then. */
@@ -30,8 +30,8 @@ export class Composer {
     this.#text.addEventListener("input", () => {
       this.#keep();
       this.#show();
-      if (this.#text.value.trim() && Date.now() - this.#typed > TYPING_EVERY) {
-        this.#typed = Date.now();
+      if (this.#text.value.trim() && performance.now() - this.#typed > TYPING_EVERY) {
+        this.#typed = performance.now();
         this.#typing();
       }
     });
@@ -85,7 +85,7 @@ export class Composer {
     this.#text.focus();
     if (!text || length(text) > this.#limit) return;
     this.#text.value = "";
-    this.#typed = 0;
+    this.#typed = -Infinity;
     this.#keep();
     this.#show();
     this.#send(text, this.#announce.getAttribute("aria-pressed") === "true" ? "announcement" : "message");

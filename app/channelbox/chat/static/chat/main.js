@@ -3,13 +3,13 @@ import { RoomClient } from "../client/client.js";
 import { page, say } from "../channelbox/words.js";
 import { Socket } from "../channelbox/socket.js";
 import { ConnectionStatus } from "../channelbox/connection-status.js";
+import { PageUpdate } from "../channelbox/page-update.js";
 import * as unreadTitle from "./unread-title.js";
 import { Composer } from "./composer.js";
 import "./drawer.js";
 import { load } from "./history.js";
 import { MessageMenu } from "./menu.js";
 import { Outbox } from "./outbox.js";
-import { PageUpdate } from "./page-update.js";
 import { Pending } from "./pending.js";
 import { People } from "./people.js";
 import { Rooms } from "./rooms.js";
@@ -23,7 +23,9 @@ const $ = (selector) => document.querySelector(selector);
 const tabs = new BroadcastChannel("channelbox"); // who is signed in in one tab is so in all
 const client = new RoomClient();
 const { room } = client;
-let you = "";
+const isGuest = page.person === "guest";
+let welcomed = false;
+let replaced = false; // by the page of whoever signed in next
 let opening = Infinity; // the newest number when the page was opened: what is newer is news
 let gathered = [];
 let flushing = 0;
@@ -86,15 +88,13 @@ const effects = {
     if (to.name !== "idle") status.connection(to);
   },
   welcome({ frame }) {
-    // Somebody else signed in, in another tab: everything on this page is the former's.
-    if (you && room.you !== you) location.reload();
-    you = room.you;
+    if (frame.guest ? !isGuest : room.you !== page.name) return giveWay();
+    welcomed = true;
     tabs.postMessage("welcome");
-    timeline.viewer = { you, mayRemove: room.may.includes("remove") };
+    timeline.viewer = { you: room.you, mayRemove: room.may.includes("remove") };
     timeline.floor = room.floor;
     composer.mayAnnounce = room.may.includes("announce");
     composer.limit = room.limits.message ?? page.limit;
-    outbox.open(`channelbox:pending:${frame.guest ? "guest" : "user"}:${you}:${page.room}`);
     update.heard(room.version);
     if (opening === Infinity) opening = room.goal;
   },
@@ -112,9 +112,21 @@ const effects = {
   outbox_changed: () => outbox.keep(),
   other({ frame }) {
     if (frame.type === "presence") people.here(frame);
-    else if (frame.type === "typing" && frame.user !== you) people.typing(frame.user);
+    else if (frame.type === "typing" && frame.user !== room.you) people.typing(frame.user);
   },
 };
+
+/**
+ * Somebody else signed in, in another tab: all that waits to be sent, and all that this page shows, is the former's.
+ * A page that was never theirs shows nothing yet; should its socket and its pages be of two sessions, it would load itself
+ * for ever.
+ */
+function giveWay() {
+  socket.signedOut();
+  if (!welcomed) return;
+  replaced = true;
+  location.reload();
+}
 
 function flush() {
   clearTimeout(flushing);
@@ -125,7 +137,7 @@ function flush() {
     outbox.stored(event.id);
   }
   for (const { user } of fresh) people.said(user);
-  unreadTitle.heard(fresh.filter(({ user, seq }) => user !== you && seq > opening).length);
+  unreadTitle.heard(fresh.filter(({ user, seq }) => user !== room.you && seq > opening).length);
   gathered = [];
   seen();
 }
@@ -159,5 +171,6 @@ try {
 tabs.addEventListener("message", () => status.name === "signed_out" && socket.connect());
 document.addEventListener("visibilitychange", seen);
 $(".scroller").addEventListener("scroll", seen, { passive: true });
-addEventListener("beforeunload", (event) => outbox.items.length && event.preventDefault());
+addEventListener("beforeunload", (event) => outbox.items.length && !replaced && event.preventDefault());
+outbox.open(`channelbox:pending:${isGuest ? "guest" : "user"}:${page.name}:${page.room}`);
 socket.connect();

@@ -27,7 +27,6 @@ export class Outbox {
 
   /** Takes up what an earlier load of this page left behind. The key names the person too: nobody sends another's words. */
   async open(key) {
-    if (this.#storage) return;
     this.#storage = new OutboxStorage(key, () => this.#look());
     this.#takeOver(await this.#storage.open());
     setInterval(() => this.adopt(), ADOPT_EVERY);
@@ -35,7 +34,9 @@ export class Outbox {
 
   /** Says something; kind "delete" removes message `seq`, and `text` is how that began. */
   add(text, kind = "message", seq) {
-    const item = { id: newId(), kind, text, seq, at: Date.now() };
+    // Other tabs and later loads sort by this: also after the clock was set back, the next is behind the last.
+    const at = Math.max(Date.now(), this.items.at(-1)?.at ?? 0);
+    const item = { id: newId(), kind, text, seq, at };
     this.#perform(kind === "delete" ? this.#client.delete(item, seconds()) : this.#client.say(item, seconds()));
   }
 

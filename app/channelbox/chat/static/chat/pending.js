@@ -1,4 +1,5 @@
 /* Shows what the outbox holds, below the timeline: each with a clock, or a reason and what one can do. */
+import { seconds } from "../channelbox/socket.js";
 import { element, icon, say } from "../channelbox/words.js";
 
 const SLOW_SECONDS = 5; // without an answer before the words say so
@@ -71,10 +72,10 @@ function button(label, act) {
 }
 
 function status({ kind, state, since, until, code, error }) {
-  const now = Date.now() / 1_000;
+  const now = seconds();
   if (state === "failed") return say(kind === "delete" ? "not_removed" : "failed", { reason: reasonFor(code, error) });
+  if (state === "elsewhere") return say("elsewhere"); // its times are of that tab's clock
   if (until > now) return say("later", { s: Math.ceil(until - now) });
-  if (state === "elsewhere") return say("elsewhere");
   if (state === "waiting") return say("waiting");
   return now - since > SLOW_SECONDS ? say("slow") : say("sending");
 }

@@ -30,7 +30,7 @@ export class People {
   }
 
   typing(user) {
-    this.#typing.set(user, Date.now() + TYPING_FOR);
+    this.#typing.set(user, performance.now() + TYPING_FOR);
     this.#show();
   }
 
@@ -41,7 +41,7 @@ export class People {
 
   #show() {
     clearTimeout(this.#timer);
-    const now = Date.now();
+    const now = performance.now();
     for (const [user, until] of this.#typing) if (until <= now) this.#typing.delete(user);
     const [a, b, c] = this.#typing.keys();
     this.#line.textContent = !a ? "" : !b ? say("typing_one", { a }) : !c ? say("typing_two", { a, b }) : say("typing_many");

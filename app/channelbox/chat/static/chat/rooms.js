@@ -2,22 +2,25 @@
 
    Asked for now and then while somebody looks, not pushed: a list that is half a minute old harms nobody, and who may see
    which room is decided where everything else of that kind is. What was read is kept in this browser. */
+import { Busy, request } from "../channelbox/request.js";
 import { when } from "../channelbox/times.js";
-import { icon, page, say } from "../channelbox/words.js";
+import { element, icon, page, say } from "../channelbox/words.js";
 
 const EVERY = 30_000; // ms, more or less
-const TIMEOUT = 15_000; // ms
 const MOST = 99;
 const MARKS = `channelbox:read:${page.person}`;
 const EPOCHS = `channelbox:read-epochs:${page.person}`; // of the rooms when their marks were made
 
 export class Rooms {
-  #list; #row; #rooms = []; #timer = 0;
+  #list; #row; #rooms = []; #timer = 0; #heard; #notice = element("p", "list-notice");
 
-  /** list: the ul of `li[data-room]`; row: the template of one. */
-  constructor({ list, row }) {
+  /** list: the ul of `li[data-room]`; row: the template of one; heard(version): called with the server's. */
+  constructor({ list, row, heard = () => {} }) {
     this.#list = list;
     this.#row = row;
+    this.#heard = heard;
+    this.#notice.setAttribute("role", "status");
+    list.before(this.#notice);
     addEventListener("storage", ({ key }) => key === MARKS && this.#showUnread());
     document.addEventListener("visibilitychange", () => document.hidden || this.#ask());
     this.#ask();
@@ -49,12 +52,21 @@ export class Rooms {
   async #ask() {
     clearTimeout(this.#timer);
     if (document.hidden) return;
-    this.#timer = setTimeout(() => this.#ask(), EVERY * (0.8 + 0.4 * Math.random()));
+    this.#again(EVERY);
     try {
-      const answer = await fetch(page.list, { headers: { Accept: "application/json" }, signal: AbortSignal.timeout?.(TIMEOUT) });
+      const answer = await request(page.list, { headers: { Accept: "application/json" } });
+      this.#notice.textContent = "";
       if (!answer.ok) return; // the connection's state tells what is wrong
-      this.#rooms = (await answer.json()).rooms;
-    } catch {
+      const { rooms, version } = await answer.json();
+      this.#rooms = rooms;
+      this.#heard(version);
+    } catch (error) {
+      if (!(error instanceof Busy)) {
+        this.#notice.textContent = "";
+        return;
+      }
+      this.#again(Math.max(EVERY, error.seconds * 1_250)); // never before it may
+      this.#notice.textContent = say("list_busy");
       return;
     }
     // Who comes for the first time has not missed all that was ever said.
@@ -62,6 +74,12 @@ export class Rooms {
     this.#forget(this.#rooms);
     this.#show();
     this.#showUnread();
+  }
+
+  /** Asks again after about so many ms. */
+  #again(ms) {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#ask(), ms * (0.8 + 0.4 * Math.random()));
   }
 
   #show() {

@@ -2,6 +2,7 @@
 
    When the window's end was cut off, because somebody reads far above, it is "detached": what comes is counted, and
    scrolling down loads it over HTTP until the end is the newest again. */
+import { Busy } from "../channelbox/request.js";
 import { element, say } from "../channelbox/words.js";
 import { dayNumber } from "../channelbox/times.js";
 import { nameDay, render } from "./message.js";
@@ -16,7 +17,7 @@ const AGAIN = 10_000; // ms after which a load that failed is tried again
 export class Timeline {
   #scroller; #log; #top; #pill; #load; #viewer = { you: "", mayRemove: false };
   #items = []; #newest = 0; #complete = false; #welcomed = false; #unseen = 0; #stick = true;
-  #floor = 1; #loading = false; #failed = false; #generation = 0; #today = dayNumber(new Date());
+  #floor = 1; #loading = false; #failed = ""; #retry = 0; #generation = 0; #today = dayNumber(new Date());
   #removing = new Set(); #removed = new Map(); // numbers; those that were removed while older messages were on their way
 
   /** scroller, log, top, pill: elements. load(range): history.load. */
@@ -103,9 +104,7 @@ export class Timeline {
   settled(seq) {
     this.#welcomed = true;
     this.#complete ||= seq === 0;
-    if (this.#failed) this.#loadOlder();
-    this.#showTop();
-    this.#more();
+    this.#again();
   }
 
   /** Forgets everything: the numbers went on without us, or began again. */
@@ -151,7 +150,8 @@ export class Timeline {
   #more() {
     const { scrollTop, scrollHeight, clientHeight } = this.#scroller;
     const below = scrollHeight - scrollTop - clientHeight;
-    if (scrollTop < EARLY && !this.#failed) this.#loadOlder();
+    if (this.#failed) return;
+    if (scrollTop < EARLY) this.#loadOlder();
     if (below < EARLY && !this.#attached) this.#loadNewer();
   }
 
@@ -193,19 +193,31 @@ export class Timeline {
   async #busy(work) {
     this.#loading = true;
     this.#removed.clear();
-    this.#failed = false;
+    this.#failed = "";
+    clearTimeout(this.#retry);
     this.#showTop();
     this.#log.setAttribute("aria-live", "off"); // old messages are not news
     try {
       await work();
-    } catch {
-      this.#failed = true;
-      setTimeout(() => this.#failed && this.#loadOlder(), AGAIN);
+    } catch (error) {
+      const busy = error instanceof Busy;
+      this.#failed = busy ? say("load_busy") : say("load_failed");
+      this.#retry = setTimeout(() => this.#again(), busy ? Math.max(AGAIN, error.seconds * 1_000) : AGAIN);
     } finally {
       this.#loading = false;
       this.#showTop();
+      this.#showPill();
       setTimeout(() => this.#log.setAttribute("aria-live", "polite"), 100);
     }
+  }
+
+  /** Loads what is missing, also where that failed. */
+  #again() {
+    clearTimeout(this.#retry);
+    this.#failed = "";
+    this.#showTop();
+    this.#showPill();
+    this.#more();
   }
 
   #append(messages, jumped = false) {
@@ -275,7 +287,8 @@ export class Timeline {
   #showPill() {
     this.#pill.hidden = this.#stick;
     if (this.#stick) return;
-    const words = this.#unseen ? say("new_messages", { n: this.#unseen }) : say("newest");
+    const later = this.#failed && !this.#attached;
+    const words = later ? say("newer_later") : this.#unseen ? say("new_messages", { n: this.#unseen }) : say("newest");
     const label = this.#pill.querySelector("span");
     if (label.textContent !== words) label.textContent = words;
     this.#pill.classList.toggle("main", this.#unseen > 0);
@@ -283,7 +296,7 @@ export class Timeline {
 
   #showTop() {
     const words = this.#failed
-      ? say("load_failed")
+      ? this.#failed
       : !this.#welcomed
         ? say("opening")
         : this.#loading
@@ -300,7 +313,7 @@ export class Timeline {
     if (!this.#failed) return;
     const again = element("button", "button small", say("try_again"));
     again.type = "button";
-    again.addEventListener("click", () => this.#loadOlder());
+    again.addEventListener("click", () => this.#again());
     this.#top.append(again);
   }
 

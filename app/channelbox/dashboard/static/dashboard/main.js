@@ -1,5 +1,6 @@
 /* The dashboard: joins the connection, the figures, the charts, the table and the age of it all. */
 import { page } from "../channelbox/words.js";
+import { PageUpdate } from "../channelbox/page-update.js";
 import { Socket } from "../channelbox/socket.js";
 import { Connection } from "../client/connection.js";
 import { ConnectionStatus } from "../channelbox/connection-status.js";
@@ -18,6 +19,11 @@ const charts = new Charts(document.querySelectorAll(".chart"), series);
 const processes = new Processes({ body: $(".processes tbody"), summary: $(".summary") });
 const freshness = new Freshness($(".dead"));
 const status = new ConnectionStatus({ notice: $(".connection"), now: () => socket.connect() });
+// In full screen a reload would leave it, and nobody may be there to go back.
+const update = new PageUpdate({
+  version: page.version,
+  quiet: () => !document.fullscreenElement && !document.querySelector("details[open]"),
+});
 let newest = null;
 
 const socket = new Socket({
@@ -28,6 +34,7 @@ const socket = new Socket({
     const frame = effect.frame ?? {};
     if (frame.type === "welcome") {
       series.begin(frame.series);
+      update.heard(frame.version);
       status.show("connected");
     } else if (frame.data) {
       newest = frame.data;
