@@ -1,4 +1,4 @@
-"""Lines about an outage are short and few; all others stay as they are."""
+"""Lines about an outage, or about what a client sent, are short and few; all others stay as they are."""
 
 import io
 import logging
@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import redis
 from django.conf import settings
+from django.core.exceptions import DisallowedHost
 from django.db import OperationalError
 from django.utils.module_loading import import_string
 
@@ -34,8 +35,11 @@ def fail(logger: logging.Logger, error: Exception) -> None:
         logger.exception("A frame could not be handled")
 
 
-@pytest.mark.parametrize("error", [OperationalError("away\nand more"), redis.ConnectionError("refused")])
-def test_an_outage_is_one_line_a_minute(
+@pytest.mark.parametrize(
+    "error",
+    [OperationalError("away\nand more"), redis.ConnectionError("refused"), DisallowedHost("Invalid HTTP_HOST header")],
+)
+def test_what_comes_in_numbers_is_one_line_a_minute(
     logger: logging.Logger, stream: io.StringIO, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     for _ in range(74):

@@ -21,11 +21,12 @@ from channelbox.realtime.fair_queue import Crowded, FairQueue, Turn
 from channelbox.realtime.join_admission import address_of
 from channelbox.security import POLICY
 
-# Also when everybody waits too long: a 503 means to balancers that this node is down, and clients must not cause that.
+# Also when everybody waits too long: many balancers take a 503 for a node that is down: no client may cause it.
 STATUS = 429
 WAIT_SECONDS = 10.0  # for a turn, at most
 HEALTH_WAIT_SECONDS = 4.0  # there: balancers give up on a node after some seconds more
 BUSY_RETRY_SECONDS = 3.0
+SLOW_SECONDS = 0.05  # at work, after which another request may be at work beside it
 REFUSAL_SECONDS = 1.0  # before a refusal is sent: whoever asks again at once is slowed down
 MAX_REFUSALS_HELD = 1000  # that wait for it; more are sent at once
 HEALTH = "/healthz"  # has a turn of its own: balancers ask there
@@ -77,7 +78,8 @@ class HttpAdmission:
             await send(message)
 
         try:
-            wait, whose = Admission.current().take(Kind.REQUESTS, source)
+            # Whoever asks for pages behind a balancer's address must not have the node taken for a dead one.
+            wait, whose = (0.0, "") if scope["path"] == HEALTH else Admission.current().take(Kind.REQUESTS, source)
             if wait:
                 raise RequestRefused(Code.TOO_FAST, sentence(Kind.REQUESTS, math.ceil(wait), whose), wait)
             await self.application(scope, receive_in_turn, send_and_end)
@@ -151,7 +153,7 @@ def _queue(path: str) -> FairQueue:
     pages, health = Bus.current().share(
         HttpAdmission,
         lambda: (
-            FairQueue(settings.CHANNELBOX_REQUESTS_AT_ONCE, settings.CHANNELBOX_REQUESTS_WAITING),
+            FairQueue(settings.CHANNELBOX_REQUESTS_AT_ONCE, settings.CHANNELBOX_REQUESTS_WAITING, SLOW_SECONDS),
             FairQueue(1, settings.CHANNELBOX_REQUESTS_WAITING),
         ),
     )

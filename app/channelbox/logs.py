@@ -1,7 +1,7 @@
-"""Log lines during an outage: one line for each place that meets it, once a minute, and how often it came since.
+"""Log lines about what comes in numbers: one line for each place that meets it, once a minute, and how often it came.
 
-An outage is met by every connection and every batch. Its traceback says nothing that its name does not, and hundreds of
-them hide the one that matters.
+An outage is met by every connection and every batch, and a client may send what Django refuses as often as it likes.
+The traceback says nothing that the error's name does not, and hundreds of them hide the one that matters.
 """
 
 import logging
@@ -27,6 +27,8 @@ OUTAGES = frozenset(
         "redis.exceptions.RedisError",
     )
 )
+
+REFUSED = "django.core.exceptions.SuspiciousOperation"  # a foreign Host, too many fields: answered with 400
 
 OF_OUTAGES = frozenset(("psycopg.pool",))  # loggers that tell of nothing else, attempt by attempt
 
@@ -72,14 +74,14 @@ def repeated(held: int) -> str:
 
 
 class Journal(logging.StreamHandler[TextIO]):
-    """Writes to standard error, lines about an outage of Redis or of the database in short and once a minute."""
+    """Writes to standard error; in short and once a minute what tells of an outage or of a request that was refused."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         super().__init__(stream)
         self._repeats = Repeats()
 
     def emit(self, record: logging.LogRecord) -> None:
-        error = _outage_of(record)
+        error = _expected_of(record)
         if error is not None or record.name in OF_OUTAGES:
             held = self._repeats.pass_on((record.name, record.lineno, type(error)))
             if held is None:
@@ -92,15 +94,16 @@ class Journal(logging.StreamHandler[TextIO]):
         super().emit(record)
 
 
-def _outage_of(record: logging.LogRecord) -> BaseException | None:
-    """Return the outage that a record tells of: as its exception, or as one of its arguments."""
+def _expected_of(record: logging.LogRecord) -> BaseException | None:
+    """Return the outage or refusal that a record tells of: as its exception, or as one of its arguments."""
     told = list(record.args) if isinstance(record.args, tuple) else []
     if record.exc_info and record.exc_info[1] is not None:
         told.insert(0, record.exc_info[1])
-    return next((each for each in told if isinstance(each, BaseException) and _is_outage(each)), None)
+    return next((each for each in told if isinstance(each, BaseException) and _is_expected(each)), None)
 
 
-def _is_outage(error: BaseException) -> bool:
+def _is_expected(error: BaseException) -> bool:
     """Django gives a read-only database as an InternalError, whose cause tells it from others."""
     kinds = [*type(error).__mro__, *type(error.__cause__).__mro__]
-    return any(f"{kind.__module__}.{kind.__qualname__}" in OUTAGES for kind in kinds)
+    names = {f"{kind.__module__}.{kind.__qualname__}" for kind in kinds}
+    return REFUSED in names or not OUTAGES.isdisjoint(names)

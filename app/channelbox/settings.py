@@ -33,12 +33,14 @@ CHANNELBOX_ORIGINS = env.words("ORIGINS", [f"https://{host}" for host in ALLOWED
 CHANNELBOX_ORIGIN_REQUIRED = env.flag("ORIGIN_REQUIRED", True)
 CSRF_TRUSTED_ORIGINS = [origin for origin in CHANNELBOX_ORIGINS if "://" in origin]
 
-# --- Limits: each is told to whoever hits it
+# --- Limits: each is told to whoever hits it. Without a word typing is left out, frames are read later, and who does
+# not read is cut off.
 
 CHANNELBOX_GUESTS = env.flag("GUESTS", False)
 CHANNELBOX_ROOM_CREATION = env.choice("ROOM_CREATION", "users", ("anyone", "users", "staff"))
 CHANNELBOX_DASHBOARD = env.choice("DASHBOARD", "users", ("users", "staff"))
 CHANNELBOX_ROOM_LIMIT = env.integer("ROOM_LIMIT", 5000, 1, 1_000_000)
+CHANNELBOX_ROOM_GUESTS = env.integer("ROOM_GUESTS", 90, 0, 100)
 CHANNELBOX_HISTORY = env.integer("HISTORY", 50, 0, 500)
 CHANNELBOX_MESSAGE_MAX = env.integer("MESSAGE_MAX", 4000, 1, 20_000)
 CHANNELBOX_FRAME_MAX = env.integer("FRAME_MAX", 65_536, 1024, 16_777_216)
@@ -62,8 +64,10 @@ CHANNELBOX_REQUESTS_ADDRESS = env.number("REQUESTS_ADDRESS", 100 * CHANNELBOX_RE
 CHANNELBOX_REQUESTS_AT_ONCE = env.integer("REQUESTS_AT_ONCE", 2, 1, 1000)
 CHANNELBOX_REQUESTS_WAITING = env.integer("REQUESTS_WAITING", 1000, 1, 100_000)
 CHANNELBOX_SOCKETS_PERSON = env.integer("SOCKETS_PERSON", 100, 1, 1_000_000)
-CHANNELBOX_SOCKETS_ADDRESS = env.integer("SOCKETS_ADDRESS", 10_000, 1, 1_000_000)
+CHANNELBOX_SOCKETS_ADDRESS = env.integer("SOCKETS_ADDRESS", 25_000, 1, 1_000_000)
+CHANNELBOX_SOCKETS_GUESTS = env.integer("SOCKETS_GUESTS", max(1, CHANNELBOX_SOCKETS_ADDRESS // 2), 1, 1_000_000)
 CHANNELBOX_OUTBOX_MAX = env.integer("OUTBOX_MAX", 10_000, 1, 10_000_000)
+CHANNELBOX_OUTBOX_BYTES = env.integer("OUTBOX_BYTES", 64 * 1024 * 1024, 1024 * 1024, 64 * 1024**3)
 CHANNELBOX_OUTBOX_SECONDS = env.number("OUTBOX_SECONDS", 0.5, 0.1, 60)
 # At least a catch-up on joining, which goes out in one write: less would cut off whoever comes back.
 CHANNELBOX_SLOW_READER_BYTES = env.integer("SLOW_READER_BYTES", 4 * 1024 * 1024, 2 * 1024 * 1024, 1024**3)
@@ -172,6 +176,7 @@ CHANNELBOX_LAYER = env.choice("LAYER", "redis", ("redis", "memory"))
 CHANNELBOX_LAYER_CAPACITY = env.integer("LAYER_CAPACITY", 1500, 1, 1_000_000)
 CHANNELBOX_LAYER_EXPIRY = env.number("LAYER_EXPIRY", 10, 1, 3600)
 CHANNELBOX_WORK_CAPACITY = env.integer("WORK_CAPACITY", 1500, 1, 1_000_000)
+CHANNELBOX_WORK_BYTES = env.integer("WORK_BYTES", 32 * 1024 * 1024, 1024 * 1024, 64 * 1024**3)
 CHANNELBOX_WORK_EXPIRY = env.number("WORK_EXPIRY", 3, 1, 60)
 
 
@@ -207,6 +212,7 @@ CHANNEL_LAYERS = {
         "BACKEND": "channelbox.work.queue.WorkLayer",
         "CONFIG": {
             "capacity": CHANNELBOX_WORK_CAPACITY,
+            "capacity_bytes": CHANNELBOX_WORK_BYTES,
             "expiry": CHANNELBOX_WORK_EXPIRY,
         },
     },
@@ -224,7 +230,7 @@ LOGOUT_REDIRECT_URL = "accounts:login"
 PASSWORD_HASHERS = ["channelbox.accounts.hashers.Argon2"]
 # Wrong sign-ins within a window (seconds): from one address, which many people may share; with one name from there;
 # with one name from anywhere.
-CHANNELBOX_SIGN_IN_ADDRESS = env.integer("SIGN_IN_ADDRESS", 100, 1, 100_000)
+CHANNELBOX_SIGN_IN_ADDRESS = env.integer("SIGN_IN_ADDRESS", 300, 1, 100_000)
 CHANNELBOX_SIGN_IN_NAME = env.integer("SIGN_IN_NAME", 10, 1, 1000)
 CHANNELBOX_SIGN_IN_NAME_ANYWHERE = env.integer("SIGN_IN_NAME_ANYWHERE", 100, 1, 100_000)
 CHANNELBOX_SIGN_IN_WINDOW = env.integer("SIGN_IN_WINDOW", 300, 1, 86_400)
