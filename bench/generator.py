@@ -1,7 +1,8 @@
 """The load: members of rooms on raw sockets, in this process, and what they hear.
 
-A broadcast reaches every member as the same bytes, so the numbers of the messages in a chunk are looked up rather than
-parsed again: a member costs the generator about as little as it costs the best of the servers.
+The client library says when a member has joined a room of channelbox. What is heard from then on is raw: a broadcast
+reaches every member as the same bytes, so the numbers of the messages in a chunk are looked up rather than parsed
+again, and a member costs the generator about as little as it costs the best of the servers.
 """
 
 import asyncio
@@ -10,14 +11,17 @@ import contextlib
 import functools
 import gc
 import itertools
+import json
 import os
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from bench import frames
+from channelbox_client import Room, Welcome
 
 HOST = "127.0.0.1"
 AT_ONCE = 64  # connects under way
@@ -33,12 +37,12 @@ class Address:
     path: str  # with {room}
     tls: bool = False
     cookies: Sequence[str] = ()  # signed-in sessions, "name=value"; members take them in turn
-    welcome: bytes = b""  # in the first frame that says that a member is in the room; none: the answer 101 says it
+    state: Callable[[], Room] | None = None  # says when a member is in the room; none: the answer 101 says it
     said: Callable[[str], str] = str  # what a client sends to say a text
 
-    def request(self, room: str, number: int) -> bytes:
+    def request(self, room: str, number: int, query: str = "") -> bytes:
         lines = [
-            f"GET {self.path.format(room=room)} HTTP/1.1",
+            f"GET {self.path.format(room=room)}{query} HTTP/1.1",
             f"Host: {HOST}:{self.port}",
             f"Origin: http://{HOST}",
             "Upgrade: websocket",
@@ -65,7 +69,7 @@ class Flight:
 class Member(asyncio.Protocol):
     """One connection."""
 
-    __slots__ = ("crowd", "joined", "open", "request", "rest", "room", "transport")
+    __slots__ = ("crowd", "joined", "open", "request", "rest", "room", "state", "transport")
 
     def __init__(self, crowd: "Crowd", room: str, request: bytes) -> None:
         self.crowd = crowd
@@ -73,6 +77,7 @@ class Member(asyncio.Protocol):
         self.request = request
         self.rest = b""
         self.open = False
+        self.state = crowd.address.state() if crowd.address.state else None  # until it has joined
         self.joined: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.transport: asyncio.Transport
 
@@ -100,7 +105,7 @@ class Member(asyncio.Protocol):
                 self._fail(ConnectionError(head[:80].decode("latin1")))
                 return
             self.open = True
-            if not self.crowd.address.welcome:
+            if self.state is None:
                 self._join()
             data = body
         whole, self.rest = frames.split(data)
@@ -109,8 +114,8 @@ class Member(asyncio.Protocol):
             if opcode == frames.TEXT:
                 if (number := frames.number_in(payload)) is not None:
                     numbers.append(number)
-                elif self.crowd.address.welcome and self.crowd.address.welcome in payload:
-                    self._join()
+                elif self.state is not None:
+                    self._enter(self.state, json.loads(payload))
             elif opcode == frames.PING:
                 self.transport.write(frames.masked(frames.PONG, payload))
             elif opcode == frames.CLOSE:
@@ -123,7 +128,14 @@ class Member(asyncio.Protocol):
     def say(self, text: str) -> None:
         self.transport.write(frames.masked(frames.TEXT, text.encode()))
 
+    def _enter(self, state: Room, frame: dict[str, Any]) -> None:
+        if any(isinstance(effect, Welcome) for effect in state.frame(frame)):
+            self._join()
+        elif "error" in frame:
+            self._fail(ConnectionError(f"not let in: {frame.get('code')}, {frame['error']}"))
+
     def _join(self) -> None:
+        self.state = None
         if not self.joined.done():
             self.joined.set_result(None)
 

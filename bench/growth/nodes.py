@@ -14,6 +14,7 @@ from tests.servers import free_port
 from bench.generator import HOST, Address
 from bench.peers.peer import as_the_tutorial
 from bench.processes import children, command
+from channelbox_client import Room
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "molecule" / "shared"))
@@ -95,7 +96,7 @@ class Nodes:
 
     @property
     def address(self) -> Address:
-        return Address(self._port, "/ws/chat/{room}/", tls=True, welcome=b'"welcome"', said=as_the_tutorial)
+        return Address(self._port, "/ws/chat/{room}/", tls=True, state=Room, said=as_the_tutorial)
 
     def _look(self) -> dict[str, list[int]]:
         """Looks once what runs: to ask podman during a run would cost more than what is measured."""

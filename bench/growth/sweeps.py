@@ -19,7 +19,12 @@ from bench.runs.delivering import Delivered, deliver, paced
 from bench.runs.joining import Joined, join
 
 # Limits that would be met, by one member who says what many would.
-LIMITS = {"CHANNELBOX_ROOM_LIMIT": "20000", "CHANNELBOX_RATE": "2000", "CHANNELBOX_RATE_BURST": "6000"}
+LIMITS = {
+    "CHANNELBOX_ROOM_LIMIT": "20000",
+    "CHANNELBOX_ROOM_GUESTS": "100",
+    "CHANNELBOX_RATE": "2000",
+    "CHANNELBOX_RATE_BURST": "6000",
+}
 IN_FLIGHT = 4
 CALIBRATING = (1, IN_FLIGHT, 16)  # of the members: what a message costs alone and in a batch
 PACE = 200.0  # messages a second, over all rooms

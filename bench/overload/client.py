@@ -9,14 +9,22 @@ from typing import Any, Self
 
 from bench import frames
 from bench.generator import HOST, Address
+from channelbox_client import Event, Gap, Other, Room, Welcome
+from channelbox_client.outbox import retry_seconds
+from channelbox_client.room import Rejoin
 
 CONNECT_SECONDS = 60.0
+LOOK_SECONDS = 0.02
 
 
 class Client(asyncio.Protocol):
-    """One socket. `entered` is set by its welcome, `closed` when it is gone."""
+    """One socket in a room. `entered` is set by its welcome, `closed` when it is gone.
 
-    def __init__(self, request: bytes) -> None:
+    The client library says what the frames mean. Its connection and its outbox are not used: they keep to the limits,
+    which a scenario goes beyond.
+    """
+
+    def __init__(self, request: bytes, room: Room) -> None:
         loop = asyncio.get_running_loop()
         self._request = request
         self._rest = b""
@@ -25,8 +33,9 @@ class Client(asyncio.Protocol):
         self.entered: asyncio.Future[None] = loop.create_future()
         self.closed: asyncio.Future[None] = loop.create_future()
         self.close_code: int | None = None
-        self.seq = 0  # the newest number heard
-        self.heard = 0
+        self.room = room  # what it has; for the next connection too
+        self.heard = 0  # events, in sequence and once
+        self.missed = 0  # events that did not come
         self.typed = 0  # how often it heard that somebody is writing
         self.waiting: dict[str, float] = {}  # ids without an answer, with the time at which they were sent
         self.stored = 0
@@ -35,15 +44,23 @@ class Client(asyncio.Protocol):
         self.answered: Callable[[float], None] | None = None
 
     @classmethod
-    async def connect(cls, address: Address, room: str, number: int, after: int | None = None) -> Self:
-        """Raises OSError when there is no connection. Whether it enters is seen from `entered`."""
-        request = address.request(room, number)
-        if after is not None:
-            request = request.replace(b" HTTP/1.1", f"?after={after} HTTP/1.1".encode(), 1)
+    async def connect(cls, address: Address, room: str, number: int, has: Room | None = None) -> Self:
+        """Raises OSError when there is no connection. Whether it enters is seen from `entered`.
+
+        `has`: what an earlier connection left, for a return.
+        """
+        has = has or Room()
+        has.opened()
+        request = address.request(room, number, has.query)
         async with asyncio.timeout(CONNECT_SECONDS):
             loop = asyncio.get_running_loop()
-            _, client = await loop.create_connection(lambda: cls(request), HOST, address.port)
+            _, client = await loop.create_connection(lambda: cls(request, has), HOST, address.port)
         return client
+
+    async def until(self, seq: int) -> None:
+        """Return when everything up to this number was heard, or the socket is closed."""
+        while (self.room.last or 0) < seq and not self.closed.done():
+            await asyncio.sleep(LOOK_SECONDS)
 
     def say(self, id: str, text: str) -> None:
         self.waiting[id] = time.perf_counter()
@@ -92,22 +109,45 @@ class Client(asyncio.Protocol):
             self.entered.exception()  # whoever has given up waiting is no error
 
     def _read(self, frame: dict[str, Any]) -> None:
-        id = frame.get("id")
-        if frame.get("type") == "welcome":
-            if not self.entered.done():
-                self.entered.set_result(None)
+        for effect in self.room.frame(frame):
+            match effect:
+                case Event(event):
+                    self.heard += 1
+                    if event.get("user") == self.room.you:
+                        self._stored(event)
+                case Welcome():
+                    self._enter()
+                case Gap(first, last):
+                    self.missed += last - first + 1
+                case Rejoin():
+                    self.missed += 1
+                case Other({"type": "typing"}):
+                    self.typed += 1
+        if frame.get("type") == "stored":
+            self._stored(frame)
         elif "error" in frame:
             self.refused[str(frame.get("code"))] += 1
-            self._answer(id, frame.get("retry_after", 0))
-        elif frame.get("type") == "typing":
-            self.typed += 1
-        elif frame.get("seq"):
-            self.heard += 1
-            self.seq = max(self.seq, frame["seq"])
-            if id in self.waiting:
-                self.stored += 1
-                self._answer(id)
+            self._answer(frame.get("id"), retry_seconds(frame) or 0)
+
+    def _enter(self) -> None:
+        if not self.entered.done():
+            self.entered.set_result(None)
+
+    def _stored(self, frame: dict[str, Any]) -> None:
+        id = frame.get("id")
+        if id in self.waiting:
+            self.stored += 1
+            self._answer(id)
 
     def _answer(self, id: str | None, wait: float = 0) -> None:
         if id is not None and self.waiting.pop(id, None) is not None and self.answered is not None:
             self.answered(wait)
+
+
+class DashboardClient(Client):
+    """One socket of the dashboard, which has no room: any welcome is its own."""
+
+    def _read(self, frame: dict[str, Any]) -> None:
+        super()._read(frame)
+        if frame.get("type") == "welcome":
+            self._enter()

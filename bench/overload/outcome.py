@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 class Outcome:
     sentences: list[str] = field(default_factory=list)
     missed: list[str] = field(default_factory=list)
-    most_p99_ms: float | None = None  # that others may wait meanwhile; None: as measured
 
     def expect(self, true: bool, words: str) -> None:
         """Notes what had to be, where it is not: `make overload` ends with an error then."""

@@ -12,6 +12,7 @@ from bench.generator import HOST, Address
 from bench.peers.peer import as_the_tutorial
 from channelbox.console.child import run_once
 from channelbox.console.local import Local
+from channelbox_client import Room
 
 # Only what an installation's administrator sets: who may come from where. All limits are the defaults but those of an
 # address: a crowd that comes from one, sends from it without a pause and makes rooms is what only a benchmark has.
@@ -25,6 +26,11 @@ VARIABLES = {
     "CHANNELBOX_SOCKETS_ADDRESS": "100000",
     "CHANNELBOX_NEW_ROOMS_ADDRESS": "100000",
 }
+
+
+def channelbox_at(port: int, cookies: Sequence[str], *, tls: bool = False) -> Address:
+    """Where the rooms of a channelbox on this port are."""
+    return Address(port, "/ws/chat/{room}/", tls=tls, cookies=cookies, state=Room, said=as_the_tutorial)
 
 
 class Channelbox:
@@ -84,8 +90,7 @@ class Channelbox:
 
     def at(self, port: int, *, tls: bool = False) -> Address:
         """Reached on this port."""
-        path, welcome = "/ws/chat/{room}/", b'"welcome"'
-        return Address(port, path, tls=tls, cookies=self._cookies, welcome=welcome, said=as_the_tutorial)
+        return channelbox_at(port, self._cookies, tls=tls)
 
     @property
     def web(self) -> list[int]:

@@ -5,7 +5,7 @@ import dataclasses
 import time
 from collections import Counter
 
-from bench.overload.client import Client
+from bench.overload.client import Client, DashboardClient
 from bench.overload.outcome import Outcome
 from bench.overload.site import Site
 
@@ -18,14 +18,15 @@ async def run(site: Site) -> Outcome:
     sockets = site.people(SOCKETS)
     (room,) = site.rooms(1)
     person = site.person()
-    ways = (site.address, dataclasses.replace(site.address, path="/ws/dashboard/"))
+    dashboard = dataclasses.replace(site.address, path="/ws/dashboard/")
+    ways = ((Client, site.address), (DashboardClient, dashboard))
     before = dict(site.processes())
     started = time.perf_counter()
     clients: list[Client] = []
     try:
         for first in range(0, sockets, AT_ONCE):
-            some = [Client.connect(ways[n % 2], room, person) for n in range(min(AT_ONCE, sockets - first))]
-            opened = await asyncio.gather(*some)
+            kinds = (ways[n % 2] for n in range(min(AT_ONCE, sockets - first)))
+            opened = await asyncio.gather(*(kind.connect(address, room, person) for kind, address in kinds))
             clients += opened
             await asyncio.gather(*(client.entered for client in opened), return_exceptions=True)
         seconds = time.perf_counter() - started

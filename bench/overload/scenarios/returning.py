@@ -6,6 +6,7 @@ import time
 from bench.overload.client import Client
 from bench.overload.outcome import Outcome
 from bench.overload.site import Site
+from channelbox_client import Room
 
 TITLE = "5,000 clients that return at once"
 PEOPLE, ROOMS, AT_ONCE = 5000, 10, 100
@@ -16,7 +17,7 @@ PATIENCE = 120.0  # s
 async def run(site: Site) -> Outcome:
     rooms = site.rooms(ROOMS)
     people = site.people(PEOPLE)
-    seqs = await _all_here(site, rooms, people)
+    had = await _all_here(site, rooms, people)
     said = await _talk(site, rooms)
     started = time.perf_counter()
     retries = 0
@@ -25,19 +26,18 @@ async def run(site: Site) -> Outcome:
         nonlocal retries
         while True:
             try:
-                client = await Client.connect(site.address, rooms[number % ROOMS], number, seqs[number])
+                client = await Client.connect(site.address, rooms[number % ROOMS], number, had[number])
                 await client.entered
             except OSError:
                 retries += 1
                 await asyncio.sleep(0.5)
                 continue
-            while client.seq < said[number % ROOMS] and not client.closed.done():
-                await asyncio.sleep(0.02)
+            await client.until(said[number % ROOMS])
             return client, time.perf_counter() - started
 
     async with asyncio.timeout(PATIENCE):
         back = await asyncio.gather(*(come_back(number) for number in range(people)))
-    lacking = sum(client.heard != MISSED for client, _ in back)
+    lacking = sum(client.heard != MISSED or client.missed > 0 for client, _ in back)
     for client, _ in back:
         client.transport.abort()
     times = sorted(seconds for _, seconds in back)
@@ -50,17 +50,16 @@ async def run(site: Site) -> Outcome:
     return told
 
 
-async def _all_here(site: Site, rooms: list[str], people: int) -> list[int]:
-    """Everybody comes, and is cut off again; returns the newest number that each had."""
+async def _all_here(site: Site, rooms: list[str], people: int) -> list[Room]:
+    """Everybody comes, and is cut off again; returns what each had."""
     clients: list[Client] = []
     for first in range(0, people, AT_ONCE):
         some = range(first, min(first + AT_ONCE, people))
         clients += await asyncio.gather(*(Client.connect(site.address, rooms[n % ROOMS], n) for n in some))
         await asyncio.gather(*(client.entered for client in clients[first:]))
-    seqs = [client.seq for client in clients]
     for client in clients:
         client.transport.abort()
-    return seqs
+    return [client.room for client in clients]
 
 
 async def _talk(site: Site, rooms: list[str]) -> list[int]:
@@ -73,6 +72,6 @@ async def _talk(site: Site, rooms: list[str]) -> list[int]:
             talker.say(f"r{number}", f"missed {number}")
         while talker.waiting:
             await asyncio.sleep(0.01)
-        newest.append(talker.seq)
+        newest.append(talker.room.last or 0)
         talker.transport.abort()
     return newest
