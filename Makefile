@@ -103,7 +103,7 @@ test-app: venv vendor ## the application's tests on a real Redis and a real data
 .PHONY: test-clients
 test-clients: venv ## the client libraries in JavaScript and Python, against scripted servers
 	@$(TEST_PACKAGES)
-	@"$$(command -v node || command -v nodejs)" --test tests/clients/js/*.test.js
+	@timeout --verbose 300 "$$(command -v node || command -v nodejs)" --test tests/clients/js/*.test.js
 	@$(PYTEST) tests/clients $(ARGS)
 
 .PHONY: test-trixie

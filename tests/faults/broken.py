@@ -66,7 +66,9 @@ def no_dedup() -> None:
     post_migrate.connect(unconstrain, weak=False)
     read = store.store_sql.read
     # It asks for what nobody has said: what is there already would be found twice, which the real one cannot be told.
-    store.store_sql.read = lambda asked, users: read([(room, sender, f"{id}?") for room, sender, id in asked], users)
+    store.store_sql.read = lambda asked, users, **options: read(
+        [(room, sender, f"{id}?") for room, sender, id in asked], users, **options
+    )
 
 
 WAYS: dict[str, Callable[[], None]] = {
