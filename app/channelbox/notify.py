@@ -66,7 +66,9 @@ def extend_start_while_it_progresses() -> None:
 
 def _extend() -> None:
     progress = StartProgress()
+    status = "STATUS=Starting\n"  # once: what a process says of itself later is more
     while not _ready.is_set():
         if progress.made():
-            notify(f"EXTEND_TIMEOUT_USEC={EXTENSION_SECONDS * 1_000_000}")
+            notify(f"{status}EXTEND_TIMEOUT_USEC={EXTENSION_SECONDS * 1_000_000}")
+            status = ""
         _ready.wait(TICK_SECONDS)

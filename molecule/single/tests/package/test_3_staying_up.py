@@ -22,8 +22,10 @@ THROTTLE = """
 systemctl start --no-block {unit}
 until pid=$(systemctl show --property=MainPID --value {unit}) && [ "$pid" != 0 ]; do :; done
 began=$(date +%s)
-# It has begun when it has used 0.3 s of the processor; from then on it gets next to nothing of it.
-while [ -e /proc/$pid ] && [ "$(awk '{{print $14 + $15}}' /proc/$pid/stat)" -lt 30 ]; do :; done
+# Once it has asked for more time it gets next to nothing of the processor.
+until [ "$(systemctl show --property=StatusText --value {unit})" = Starting ]; do
+    [ "$(systemctl show --property=ActiveState --value {unit})" = activating ] || exit 1
+done
 while [ -e /proc/$pid ] && [ $(($(date +%s) - began)) -le {seconds} ]; do
     kill -STOP $pid; sleep 4; kill -CONT $pid; sleep 0.005
 done
