@@ -49,7 +49,7 @@ class ChatConsumer(RealtimeConsumer):
         self._room = RoomRef(room.pk, room.name, self._epoch)
         if epoch and epoch != self._epoch:
             self._after = None  # the number is of an event that is not in the record
-        self._ticket = Ticket.of(self.scope, self.refuse, (room.pk, room.name, self._epoch))
+        ticket = Ticket.of(self.scope, self.refuse, (room.pk, room.name, self._epoch))
         limit = room.limit or settings.CHANNELBOX_ROOM_LIMIT
         for_users = limit * (100 - settings.CHANNELBOX_ROOM_GUESTS) // 100
         await self.live.leases.take(room.name, limit, for_users if self.person.guest else 0)
@@ -70,7 +70,8 @@ class ChatConsumer(RealtimeConsumer):
             self.live.hub.leave(room.name, self.member)
             self.left()
             return
-        self._guard.admit(self._ticket)
+        self._ticket = ticket
+        self._guard.admit(ticket)
         self._present = True
         self.live.presence.came(room.name, self.person.name)
 
@@ -82,6 +83,7 @@ class ChatConsumer(RealtimeConsumer):
         if getattr(self, "_present", False):
             self._present = False
             self._guard.leave(self._ticket)
+            del self._ticket  # which refers to this consumer
             self.live.presence.went(self.room_name, self.person.name)
 
     def _greeting(self, hello: Hello) -> bytes:

@@ -47,4 +47,5 @@ class DashboardConsumer(RealtimeConsumer):
         if self.board is not None:
             self.board.leave(self.member)
             self.guard.leave(self.ticket)
+            del self.ticket  # which refers to this consumer
             self.board = None

@@ -122,6 +122,8 @@ class FrameProtocol(Wire):
             self._refuse(500, "Internal Server Error")
         else:
             self._close(code)
+        if self._lost:
+            self._forget_charge()  # it may have been given after the connection was lost
 
     async def receive(self) -> dict[str, Any]:
         """ASGI: return the next event."""

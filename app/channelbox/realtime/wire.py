@@ -79,7 +79,12 @@ class Wire(asyncio.Protocol):
         self._lost = True
         self._stop_timer()
         self._reader = None
+        self._forget_charge()
         self._queue.put_nowait({"type": "websocket.disconnect", "code": 1006})
+
+    def _forget_charge(self) -> None:
+        """Refer no more to the application, which refers to this: such a circle waits for the garbage collector."""
+        self._budget = self.charge = None
 
     def eof_received(self) -> None:
         """The transport closes itself then."""
