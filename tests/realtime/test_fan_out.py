@@ -1,7 +1,7 @@
 """A room's members are written to in slices over turns of the loop, and each hears all in order, once, without gap."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from unittest import mock
 
 import pytest
@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.realtime.hub import NEW, Record, frames, hub, joined, record
 
-from channelbox.realtime import fan_out
+from channelbox.realtime import fan_out, turns
+from channelbox.realtime import hub as hub_module
+from channelbox.realtime.codes import Code, Refused
 from channelbox.realtime.counters import counters
 from channelbox.realtime.envelope import Envelope
 from channelbox.realtime.frames import payloads, text_frame
@@ -45,7 +47,7 @@ def opened() -> Room:
     return Room(ready)
 
 
-async def turns(done: Callable[[], bool]) -> list[int]:
+async def turns_until(done: Callable[[], bool]) -> list[int]:
     """Return the bytes that are written in each turn of the loop until it is done."""
     written: list[int] = []
     async with asyncio.timeout(10):
@@ -64,7 +66,7 @@ async def test_a_burst_to_many_members_is_written_in_bounded_slices() -> None:
     delivered = counters.delivered
     room.park(Run(1, 60, bytes(MIB)))
     room.advance()
-    written = await turns(lambda: all(member.heard for member in members))
+    written = await turns_until(lambda: all(member.heard for member in members))
     assert max(written) <= 5 * MIB
     assert all(member.heard == [MIB] for member in members)
     assert counters.delivered - delivered == 60 * MEMBERS
@@ -81,23 +83,117 @@ async def test_a_message_to_many_members_is_written_in_one_turn() -> None:
     assert all(member.heard == [500] for member in members)
 
 
-async def test_what_waits_to_be_written_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """More comes than a slice a turn can write: then as much is written as comes."""
-    monkeypatch.setattr(fan_out, "TURN_BYTES", 1000)
-    monkeypatch.setattr(fan_out, "PASS_BYTES", 1000)
-    monkeypatch.setattr(fan_out, "MAX_WAITING_BYTES", 5000)
-    room = opened()
-    members = [Counting() for _ in range(100)]
-    for member in members:
-        room.add(member)
-    waiting = []
-    for seq in range(1, 201):
-        room.park(Run(seq, seq, bytes(500)))
-        room.advance()
+async def test_what_waits_to_be_written_is_bounded(
+    hub: Hub, record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More comes than the turns can write: the rest is read from the record, and nobody waits for this room."""
+    monkeypatch.setattr(fan_out, "FULL_BYTES", 200)
+    monkeypatch.setattr(fan_out, "MIN_WRITE_BYTES", 1)
+    monkeypatch.setattr(hub_module, "PAGE", 20)
+    monkeypatch.setattr(hub_module, "CROSSED_SECONDS", 0.001)
+    everybody = [await joined(hub) for _ in range(50)]
+    monkeypatch.setattr(turns, "TURN_BYTES", 30)
+    room, waiting, wrote = hub.rooms["r"], [], []
+    for seq in range(1, 1001):
+        record.last = seq
+        heard(hub, seq, seq)
+        if seq % 10 == 0:
+            room_told(hub, b"somebody types")
+        before = sum(len(listener.heard) for listener in everybody)
         await asyncio.sleep(0)
         waiting.append(room._fan_out._waiting_bytes)
-    assert 5000 < max(waiting) <= 5000 + 1000 + 2 * 500
-    await turns(lambda: all(sum(member.heard) == 200 * 500 for member in members))
+        wrote.append(sum(len(listener.heard) for listener in everybody) - before)
+    await asyncio.gather(*(listener.until("1000") for listener in everybody))
+    for listener in everybody:
+        assert listener.numbers == list(range(1, 1001))
+    page = len(frames(981, 1000))
+    assert 200 < max(waiting) <= 200 + page
+    assert max(wrote) <= 2 * 30, "a turn writes no more because more waits"
+    assert record.reads < 200, "page by page"
+    newcomer = await joined(hub, after=990)
+    assert newcomer.numbers == list(range(991, 1001))
+
+
+@pytest.fixture
+async def full_room(hub: Hub, record: Record, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Room, int]]:
+    """A room in which more waits than may, and the newest number of which was heard. One byte goes out in a turn."""
+    monkeypatch.setattr(fan_out, "FULL_BYTES", 100)
+    monkeypatch.setattr(fan_out, "PASS_BYTES", 10)
+    monkeypatch.setattr(fan_out, "MIN_WRITE_BYTES", 1)
+    monkeypatch.setattr(turns, "TURN_BYTES", 1)
+    for _ in range(200):
+        await joined(hub)
+    room, seq = hub.rooms["r"], 0
+    while not room.full:
+        seq += 1
+        record.last = seq
+        heard(hub, seq, seq)
+    yield room, seq
+
+
+async def test_what_was_removed_is_told_to_no_newcomer_while_a_room_is_full(
+    hub: Hub, record: Record, full_room: tuple[Room, int]
+) -> None:
+    room, seq = full_room
+    record.last = seq + 1
+    told = Envelope(seq + 1, seq + 1, frames(seq + 1, seq + 1), 1, replaced=[(1, text_frame(b"removed"))])
+    hub.heard("r", room, told)
+    assert room.seq == seq, "it takes nothing more"
+    newcomer = await joined(hub, after=0)
+    assert newcomer.heard[1] == "removed"
+
+
+async def test_who_has_heard_more_than_a_full_room_is_sent_elsewhere_at_once(
+    hub: Hub, record: Record, full_room: tuple[Room, int]
+) -> None:
+    _, seq = full_room
+    record.last = seq + 1
+    with pytest.raises(Refused) as refused:
+        await joined(hub, after=seq + 1)
+    assert refused.value.code == Code.TRY_LATER
+    assert (await joined(hub, after=seq - 1)).numbers == [seq]
+
+
+async def test_a_page_of_the_record_is_written_to_a_member_in_parts(hub: Hub, record: Record) -> None:
+    """At once it might be more than a slow reader may have waiting."""
+    await joined(hub, after=0)
+    member, long = Counting(), text_frame("\u4e2d".encode() * 4000)
+    room = hub.rooms["r"]
+    room.add(member)
+    room.park(Run(1, 200, long * 200))
+    room.advance()
+    async with asyncio.timeout(10):
+        while sum(member.heard) < 200 * len(long):
+            before = len(member.heard)
+            await asyncio.sleep(0)
+            assert len(member.heard) <= before + 1, "one write in a turn"
+    assert max(member.heard) <= MIB
+
+
+async def test_a_small_room_does_not_wait_for_a_large_one() -> None:
+    large, small = opened(), opened()
+    for _ in range(9000):
+        large.add(Counting())
+    member = Counting()
+    small.add(member)
+    for room in (large, small):
+        room.park(Run(1, 1, bytes(400)))
+        room.advance()
+    await asyncio.sleep(0)
+    assert member.heard == [400]
+    await turns_until(lambda: all(each.heard for each in large.members))  # type: ignore[attr-defined]
+
+
+async def test_small_rooms_together_write_no_more_in_a_turn() -> None:
+    rooms = [opened() for _ in range(100)]
+    members = [Counting() for _ in range(1000)]
+    for room in rooms:
+        for member in members:
+            room.add(member)
+        room.park(Run(1, 1, bytes(600)))
+        room.advance()
+    written = await turns_until(lambda: all(len(member.heard) == len(rooms) for member in members))
+    assert max(written) <= 8 * MIB
 
 
 async def test_of_many_rooms_one_is_written_to_in_a_turn() -> None:
@@ -108,7 +204,7 @@ async def test_of_many_rooms_one_is_written_to_in_a_turn() -> None:
             room.add(member)
         room.park(Run(1, 60, bytes(MIB)))
         room.advance()
-    written = await turns(lambda: all(member.heard for there in members for member in there))
+    written = await turns_until(lambda: all(member.heard for there in members for member in there))
     assert max(written) <= 5 * MIB
 
 
@@ -119,18 +215,23 @@ async def test_a_member_is_written_no_more_than_a_mebibyte_at_once() -> None:
     for seq in range(1, 10):
         room.park(Run(seq, seq, bytes(MIB // 2)))
         room.advance()
-    await turns(lambda: len(member.heard) == 5)
+    await turns_until(lambda: len(member.heard) == 5)
     assert member.heard == [MIB] * 4 + [MIB // 2]
 
 
 @pytest.fixture
 def one_member_in_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fan_out, "TURN_BYTES", 1)
+    monkeypatch.setattr(turns, "TURN_BYTES", 1)
 
 
 def heard(hub: Hub, first: int, last: int) -> None:
     """As from a worker's publish."""
     hub.heard("r", hub.rooms["r"], Envelope(first, last, frames(first, last), 1))
+
+
+def room_told(hub: Hub, payload: bytes) -> None:
+    """As typing, which has no number."""
+    hub.heard("r", hub.rooms["r"], Envelope(frames=text_frame(payload)))
 
 
 @pytest.mark.usefixtures("one_member_in_a_turn")
@@ -218,7 +319,8 @@ STEPS = st.one_of(
 def test_each_member_hears_a_whole_stretch_in_order(steps: list[tuple[str, int]], turn_bytes: int) -> None:
     """The model: a list of all that was said. Each member has heard the first of what follows its coming."""
     everybody = [("comes", who) for who in range(6)]
-    with mock.patch.multiple(fan_out, TURN_BYTES=turn_bytes, PASS_BYTES=100, MAX_WAITING_BYTES=200):
+    sizes = mock.patch.multiple(fan_out, PASS_BYTES=100, FULL_BYTES=200, MIN_WRITE_BYTES=1)
+    with sizes, mock.patch.object(turns, "TURN_BYTES", turn_bytes):
         asyncio.run(_play([*everybody, *steps]))
 
 

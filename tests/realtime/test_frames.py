@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 from websockets.streams import StreamReader
 
-from channelbox.realtime.frames import json_frame, payloads, skip, text_frame
+from channelbox.realtime.frames import json_frame, payloads, skip, split, text_frame
 
 
 def parsed(frame: bytes) -> Frame:
@@ -37,3 +37,16 @@ def test_json_comes_back_as_it_was(content: dict[str, object]) -> None:
 def test_skip_leaves_the_last_frames(texts: list[bytes], count: int) -> None:
     left = skip(b"".join(map(text_frame, texts)), count)
     assert [bytes(payload) for _, payload in payloads(left)] == texts[max(0, count) :]
+
+
+@given(st.lists(st.binary(max_size=300), max_size=30), st.integers(1, 1000))
+def test_a_run_is_split_between_frames(texts: list[bytes], max_bytes: int) -> None:
+    frames = [text_frame(payload) for payload in texts]
+    found = list(split(b"".join(frames), max_bytes))
+    assert b"".join(part for part, _ in found) == b"".join(frames)
+    at = 0
+    for part, count in found:
+        assert part == b"".join(frames[at : at + count])
+        assert count == 1 or len(part) <= max_bytes
+        at += count
+        assert at == len(frames) or len(part) + len(frames[at]) > max_bytes, "as much as fits"

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from tests.work.outbox_line import CHANNEL, Line, Sender, ids, lines, started
 
-from channelbox.realtime import fan_out, keys, supervision
+from channelbox.realtime import keys, supervision, turns
 from channelbox.realtime.codes import Code, Refused
 from channelbox.realtime.counters import counters
 from channelbox.realtime.envelope import Batch, BatchOutcome, Envelope, RoomRef
@@ -152,7 +152,7 @@ async def test_known_is_not_told_where_the_event_is_still_to_be_written(
     lines: list[Line], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In a large room an event is written over several turns: who has it already is told, for the others it comes."""
-    monkeypatch.setattr(fan_out, "TURN_BYTES", 1)  # so one member in a turn
+    monkeypatch.setattr(turns, "TURN_BYTES", 1)  # so one member in a turn
     line = await started(lines, expiry=5)
     line.sees(16)
     room = line.hub.rooms["r"]

@@ -3,13 +3,14 @@
 import asyncio
 from typing import NamedTuple
 
+from channelbox.realtime import turns
 from channelbox.realtime.counters import counters
+from channelbox.realtime.frames import split
 from channelbox.realtime.members import Member
-from channelbox.realtime.turns import wait_for_turn
 
-TURN_BYTES = 4 * 1024 * 1024  # written to all members of a room in one turn of the loop: about 3 ms
 PASS_BYTES = 1024 * 1024  # in one write to a member
-MAX_WAITING_BYTES = 4 * 1024 * 1024  # of frames that wait in a room; a turn also writes what is more
+MIN_WRITE_BYTES = 512  # a shorter write takes as long
+FULL_BYTES = 4 * 1024 * 1024  # of frames that wait in a room: what comes then is read from the record, later
 
 
 class Part(NamedTuple):
@@ -41,6 +42,8 @@ class FanOut:
         self._writing = False  # a turn of the loop is asked for, until nothing waits
         self._waiting: list[Part] = []  # for the passes that follow
         self._waiting_bytes = 0
+        self._has_space = asyncio.Event()
+        self._has_space.set()
         self._pass: list[Part] = []  # what is being written
         self._frames = b""  # the same in one
         self._events = 0  # in it
@@ -56,8 +59,24 @@ class FanOut:
         if not self._writing:
             self._writing = True
             asyncio.get_running_loop().call_soon(self._begin)
-        self._waiting.append(Part(frames, events, before))
+        if len(frames) > PASS_BYTES and events > 1:
+            for part, count in split(frames, PASS_BYTES):
+                self._waiting.append(Part(part, count, before))
+                before += count
+        else:
+            self._waiting.append(Part(frames, events, before))
         self._waiting_bytes += len(frames)
+        if self._waiting_bytes > FULL_BYTES:
+            self._has_space.clear()
+
+    @property
+    def full(self) -> bool:
+        """Whether so much waits that nothing should be added, for as long as half of it does."""
+        return not self._has_space.is_set()
+
+    async def has_space(self) -> None:
+        """Wait until it is not full."""
+        await self._has_space.wait()
 
     def add(self, member: Member, seq: int) -> None:
         """Add a member that was given everything up to now. `seq`: the newest number of it."""
@@ -74,21 +93,23 @@ class FanOut:
         return max(seq, self._newcomers[member].seq) if member in self._newcomers else seq
 
     def _begin(self) -> None:
-        if self._waiting_bytes * len(self._members) > TURN_BYTES:  # of all such rooms one has a turn at a time
-            wait_for_turn(asyncio.get_running_loop(), self)
-        else:
+        loop = asyncio.get_running_loop()
+        if turns.fits_turn(loop, max(self._waiting_bytes, MIN_WRITE_BYTES) * len(self._members)):
             self.take_turn()
+        else:  # of all such rooms one has a turn at a time
+            turns.wait_for_turn(loop, self)
 
     def take_turn(self) -> None:
         """Write one slice of what waits. What is left has a turn of its own."""
         self._rest &= self._members  # some may have left
-        left = TURN_BYTES + max(0, self._waiting_bytes - MAX_WAITING_BYTES) * len(self._members)
+        left, begun = turns.TURN_BYTES, 0  # bytes for all members, and of the passes that begin in this turn
         while self._rest or self._waiting:
-            if left <= 0:
-                wait_for_turn(asyncio.get_running_loop(), self)
+            if left <= 0 or (not self._rest and begun and begun + len(self._waiting[0].frames) > PASS_BYTES):
+                turns.wait_for_turn(asyncio.get_running_loop(), self)
                 return
             if not self._rest:
                 self._begin_pass()
+                begun += len(self._frames)
             left -= self._write_slice(left)
         self._pass, self._frames = [], b""
         self._newcomers.clear()
@@ -103,6 +124,8 @@ class FanOut:
             count += 1
         self._pass, self._waiting = self._waiting[:count], self._waiting[count:]
         self._waiting_bytes -= size
+        if self._waiting_bytes <= FULL_BYTES // 2:
+            self._has_space.set()
         self._parts += count
         self._frames = _joined(self._pass)
         self._events = sum(part.events for part in self._pass)
@@ -110,12 +133,13 @@ class FanOut:
 
     def _write_slice(self, most: int) -> int:
         """Write the pass to its next members, one at least, until that makes `most` bytes. Return how many it made."""
-        many = -(-most // max(1, len(self._frames)))
+        cost = max(len(self._frames), MIN_WRITE_BYTES)
+        many = -(-most // cost)
         if many >= len(self._rest):
             members, self._rest = self._rest, set()
         else:
             members = {self._rest.pop() for _ in range(many)}
-        written = len(self._frames) * len(members)
+        written = cost * len(members)
         if self._newcomers:
             for member in members & self._newcomers.keys():
                 members.discard(member)

@@ -56,3 +56,16 @@ def skip(frames: bytes, count: int) -> bytes:
         if number == count:
             return frames[end:]
     return b""
+
+
+def split(frames: bytes, max_bytes: int) -> Iterator[tuple[bytes, int]]:
+    """Split a run into parts of at most so many bytes, or one frame. Yields each with the number of its frames."""
+    start = end = count = 0
+    for next_end, _ in payloads(frames):
+        if count and next_end - start > max_bytes:
+            yield frames[start:end], count
+            start, count = end, 0
+        end = next_end
+        count += 1
+    if count:
+        yield frames[start:], count

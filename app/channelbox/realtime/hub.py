@@ -177,8 +177,16 @@ class Hub:
         """Read on to a number that a client has heard elsewhere, unless it is not in the record: a backup's is older.
 
         Redis may have been away from this process alone: to say that the room has less would make the client forget.
+        Raises Refused while more waits to be written here than can be: another process may be further.
         """
         while room.seq < seq:
+            if room.full:
+                raise Refused(
+                    Code.TRY_LATER,
+                    "Too much is said in this room just now. Try again.",
+                    retry_after=2,
+                    close=Close.TRY_LATER,
+                )
             before = room.seq
             run = await self._read(name, room, before)
             if run.last > before:
@@ -316,12 +324,15 @@ class Hub:
             if room.check is None:
                 room.check = once(f"comparison of room {name}", self._compare(name, room), self._tasks)
             return
-        if envelope.first:
+        room.replace(envelope.replaced)  # now: the event that tells of it may have to wait
+        if envelope.first and room.full:  # more comes than can be written: the repair reads it when there is space
+            room.known = max(room.known, envelope.last)
+        elif envelope.first:
             if envelope.last > room.seq:
                 room.park(Run(envelope.first, envelope.last, envelope.frames, envelope.replaced))
         else:
             room.known = max(room.known, envelope.last)
-            if envelope.frames:
+            if envelope.frames and not room.full:
                 room.write(envelope.frames)
             if envelope.presence is not None and room.on_presence is not None:
                 room.on_presence(envelope.presence)
@@ -345,6 +356,7 @@ class Hub:
         pause = CROSSED_SECONDS
         await asyncio.sleep(pause)
         while room.known > room.seq:
+            await room.has_space()
             read = True
             try:
                 async with self._repairs:

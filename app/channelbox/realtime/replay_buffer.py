@@ -2,7 +2,7 @@
 
 import collections
 
-from channelbox.realtime.frames import payloads, skip
+from channelbox.realtime.frames import payloads, skip, split
 
 MOST_BYTES = 256 * 1024
 MOST_RUNS = 500
@@ -26,12 +26,12 @@ class ReplayBuffer:
         if self._runs and self._runs[-1][1] + 1 != first:
             self.clear()
         self._bytes += len(frames)
-        while len(frames) > RUN_BYTES and first < last:
-            events = max(1, (last - first + 1) * RUN_BYTES // len(frames))
-            rest = skip(frames, events)
-            self._runs.append((first, first + events - 1, frames[: len(frames) - len(rest)]))
-            first, frames = first + events, rest
-        self._runs.append((first, last, frames))
+        if len(frames) > RUN_BYTES and first < last:
+            for part, count in split(frames, RUN_BYTES):
+                self._runs.append((first, first + count - 1, part))
+                first += count
+        else:
+            self._runs.append((first, last, frames))
         while len(self._runs) > 1 and (self._bytes > MOST_BYTES or len(self._runs) > MOST_RUNS):
             self._bytes -= len(self._runs.popleft()[2])
 

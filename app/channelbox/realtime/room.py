@@ -73,6 +73,7 @@ class Room:
         self.seq = 0  # the newest number that is written to the members, or about to be
         self.known = 0  # the newest number that is known to exist
         self.parked: dict[int, Run] = {}
+        self._looked_at = 0  # the newest number when `parked` was last looked through for what was overtaken
         self.early: list[Envelope] = []  # heard before the room was opened
         self._waiting_bytes = 0  # of `parked` and `early`
         self.replay = ReplayBuffer()
@@ -124,9 +125,10 @@ class Room:
         while self.parked:
             run = self._take_parked(self.seq + 1)
             if run is None:
-                overtaken = [first for first in self.parked if first <= self.seq]
-                if not overtaken:
+                if self._looked_at == self.seq:
                     break
+                self._looked_at = self.seq
+                overtaken = [first for first in self.parked if first <= self.seq]
                 for first in overtaken:
                     if (old := self._take_parked(first)) is not None:
                         self.park(old)
@@ -137,9 +139,13 @@ class Room:
                 self.replay.clear()
             else:
                 self.replay.add(run.first, run.last, run.frames)
-            for seq, frame in run.replaced:
-                self.replay.replace(seq, frame)
+            self.replace(run.replaced)
         return self.known > self.seq
+
+    def replace(self, changed: Sequence[tuple[int, bytes]]) -> None:
+        """Have newcomers get these frames in place of those that these events had."""
+        for seq, frame in changed:
+            self.replay.replace(seq, frame)
 
     def forget_parked(self) -> None:
         """Give up what was heard of and is not in the record: a committed event would be."""
@@ -161,6 +167,15 @@ class Room:
     def add(self, member: Member) -> None:
         """Add a member that was given everything up to `seq`, and with it what is still to be written to the others."""
         self._fan_out.add(member, self.seq)
+
+    @property
+    def full(self) -> bool:
+        """Whether so much is still to be written that what comes is better read from the record, later."""
+        return self._fan_out.full
+
+    async def has_space(self) -> None:
+        """Wait until it is not full."""
+        await self._fan_out.has_space()
 
     def written_to(self, member: Member) -> int:
         """Return the newest number that was written to a member."""
