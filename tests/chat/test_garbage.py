@@ -52,7 +52,7 @@ async def freed(before: int) -> None:
 
 @pytest.fixture
 async def site(live: Live) -> AsyncIterator[Served]:
-    async with served(application) as site:  # type: ignore[arg-type]
+    async with served(application) as site:
         yield site
 
 

@@ -83,9 +83,7 @@ async def test_a_message_to_many_members_is_written_in_one_turn() -> None:
     assert all(member.heard == [500] for member in members)
 
 
-async def test_what_waits_to_be_written_is_bounded(
-    hub: Hub, record: Record, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_waits_to_be_written_is_bounded(hub: Hub, record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
     """More comes than the turns can write: the rest is read from the record, and nobody waits for this room."""
     monkeypatch.setattr(fan_out, "FULL_BYTES", 200)
     monkeypatch.setattr(fan_out, "MIN_WRITE_BYTES", 1)

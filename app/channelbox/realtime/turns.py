@@ -8,7 +8,6 @@ import collections
 import weakref
 from typing import Protocol
 
-
 TURN_BYTES = 4 * 1024 * 1024  # written to members of rooms in one turn of the loop: about 3 ms
 
 
