@@ -16,7 +16,7 @@ from pytest_django import Settings
 from tests.chat.many import say_much
 
 from channelbox.accounts.models import User
-from channelbox.chat.admin import RoomAdmin
+from channelbox.chat.admin import MANY_MEMBERS, RoomAdmin
 from channelbox.chat.models import Event, Room
 
 pytestmark = pytest.mark.django_db
@@ -84,6 +84,20 @@ def test_a_room_of_very_many_members_is_edited(administrator: Client) -> None:
     kept = ",".join(str(user.pk) for user in people[1:])
     form = {"name": "ops", "title": "", "limit": "", "members_only": "on", "members": kept}
     assert administrator.post(f"/admin/chat/room/{room.pk}/change/", form).status_code == 302
+    assert set(room.members.all()) == set(people[1:])
+
+
+@pytest.mark.parametrize(("now", "apart"), [(MANY_MEMBERS + 1, True), (MANY_MEMBERS, False)])
+def test_a_room_that_came_to_have_many_members_or_few_since_the_form_was_made_loses_none(
+    administrator: Client, now: int, apart: bool
+) -> None:
+    room = Room.objects.create(name="ops")
+    people = User.objects.bulk_create(User(username=f"user-{number}") for number in range(now))
+    room.members.set(people)
+    keys = [str(user.pk) for user in people[1:]]
+    form = {"name": "ops", "title": "", "limit": "", "members_only": "on", "members": keys if apart else ",".join(keys)}
+    answer = administrator.post(f"/admin/chat/room/{room.pk}/change/", form)
+    assert answer.status_code == 302, answer.content.decode()
     assert set(room.members.all()) == set(people[1:])
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.contrib import admin
-from django.contrib.admin.widgets import ManyToManyRawIdWidget
+from django.contrib.admin.widgets import AutocompleteSelectMultiple, ManyToManyRawIdWidget
 from django.forms import ModelForm
 from django.http import HttpRequest
 from django.utils.html import format_html
@@ -13,6 +13,25 @@ from django.utils.translation import gettext as _
 from channelbox.chat.models import Room, give_up_names
 
 MANY_MEMBERS = 500
+
+
+class Keys:
+    """A widget of several keys that takes them as a field each, and as one field with commas between them.
+
+    A room may come to have more than MANY_MEMBERS, or fewer, between the form and its being sent.
+    """
+
+    def value_from_datadict(self, data: Any, files: Any, name: str) -> Any:
+        """Return all keys that were sent."""
+        return [key for value in data.getlist(name) for key in value.split(",") if key]
+
+
+class KeysInOne(Keys, ManyToManyRawIdWidget):
+    """One field."""
+
+
+class KeysApart(Keys, AutocompleteSelectMultiple):
+    """A field each, with the members' names."""
 
 
 @admin.register(Room)
@@ -30,7 +49,9 @@ class RoomAdmin(admin.ModelAdmin):
         key = request.resolver_match.kwargs.get("object_id", "") if request.resolver_match else ""
         room = self.get_object(request, key)
         if room is not None and room.members.count() > MANY_MEMBERS:
-            kwargs["widget"] = ManyToManyRawIdWidget(db_field.remote_field, self.admin_site)
+            kwargs["widget"] = KeysInOne(db_field.remote_field, self.admin_site)
+        else:
+            kwargs["widget"] = KeysApart(db_field, self.admin_site)
         return super().formfield_for_manytomany(db_field, request, **kwargs)
 
     def save_model(self, request: HttpRequest, obj: Room, form: ModelForm, change: bool) -> None:
