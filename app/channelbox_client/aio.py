@@ -105,7 +105,7 @@ class Room:
 
     def connect(self) -> None:
         """Connect at once, whatever was waited for."""
-        self._stopped = None
+        self._stopped = self._failure = None
         self._apply(self.client.connect(self._now))
 
     def leave(self) -> None:
@@ -156,6 +156,9 @@ class Room:
         finally:
             self._applying = False
             self._effects.clear()
+        self._changed()
+
+    def _changed(self) -> None:
         self._change.set()
         self._change = asyncio.Event()
 
@@ -174,10 +177,10 @@ class Room:
                     self._stopped = effect
                 self.on_effect(effect)
 
-    def _ended(self, line: asyncio.Task[None]) -> None:
-        if not line.cancelled() and (error := line.exception()) is not None:
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
             self._failure = error
-            self._change.set()
+            self._changed()
 
     def _drop(self) -> None:
         if self._line is not None:
@@ -191,6 +194,7 @@ class Room:
         try:
             async with connect(self._url + query, **self._options) as socket:
                 sending = asyncio.create_task(self._send(socket, outgoing))
+                sending.add_done_callback(self._ended)
                 try:
                     async for text in socket:
                         if self._line is not asyncio.current_task():

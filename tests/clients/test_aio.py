@@ -194,3 +194,21 @@ async def test_after_hear_has_raised_nothing_more_is_heard() -> None:
         with pytest.raises(KeyError):
             await room.run()
     assert seen == [1]
+
+
+class Failing(Room):
+    """Cannot send, or cannot hear."""
+
+    def on_sent(self, frame: dict[str, Any]) -> None:
+        raise RuntimeError("it cannot be sent")
+
+
+async def test_what_fails_while_sending_ends_the_run_and_the_next_run_begins_anew() -> None:
+    async with served(Script(([welcome(0)], None))) as script, asyncio.timeout(15):
+        room = Failing(script.url, client=RoomClient(random=lambda: 0.0), proxy=None)
+        for _ in range(2):
+            running = asyncio.create_task(room.run())
+            await room.until(lambda: room.client.state == "joined")
+            room.say("hi")
+            with pytest.raises(RuntimeError, match="cannot be sent"):
+                await running
