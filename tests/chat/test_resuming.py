@@ -142,6 +142,37 @@ def restore(last: int) -> None:
     Installation.draw_epoch()
 
 
+async def test_a_database_that_lost_what_was_stored_last_sends_all_clients_to_begin_anew(
+    live: Live, workers: Workers, people: list[Person], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A standby that lagged and was promoted, perhaps. New events get the numbers of those that were lost."""
+    epoch = await make(10)
+    person = await enter(people)
+    assert await history(person) == list(range(1, 11))
+    await in_database(lose)(8)
+    await live.sweep.compare()
+    assert await person.closed() == Close.RESTART
+    returned = await enter(people, f"?after=10&epoch={epoch}")
+    assert returned.welcome["epoch"] != epoch
+    assert returned.welcome["resumed"] is False
+    assert await history(returned) == list(range(1, 9))
+    for number in range(9, 13):
+        await returned.say("hi")
+        assert (await returned.next("message"))["seq"] == number
+    late = await enter(people, f"?after=10&epoch={epoch}")
+    assert late.welcome["resumed"] is False, "its 9 and 10 are others"
+    await live.sweep.compare()
+    await returned.say("once more", id="a")
+    assert (await returned.next("message", "error"))["id"] == "a"
+    assert (await in_database(Room.objects.get)(name="lobby")).full_epoch == returned.welcome["epoch"]
+
+
+def lose(last: int) -> None:
+    """Roll the record back, as the loss of the newest transactions does."""
+    Event.objects.filter(seq__gt=last).delete()
+    Room.objects.update(last_seq=last)
+
+
 async def test_a_look_at_the_record_ends_no_connection_where_nothing_was_restored(
     live: Live, workers: Workers, people: list[Person]
 ) -> None:

@@ -25,6 +25,7 @@ class Record:
         self.last = 0
         self.fails = 0
         self.asked: list[list[str]] = []
+        self.renewed: list[Identity] = []
 
     async def open(self, name: str) -> Opened:
         return Opened(IDENTITY, 1, Run(self.last + 1, self.last, b""))
@@ -39,6 +40,9 @@ class Record:
             self.fails -= 1
             raise OSError("the record is away")
         return dict.fromkeys(names, Observed(IDENTITY, 1, self.last))
+
+    async def renew(self, identity: Identity) -> None:
+        self.renewed.append(identity)
 
 
 class Listener:
@@ -67,7 +71,7 @@ class Case:
         self.record = Record()
         self.bus = Bus(hosts)
         self.hub = Hub(self.bus, self.record, "process")
-        self.reconciler = Reconciler(self.hub, self.record.observe)
+        self.reconciler = Reconciler(self.hub, self.record.observe, self.record.renew)
 
     async def enter(self, room: str) -> Listener:
         listener = Listener()
@@ -105,6 +109,24 @@ async def test_a_room_that_is_up_to_date_is_left_alone(case: Case) -> None:
     await case.reconciler.compare()
     assert case.hub.rooms["r"].repair is None
     assert ann.heard == [1, 2]
+
+
+async def test_numbers_that_come_while_the_record_is_read_are_no_loss(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ann = await case.enter("r")
+    observe = case.record.observe
+
+    async def overtaken(names: list[str]) -> dict[str, Observed]:
+        observed = await observe(names)
+        await case.bus.publish(keys.room("r"), Envelope(1, 1, text_frame(b"1")).pack())
+        await ann.until(1)
+        return observed
+
+    case.reconciler._observe = overtaken
+    await case.reconciler.compare()
+    assert "r" in case.hub.rooms
+    assert not case.record.renewed
 
 
 async def test_many_rooms_are_asked_for_in_parts(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -234,7 +234,7 @@ async def test_a_batch_in_flight_of_a_room_that_is_made_anew_still_hears_its_out
     line = await started(lines, expiry=0.3)
     line.put("a")
     (entry,) = await line.taken()
-    line.hub._replace("r", line.hub.rooms["r"])  # nobody subscribes for the former room any more
+    line.hub.give_up("r", line.hub.rooms["r"])  # nobody subscribes for the former room any more
     (again,) = await line.taken()
     assert again == entry
     await line.settled(again, refused={"a": ("no_room", "There is no room r.")})

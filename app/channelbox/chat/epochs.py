@@ -20,6 +20,17 @@ class Random64(models.Func):
         return self.as_sql(compiler, connection, template=bits, **kwargs)
 
 
+def full_epoch(installation: int, room: int) -> str:
+    """Return the epoch of a room as clients get it, out of the two signed numbers of 64 bits."""
+    return f"{installation % 2**64:016x}-{room % 2**64:016x}"
+
+
+def installation_epoch(full: str) -> int:
+    """Return the installation's part of an epoch as clients get it, as the signed number that is stored."""
+    unsigned = int(full.partition("-")[0], 16)
+    return unsigned - 2**64 if unsigned >= 2**63 else unsigned
+
+
 class Installation(models.Model):
     """The one row of what is true of the whole record."""
 
@@ -39,6 +50,13 @@ class Installation(models.Model):
         changed = cls.objects.filter(pk=cls.ONLY).update(epoch=Random64())
         if not changed:
             cls.objects.create(pk=cls.ONLY)
+
+    @classmethod
+    def replace_epoch(cls, epoch: int) -> bool:
+        """Draw another epoch in place of this one. Return whether it was this one, and so not replaced already."""
+        if cls.objects.filter(pk=cls.ONLY, epoch=epoch).update(epoch=Random64()):
+            return True
+        return cls.objects.get_or_create(pk=cls.ONLY)[1]
 
     @classmethod
     def recognise_database(cls) -> bool:

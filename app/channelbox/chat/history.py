@@ -17,6 +17,7 @@ from django.db import Error as DatabaseError
 from django.db.models import Q, QuerySet
 
 from channelbox.chat import events
+from channelbox.chat.epochs import Installation, installation_epoch
 from channelbox.chat.kinds import Kind
 from channelbox.chat.models import Event, Room
 from channelbox.realtime.gather import Gather
@@ -160,10 +161,15 @@ def _observe(names: list[str]) -> dict[str, Observed]:
     }
 
 
+def _renew(identity: Identity) -> None:
+    Installation.replace_epoch(installation_epoch(identity.epoch))
+
+
 class History:
     """The database as the hub's store. Belongs to one event loop."""
 
     observe = staticmethod(database_sync_to_async(_observe, thread_sensitive=False))
+    renew = staticmethod(database_sync_to_async(_renew, thread_sensitive=False))
 
     def __init__(self) -> None:
         self._openings = Gather(database_sync_to_async(_each(_open), thread_sensitive=False), MAX_ROOMS_AT_ONCE)

@@ -29,7 +29,7 @@ class Live:
         self.hub.on_replaced = Guard.current().look_at_room
         self.leases = RoomSlots(self.bus, process)
         self.presence = Presence(self.bus, self.hub, process)
-        self.sweep = Reconciler(self.hub, History.observe)
+        self.sweep = Reconciler(self.hub, History.observe, History.renew)
         self.settlement = Admission.current().settlement
         self.outbox = Outbox(
             get_channel_layer("work"),

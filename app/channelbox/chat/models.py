@@ -11,7 +11,7 @@ from django.db.models.functions import Cast, Concat
 from django.dispatch import Signal
 from django.utils import timezone
 
-from channelbox.chat.epochs import Installation, Random64
+from channelbox.chat.epochs import Installation, Random64, full_epoch
 
 # A browser takes "." and ".." in an address for folders: such a room could not be reached.
 ROOM_NAME = r"(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._-]{1,80}"
@@ -104,7 +104,7 @@ class Room(models.Model):
         installation, epoch = self.__dict__.get("installation_epoch"), self.__dict__.get("epoch")
         if "installation_epoch" not in self.__dict__ or not isinstance(epoch, int):
             return Room.objects.get(pk=self.pk).full_epoch
-        return f"{(installation or 0) % 2**64:016x}-{epoch % 2**64:016x}"
+        return full_epoch(installation or 0, epoch)
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
         """Mark this room as deleted, as `RoomQuerySet.delete` does."""

@@ -275,7 +275,7 @@ class Hub:
         self.observe(name, room, Observed(opened.identity, opened.floor, opened.run.last))
         return _identity(room) == opened.identity
 
-    def _replace(self, name: str, room: Room) -> None:
+    def give_up(self, name: str, room: Room) -> None:
         """Give up a room that was removed, made anew or restored: its numbers mean something else now."""
         if self.rooms.get(name) is not room:
             return
@@ -295,12 +295,20 @@ class Hub:
         if self.rooms.get(name) is not room:
             return
         if _identity(room) != observed.identity:
-            self._replace(name, room)
+            self.give_up(name, room)
             return
         room.floor = max(room.floor, observed.floor)
         if observed.seq > room.known:
             room.known = observed.seq
             self._advance(name, room)
+
+    @staticmethod
+    def has_lost(room: Room, observed: Observed, seq: int) -> bool:
+        """Return whether the record ends before a number that a room had before the record was read.
+
+        What is heard was committed, so the database has lost it.
+        """
+        return _identity(room) == observed.identity and observed.seq < seq
 
     # --- What is heard
 

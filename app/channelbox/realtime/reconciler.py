@@ -5,7 +5,8 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from channelbox.realtime.hub import Hub
-from channelbox.realtime.record import NO_ROOM, Observed
+from channelbox.realtime.record import NO_ROOM, Identity, Observed
+from channelbox.realtime.room import Room
 from channelbox.realtime.supervision import cancel, supervise
 
 logger = logging.getLogger(__name__)
@@ -14,14 +15,17 @@ EVERY_SECONDS = 10.0
 AT_ONCE = 500  # rooms in one query
 
 Observe = Callable[[list[str]], Awaitable[dict[str, Observed]]]
+Renew = Callable[[Identity], Awaitable[object]]
 
 
 class Reconciler:
     """Compares the rooms that are open here with the record, every 10 s and whenever something may have been missed."""
 
-    def __init__(self, hub: Hub, observe: Observe) -> None:
+    def __init__(self, hub: Hub, observe: Observe, renew: Renew) -> None:
+        """`renew`: draws another epoch for the record, unless it is another one than this identity's already."""
         self._hub = hub
         self._observe = observe
+        self._renew = renew
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -58,6 +62,23 @@ class Reconciler:
             some = names[start : start + AT_ONCE]
             # Those of before the look: its answer says nothing of a room that is opened meanwhile.
             rooms = {name: room for name in some if (room := self._hub.rooms.get(name)) is not None and room.opened}
+            heard = {name: room.seq for name, room in rooms.items()}
             observed = await self._observe(list(rooms))
             for name, room in rooms.items():
-                self._hub.observe(name, room, observed.get(name, NO_ROOM))
+                found = observed.get(name, NO_ROOM)
+                if self._hub.has_lost(room, found, heard[name]):
+                    await self._lost(name, room, heard[name], found)
+                else:
+                    self._hub.observe(name, room, found)
+
+    async def _lost(self, name: str, room: Room, heard: int, found: Observed) -> None:
+        """Have everybody begin anew: the numbers of events that were lost are given to others now."""
+        logger.error(
+            "Room %s: the database ends at %d, and %d was stored: it has lost what was stored last, as a standby that "
+            "lagged does. All clients load their rooms anew.",
+            name,
+            found.seq,
+            heard,
+        )
+        await self._renew(found.identity)
+        self._hub.give_up(name, room)
