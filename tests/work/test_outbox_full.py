@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from tests.realtime.two_hosts import hosts_of, one_of_each
@@ -13,6 +14,7 @@ from channelbox.realtime.counters import counters
 from channelbox.work import lanes as lanes_module
 from channelbox.work import outbox as outbox_module
 from channelbox.work.backpressure import ThroughputEstimate
+from channelbox.work.lanes import Lane
 from channelbox.work.queue import WorkLayer
 
 
@@ -47,6 +49,54 @@ async def test_a_full_queue_refuses_what_its_sender_said_after_it_too(lines: lis
     (entry,) = await line.taken()
     assert ids(entry) == ["d"]
     assert ben.told.empty()
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many batches each call of the queue had."""
+    calls: list[int] = []
+    send_many = WorkLayer.send_many
+
+    async def counting(self: WorkLayer, channel: str, messages: Any, *args: Any, **options: Any) -> None:
+        calls.append(len(messages))
+        await send_many(self, channel, messages, *args, **options)
+
+    monkeypatch.setattr(WorkLayer, "send_many", counting)
+    return calls
+
+
+async def test_a_full_queue_is_not_asked_for_each_of_many_rooms(
+    lines: list[Line], calls: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Meanwhile the rooms with little to store, whose list has a place, would wait."""
+    rooms = 60
+    line = await started(lines, capacity=1, expiry=60)
+    await _filled()
+    monkeypatch.setattr(outbox_module, "MIN_FULL_PAUSE_SECONDS", 60)
+    monkeypatch.setattr(outbox_module, "MAX_FULL_PAUSE_SECONDS", 60)
+    for number in range(rooms):
+        line.put("a", room=f"r{number}")
+    async with asyncio.timeout(10):
+        while sum(lane.in_flight is not None and lane.in_flight.backoff is not None for lane in all_of(line)) < rooms:
+            await asyncio.sleep(0.01)
+    assert len([call for call in calls if call == 1]) < rooms / 2
+
+
+def all_of(line: Line) -> list[Lane]:
+    return list(line.outbox._lanes.values())
+
+
+async def test_the_batches_of_many_rooms_go_in_several_calls(
+    lines: list[Line], calls: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox_module, "MAX_SENT", 10)
+    line = await started(lines, capacity=1000)
+    for number in range(60):
+        line.put("a", room=f"r{number}")
+    rooms: set[str] = set()
+    while len(rooms) < 60:
+        rooms |= {entry["room"] for entry in await line.taken()}
+    assert max(calls) <= 10
 
 
 async def test_a_batch_that_may_be_stored_is_never_refused_for_a_full_queue(lines: list[Line]) -> None:

@@ -172,16 +172,17 @@ class HostSender:
 
 
 class Call:
-    """The batches of one call of the queue. `most`: bytes of their texts; one batch may have more."""
+    """The batches of one call of the queue. `most_bytes`: of their texts; one batch may have more."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, most_bytes: int) -> None:
         self.batches: dict[Lane, InFlight] = {}
         self._most = most
+        self._most_bytes = most_bytes
         self._bytes = 0
 
     def add(self, lane: Lane, batch: InFlight) -> bool:
         """Add a batch, and return whether there was a place for it."""
-        if self.batches and self._bytes + batch.bytes > self._most:
+        if len(self.batches) == self._most or (self.batches and self._bytes + batch.bytes > self._most_bytes):
             return False
         self.batches[lane] = batch
         self._bytes += batch.bytes

@@ -42,7 +42,9 @@ logger = logging.getLogger(__name__)
 DEADLINE_MARGIN_SECONDS = 0.5  # after the expiry, before a batch is sent again: a worker may have just taken it
 MAX_BATCH = 200  # messages
 MAX_BATCH_BYTES = 256 * 1024  # of their texts; one message may have more
-MAX_SENT_BYTES = 1024 * 1024  # of texts that are packed at once, in one turn of the event loop
+MAX_SENT = 500  # batches that are packed at once, in one turn of the event loop
+MAX_SENT_BYTES = 1024 * 1024  # of their texts
+MAX_FULL_TRIES = 8  # batches in a row for which a full queue has no place, before it is asked no more
 MIN_FULL_PAUSE_SECONDS = 0.05
 MAX_FULL_PAUSE_SECONDS = 1.0
 GATHER_SECONDS = 0.001  # for others to join a batch, and so much more for each member of the room here
@@ -203,7 +205,7 @@ class Outbox:
 
         What is too much for one call goes in the next, and holds up no room whose batch is for the other list.
         """
-        few, bulk = Call(MAX_SENT_BYTES), Call(MAX_SENT_BYTES)
+        few, bulk = Call(MAX_SENT, MAX_SENT_BYTES), Call(MAX_SENT, MAX_SENT_BYTES)
         for lane in lanes:
             if (batch := self._prepare(lane)) is not None:
                 call = bulk if self._has_much(lane) else few
@@ -251,21 +253,27 @@ class Outbox:
     async def _send_each(self, sender: HostSender, sending: dict[Lane, InFlight], *, bulk: bool) -> None:
         """Send the batches one at a time; some may still fit. The rest waits a moment, then is refused.
 
+        Each takes a trip to Redis, for which the batches of the other list wait: so a full queue is not asked for all.
         When the queue is lost meanwhile, those that were not sent are ready as before, for the next call.
         """
-        lost = False
+        lost, full = False, 0
         for lane, batch in sending.items():
             if lost:
                 sender.add(lane)
                 continue
+            if full == MAX_FULL_TRIES:
+                self._full(lane, batch)
+                continue
             try:
                 await self._layer.send_many(self._channel, [self._entry(lane, batch)], sender.host, bulk=bulk)
             except ChannelFull:
+                full += 1
                 self._full(lane, batch)
             except (RedisError, OSError):
                 lost = True
                 self._sent(lane, batch)
             else:
+                full = 0
                 self._sent(lane, batch)
 
     def _full(self, lane: Lane, batch: InFlight) -> None:
