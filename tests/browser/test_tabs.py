@@ -67,6 +67,22 @@ async def test_what_the_last_tab_left_behind_is_sent_when_the_room_is_opened_aga
     await expect(again.locator(".pending")).to_have_count(0)
 
 
+async def test_what_a_tab_left_behind_that_went_to_another_room_is_sent_by_another_tab(town: Town) -> None:
+    first = await town.enter("ann", "tabs-here")
+    async with refused(first):
+        await first.reload()
+        await away(first)
+        await say(first, "said here")
+        await first.goto("/chat/room/tabs-there/")
+    other = await first.context.new_page()
+    await other.goto("/chat/room/tabs-here/")
+    await expect(other.locator(".log .text")).to_have_text(["said here"])
+    await expect(other.locator(".pending")).to_have_count(0)
+    await first.goto("/chat/room/tabs-here/")
+    await expect(first.locator(".log .text")).to_have_text(["said here"])
+    await expect(first.locator(".pending")).to_have_count(0)
+
+
 async def test_nobody_sends_what_somebody_else_left_behind(town: Town) -> None:
     page = await town.enter("ann", "tabs-person")
     await page.context.set_offline(True)

@@ -1,8 +1,9 @@
 /* What waits to be sent, kept in localStorage for each tab: it survives a reload, the person's other tabs see it, and
    what a tab left behind when it was closed or crashed is taken over by another one.
 
-   A tab that lives holds a Web Lock of its name. Browsers have locks only on https and on this machine; elsewhere each
-   tab keeps to itself. Taking something over twice does no harm: an id is stored once. */
+   A tab that lives holds a Web Lock of its name, and one of what it keeps for the room that it shows: what it left
+   behind in another room is anybody's. Browsers have locks only on https and on this machine; elsewhere each tab keeps
+   to itself. Taking something over twice does no harm: an id is stored once. */
 import { newId } from "./id.js";
 
 const TAB = "channelbox:tab";
@@ -10,7 +11,7 @@ const TAB = "channelbox:tab";
 /** This tab's name: the same after a reload, another one in a copy of the tab. */
 async function claim() {
   let name = remembered() ?? newId();
-  while (navigator.locks && !(await hold(name))) name = newId();
+  while (navigator.locks && !(await hold(`${TAB}:${name}`, { ifAvailable: true }))) name = newId();
   try {
     sessionStorage.setItem(TAB, name);
   } catch {
@@ -19,10 +20,10 @@ async function claim() {
   return name;
 }
 
-/** Holds a tab's lock for as long as this page lives; false when somebody else holds it. */
-function hold(name) {
+/** Holds a lock for as long as this page lives; false when somebody else holds it and it is to be had `ifAvailable`. */
+function hold(name, options) {
   return new Promise((told) => {
-    navigator.locks.request(`${TAB}:${name}`, { ifAvailable: true }, (lock) => {
+    navigator.locks.request(name, options, (lock) => {
       told(Boolean(lock));
       return lock && new Promise(() => {});
     });
@@ -51,6 +52,7 @@ export class OutboxStorage {
   /** What this tab had before a reload. */
   async open() {
     this.#tab = await claimed;
+    if (navigator.locks) await hold(this.#key(this.#tab), {}); // another tab may be taking over what this one left
     return read(this.#key(this.#tab));
   }
 
@@ -73,7 +75,7 @@ export class OutboxStorage {
   async adopt(take) {
     if (!navigator.locks) return;
     for (const tab of this.#otherTabs()) {
-      await navigator.locks.request(`${TAB}:${tab}`, { ifAvailable: true }, (lock) => {
+      await navigator.locks.request(this.#key(tab), { ifAvailable: true }, (lock) => {
         const items = lock ? read(this.#key(tab)) : [];
         if (items.length) take(items);
         if (lock) localStorage.removeItem(this.#key(tab));
