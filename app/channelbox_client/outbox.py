@@ -3,6 +3,7 @@
 A message is sent again only when it was refused with the advice to do so, or on a new connection: never twice on one.
 """
 
+import json
 import random as default_random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -122,7 +123,7 @@ class Outbox:
         sent = [item for item in self.items if item.state == "sent"]
         effects: list[Effect] = []
         if code == TOO_BIG and sent:
-            largest = max(sent, key=lambda item: len(item.text))
+            largest = max(sent, key=lambda item: len(json.dumps(item.text)))  # as it goes on the wire
             sent.remove(largest)
             effects += _fail(largest, "too_big", "")
         for item in sent:

@@ -88,7 +88,7 @@ export class Outbox {
     const effects = [];
     if (!sent.length) return effects;
     if (code === Close.TOO_BIG) {
-      const largest = sent.reduce((a, b) => (b.text.length > a.text.length ? b : a));
+      const largest = sent.reduce((a, b) => (wireBytes(b) > wireBytes(a) ? b : a));
       sent.splice(sent.indexOf(largest), 1);
       effects.push(fail(largest, "too_big", ""));
     }
@@ -172,3 +172,7 @@ function frame({ id, kind, text, seq }) {
 }
 
 const positive = (value, otherwise) => (typeof value === "number" && value > 0 ? value : otherwise);
+
+function wireBytes({ text }) {
+  return new TextEncoder().encode(JSON.stringify(text)).length;
+}

@@ -133,6 +133,7 @@ export class Timeline {
         this.#append(newest);
       });
     }
+    if (!this.#attached && this.#failed) return; // which the page says
     this.#stick = true;
     this.#toEnd();
   }
