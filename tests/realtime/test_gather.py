@@ -71,6 +71,21 @@ async def test_one_that_gives_up_takes_the_answer_from_nobody() -> None:
     assert await patient == 2
 
 
+async def test_what_everybody_gave_up_is_not_looked_up() -> None:
+    """People who went away while the database was slow would make it slower for those who stay."""
+    record = Record()
+    gather = Gather(record.look_up)
+    first = await ask(gather, 1)
+    gone = await ask(gather, 2, 3)
+    patient = await ask(gather, 3)
+    for task in gone:
+        task.cancel()
+    await asyncio.gather(*gone, return_exceptions=True)
+    record.go.set()
+    assert await asyncio.gather(*first, *patient) == [2, 6]
+    assert record.asked == [[1], [3]]
+
+
 async def test_a_crowd_is_looked_up_in_portions() -> None:
     record = Record()
     record.go.set()

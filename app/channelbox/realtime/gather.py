@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Hashable, Mapping
 from typing import Generic, TypeVar
 
 from channelbox.realtime.join_steps import JoinSteps
+from channelbox.realtime.supervision import once
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -29,6 +30,7 @@ class Gather(Generic[K, V]):
         self._waiting: dict[K, list[asyncio.Future[V | None]]] = {}
         self._crowd_until = 0.0  # on the loop's clock
         self._task: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def get(self, key: K) -> V | None:
         """What there is for this key, looked up after the call. Raises what the look-up raises."""
@@ -36,7 +38,7 @@ class Gather(Generic[K, V]):
         future: asyncio.Future[V | None] = loop.create_future()
         self._waiting.setdefault(key, []).append(future)
         if self._task is None:
-            self._task = loop.create_task(self._run())
+            self._task = once("look-up for many", self._run(), self._tasks)
         return await future
 
     async def _run(self) -> None:
@@ -46,12 +48,14 @@ class Gather(Generic[K, V]):
             while self._waiting:
                 if loop.time() < self._crowd_until and len(self._waiting) < self._at_once:
                     await asyncio.sleep(CROWD_WAIT)
-                keys = list(itertools.islice(self._waiting, self._at_once))
-                if len(keys) > 1:
+                asked = {key: self._waiting.pop(key) for key in list(itertools.islice(self._waiting, self._at_once))}
+                asked = {key: futures for key, futures in asked.items() if not all(map(_is_done, futures))}
+                if not asked:  # all were given up
+                    continue
+                if len(asked) > 1:
                     self._crowd_until = loop.time() + CROWD_SECONDS
-                asked = {key: self._waiting.pop(key) for key in keys}
                 try:
-                    found = await self._look_up(keys)
+                    found = await self._look_up(list(asked))
                     answers = [(futures, found.get(key)) for key, futures in asked.items()]
                 except Exception as error:
                     for future in itertools.chain.from_iterable(asked.values()):
@@ -62,6 +66,10 @@ class Gather(Generic[K, V]):
                             steps.go_on(functools.partial(_answer, future, answer))
         finally:
             self._task = None
+
+
+def _is_done(future: asyncio.Future[V]) -> bool:
+    return future.done()
 
 
 def _answer(future: "asyncio.Future[V]", value: V) -> None:
