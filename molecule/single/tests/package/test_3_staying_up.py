@@ -168,10 +168,15 @@ MEMORY_MAX = {
 }
 """Of each unit, MiB."""
 
+MEMORY_HIGH = dict.fromkeys(("web@1", "worker@1", "migrate", "backup", "sessions"), 1536)
+"""Of the units that are slowed down before they reach their bound, MiB; the others set none."""
+
 
 def test_the_memory_of_every_unit_is_bounded_and_the_bound_is_the_administrators(nodes: Nodes) -> None:
     for unit, mebibytes in MEMORY_MAX.items():
+        high = MEMORY_HIGH.get(unit)
         assert int(state(nodes, f"channelbox-{unit}", "MemoryMax")) == mebibytes * 1024**2, unit
+        assert state(nodes, f"channelbox-{unit}", "MemoryHigh") == (str(high * 1024**2) if high else "infinity"), unit
     folder = "/etc/systemd/system/channelbox-web@.service.d"
     nodes.root("box", f"mkdir {folder} && printf '[Service]\\nMemoryMax=3G\\n' > {folder}/10-memory.conf")
     nodes.root("box", "systemctl daemon-reload")
