@@ -1,9 +1,10 @@
 """Reading back, without jumps and without a page that grows for ever."""
 
 import asyncio
+import re
 
 import pytest
-from playwright.async_api import Page, Route, expect
+from playwright.async_api import Page, Route, WebSocketRoute, expect
 from tests.browser.people import Town, numbers, say
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
@@ -44,6 +45,39 @@ async def test_older_messages_load_on_scrolling_up_and_nothing_jumps(town: Town)
         await scroll_up(page)
     assert await numbers(page) == list(range(1, 181))
     await expect(page.locator(".top")).to_have_text("This is the beginning of the room.")
+
+
+async def test_a_history_that_comes_slowly_is_not_taken_for_all_that_is_in_sight(town: Town) -> None:
+    """Its beginning does not fill the window: older messages would be loaded into the midst of it."""
+    await town.history("slow", [(180 - n, "mara", f"message {n + 1}") for n in range(180)])
+    page = await town.window("ann")
+    rest = asyncio.Event()
+
+    async def pass_on(client: WebSocketRoute) -> None:
+        server = client.connect_to_server()
+        held: list[str | bytes] = []
+        messages = 0
+
+        def from_server(frame: str | bytes) -> None:
+            nonlocal messages
+            messages += '"type":"message"' in str(frame)
+            if messages <= 5 or rest.is_set():
+                client.send(frame)
+            else:
+                held.append(frame)
+
+        server.on_message(from_server)
+        await rest.wait()
+        for frame in held:
+            client.send(frame)
+
+    await page.route_web_socket("**/ws/chat/**", pass_on)
+    await page.goto("/chat/room/slow/")
+    await expect(page.locator(".log .message")).to_have_count(5)
+    await page.evaluate("document.querySelector('.scroller').dispatchEvent(new Event('scroll'))")
+    rest.set()
+    await expect(page.locator(".log .message").last).to_have_text(re.compile("message 180"))
+    await expect(page.locator(".log .message")).to_have_count(PAGE)
 
 
 async def test_who_reads_above_is_not_moved_and_sees_how_much_is_new(town: Town) -> None:

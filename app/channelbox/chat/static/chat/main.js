@@ -1,7 +1,7 @@
 /* The room's page: joins the machine, its connection, the timeline, the outbox and the rest. docs/protocol.md has the frames. */
 import { RoomClient } from "../client/client.js";
 import { page, say } from "../channelbox/words.js";
-import { Socket } from "../channelbox/socket.js";
+import { Socket, seconds } from "../channelbox/socket.js";
 import { ConnectionStatus } from "../channelbox/connection-status.js";
 import { PageUpdate } from "../channelbox/page-update.js";
 import * as unreadTitle from "./unread-title.js";
@@ -16,6 +16,7 @@ import { Rooms } from "./rooms.js";
 import { Timeline } from "./timeline.js";
 
 const FLUSH = 20; // ms in which messages are gathered before they are shown
+const HISTORY_SECONDS = 2; // for a first history to begin, before older messages are asked for: a server may send none
 const SEEN = 500; // ms after which what is shown counts as read
 const UNREAD = "channelbox:unread"; // in sessionStorage, over a reload of our own
 
@@ -30,6 +31,7 @@ let opening = Infinity; // the newest number when the page was opened: what is n
 let gathered = [];
 let flushing = 0;
 let seeing = 0;
+let settling = 0;
 
 const timeline = new Timeline({
   scroller: $(".scroller"),
@@ -150,13 +152,18 @@ function seen() {
   }, SEEN);
 }
 
-/** Everything that was missed is here. */
+/** Everything that was missed is here, but for the history of a first connection: that follows its welcome. */
 function settle() {
   status.show("connected");
-  // The history of a first connection follows its welcome.
-  setTimeout(() => {
+  clearTimeout(settling);
+  const until = seconds() + HISTORY_SECONDS;
+  settling = setTimeout(function look() {
     flush();
     if (!socket.open) return;
+    if (room.last === null ? seconds() < until : room.last < room.goal) {
+      settling = setTimeout(look, FLUSH);
+      return;
+    }
     timeline.settled(room.goal);
     outbox.adopt();
   }, FLUSH);

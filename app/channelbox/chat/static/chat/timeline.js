@@ -61,7 +61,6 @@ export class Timeline {
     if (!fresh.length) return fresh;
     const attached = this.#attached;
     this.#newest = fresh.at(-1).seq;
-    this.#welcomed = true;
     if (attached && this.#stick) {
       this.#append(fresh.slice(-KEEP), fresh.length > KEEP);
       this.#cutTop(KEEP);
@@ -100,7 +99,7 @@ export class Timeline {
     for (const row of this.#log.children) row.classList.toggle("removing", seqs.has(Number(row.dataset.seq)));
   }
 
-  /** Everything up to this number was heard. */
+  /** Everything up to this number was heard: now older messages may be loaded, and not into the midst of it. */
   settled(seq) {
     this.#welcomed = true;
     this.#complete ||= seq === 0;
