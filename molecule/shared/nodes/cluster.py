@@ -16,6 +16,7 @@ from .run import NodeError, say
 
 _FIRST_ADDRESS = 10
 _BOOT_SECONDS = 180.0
+_REMOVALS = 5
 
 
 def nodes_of(cluster: str) -> list[str]:
@@ -42,10 +43,16 @@ def up(plan: Plan, volumes: list[str]) -> None:
 
 def down(cluster: str) -> None:
     """Remove the cluster's containers, network and files; nothing to remove is no error."""
-    containers = nodes_of(cluster)
-    if containers:
+    for attempt in range(1, _REMOVALS + 1):
+        if not (containers := nodes_of(cluster)):
+            break
         say(f"removing {len(containers)} node(s) of the cluster {cluster!r}")
-        podman("rm", "--force", "--time", "0", "--volumes", *containers)
+        try:
+            podman("rm", "--force", "--time", "0", "--volumes", *containers)
+        except NodeError as error:
+            # podman waits 5 s for what it has killed; a process that is writing to a busy disk may take longer.
+            if attempt == _REMOVALS or "did not die within timeout" not in str(error):
+                raise
     if network_exists(network_name(cluster)):
         podman("network", "rm", "--force", network_name(cluster))
     shutil.rmtree(cluster_dir(cluster), ignore_errors=True)

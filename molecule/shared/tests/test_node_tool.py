@@ -75,6 +75,24 @@ def test_a_cluster_that_is_there_is_not_made_twice(name: str, capsys: pytest.Cap
     assert cluster.nodes_of(name) == [container_name(name, "one")]
 
 
+def test_a_node_whose_processes_take_long_to_die_is_removed_in_another_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    left = ["slow", "other"]
+
+    def podman(*arguments: str) -> str:
+        removed = [each for each in left if each in arguments and (each != "slow" or left == ["slow"])]
+        for each in removed:
+            left.remove(each)
+        if left:
+            raise NodeError("cannot remove container slow: given PIDs did not die within timeout")
+        return ""
+
+    monkeypatch.setattr(cluster, "nodes_of", lambda name: list(left))
+    monkeypatch.setattr(cluster, "network_exists", lambda name: False)
+    monkeypatch.setattr(cluster, "podman", podman)
+    cluster.down("some")
+    assert not left
+
+
 def test_removing_what_is_not_there_is_no_error(name: str) -> None:
     assert main(["down", name]) == 0
 
