@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from channels.db import database_sync_to_async as in_database
 from channels.layers import get_channel_layer
 from channels.testing import WebsocketCommunicator
 from django.conf import settings as django_settings
@@ -19,6 +20,7 @@ from redis.exceptions import RedisError
 from channelbox.asgi import application
 from channelbox.chat.ingest import INGEST_CHANNEL, IngestConsumer
 from channelbox.chat.live import Live
+from channelbox.chat.models import Room
 from channelbox.realtime.bus import Bus
 
 
@@ -31,18 +33,18 @@ class Workers:
 
     def start(self) -> None:
         hosts = range(get_channel_layer("work").hosts)
-        self._tasks = [asyncio.create_task(self._run(host)) for host in hosts]
+        self._tasks = [asyncio.create_task(self._run(host, bulk)) for host in hosts for bulk in (False, True)]
 
     async def stop(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _run(self, host: int) -> None:
+    async def _run(self, host: int, bulk: bool) -> None:
         layer, consumer = get_channel_layer("work"), IngestConsumer()
         while True:
             try:
-                messages = await layer.receive_many(INGEST_CHANNEL, 200, 0.2, host)
+                messages = await layer.receive_many(INGEST_CHANNEL, 200, 0.2, host, bulk=bulk)
             except (OSError, RedisError):  # a TimeoutError is an OSError
                 continue
             if messages:
@@ -125,6 +127,22 @@ async def people(live: Live) -> AsyncIterator[list[Person]]:
     yield people
     for person in people:
         await person.leave()
+
+
+@in_database
+def make_rooms(*names: str, **fields: object) -> None:
+    for name in names:
+        Room.objects.create(name=name, **fields)
+
+
+async def enter_rooms(people: list[Person], *rooms: str) -> list[Person]:
+    entered = []
+    for room in rooms:
+        person = Person(f"/ws/chat/{room}/")
+        people.append(person)
+        assert (await person.connect())["type"] == "welcome"
+        entered.append(person)
+    return entered
 
 
 @pytest.fixture

@@ -91,10 +91,21 @@ class Line:
         room.seq = room.known = seq
 
     async def taken(self) -> list[dict[str, Any]]:
+        """What is in one of the queue's lists, or in both, as soon as there is something."""
         async with asyncio.timeout(10):
-            while not (entries := await self.layer.receive_many(CHANNEL, 200, 1)):
+            while not (entries := await self._both()):
                 pass
         return entries
+
+    async def taken_in_bulk(self) -> list[dict[str, Any]]:
+        async with asyncio.timeout(10):
+            while not (entries := await self.layer.receive_many(CHANNEL, 200, 1, bulk=True)):
+                pass
+        return entries
+
+    async def _both(self) -> list[dict[str, Any]]:
+        few, much = [await self.layer.receive_many(CHANNEL, 200, 0.05, bulk=bulk) for bulk in (False, True)]
+        return few + much
 
     async def settled(
         self,

@@ -137,7 +137,7 @@ async def test_more_than_is_stored_in_time_is_refused_where_most_waits(
 async def test_a_room_with_little_to_store_does_not_wait_behind_those_with_much(
     lines: list[Line], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox_module, "BULK_SIZE", 10)
+    monkeypatch.setattr(lanes_module, "BULK_SIZE", 10)
     line = await started(lines)
     line.put(*"abcdefghijkl", room="loud")
     while await line.layer.length(CHANNEL) < 1:
@@ -145,13 +145,33 @@ async def test_a_room_with_little_to_store_does_not_wait_behind_those_with_much(
     line.put("x", room="quiet")
     while await line.layer.length(CHANNEL) < 2:
         await asyncio.sleep(0.01)
-    few, bulk = await line.layer.take(CHANNEL, 50, 1)
+    few, bulk = await line.layer.receive_many(CHANNEL, 50, 1), await line.taken_in_bulk()
     assert [ids(entry) for entry in few] == [["x"]]
     assert [ids(entry) for entry in bulk] == [list("abcdefghijkl")]
-    async with asyncio.timeout(10):
-        while not (again := (await line.layer.take(CHANNEL, 50, 1)).bulk):  # without an outcome both are sent again
-            pass
-    assert again == bulk
+    assert await line.taken_in_bulk() == bulk  # without an outcome both are sent again
+
+
+async def test_a_room_with_little_does_not_wait_for_a_call_for_those_with_much(
+    lines: list[Line], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full list is asked for one batch after another, which takes long."""
+    monkeypatch.setattr(lanes_module, "BULK_SIZE", 10)
+    line = await started(lines, expiry=5)
+    send, begun, go_on = line.layer.send_many, asyncio.Event(), asyncio.Event()
+
+    async def send_slowly(*args: Any, bulk: bool = False) -> None:
+        if bulk:
+            begun.set()
+            await go_on.wait()
+        await send(*args, bulk=bulk)
+
+    monkeypatch.setattr(line.layer, "send_many", send_slowly)
+    line.put(*"abcdefghijkl", room="loud")
+    await asyncio.wait_for(begun.wait(), 10)
+    line.put("x", room="quiet")
+    assert [ids(entry) for entry in await line.layer.receive_many(CHANNEL, 50, 5)] == [["x"]]
+    go_on.set()
+    assert [ids(entry) for entry in await line.taken_in_bulk()] == [list("abcdefghijkl")]
 
 
 async def test_as_long_as_little_waits_no_room_has_much(lines: list[Line]) -> None:
@@ -159,7 +179,7 @@ async def test_as_long_as_little_waits_no_room_has_much(lines: list[Line]) -> No
     line.put(*"abcdefghijkl", room="loud")
     while await line.layer.length(CHANNEL) < 1:
         await asyncio.sleep(0.01)
-    assert (await line.layer.take(CHANNEL, 50, 1)).bulk == []
+    assert await line.layer.receive_many(CHANNEL, 50, 0.05, bulk=True) == []
 
 
 # --- Rooms without outcomes

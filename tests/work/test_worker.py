@@ -19,7 +19,7 @@ from channelbox.realtime.bus import Bus
 from channelbox.realtime.counters import counters
 from channelbox.work import worker as module
 from channelbox.work.queue import WorkLayer
-from channelbox.work.worker import BATCH, Worker, consumer_class
+from channelbox.work.worker import BATCH, SLOW_SECONDS, Worker, consumer_class
 
 
 @pytest.fixture(autouse=True)
@@ -93,13 +93,52 @@ async def test_messages_are_handled_one_by_one_in_their_order() -> None:
         assert await notes.until(20) == list(range(20))
 
 
-async def test_bulk_is_handled_by_itself_after_the_rest() -> None:
-    notes, layer = Notes(), WorkLayer()
-    await layer.send_many("jobs", [{"type": "job", "n": n} for n in range(3)], bulk=True)
-    await layer.send("jobs", {"type": "job", "n": 3})
-    async with working({"jobs": batching(notes)}):
-        batches = await notes.until(3)
-    assert [[message["n"] for message in batch["messages"]] for batch in batches] == [[3], [0], [1, 2]]
+async def test_bulk_is_handled_beside_the_rest() -> None:
+    few, much, layer, gate = Notes(), Notes(), WorkLayer(), asyncio.Event()
+
+    class Both(AsyncConsumer):
+        channel_layer_alias = "none"
+        bulk = True
+
+        async def few(self, message: dict[str, Any]) -> None:
+            await few.put(message["n"])
+
+        async def much(self, message: dict[str, Any]) -> None:
+            await much.put(message["n"])
+            await gate.wait()
+
+    async with working({"jobs": Both}):
+        await layer.send_many("jobs", [{"type": "much", "n": n} for n in range(3)], bulk=True)
+        await much.until(1)
+        await layer.send_many("jobs", [{"type": "few", "n": n} for n in range(3)])
+        assert await few.until(3) == [0, 1, 2]
+        assert await layer.length("jobs") == 2
+        gate.set()
+        assert await much.until(3) == [0, 1, 2]
+
+
+async def test_what_is_slow_to_handle_holds_up_the_rest_only_when_nobody_is_free() -> None:
+    notes, layer, gates = Notes(), WorkLayer(), [asyncio.Event() for _ in range(6)]
+
+    class Slow(single(notes)):  # type: ignore[misc]
+        in_hand = 2
+
+        async def job(self, message: dict[str, Any]) -> None:
+            await super().job(message)
+            await gates[message["n"]].wait()
+
+    async with working({"jobs": Slow}) as worker:
+        for gate in gates[1:4]:
+            gate.set()
+        await layer.send_many("jobs", [{"type": "job", "n": n} for n in range(6)])
+        assert await notes.until(5) == [0, 1, 2, 3, 4]  # beside the first
+        await asyncio.sleep(SLOW_SECONDS * 2)  # longer than it would take to begin another one
+        assert await layer.length("jobs") == 1
+        gates[0].set()
+        assert await notes.until(6) == [0, 1, 2, 3, 4, 5]
+        worker.stop()
+        gates[4].set()
+        gates[5].set()
 
 
 async def test_a_batch_consumer_gets_all_that_waits_at_once() -> None:

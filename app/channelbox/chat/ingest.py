@@ -61,7 +61,9 @@ class IngestConsumer(AsyncConsumer):
 
     channel_layer_alias = "none"
     batch = True  # the worker hands over all that it took at once
+    bulk = True  # rooms with much to store wait in a list of their own, and hold up no other
     every_host = True  # each Redis host has the batches of the rooms that are heard there
+    in_hand = 2  # a transaction that is slow holds up none that is not
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -18,6 +18,9 @@ class Handler:
         self._inbox: asyncio.Queue[Message] = asyncio.Queue()
         self._asked = asyncio.Event()
 
+    def __str__(self) -> str:
+        return f"a consumer of {self.channel}"
+
     async def handle(self, message: Message) -> None:
         """Returns when the message is handled, and raises what the consumer raised."""
         instance = await self._asking()

@@ -12,6 +12,7 @@ from channelbox.work.message import Id, Message
 
 MAX_GIVEN = 50  # messages that give way at once: rooms are looked through for them once for so many
 LOOK_SECONDS = 0.1  # before rooms are looked through again, when the largest had less than that to give
+BULK_SIZE = 100  # messages of all rooms of a host; up to so many nobody waits long
 RESERVE = 0.25  # of the bounds, past them: for rooms with little, when all that is held is in flight
 
 
@@ -53,6 +54,12 @@ class Lane:
 
     def __len__(self) -> int:
         return self.messages
+
+    @property
+    def has_much(self) -> bool:
+        """Whether it has more to store than half of its equal share: the others need not wait behind it."""
+        messages = self.sender.messages
+        return messages > BULK_SIZE and len(self) * len(self.sender.lanes) * 2 > messages
 
     def get(self, key: Id) -> Message | None:
         """Return the message if its outcome is still to come."""
@@ -111,8 +118,33 @@ class Lane:
             sender.late += messages
 
 
+class ReadyLanes:
+    """The lanes whose batches are to be handed to one list of the queue, in order, each once."""
+
+    def __init__(self) -> None:
+        self._lanes: dict[Lane, None] = {}
+        self._wake = asyncio.Event()
+
+    def __contains__(self, lane: Lane) -> bool:
+        return lane in self._lanes
+
+    def add(self, lane: Lane) -> None:
+        self._lanes[lane] = None
+        self._wake.set()
+
+    async def take(self) -> list[Lane]:
+        """Return all, as soon as there is one."""
+        await self._wake.wait()
+        self._wake.clear()
+        lanes, self._lanes = list(self._lanes), {}
+        return lanes
+
+
 class HostSender:
-    """The lanes of one Redis host, and what they may hold together. One call at a time takes all that are ready.
+    """The lanes of one Redis host, and what they may hold together.
+
+    For each of the queue's two lists, one call at a time takes all lanes that are ready for it. The lists do not wait
+    for each other.
 
     A lane without an outcome for longer than the queue's expiry is late. Its messages say nothing of how fast the
     others are stored, and take no place from what is stored in time.
@@ -126,19 +158,13 @@ class HostSender:
         self.messages = self.bytes = 0  # of all lanes
         self.late = 0  # messages of the lanes that are late
         self._look_at = 0.0  # time.monotonic(); not before that are all lanes looked through again
-        self._ready: dict[Lane, None] = {}  # in order, each once
-        self._wake = asyncio.Event()
-        self.task: asyncio.Task[None] | None = None
+        self.few, self.bulk = ReadyLanes(), ReadyLanes()
+        self.tasks: list[asyncio.Task[None]] = []
 
     def add(self, lane: Lane) -> None:
-        self._ready[lane] = None
-        self._wake.set()
-
-    async def take(self) -> list[Lane]:
-        await self._wake.wait()
-        self._wake.clear()
-        ready, self._ready = list(self._ready), {}
-        return ready
+        """Have a lane's batch sent."""
+        if lane not in self.few and lane not in self.bulk:
+            (self.bulk if lane.has_much else self.few).add(lane)
 
     @property
     def moving(self) -> int:

@@ -9,7 +9,8 @@ A batch costs a transaction and a write to every member, however many messages i
 once just now, the next batch waits a moment for more of them: the larger the room, the longer.
 
 When more is sent than can be stored in time, the rooms with the most to store are refused most. Their batches go to the
-queue's bulk list, so rooms in which little is said do not wait behind them (as sparse flows in FQ-CoDel, RFC 8290).
+queue's bulk list, by calls of their own, so rooms in which little is said do not wait behind them (as sparse flows in
+FQ-CoDel, RFC 8290).
 When no more may be held, the newest messages of the room with the most give way to one that has less than its equal
 share: a room without outcomes keeps no other out.
 
@@ -50,7 +51,6 @@ MAX_FULL_PAUSE_SECONDS = 1.0
 GATHER_SECONDS = 0.001  # for others to join a batch, and so much more for each member of the room here
 GATHER_SECONDS_A_MEMBER = 0.000002  # less than half of what a write costs
 MAX_GATHER_SECONDS = 0.005
-BULK_SIZE = 100  # messages of all rooms; up to so many nobody waits long
 REOPEN_SECONDS = 1.0  # before a room that could not be opened is tried again
 TOO_MUCH = "Not sent: too much is waiting to be stored. Try again."
 
@@ -86,7 +86,9 @@ class Outbox:
     async def start(self) -> None:
         """Begin to send."""
         for sender in self._senders:
-            sender.task = asyncio.create_task(self._run(sender), name=f"outbox of host {sender.host}")
+            for bulk in (False, True):
+                name = f"outbox of host {sender.host}{', bulk' if bulk else ''}"
+                sender.tasks.append(asyncio.create_task(self._run(sender, bulk=bulk), name=name))
 
     async def stop(self, seconds: float) -> None:
         """Wait up to `seconds` for what is in flight. What is left was never acknowledged; its senders have it."""
@@ -95,7 +97,7 @@ class Outbox:
                 await self._empty.wait()
         except TimeoutError:
             logger.warning("%d messages were not stored in time; their senders will send them again", self._size)
-        tasks = [*self._holds, *(sender.task for sender in self._senders if sender.task is not None)]
+        tasks = [*self._holds, *(task for sender in self._senders for task in sender.tasks)]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -185,45 +187,34 @@ class Outbox:
         pause = min(MAX_GATHER_SECONDS, GATHER_SECONDS + GATHER_SECONDS_A_MEMBER * len(room.members))
         lane.gather = asyncio.get_running_loop().call_later(pause, lane.sender.add, lane)
 
-    async def _run(self, sender: HostSender) -> None:
+    async def _run(self, sender: HostSender, *, bulk: bool) -> None:
+        ready_lanes = sender.bulk if bulk else sender.few
         while True:
-            ready = await sender.take()
+            ready = await ready_lanes.take()
             try:
-                await self._send(sender, ready)
+                await self._send(sender, ready, bulk=bulk)
             except Exception:
                 # Whatever it was, the other rooms go on, and these are tried again after the deadline.
                 counters.restarted += 1
                 logger.exception("Batches could not be sent")
                 for lane in ready:
+                    if lane in sender.bulk or lane in sender.few:  # it was handed on
+                        continue
                     if lane.in_flight is not None:
                         self._sent(lane, lane.in_flight)
                     else:
                         asyncio.get_running_loop().call_later(REOPEN_SECONDS, sender.add, lane)
 
-    async def _send(self, sender: HostSender, lanes: list[Lane]) -> None:
-        """Send the batches of all rooms that are ready, in one call for each of the queue's lists.
-
-        What is too much for one call goes in the next, and holds up no room whose batch is for the other list.
-        """
-        few, bulk = Call(MAX_SENT, MAX_SENT_BYTES), Call(MAX_SENT, MAX_SENT_BYTES)
+    async def _send(self, sender: HostSender, lanes: list[Lane], *, bulk: bool) -> None:
+        """Send the batches of the rooms that are ready for a list, in one call. What is too much for it goes next."""
+        call = Call(MAX_SENT, MAX_SENT_BYTES)
         for lane in lanes:
-            if (batch := self._prepare(lane)) is not None:
-                call = bulk if self._has_much(lane) else few
-                if not call.add(lane, batch):
-                    sender.add(lane)
-        if few.batches and bulk.batches:
-            await asyncio.gather(
-                self._send_to_list(sender, few.batches, bulk=False), self._send_to_list(sender, bulk.batches, bulk=True)
-            )
-        elif few.batches or bulk.batches:
-            await self._send_to_list(sender, few.batches or bulk.batches, bulk=bool(bulk.batches))
-
-    def _has_much(self, lane: Lane) -> bool:
-        """Return whether a room has more to store than half of its equal share: the others need not wait behind it."""
-        messages = lane.sender.messages
-        return messages > BULK_SIZE and len(lane) * len(lane.sender.lanes) * 2 > messages
-
-    async def _send_to_list(self, sender: HostSender, sending: dict[Lane, InFlight], *, bulk: bool) -> None:
+            if lane.has_much and not bulk:  # since it became ready
+                sender.bulk.add(lane)
+            elif (batch := self._prepare(lane)) is not None and not call.add(lane, batch):
+                sender.add(lane)
+        if not (sending := call.batches):
+            return
         entries = [self._entry(lane, batch) for lane, batch in sending.items()]
         try:
             await self._layer.send_many(self._channel, entries, sender.host, bulk=bulk)
@@ -253,7 +244,7 @@ class Outbox:
     async def _send_each(self, sender: HostSender, sending: dict[Lane, InFlight], *, bulk: bool) -> None:
         """Send the batches one at a time; some may still fit. The rest waits a moment, then is refused.
 
-        Each takes a trip to Redis, for which the batches of the other list wait: so a full queue is not asked for all.
+        Each takes a trip to Redis, for which what is ready next waits: so a full list is not asked for all of them.
         When the queue is lost meanwhile, those that were not sent are ready as before, for the next call.
         """
         lost, full = False, 0

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgpack
 from channels.exceptions import ChannelFull
@@ -22,17 +22,10 @@ logger = logging.getLogger(__name__)
 
 ENQUEUE = Path(__file__).with_name("enqueue.lua").read_text()
 STAMP = 13  # digits before each entry: when it expires, in ms of Redis' clock
-BULK_BYTES = 64 * 1024  # of bulk entries that are taken at once: the others wait for so much at most
+BULK_BYTES = 64 * 1024  # of bulk entries that are taken at once: a transaction of so much is a short one
 IDLE_SECONDS = 5.0  # one wait of `receive`: shorter than the hosts' socket_timeout
 PATIENCE = 3.0  # s beyond that for an answer
 UNREADABLE = (ValueError, TypeError, RecursionError, msgpack.exceptions.UnpackException)
-
-
-class Taken(NamedTuple):
-    """What was taken from the two lists of a channel."""
-
-    messages: list[dict[str, Any]]
-    bulk: list[dict[str, Any]]
 
 
 class WorkLayer(BaseChannelLayer):
@@ -103,13 +96,13 @@ class WorkLayer(BaseChannelLayer):
         They are packed in one turn of the event loop, so a caller with many bytes makes several calls.
 
         `host`: the index of the Redis host; None: the one that the channel's name falls to. `bulk`: onto the channel's
-        second list, which has a capacity of its own.
+        second list, which has a capacity of its own and is read by itself.
         """
         self.require_valid_channel_name(channel)
         entries = [msgpack.packb(message) for message in messages]
         if not entries:
             return
-        name = keys.bulk_queue(channel) if bulk else keys.queue(channel)
+        name = _list_name(channel, bulk)
         limits = self.get_capacity(channel), self.capacity_bytes, round(self.expiry * 1000)
         enqueue = AsyncScript(self._client(channel, host), ENQUEUE)
         try:
@@ -123,45 +116,37 @@ class WorkLayer(BaseChannelLayer):
             raise ChannelFull(f"{channel} holds {limits[0]} messages or {limits[1]} bytes that nobody has taken")
 
     async def receive_many(
-        self, channel: str, limit: int, timeout: float, host: int | None = None
+        self, channel: str, limit: int, timeout: float, host: int | None = None, *, bulk: bool = False
     ) -> list[dict[str, Any]]:
-        """Return what `take` does, as one list: what is not bulk first."""
-        taken = await self.take(channel, limit, timeout, host)
-        return taken.messages + taken.bulk
+        """Take up to `limit` messages, oldest first, as soon as there is one; wait `timeout` s (0 < timeout <= 5).
 
-    async def take(self, channel: str, limit: int, timeout: float, host: int | None = None) -> Taken:
-        """Take messages, oldest first, as soon as there is one; wait `timeout` s (0 < timeout <= 5).
-
-        Each of the channel's two lists gives up to `limit` messages, the bulk list no more than about 64 KiB of them; a
-        limit of 1 is for both together. Empty when none came, and when all that came had expired or could not be read.
-        `host`: as in `send_many`.
+        Of the bulk list no more than about 64 KiB. Empty when none came, and when all that came had expired or could
+        not be read. `host`, `bulk`: as in `send_many`.
         """
         self.require_valid_channel_name(channel)
-        name, bulk = keys.queue(channel), keys.bulk_queue(channel)
+        name = _list_name(channel, bulk)
+        more = limit - 1
+        if bulk:
+            more = min(more, max(1, int(BULK_BYTES / self._bulk_bytes)))
         # All in one trip. The first pop waits, so Redis answers the others, and the time to which the entries' expiry
         # is compared, when the wait is over.
         pipe = self._client(channel, host).pipeline(transaction=False)
-        pipe.blmpop(timeout, 2, name, bulk, direction="LEFT", count=1)
-        if limit > 1:
-            pipe.lmpop(1, name, direction="LEFT", count=limit - 1)
-            pipe.lmpop(1, bulk, direction="LEFT", count=min(limit - 1, max(1, int(BULK_BYTES / self._bulk_bytes))))
+        pipe.blmpop(timeout, 1, name, direction="LEFT", count=1)
+        if more:
+            pipe.lmpop(1, name, direction="LEFT", count=more)
         pipe.time()
         async with asyncio.timeout(timeout + PATIENCE):
             *popped, (seconds, micros) = await pipe.execute()
-        lists: dict[bytes, list[bytes]] = {name.encode(): [], bulk.encode(): []}
-        for key, entries in filter(None, popped):
-            lists[key] += entries
-        now = seconds * 1000 + micros // 1000
-        few, much = lists.values()
-        if much:
-            self._bulk_bytes = sum(map(len, much)) / len(much)
-        return Taken(_readable(channel, few, now), _readable(channel, much, now))
+        entries: list[bytes] = [entry for _, some in filter(None, popped) for entry in some]
+        if bulk and entries:
+            self._bulk_bytes = sum(map(len, entries)) / len(entries)
+        return _readable(channel, entries, seconds * 1000 + micros // 1000)
 
     async def length(self, channel: str, host: int | None = None) -> int:
         """Return the number of entries in a channel's lists, expired ones included. `host`: as in `send_many`."""
         pipe = self._client(channel, host).pipeline(transaction=False)
-        for name in (keys.queue(channel), keys.bulk_queue(channel)):
-            pipe.llen(name)
+        for bulk in (False, True):
+            pipe.llen(_list_name(channel, bulk))
         async with asyncio.timeout(PATIENCE):
             return sum(await pipe.execute())
 
@@ -169,6 +154,10 @@ class WorkLayer(BaseChannelLayer):
         """Return the client of the host that has the channel's lists."""
         bus = Bus.current(self._hosts)
         return bus.client(keys.queue(channel)) if host is None else bus.clients()[host]
+
+
+def _list_name(channel: str, bulk: bool) -> str:
+    return keys.bulk_queue(channel) if bulk else keys.queue(channel)
 
 
 def _readable(channel: str, entries: list[bytes], now: int) -> list[dict[str, Any]]:

@@ -27,6 +27,7 @@ BATCH = 50  # messages at once, for a consumer that takes batches: few enough th
 WAIT_SECONDS = 1.0  # for a message; a stop is noticed after this at the latest
 LONGEST_PAUSE = 2.0  # s between two attempts to reach what is away
 PATIENCE = 60.0  # s in one step before the watchdog is no longer told that all is well
+SLOW_SECONDS = 0.1  # in hand, before more is taken beside it
 
 
 class Line(NamedTuple):
@@ -34,20 +35,28 @@ class Line(NamedTuple):
 
     channel: str
     host: int | None = None
+    bulk: bool = False
 
     def __str__(self) -> str:
-        return self.channel if self.host is None else f"{self.channel} on Redis host {self.host}"
+        name = f"{self.channel} (bulk)" if self.bulk else self.channel
+        return name if self.host is None else f"{name} on Redis host {self.host}"
 
 
 class Worker:
     """Runs the consumers of some channels. Every list of a channel is worked on by itself, in its order.
 
     Nothing is taken from a list before the last is handled: what waits is there for every worker, and a worker that
-    dies loses no more than it had in hand. A consumer class with `batch = True` gets up to 50 messages as one,
-    `{"type": "batch", "channel": name, "messages": [...]}`; any other gets them one by one. With `every_host = True`
-    the channel has a list on each Redis host, and a host that is away holds up no other. A message whose handling
-    fails is logged, and the next one goes to a new instance. A coroutine `ready()` on the consumer class is awaited
-    before its channel is read.
+    dies loses no more than it had in hand. What a consumer class may say of itself:
+
+    - `batch = True`: it gets up to 50 messages as one, `{"type": "batch", "channel": name, "messages": [...]}`. Any
+      other gets them one by one.
+    - `bulk = True`: the channel's bulk list is worked on as well, beside the first.
+    - `every_host = True`: the channel has its lists on each Redis host, and a host that is away holds up no other.
+    - `in_hand = 2`: where handling takes longer than 0.1 s, more is taken from the list meanwhile and goes to another
+      instance, until so many are busy.
+    - a coroutine `ready()` is awaited before its channel is read.
+
+    A message whose handling fails is logged, and the next one goes to a new instance.
 
     SIGTERM and SIGINT let it finish what it has in hand; a second one does not.
     """
@@ -57,10 +66,12 @@ class Worker:
         self.channels = list(dict.fromkeys(channels))
         self.channel_layer = channel_layer
         self._stopping = asyncio.Event()
-        self._lines: dict[Line, asyncio.Task[None]] = {}
-        self._handling: set[Line] = set()
+        self._group = asyncio.TaskGroup()
+        self._lines: list[asyncio.Task[None]] = []
+        self._handling: set[asyncio.Task[None]] = set()
+        self._handlers: list[Handler] = []
         self._starting = set(self.channels)
-        self._moved: dict[Line, float] = {}
+        self._moved: dict[Line | Handler, float] = {}
 
     @property
     def ready(self) -> bool:
@@ -93,25 +104,28 @@ class Worker:
     async def _serve(self) -> None:
         heart = supervise("watchdog", lambda: self._beat(watchdog_seconds()))
         try:
-            async with asyncio.TaskGroup() as group:
-                self._lines = {line: group.create_task(self._work(line)) for line in self._all_lines()}
+            async with self._group:
+                self._lines = [self._group.create_task(self._work(line), name=str(line)) for line in self._all_lines()]
         finally:
             heart.cancel()
+            await asyncio.gather(*(handler.close() for handler in self._handlers))
 
     def _all_lines(self) -> list[Line]:
         hosts = self.channel_layer.hosts
         lines = []
         for channel in self.channels:
-            if hosts > 1 and getattr(consumer_class(self.application, channel), "every_host", False):
-                lines += [Line(channel, host) for host in range(hosts)]
-            else:
-                lines.append(Line(channel))
+            consumer = consumer_class(self.application, channel)
+            for bulk in (False, True) if getattr(consumer, "bulk", False) else (False,):
+                if hosts > 1 and getattr(consumer, "every_host", False):
+                    lines += [Line(channel, host, bulk) for host in range(hosts)]
+                else:
+                    lines.append(Line(channel, bulk=bulk))
         return lines
 
     def stop(self) -> None:
-        """Ends the work after the batch in hand. The second call ends it at once."""
+        """Ends the work after what is in hand. The second call ends it at once."""
         if self.stopping:
-            for task in self._lines.values():
+            for task in (*self._lines, *self._handling):
                 task.cancel()
             return
         notify("STOPPING=1")
@@ -122,69 +136,78 @@ class Worker:
         asyncio.get_running_loop().call_later(WAIT_SECONDS + 1, self._give_up_waiting)
 
     def _give_up_waiting(self) -> None:
-        for line, task in self._lines.items():
-            if line not in self._handling:
-                task.cancel()
+        for task in self._lines:
+            task.cancel()
 
     # --- One list
 
     async def _work(self, line: Line) -> None:
-        channel, host = line
+        channel, host, bulk = line
         consumer = consumer_class(self.application, channel)
         takes_batches = getattr(consumer, "batch", False)
-        handler = Handler(self.application, channel)
-        try:
-            if ready := getattr(consumer, "ready", None):
-                await self._persist(line, f"The consumer of {channel} is not ready", ready)
-            limit = BATCH if takes_batches else 1
-            while not self.stopping:
-                taken = await self._persist(
-                    line,
-                    f"The queue of {line} does not answer",
-                    lambda: self.channel_layer.take(channel, limit, WAIT_SECONDS, host),
-                )
-                if taken is not None:
-                    self._started(channel)
-                for messages in taken or ():
-                    if messages:
-                        await self._handle(line, handler, _parcels(channel, messages, takes_batches))
-        finally:
-            await handler.close()
+        limit = BATCH if takes_batches else 1
+        if ready := getattr(consumer, "ready", None):
+            await self._persist(line, f"The consumer of {channel} is not ready", ready)
+        free: asyncio.Queue[Handler] = asyncio.Queue()
+        for _ in range(getattr(consumer, "in_hand", 1)):
+            handler = Handler(self.application, channel)
+            self._handlers.append(handler)
+            free.put_nowait(handler)
+        while not self.stopping:
+            handler = await free.get()
+            messages = await self._persist(
+                line,
+                f"The queue of {line} does not answer",
+                lambda: self.channel_layer.receive_many(channel, limit, WAIT_SECONDS, host, bulk=bulk),
+            )
+            if messages is not None:
+                self._started(channel)
+            if not messages:
+                free.put_nowait(handler)
+                continue
+            parcels = _parcels(channel, messages, takes_batches)
+            task = self._group.create_task(self._handle(line, handler, parcels, free))
+            self._handling.add(task)
+            task.add_done_callback(self._handling.discard)
+            await asyncio.wait([task], timeout=SLOW_SECONDS)
 
-    async def _handle(self, line: Line, handler: Handler, parcels: list[Message]) -> None:
-        self._handling.add(line)
+    async def _handle(self, line: Line, handler: Handler, parcels: list[Message], free: asyncio.Queue[Handler]) -> None:
         try:
             for parcel in parcels:
-                self._moved[line] = time.monotonic()
+                self._moved[handler] = time.monotonic()
                 try:
                     await handler.handle(parcel)
                 except Exception:
                     logger.exception("A %r of %s failed", parcel["type"], line)
                 counters.handled += len(parcel["messages"]) if parcel["type"] == "batch" else 1
         finally:
-            self._handling.discard(line)
+            self._moved.pop(handler, None)
+            free.put_nowait(handler)
 
     async def _persist(self, line: Line, trouble: str, attempt: Callable[[], Awaitable[T]]) -> T | None:
         """Tries until it succeeds, or until the worker stops: then None. Says when trouble begins and when it ends."""
         since, failures = time.monotonic(), 0
-        while not self.stopping:
-            self._moved[line] = time.monotonic()
-            try:
-                result = await attempt()
-            except Exception as error:
-                if not failures:
-                    expected = isinstance(error, RedisError | OSError)
-                    reason = str(error) or type(error).__name__
-                    logger.warning("%s, trying until it does: %s", trouble, reason, exc_info=not expected)
-                    notify(f"STATUS={trouble}: {reason}".replace("\n", " "))
-                failures += 1
-                await self._pause(min(LONGEST_PAUSE, 0.1 * 2 ** min(failures, 10)))
-            else:
-                if failures:
-                    logger.warning("%s: over after %.1f s.", trouble, time.monotonic() - since)
-                    notify(self._status())
-                return result
-        return None
+        try:
+            while not self.stopping:
+                self._moved[line] = time.monotonic()
+                try:
+                    result = await attempt()
+                except Exception as error:
+                    if not failures:
+                        expected = isinstance(error, RedisError | OSError)
+                        reason = str(error) or type(error).__name__
+                        logger.warning("%s, trying until it does: %s", trouble, reason, exc_info=not expected)
+                        notify(f"STATUS={trouble}: {reason}".replace("\n", " "))
+                    failures += 1
+                    await self._pause(min(LONGEST_PAUSE, 0.1 * 2 ** min(failures, 10)))
+                else:
+                    if failures:
+                        logger.warning("%s: over after %.1f s.", trouble, time.monotonic() - since)
+                        notify(self._status())
+                    return result
+            return None
+        finally:
+            self._moved.pop(line, None)
 
     async def _pause(self, seconds: float) -> None:
         # Not `wait_for`: Python 3.11's may swallow a cancellation.
@@ -205,10 +228,10 @@ class Worker:
         return "STATUS=Working on " + ", ".join(self.channels)
 
     async def _beat(self, every: float | None) -> None:
-        """Tells the watchdog that every channel moves: handled, waited for or tried again within `PATIENCE`."""
+        """Tells the watchdog that all moves: each step handles, waits or tries again within `PATIENCE`."""
         while every is not None:
             now = time.monotonic()
-            stuck = [str(line) for line, moved in self._moved.items() if now - moved > PATIENCE]
+            stuck = [str(each) for each, moved in self._moved.items() if now - moved > PATIENCE]
             if stuck:
                 logger.error("No movement on %s for %.0f s: the watchdog is not told.", ", ".join(stuck), PATIENCE)
             else:

@@ -1,0 +1,235 @@
+"""A transaction that is slow or locked out holds up no room but its own."""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+import psycopg
+import pytest
+from channels.db import database_sync_to_async as in_database
+from channels.routing import ChannelNameRouter
+from django.db import InternalError, OperationalError, connection
+from django.test import Client
+from tests.chat.process import (
+    Person,
+    connections_go_back,
+    enter_rooms,
+    installation,
+    live,
+    make_rooms,
+    people,
+    workers,
+)
+
+from channelbox.accounts.models import User
+from channelbox.chat import ingest, store_sql
+from channelbox.chat.incoming import IncomingEvent
+from channelbox.chat.ingest import INGEST_CHANNEL, IngestConsumer
+from channelbox.chat.live import Live
+from channelbox.chat.models import Event, Room
+from channelbox.chat.store import Incoming, Stored, store
+from channelbox.realtime.counters import counters
+from channelbox.realtime.envelope import RoomRef
+from channelbox.work.queue import WorkLayer
+from channelbox.work.worker import Worker
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+WELL_SECONDS = 2.0  # for what nothing holds up, which takes 0.1 s; sent again it takes 3.5
+
+
+@contextlib.asynccontextmanager
+async def one_worker() -> AsyncIterator[None]:
+    """As `channelbox worker` has it, with the chat's consumer."""
+    worker = Worker(ChannelNameRouter({INGEST_CHANNEL: IngestConsumer.as_asgi()}), [INGEST_CHANNEL], WorkLayer())
+    task = asyncio.create_task(worker.serve())
+    try:
+        yield
+    finally:
+        worker.stop()
+        await task
+        counters.draining = False
+
+
+@pytest.fixture
+def server() -> None:
+    """For what only a database server can do: lock a row and no other."""
+    if connection.vendor != "postgresql":
+        # SQLite has one lock for all that is written; `make test` runs this on PostgreSQL too.
+        pytest.skip("SQLite has no lock for a row")
+
+
+# --- Transactions that are slow
+
+
+@pytest.mark.parametrize("where", ["thread", "database"])
+async def test_a_slow_transaction_holds_up_no_other_room(
+    live: Live, people: list[Person], monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """It holds no lock that another room needs, and it is still slow when its message is sent again. One worker."""
+    if where == "database" and connection.vendor != "postgresql":
+        # Not there to be tested on SQLite; the case "thread" runs on both, and `make test` runs this one on PostgreSQL.
+        pytest.skip("SQLite has one lock for all that is written, and a transaction holds it")
+    await make_rooms("slow", "free")
+    slow, free = await enter_rooms(people, "slow", "free")
+    begun, go_on, write = threading.Event(), threading.Event(), store_sql.write
+
+    def be_slow_once(rooms: Iterable[RoomRef | Room]) -> None:
+        if begun.is_set() or not any(room.name == "slow" for room in rooms):
+            return
+        begun.set()
+        while not go_on.wait(0.1):
+            if where == "database":  # it would be ended if it were idle
+                connection.cursor().execute("SELECT pg_sleep(0.1)")
+
+    def store_slowly(incoming: Incoming) -> Stored:
+        be_slow_once(incoming)
+        return store(incoming)
+
+    def write_slowly(events: Iterable[Event], rooms: list[Room]) -> None:
+        be_slow_once(rooms)
+        write(events, rooms)
+
+    if where == "thread":
+        monkeypatch.setattr(ingest, "_store", in_database(store_slowly, thread_sensitive=False))
+    else:
+        monkeypatch.setattr(store_sql, "write", write_slowly)
+    resent = counters.resent
+    async with one_worker():
+        try:
+            await slow.say("hi", id="slow")
+            await asyncio.to_thread(begun.wait, 30)
+            number = answered = 0
+            while answered < 5:  # since then
+                async with asyncio.timeout(WELL_SECONDS):
+                    await free.say("hi", id=f"free-{number}")
+                    assert (await free.next("message", "error"))["id"] == f"free-{number}"
+                number += 1
+                answered += counters.resent > resent
+                await asyncio.sleep(0.1)  # the pace at which people talk
+        finally:
+            go_on.set()
+        assert (await slow.next("message", "error"))["id"] == "slow"
+    assert await in_database(Event.objects.filter(room__name="slow").count)() == 1
+
+
+# --- Rooms that somebody else has locked
+
+
+@contextlib.asynccontextmanager
+async def locked(table: str, field: str, value: str) -> AsyncIterator[psycopg.Connection[Any]]:
+    """Hold the lock of a row, in a connection of its own."""
+    info = await in_database(_info)()
+    with psycopg.connect(info.dsn, password=info.password) as other:
+        other.execute(f"SELECT id FROM {table} WHERE {field} = %s FOR UPDATE", [value])
+        yield other
+        with contextlib.suppress(psycopg.Error):  # it may be lost
+            other.rollback()
+
+
+def _info() -> psycopg.ConnectionInfo:
+    connection.ensure_connection()
+    info: psycopg.ConnectionInfo = connection.connection.info
+    return info
+
+
+@pytest.mark.usefixtures("server")
+async def test_a_locked_room_holds_up_no_other_and_goes_on_when_it_is_free(
+    live: Live, workers: object, people: list[Person]
+) -> None:
+    await make_rooms("held", "free")
+    held, free = await enter_rooms(people, "held", "free")
+    async with locked(store_sql.ROOM, "name", "held"):
+        await held.say("hi", id="held")
+        for number in range(5):
+            await free.say("hi", id=f"free-{number}")
+            assert (await free.next("message", "error"))["id"] == f"free-{number}"
+        assert not await in_database(Event.objects.filter(room__name="held").exists)()
+    assert (await held.next("message", "error"))["id"] == "held"
+
+
+@pytest.mark.usefixtures("server")
+@pytest.mark.parametrize("after", [False, True], ids=["before it writes", "before it commits"])
+async def test_a_transaction_that_stops_in_the_middle_loses_its_locks(
+    live: Live, workers: object, people: list[Person], monkeypatch: pytest.MonkeyPatch, after: bool
+) -> None:
+    """As a worker's whose machine is paused: the server's own time limit ends it."""
+    await make_rooms("lobby")
+    (alice,) = await enter_rooms(people, "lobby")
+    room = RoomRef(await in_database(lambda: Room.objects.get().pk)(), "lobby")
+    monkeypatch.setattr(store_sql, "LIMITS", store_sql.LIMITS._replace(text=store_sql.LIMITS.text.replace("5s", "1s")))
+    write, stopped, go_on = store_sql.write, threading.Event(), threading.Event()
+
+    def stop_once(*args: Any) -> None:
+        first = not stopped.is_set()
+        if after:
+            write(*args)
+        if first:
+            stopped.set()
+            go_on.wait(30)
+        if not after:
+            write(*args)
+
+    monkeypatch.setattr(store_sql, "write", stop_once)
+    said = IncomingEvent("g:bob", None, "bob", "b", "message", "hi")
+    storing = asyncio.create_task(in_database(store, thread_sensitive=False)({room: [said]}))
+    try:
+        await asyncio.to_thread(stopped.wait, 30)
+        await alice.say("hi", id="a")
+        assert (await alice.next("message", "error"))["id"] == "a"
+    finally:
+        go_on.set()
+    with pytest.raises((OperationalError, InternalError)):
+        await storing
+    assert await in_database(lambda: [event.client_id for event in Event.objects.all()])() == ["a"]
+
+
+@pytest.mark.usefixtures("server")
+def test_a_transaction_that_stores_waits_for_nothing_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By settings of the server, which hold until it ends."""
+    room = RoomRef(Room.objects.create(name="lobby").pk, "lobby")
+    names = ("lock_timeout", "idle_in_transaction_session_timeout")
+    shown: list[list[str]] = []
+    write = store_sql.write
+
+    def show(*args: Any) -> None:
+        shown.append([_setting(name) for name in names])
+        write(*args)
+
+    monkeypatch.setattr(store_sql, "write", show)
+    before = [_setting(name) for name in names]
+    store({room: [IncomingEvent("g:bob", None, "bob", "b", "message", "hi")]})
+    assert shown == [["100ms", "5s"]]
+    assert [_setting(name) for name in names] == before != shown[0]
+
+
+def _setting(name: str) -> str:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SHOW {name}")
+        return str(cursor.fetchone()[0])
+
+
+@pytest.mark.usefixtures("server")
+async def test_a_sender_whose_row_is_locked_holds_up_no_other_room(
+    live: Live, workers: object, people: list[Person]
+) -> None:
+    """Storing refers to the user, so PostgreSQL looks at that row's lock as well."""
+    await make_rooms("a", "b")
+    alice = Person("/ws/chat/a/", cookie=await in_database(session_of)("alice"))
+    people.append(alice)
+    await alice.connect()
+    (bob,) = await enter_rooms(people, "b")
+    async with locked(store_sql.USER, "username", "alice"):
+        await alice.say("hi", id="alice")
+        for number in range(3):
+            await bob.say("hi", id=f"bob-{number}")
+            assert (await bob.next("message", "error"))["id"] == f"bob-{number}"
+    assert (await alice.next("message", "error"))["id"] == "alice"
+
+
+def session_of(name: str) -> str:
+    client = Client()
+    client.force_login(User.objects.create(username=name))
+    return str(client.session.session_key)
