@@ -1,4 +1,4 @@
-"""A transaction that is slow or locked out holds up no room but its own."""
+"""A transaction that is slow, locked out, or ended with its connection holds up no room but its own."""
 
 import asyncio
 import contextlib
@@ -25,6 +25,7 @@ from tests.chat.process import (
 
 from channelbox.accounts.models import User
 from channelbox.chat import ingest, store_sql
+from channelbox.chat import store as store_module
 from channelbox.chat.incoming import IncomingEvent
 from channelbox.chat.ingest import INGEST_CHANNEL, IngestConsumer
 from channelbox.chat.live import Live
@@ -113,6 +114,37 @@ async def test_a_slow_transaction_holds_up_no_other_room(
             go_on.set()
         assert (await slow.next("message", "error"))["id"] == "slow"
     assert await in_database(Event.objects.filter(room__name="slow").count)() == 1
+
+
+@pytest.mark.usefixtures("server")
+@pytest.mark.parametrize("when", ["before it writes", "before it commits"])
+async def test_a_transaction_whose_connection_ends_begins_anew_at_once(
+    live: Live, people: list[Person], monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    await make_rooms("lobby")
+    (alice,) = await enter_rooms(people, "lobby")
+    info = await in_database(_info)()
+    write, ended = store_sql.write, 0
+
+    def end_once(*args: Any) -> None:
+        nonlocal ended
+        if when == "before it commits":
+            write(*args)
+        if not ended:
+            ended = connection.connection.info.backend_pid
+            with psycopg.connect(info.dsn, password=info.password) as other:
+                other.execute("SELECT pg_terminate_backend(%s, 5000)", [ended])
+        if when == "before it writes":
+            write(*args)
+
+    monkeypatch.setattr(store_sql, "write", end_once)
+    async with one_worker(), asyncio.timeout(WELL_SECONDS + 10):
+        for id in ("a", "b"):
+            async with asyncio.timeout(WELL_SECONDS):
+                await alice.say("hi", id=id)
+                assert (await alice.next("message", "error"))["id"] == id
+    assert ended
+    assert await in_database(lambda: [event.client_id for event in Event.objects.order_by("seq")])() == ["a", "b"]
 
 
 # --- Rooms that somebody else has locked
@@ -233,3 +265,49 @@ def session_of(name: str) -> str:
     client = Client()
     client.force_login(User.objects.create(username=name))
     return str(client.session.session_key)
+
+
+# --- Several of one process
+
+
+async def test_a_lock_that_another_process_holds_is_not_waited_for_by_one_after_the_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The last would wait as long as all together, and the watchdog take the worker for one that hangs."""
+    names = [f"room-{number}" for number in range(6)]
+    await make_rooms(*names)
+    keys = dict(await in_database(lambda: list(Room.objects.values_list("name", "pk")))())
+    monkeypatch.setattr(store_module, "TURN_SECONDS", 0.01)
+    together = threading.Barrier(len(names))
+
+    def wait_for_it(incoming: Incoming, **options: bool) -> Stored:
+        together.wait(10)
+        return Stored({}, set(incoming))
+
+    monkeypatch.setattr(store_module, "_store", wait_for_it)
+    said = IncomingEvent("g:bob", None, "bob", "b", "message", "hi")
+    await asyncio.gather(*(ingest._store({RoomRef(keys[name], name): [said]}) for name in names))
+    assert not together.broken
+
+
+async def test_transactions_of_one_process_take_turns_where_there_is_one_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite looks only now and then whether its lock is free; PostgreSQL has one for each room."""
+    await make_rooms("one", "two")
+    keys = dict(await in_database(lambda: list(Room.objects.values_list("name", "pk")))())
+    transact, both = store_module._store, threading.Barrier(2)
+    begun: list[set[str]] = []
+
+    def begin_together(incoming: Incoming, **options: bool) -> Stored:
+        begun.append({room.name for room in incoming})
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(10 if connection.vendor == "postgresql" else 0.3)
+        return transact(incoming, **options)
+
+    monkeypatch.setattr(store_module, "_store", begin_together)
+    said = {name: IncomingEvent("g:bob", None, "bob", "b", "message", "hi") for name in keys}
+    stored = await asyncio.gather(
+        *(in_database(store, thread_sensitive=False)({RoomRef(keys[name], name): [said[name]]}) for name in keys)
+    )
+    assert both.broken == (connection.vendor == "sqlite")
+    assert sorted(begun, key=min) == [{"one"}, {"two"}]
+    assert all(len(outcome.stored) == 1 for each in stored for outcome in each.outcomes.values())

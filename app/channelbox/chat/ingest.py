@@ -8,6 +8,7 @@ while the others go on.
 import asyncio
 import logging
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,8 @@ from redis.exceptions import RedisError
 from channelbox.chat import events
 from channelbox.chat.incoming import IncomingEvent
 from channelbox.chat.models import Room
-from channelbox.chat.store import Outcome, Stored, store
+from channelbox.chat.store import Incoming, Outcome, Stored, store
+from channelbox.postgresql.errors import is_connection_lost
 from channelbox.realtime import keys
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.counters import counters
@@ -37,7 +39,9 @@ MAX_TRANSACTION = 500  # messages; a batch alone may have less than half of that
 MIN_RETRY_SECONDS, MAX_RETRY_SECONDS = 0.002, 0.25  # between looks at rooms that are locked
 MAX_RETRIED = 1000  # batches; more are left to the deadlines of their outboxes
 
-_store = database_sync_to_async(store, thread_sensitive=False)
+# For all transactions that may be under way: the loop's own threads are few, and others need them.
+_threads = ThreadPoolExecutor(16, thread_name_prefix="store")
+_store = database_sync_to_async(store, thread_sensitive=False, executor=_threads)
 _reach = database_sync_to_async(lambda: Room.objects.exists(), thread_sensitive=False)
 
 
@@ -102,7 +106,7 @@ class IngestConsumer(AsyncConsumer):
             for entry in some:
                 rooms.setdefault(entry.batch.room, []).extend(entry.events)
             try:
-                stored = await _store(rooms)
+                stored = await _store_rooms(rooms)
             except (OperationalError, InterfaceError, InternalError) as error:  # the last: it is read-only
                 logger.error("The database cannot be used; %d batches will be sent again: %s", len(some), error)
                 return locked
@@ -136,6 +140,17 @@ class IngestConsumer(AsyncConsumer):
             self._locked += still
             pause = min(pause * 2, MAX_RETRY_SECONDS) if len(still) == len(tried) else MIN_RETRY_SECONDS
         self._retry = None
+
+
+async def _store_rooms(rooms: Incoming) -> Stored:
+    """As `store`. Where the connection ended, once more on another: what was committed all the same is known then."""
+    try:
+        return await _store(rooms)
+    except (OperationalError, InterfaceError, InternalError) as error:
+        if not is_connection_lost(error):
+            raise
+        logger.warning("A connection to the database ended, and its transaction begins anew: %s", str(error).strip())
+    return await _store(rooms)
 
 
 def _transactions(entries: Iterable[_Entry]) -> Iterator[list[_Entry]]:

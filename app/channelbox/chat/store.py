@@ -8,12 +8,13 @@ Whoever holds it, the other rooms are stored.
 
 import datetime
 import logging
+import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from django.db import DataError, IntegrityError, OperationalError, transaction
+from django.db import DataError, IntegrityError, OperationalError, connection, transaction
 from django.utils import timezone
 
 from channelbox.chat import store_sql
@@ -22,13 +23,11 @@ from channelbox.chat.kinds import Kind
 from channelbox.chat.models import Event, Room
 from channelbox.chat.removal import UNKNOWN, Removals
 from channelbox.chat.sender_permissions import Refusal, SenderPermissions
+from channelbox.postgresql.errors import is_lock_conflict
 from channelbox.realtime.codes import Code
 from channelbox.realtime.envelope import RoomRef
 
 logger = logging.getLogger(__name__)
-
-# PostgreSQL's: lock_not_available, deadlock_detected. Nothing is wrong with what was to be stored.
-LOCK_CONFLICTS = {"55P03", "40P01"}
 
 # s after somebody else's lock of a sender was met in which senders' rows are looked at before anything is written. It
 # costs a batch 0.1 to 0.3 ms, and one batch of each worker waits for the lock instead.
@@ -55,6 +54,12 @@ class Stored(NamedTuple):
     busy: set[RoomRef]
 
 
+# SQLite's own waiting for its lock looks again after up to 0.1 s: those of one process take turns instead. When another
+# process holds the lock for long, each waits by itself, or the last would wait as long as all before it together.
+_sqlite_turn = threading.Lock()
+TURN_SECONDS = 1.0
+
+
 class _Caution:
     """Tells whether this process met a lock of somebody else's lately."""
 
@@ -78,23 +83,34 @@ def store(incoming: Incoming) -> Stored:
     does, each room alone; a room whose data still fail is refused with the reason.
     Raises OperationalError and InterfaceError when the database cannot be used: nothing is known to be stored then.
     """
+    if connection.vendor != "sqlite":
+        return _store_all(incoming)
+    taken = _sqlite_turn.acquire(timeout=TURN_SECONDS)
+    try:
+        return _store_all(incoming)
+    finally:
+        if taken:
+            _sqlite_turn.release()
+
+
+def _store_all(incoming: Incoming) -> Stored:
     cautious = bool(_caution)
     try:
         return _store(incoming, cautious=cautious)
     except (DataError, IntegrityError, ValueError) as error:
         logger.warning("A batch of %d rooms cannot be stored as one: %s", len(incoming), error)
     except OperationalError as error:
-        if not _is_lock_conflict(error):
+        if not is_lock_conflict(error):
             raise
         _caution.renew()
         if not cautious:
-            return store(incoming)
+            return _store_all(incoming)
     stored = Stored({}, set())
     for room, messages in incoming.items():
         try:
             outcomes, busy = _store({room: messages}, cautious=True, alone=True)
         except OperationalError as error:
-            if not _is_lock_conflict(error):
+            if not is_lock_conflict(error):
                 raise
             outcomes, busy = {}, {room}
         except (DataError, IntegrityError, ValueError) as error:
@@ -104,10 +120,6 @@ def store(incoming: Incoming) -> Stored:
         stored.outcomes.update(outcomes)
         stored.busy.update(busy)
     return stored
-
-
-def _is_lock_conflict(error: OperationalError) -> bool:
-    return getattr(error.__cause__, "sqlstate", None) in LOCK_CONFLICTS
 
 
 def _refuse(messages: Iterable[IncomingEvent], code: Code, sentence: str) -> Outcome:
