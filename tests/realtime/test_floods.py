@@ -7,6 +7,7 @@ import asyncio
 import itertools
 import os
 import socket
+import time
 from typing import Any
 
 import pytest
@@ -16,8 +17,16 @@ from tests.realtime.serving import FIN, UPGRADE, Echo, RawClient, Run, masked, s
 from channelbox.realtime.frame_reader import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, FrameReader
 from channelbox.realtime.read_budget import SLICE_BYTES, SLICE_FRAMES
 from channelbox.realtime.token_bucket import Bucket
-from channelbox.realtime.turns import wait_for_turn
-from channelbox.realtime.wire import MAX_SKIPPED_BYTES
+from channelbox.realtime.turns import (
+    SELDOM_FRAMES,
+    TURN_BYTES,
+    TURN_FRAMES,
+    count_read,
+    fits_turn,
+    may_read,
+    wait_to_read,
+)
+from channelbox.realtime.wire import MAX_SKIPPED_BYTES, SELDOM_SECONDS
 
 KIB = 1024
 BUFFERS = 4096 * KIB  # what the sockets of both sides and one read hold
@@ -162,9 +171,10 @@ class Busy:
 
     def take_turn(self) -> None:
         self.log.append(self)
+        count_read(asyncio.get_running_loop(), TURN_FRAMES, 0)
         self.turns -= 1
         if self.turns:
-            wait_for_turn(asyncio.get_running_loop(), self)
+            wait_to_read(asyncio.get_running_loop(), self)
 
 
 def test_one_turn_of_the_loop_is_one_slice_of_one_connection(run: Run) -> None:
@@ -173,12 +183,111 @@ def test_one_turn_of_the_loop_is_one_slice_of_one_connection(run: Run) -> None:
         log: list[Any] = []
         busy = [Busy(log, 5) for _ in range(3)]
         for each in busy:
-            wait_for_turn(loop, each)
+            wait_to_read(loop, each)
         while busy[-1].turns:
             await asyncio.sleep(0)
             log.append(None)
         assert [each for each in log if each] == busy * 5, "they take turns"
         assert all(before is None or after is None for before, after in itertools.pairwise(log))
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("stalled", [False, True])
+def test_a_crowd_is_read_a_few_at_a_time_and_who_says_little_first(
+    run: Run, monkeypatch: pytest.MonkeyPatch, stalled: bool
+) -> None:
+    """No one of them says much. After a turn that took long, none of them was read for long."""
+    crowd_size, each = 100, 3
+    parsed = frames_of_each_turn(monkeypatch)
+    in_turn: list[int] = []
+    echo = Echo()
+
+    async def scenario() -> None:
+        async with served(echo) as server:
+            crowd = [await RawClient.upgraded(server.port) for _ in range(crowd_size)]
+            quiet = await RawClient.upgraded(server.port)
+            for client in (*crowd, quiet):
+                client.write(masked(TEXT, b"first"))
+                assert await client.frame() == (0x81, b"first")
+            loop = asyncio.get_running_loop()
+            for member in server.room.members:
+                member._read_turn = count_read(loop, 0, 0)
+                member._read_at = time.monotonic() + (-2 if stalled else 60)  # however slow the machine is
+            quiet_member = server.room.members[-1]
+            quiet_member._read_turn, quiet_member._read_at = -2, time.monotonic() - 2 * SELDOM_SECONDS
+            over = False
+
+            def note_turn() -> None:
+                in_turn.append(sum(parsed))
+                parsed.clear()
+                if not over:
+                    loop.call_soon(note_turn)
+
+            parsed.clear()
+            note_turn()
+            for client in crowd:
+                client.write(masked(TEXT, b"again") * each)
+            quiet.write(masked(TEXT, b"little") * 2)
+            for client in crowd:
+                for _ in range(each):
+                    assert await client.frame() == (0x81, b"again")
+            over = True
+            await asyncio.sleep(0)
+            assert sum(in_turn) == crowd_size * each + 2
+            assert max(in_turn) <= TURN_FRAMES + 2 * SLICE_FRAMES
+            texts = [event["text"] for event in echo.events if event["type"] == "websocket.receive"]
+            assert texts.index("little") < len(texts) / 2
+            for client in (*crowd, quiet):
+                client.leave()
+
+    run(scenario())
+
+
+def test_a_crowd_of_whom_each_says_something_now_and_then_is_read_a_few_at_a_time_too(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crowd_size = 300
+    parsed = frames_of_each_turn(monkeypatch)
+    in_turn: list[int] = []
+
+    async def scenario() -> None:
+        async with served(Echo()) as server:
+            crowd = [await RawClient.upgraded(server.port) for _ in range(crowd_size)]
+            loop, over = asyncio.get_running_loop(), False
+
+            def note_turn() -> None:
+                in_turn.append(sum(parsed))
+                parsed.clear()
+                if not over:
+                    loop.call_soon(note_turn)
+
+            note_turn()
+            for client in crowd:
+                client.write(masked(TEXT, b"first") * 2)
+            for client in crowd:
+                assert [await client.frame() for _ in range(2)] == [(0x81, b"first")] * 2
+            over = True
+            await asyncio.sleep(0)
+            assert sum(in_turn) == 2 * crowd_size
+            assert max(in_turn) <= SELDOM_FRAMES + TURN_FRAMES + 2 * SLICE_FRAMES
+            for client in crowd:
+                client.leave()
+
+    run(scenario())
+
+
+def test_what_was_read_takes_no_room_from_what_is_written(run: Run) -> None:
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        count_read(loop, TURN_FRAMES, 0)
+        assert not may_read(loop)
+        assert fits_turn(loop, 1)
+        assert not fits_turn(loop, TURN_BYTES)
+        assert not may_read(loop)
+        await asyncio.sleep(0)
+        assert may_read(loop)
+        assert fits_turn(loop, TURN_BYTES)
 
     run(scenario())
 
@@ -192,8 +301,8 @@ def test_a_turn_that_fails_ends_nobody_else_s(run: Run) -> None:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda loop, context: None)
         log: list[Any] = []
-        wait_for_turn(loop, Failing(log, 1))
-        wait_for_turn(loop, other := Busy(log, 2))
+        wait_to_read(loop, Failing(log, 1))
+        wait_to_read(loop, other := Busy(log, 2))
         while other.turns:
             await asyncio.sleep(0)
 

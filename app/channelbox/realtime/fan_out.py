@@ -97,7 +97,7 @@ class FanOut:
         if turns.fits_turn(loop, max(self._waiting_bytes, MIN_WRITE_BYTES) * len(self._members)):
             self.take_turn()
         else:  # of all such rooms one has a turn at a time
-            turns.wait_for_turn(loop, self)
+            turns.wait_to_write(loop, self)
 
     def take_turn(self) -> None:
         """Write one slice of what waits. What is left has a turn of its own."""
@@ -105,7 +105,7 @@ class FanOut:
         left, begun = turns.TURN_BYTES, 0  # bytes for all members, and of the passes that begin in this turn
         while self._rest or self._waiting:
             if left <= 0 or (not self._rest and begun and begun + len(self._waiting[0].frames) > PASS_BYTES):
-                turns.wait_for_turn(asyncio.get_running_loop(), self)
+                turns.wait_to_write(asyncio.get_running_loop(), self)
                 return
             if not self._rest:
                 self._begin_pass()

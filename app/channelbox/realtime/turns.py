@@ -1,6 +1,9 @@
-"""Shares an event loop's turns: one bounded slice of one connection, or of one room, in each.
+"""Shares an event loop's turns between the connections that are read and the rooms that are written to.
 
-What is small does not queue: all rooms together may write `TURN_BYTES` in a turn without one of their own.
+What is small does not queue: in one turn of the loop all connections together are read `TURN_FRAMES`, and all rooms
+together write `TURN_BYTES`. What is more waits in one of two lines, for connections and for rooms, each in its order.
+Between two turns the loop looks after everything else: sockets, timers, tasks. So however many clients send much, the
+others wait for a few slices, and those who send much for each other.
 """
 
 import asyncio
@@ -8,6 +11,9 @@ import collections
 import weakref
 from typing import Protocol
 
+TURN_FRAMES = 32  # read in one turn of the loop: about 3 ms, with what the application makes of them
+FRAME_BYTES = 512  # read: count as a frame
+SELDOM_FRAMES = 128  # read in one turn before those wait, too, who are read seldom
 TURN_BYTES = 4 * 1024 * 1024  # written to members of rooms in one turn of the loop: about 3 ms
 
 
@@ -15,21 +21,25 @@ class Waiting(Protocol):
     """A connection or a room that has more to do than it may do at once."""
 
     def take_turn(self) -> None:
-        """Do one bounded slice. Whatever is left needs another `wait_for_turn`."""
+        """Do one bounded slice. Whatever is left needs to wait for another turn."""
+
+
+Line = collections.deque[Waiting]
 
 
 class _Turns:
-    """Those of one loop that wait for a turn, in order; and what was written in this turn without waiting."""
+    """Those of one loop that wait for a turn; and what was read and written in this turn of the loop."""
 
-    __slots__ = ("spent", "waiting")
+    __slots__ = ("number", "read", "readers", "writers", "written")
 
     def __init__(self) -> None:
-        self.waiting: collections.deque[Waiting] = collections.deque()
-        self.spent = 0
+        self.readers, self.writers = Line(), Line()
+        self.number = self.read = self.written = 0
 
     def begin(self) -> None:
         """Begin the next turn of the loop."""
-        self.spent = 0
+        self.number += 1
+        self.read = self.written = 0
 
 
 _turns: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Turns]" = weakref.WeakKeyDictionary()
@@ -42,34 +52,85 @@ def _of(loop: asyncio.AbstractEventLoop) -> _Turns:
     return turns
 
 
+# --- Reading
+
+
+def may_read(loop: asyncio.AbstractEventLoop, last_turn: int | None = None) -> bool:
+    """Return whether a connection may be read in this turn of the loop without waiting.
+
+    `last_turn`: for one that was not read for some time, the turn in which it was. In a turn that takes long, time
+    passes for everybody, so who was read in this one or the one before has no privilege all the same.
+    """
+    turns = _of(loop)
+    if last_turn is None:
+        return turns.read < TURN_FRAMES
+    return turns.number > last_turn + 1 and turns.read < SELDOM_FRAMES
+
+
+def count_read(loop: asyncio.AbstractEventLoop, frames: int, size: int) -> int:
+    """Count a slice that was read: so many frames, and bytes. Return the number of this turn."""
+    turns = _of(loop)
+    if not (turns.read or turns.written):
+        loop.call_soon(turns.begin)  # is called in the next turn
+    turns.read += max(frames, size // FRAME_BYTES, 1)
+    return turns.number
+
+
+def wait_to_read(loop: asyncio.AbstractEventLoop, connection: Waiting) -> None:
+    """Have `connection.take_turn` called in a turn of the loop that has room for it. The caller waits only once."""
+    readers = _of(loop).readers
+    readers.append(connection)
+    if len(readers) == 1:
+        loop.call_soon(_read_next, loop)
+
+
+def _read_next(loop: asyncio.AbstractEventLoop) -> None:
+    """Give connections a turn, each at most once, until this turn of the loop is full. One has it in any case."""
+    turns = _of(loop)
+    readers = turns.readers
+    left = len(readers)
+    try:
+        while left:
+            left -= 1
+            # It stays at the front meanwhile, so that no second `_read_next` is asked for.
+            try:
+                readers[0].take_turn()
+            finally:
+                readers.popleft()
+            if turns.read >= TURN_FRAMES:
+                break
+    finally:
+        if readers:
+            loop.call_soon(_read_next, loop)
+
+
+# --- Writing
+
+
 def fits_turn(loop: asyncio.AbstractEventLoop, size: int) -> bool:
     """Return whether so many bytes may be written in this turn of the loop, and count them if they may."""
     turns = _of(loop)
-    if turns.spent + size > TURN_BYTES:
+    if turns.written + size > TURN_BYTES:
         return False
-    if not turns.spent:
-        loop.call_soon(turns.begin)  # is called in the next turn
-    turns.spent += size
+    if not (turns.read or turns.written):
+        loop.call_soon(turns.begin)
+    turns.written += size
     return True
 
 
-def wait_for_turn(loop: asyncio.AbstractEventLoop, connection: Waiting) -> None:
-    """Have `connection.take_turn` called in a turn of its own. The caller sees to it that it waits only once.
-
-    Between two turns the loop looks after everything else: sockets, timers, tasks. So however many clients flood it,
-    the others wait for one slice, and the flooding ones for each other.
-    """
-    waiting = _of(loop).waiting
-    waiting.append(connection)
-    if len(waiting) == 1:
-        loop.call_soon(_next, loop, waiting)
+def wait_to_write(loop: asyncio.AbstractEventLoop, room: Waiting) -> None:
+    """Have `room.take_turn` called: of all rooms that wait, one in a turn of the loop. The caller waits only once."""
+    writers = _of(loop).writers
+    writers.append(room)
+    if len(writers) == 1:
+        loop.call_soon(_write_next, loop)
 
 
-def _next(loop: asyncio.AbstractEventLoop, waiting: "collections.deque[Waiting]") -> None:
-    """Give the first connection its turn. It stays at the front meanwhile, so that no second `_next` is asked for."""
+def _write_next(loop: asyncio.AbstractEventLoop) -> None:
+    writers = _of(loop).writers
     try:
-        waiting[0].take_turn()
+        writers[0].take_turn()
     finally:
-        waiting.popleft()
-        if waiting:
-            loop.call_soon(_next, loop, waiting)
+        writers.popleft()
+        if writers:
+            loop.call_soon(_write_next, loop)

@@ -6,6 +6,7 @@ frames that no application sees (`read_budget`). What is more stays in the kerne
 
 import asyncio
 import random
+import time
 from typing import Any
 
 from django.conf import settings
@@ -17,11 +18,12 @@ from channelbox.realtime.frame_reader import BINARY, CLOSE, PING, PONG, TEXT, Ev
 from channelbox.realtime.frames import close_payload, frame
 from channelbox.realtime.read_budget import SLICE_BYTES, SLICE_FRAMES, Charge, ReadBudget
 from channelbox.realtime.receive_queue import ReceiveQueue
-from channelbox.realtime.turns import wait_for_turn
+from channelbox.realtime.turns import count_read, may_read, wait_to_read
 
 MAX_QUEUED = 16  # events that the application has not taken, before no more is read
 CLOSE_SECONDS = 10.0  # for the client's Close after ours
 GOODBYE_SECONDS = 2.0  # the same, after a violation and at a restart; and for its FIN after both
+SELDOM_SECONDS = 0.1  # who was last read longer ago waits behind nobody: most people, always
 MAX_SKIPPED_FRAMES = 1000  # after our Close, before a client's Close is not looked for any more
 MAX_SKIPPED_BYTES = 16 * 1024 * 1024  # after our Close, before no more is read
 
@@ -40,6 +42,8 @@ class Wire(asyncio.Protocol):
         "_paused",
         "_ping",
         "_queue",
+        "_read_at",
+        "_read_turn",
         "_reader",
         "_skipped",
         "_skipped_bytes",
@@ -67,6 +71,8 @@ class Wire(asyncio.Protocol):
         self._paused = False  # reading from the transport
         self._waiting = False  # for a turn, or for tokens
         self._full = False  # the application has enough to take for now
+        self._read_at = 0.0  # time.monotonic()
+        self._read_turn = -2  # the number of that turn of the loop
         self._skipped = 0  # frames after our Close
         self._skipped_bytes = 0
 
@@ -114,7 +120,13 @@ class Wire(asyncio.Protocol):
         if not self._accepted:  # no client of ours says anything before it is let in
             self._pause()
         elif not (self._waiting or self._full or self._ending):
-            self.take_turn()
+            if may_read(self.loop) or (
+                time.monotonic() - self._read_at > SELDOM_SECONDS and may_read(self.loop, self._read_turn)
+            ):
+                self.take_turn()
+            else:
+                self._pause()
+                self._wait_for_turn()
 
     def take_turn(self) -> None:
         """Handle one slice of what the client sent."""
@@ -138,6 +150,8 @@ class Wire(asyncio.Protocol):
             return
         events, frames, size = reader.read(SLICE_FRAMES, SLICE_BYTES)
         self._budget.spend(frames, size)
+        self._read_at = time.monotonic()
+        self._read_turn = count_read(self.loop, frames, size)
         if events:
             self._handle(events)
         if reader.violation is not None:
@@ -191,7 +205,7 @@ class Wire(asyncio.Protocol):
         """Ask for a turn of this connection's own. `tokens`: it waited for tokens until now."""
         if tokens or not self._waiting:
             self._waiting = True
-            wait_for_turn(self.loop, self)
+            wait_to_read(self.loop, self)
 
     def _pause(self) -> None:
         if not self._paused and not self.transport.is_closing():

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 ENQUEUE = Path(__file__).with_name("enqueue.lua").read_text()
 STAMP = 13  # digits before each entry: when it expires, in ms of Redis' clock
-BULK_BYTES = 64 * 1024  # of bulk entries that are taken at once: a transaction of so much is a short one
+BULK_BYTES = 32 * 1024  # of bulk entries that are taken at once: a transaction of so much is a short one
 IDLE_SECONDS = 5.0  # one wait of `receive`: shorter than the hosts' socket_timeout
 PATIENCE = 3.0  # s beyond that for an answer
 UNREADABLE = (ValueError, TypeError, RecursionError, msgpack.exceptions.UnpackException)
@@ -120,7 +120,7 @@ class WorkLayer(BaseChannelLayer):
     ) -> list[dict[str, Any]]:
         """Take up to `limit` messages, oldest first, as soon as there is one; wait `timeout` s (0 < timeout <= 5).
 
-        Of the bulk list no more than about 64 KiB. Empty when none came, and when all that came had expired or could
+        Of the bulk list no more than about 32 KiB. Empty when none came, and when all that came had expired or could
         not be read. `host`, `bulk`: as in `send_many`.
         """
         self.require_valid_channel_name(channel)
