@@ -9,6 +9,7 @@ others wait for a few slices, and those who send much for each other.
 import asyncio
 import collections
 import weakref
+from collections.abc import Callable
 from typing import Protocol
 
 TURN_FRAMES = 32  # read in one turn of the loop: about 3 ms, with what the application makes of them
@@ -52,6 +53,30 @@ def _of(loop: asyncio.AbstractEventLoop) -> _Turns:
     return turns
 
 
+def _this_turn(loop: asyncio.AbstractEventLoop) -> _Turns:
+    """As `_of`, for what counts something: then the next turn of the loop begins with nothing counted."""
+    turns = _of(loop)
+    if not (turns.read or turns.written):
+        loop.call_soon(turns.begin)  # is called in the next turn
+    return turns
+
+
+def _wait(
+    loop: asyncio.AbstractEventLoop, line: Line, waiting: Waiting, serve: Callable[[asyncio.AbstractEventLoop], None]
+) -> None:
+    line.append(waiting)
+    if len(line) == 1:
+        loop.call_soon(serve, loop)
+
+
+def _serve_first(line: Line) -> None:
+    """Give the first its turn. It stays at the front meanwhile, so that no second one is asked to serve the line."""
+    try:
+        line[0].take_turn()
+    finally:
+        line.popleft()
+
+
 # --- Reading
 
 
@@ -69,38 +94,26 @@ def may_read(loop: asyncio.AbstractEventLoop, last_turn: int | None = None) -> b
 
 def count_read(loop: asyncio.AbstractEventLoop, frames: int, size: int) -> int:
     """Count a slice that was read: so many frames, and bytes. Return the number of this turn."""
-    turns = _of(loop)
-    if not (turns.read or turns.written):
-        loop.call_soon(turns.begin)  # is called in the next turn
+    turns = _this_turn(loop)
     turns.read += max(frames, size // FRAME_BYTES, 1)
     return turns.number
 
 
 def wait_to_read(loop: asyncio.AbstractEventLoop, connection: Waiting) -> None:
     """Have `connection.take_turn` called in a turn of the loop that has room for it. The caller waits only once."""
-    readers = _of(loop).readers
-    readers.append(connection)
-    if len(readers) == 1:
-        loop.call_soon(_read_next, loop)
+    _wait(loop, _of(loop).readers, connection, _read_next)
 
 
 def _read_next(loop: asyncio.AbstractEventLoop) -> None:
     """Give connections a turn, each at most once, until this turn of the loop is full. One has it in any case."""
     turns = _of(loop)
-    readers = turns.readers
-    left = len(readers)
     try:
-        while left:
-            left -= 1
-            # It stays at the front meanwhile, so that no second `_read_next` is asked for.
-            try:
-                readers[0].take_turn()
-            finally:
-                readers.popleft()
+        for _ in range(len(turns.readers)):
+            _serve_first(turns.readers)
             if turns.read >= TURN_FRAMES:
                 break
     finally:
-        if readers:
+        if turns.readers:
             loop.call_soon(_read_next, loop)
 
 
@@ -109,28 +122,21 @@ def _read_next(loop: asyncio.AbstractEventLoop) -> None:
 
 def fits_turn(loop: asyncio.AbstractEventLoop, size: int) -> bool:
     """Return whether so many bytes may be written in this turn of the loop, and count them if they may."""
-    turns = _of(loop)
-    if turns.written + size > TURN_BYTES:
+    if _of(loop).written + size > TURN_BYTES:
         return False
-    if not (turns.read or turns.written):
-        loop.call_soon(turns.begin)
-    turns.written += size
+    _this_turn(loop).written += size
     return True
 
 
 def wait_to_write(loop: asyncio.AbstractEventLoop, room: Waiting) -> None:
     """Have `room.take_turn` called: of all rooms that wait, one in a turn of the loop. The caller waits only once."""
-    writers = _of(loop).writers
-    writers.append(room)
-    if len(writers) == 1:
-        loop.call_soon(_write_next, loop)
+    _wait(loop, _of(loop).writers, room, _write_next)
 
 
 def _write_next(loop: asyncio.AbstractEventLoop) -> None:
     writers = _of(loop).writers
     try:
-        writers[0].take_turn()
+        _serve_first(writers)
     finally:
-        writers.popleft()
         if writers:
             loop.call_soon(_write_next, loop)
