@@ -177,6 +177,76 @@ def test_a_websocket_asked_for_too_early_ends_behind_the_answer_before_it(run: R
     run(scenario())
 
 
+class SlowSite(Site):
+    """Its pages wait until they are told to go on, and remember what became of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.go_on = asyncio.Semaphore(0), asyncio.Event()
+        self.told: list[str] = []  # to each request, after its body
+        self.sent = 0
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        await receive()
+        self.begun.release()
+        hears = asyncio.create_task(receive())
+        await self.go_on.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+        self.sent += 1
+        self.told.append((await hears)["type"])
+
+
+@pytest.mark.parametrize("requests", [1, 2, 20])
+def test_a_request_whose_client_has_left_ends_in_peace_also_when_others_wait_behind_it(
+    run: Run, requests: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Django gives its database connection back after the answer: one that raised kept it for good."""
+
+    async def scenario() -> None:
+        site = SlowSite()
+        async with served(site) as server:
+            client = await RawClient.opened(server.port)
+            client.write(PAGE * requests)
+            await asyncio.wait_for(site.begun.acquire(), 10)
+            client.leave()
+            async with asyncio.timeout(10):
+                while server.server.server_state.connections:
+                    await asyncio.sleep(0.01)
+            site.go_on.set()
+            async with asyncio.timeout(10):
+                while server.server.server_state.tasks:
+                    await asyncio.sleep(0.01)
+            assert (site.sent, site.told) == (1, ["http.disconnect"])  # what waited behind it is not begun
+        assert not caplog.records
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("before", [1, 2, 3])
+def test_a_request_that_is_never_complete_waits_for_the_answers_before_it(
+    run: Run, before: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Those are given, and the connection is closed behind them."""
+    monkeypatch.setattr(http_protocol, "REQUEST_SECONDS", 0.1)
+
+    async def scenario() -> None:
+        site = SlowSite()
+        async with served(site) as server:
+            client = await RawClient.opened(server.port)
+            client.write(PAGE * before + beside(b"Content-Length: 5", PAGE.replace(b"GET", b"POST")) + b"he")
+            await asyncio.wait_for(site.begun.acquire(), 10)
+            await asyncio.sleep(0.5)  # past the deadline; nothing is to be heard of it
+            site.go_on.set()
+            answer = await asyncio.wait_for(client.ended(), 10)
+            assert answer.startswith(b"HTTP/1.1 200 ")
+            assert answer.count(b"HTTP/1.1 200 ") == answer.count(b"HTTP/1.1") == before
+            client.leave()
+        assert not caplog.records
+
+    run(scenario())
+
+
 def test_odd_requests_leave_nothing_in_the_journal(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
 

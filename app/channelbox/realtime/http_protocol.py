@@ -5,7 +5,7 @@ from typing import Any
 
 import httptools
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from channelbox.realtime import handshake
@@ -21,7 +21,7 @@ OF_CONFIG = "loaded_app root_path asgi_version ws_max_size ws_ping_interval ws_p
 OF_STATE = "connections tasks default_headers"
 OF_HTTP = (
     "connection_made connection_lost data_received on_message_begin on_url on_header on_headers_complete"
-    " on_message_complete _should_upgrade _unset_keepalive_if_required"
+    " on_message_complete _should_upgrade _unset_keepalive_if_required _start_asgi_task pipeline"
     " config server_state connections loop transport flow parser url headers cycle"
 )
 OF_PARSER = "feed_data get_method get_http_version should_upgrade"
@@ -35,6 +35,7 @@ class HttpProtocol(HttpToolsProtocol):
         """`made_with`: what uvicorn makes its protocols with, which is config, server_state, app_state and _loop."""
         super().__init__(**made_with)
         self._made_with = made_with
+        self._answering: RequestResponseCycle | None = None  # `cycle` is the last request that came, which may wait
         self._asked: handshake.Upgrade | None = None
         self._under_way = False  # a request has begun and is not complete
         self._in_head = False  # its headers are not complete
@@ -121,6 +122,12 @@ class HttpProtocol(HttpToolsProtocol):
         """
         self._cancel_deadline()
         self._deaf = True
+        if self.pipeline and self.cycle.more_body:  # it waits for the answers before it: the last of them ends all
+            self.pipeline.popleft()
+            before = self.pipeline[0][0] if self.pipeline else self._answering
+            if before is not None:
+                before.keep_alive = False
+            return
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.keep_alive = False
             if self.cycle.response_started or not self.cycle.more_body:
@@ -143,9 +150,21 @@ class HttpProtocol(HttpToolsProtocol):
             self._deadline.cancel()
             self._deadline = None
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
+
     def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the request that is being answered too: uvicorn tells the last, which may wait behind it.
+
+        What is written to a lost connection raises on uvloop. Django would then not end its request, and keep the
+        database connection that it has for it.
+        """
         self._cancel_deadline()
         super().connection_lost(exc)
+        if self._answering is not None:
+            self._answering.disconnected = True
+            self._answering.message_event.set()
 
 
 async def _no_application(scope: Any, receive: Any, send: Any) -> None:
