@@ -147,12 +147,11 @@ class ChatConsumer(RealtimeConsumer):
 
     def _put(self, kind: str, id: str, text: str, data: dict[str, object] | None = None) -> None:
         person = self.person
-        if self.live.outbox.has(self._room, person.key, id, self.member):
-            return  # its answer comes; to refuse this copy would deny the other
-        self.live.outbox.check_place(self._room, id)  # first: what is not taken is not counted against anybody
-        self._admission.admit(Work.MESSAGES, self.source, id)
         message = Message(person.key, person.user_id, person.name, id, str(kind), text, self.member, data)
-        self.live.outbox.put(self._room, message)
+        self.live.outbox.put(self._room, message, self._admit)
+
+    def _admit(self, message: Message) -> None:
+        self._admission.admit(Work.MESSAGES, self.source, message.id)
 
     async def _typing(self) -> None:
         if self._present and not self._admission.take(Work.TYPING, self.source, self.room_name)[0]:

@@ -22,6 +22,7 @@ import asyncio
 import itertools
 import logging
 import time
+from collections.abc import Callable
 
 from channels.exceptions import ChannelFull
 from redis.exceptions import RedisError
@@ -107,14 +108,21 @@ class Outbox:
             if lane.in_flight is not None:
                 lane.in_flight.cancel_timers()
 
-    def put(self, room: RoomRef, message: Message) -> None:
-        """Take a message for a room. Raises Refused when there is no place for it; nothing is kept then."""
-        if self.has(room, message.sender, message.id, message.member):
-            return
-        self.check_place(room, message.id)
+    def put(self, room: RoomRef, message: Message, admit: Callable[[Message], None] | None = None) -> None:
+        """Take a message for a room, unless it is on its way already: then this connection too is told of the outcome.
+
+        `admit` may refuse it. It is asked last: what is not taken otherwise is not counted against anybody. Raises
+        Refused when there is no place for it; nothing is kept then.
+        """
         lane = self._lanes.get(room)
+        if lane is not None and (first := lane.get(message.key)) is not None:
+            self._tell_too(first, room, message.member)
+            return
+        sender = lane.sender if lane is not None else self._senders[self._bus.host(room.name)]
+        self._check_place(sender, lane, room, message.id)
+        if admit is not None:
+            admit(message)
         if lane is None:
-            sender = self._senders[self._bus.host(room.name)]
             lane = self._lanes[room] = Lane(room, sender)
             sender.lanes.add(lane)
         if not lane.sender.moving:
@@ -126,30 +134,17 @@ class Outbox:
         if lane.in_flight is None and len(lane.waiting) == 1:
             self._gather(lane)
 
-    def has(self, room: RoomRef, sender: str, id: str, member: Member) -> bool:
-        """Return whether this message is on its way already; then this connection too is told of the outcome.
-
-        Raises Refused when too many connections wait for that.
-        """
-        lane = self._lanes.get(room)
-        message = lane.get((sender, id)) if lane is not None else None
-        if message is None:
-            return False
+    def _tell_too(self, message: Message, room: RoomRef, member: Member) -> None:
+        """Have one more connection told of a message. Raises Refused when too many wait for that."""
         held = self._hub.rooms.get(room.name)
-        here = held.members if held is not None else ()
-        message.add_recipient(member, self._hub.written_to(room.name, member), here)
-        return True
+        message.add_recipient(member, self._hub.written_to(room.name, member), held.members if held is not None else ())
 
-    def check_place(self, room: RoomRef, id: str) -> None:
-        """Raise Refused, for the message of this id, where `put` would. Messages of another room may give way.
+    def _check_place(self, sender: HostSender, lane: Lane | None, room: RoomRef, id: str) -> None:
+        """Raise Refused, for the message of this id, where there is no place. Messages of another room may give way.
 
         There is a place for all that will be stored in time; past that, for a room that has less than its equal share.
         """
-        lane = self._lanes.get(room)
-        if lane is None:
-            sender, messages, size, late = self._senders[self._bus.host(room.name)], 0, 0, False
-        else:
-            sender, messages, size, late = lane.sender, lane.messages, lane.bytes, lane.late
+        messages, size, late = (lane.messages, lane.bytes, lane.late) if lane is not None else (0, 0, False)
         in_time = sender.throughput.room
         if (sender.late if late else sender.moving) < in_time or messages * len(sender.lanes) < in_time:
             if sender.messages < sender.most and sender.bytes < sender.most_bytes:
