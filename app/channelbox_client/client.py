@@ -8,10 +8,12 @@ import random as default_random
 import uuid
 from collections.abc import Callable
 
-from channelbox_client.connection import SILENCE_SECONDS, Connection
+from channelbox_client.connection import SIGN_IN, SILENCE_SECONDS, Connection
 from channelbox_client.effects import Connect, Drop, Effect, Event, Frame, Other, State, Stored
 from channelbox_client.outbox import SHARE, Item, Outbox
 from channelbox_client.room import Rejoin, Room
+
+OTHER_PERSON = "other_person"  # the reason of a stop: somebody else is signed in
 
 
 class RoomClient:
@@ -24,10 +26,17 @@ class RoomClient:
         silence: float = SILENCE_SECONDS,
         fills: bool = False,
         random: Callable[[], float] = default_random.random,
+        you: str | None = None,
+        guest: bool = False,
     ) -> None:
-        """`share`: the part of the server's limits that this client takes. `fills`: see `Room`."""
+        """`share`: the part of the server's limits that this client takes. `fills`: see `Room`.
+
+        `you`, `guest`: whose client it is; it stops when somebody else is signed in. Without that it stops only where
+        something is unanswered.
+        """
         self.room = Room(fills=fills)
         self.outbox = Outbox(share=share, random=random)
+        self._you, self._guest = you, guest
         self._connection = Connection(lambda: self.room.query, silence=silence, random=random)
 
     @property
@@ -73,6 +82,8 @@ class RoomClient:
             self._connection.heard(now, ready=self.room.welcomed)
             return []
         content: Frame = frame
+        if self._is_another(content):
+            return [*self._lost(0, now), Drop(), *self._connection.closed(SIGN_IN, OTHER_PERSON, now)]
         before = self.state
         effects: list[Effect] = []
         for effect in self.room.frame(content):
@@ -112,6 +123,19 @@ class RoomClient:
         return self._connection.probe(now)
 
     # --- Between the parts
+
+    def _is_another(self, frame: Frame) -> bool:
+        """Whether this welcomes another person than the one whose client it is, or who wrote what is unanswered.
+
+        A guest may be given another name each time.
+        """
+        room = self.room
+        if frame.get("type") != "welcome" or room.welcomed:
+            return False
+        if self._you is None and not (room.you and self.outbox.unanswered):
+            return False
+        you, guest = (room.you, room.guest) if self._you is None else (self._you, self._guest)
+        return frame.get("you") != you and not (guest and frame.get("guest") is True)
 
     def _connected(self, effects: list[Effect], now: float) -> list[Effect]:
         """After what the connection did by itself: the room and the outbox follow it."""

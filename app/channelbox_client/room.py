@@ -31,6 +31,7 @@ class Room:
         self.floor = 1  # what is older is no longer there
         self.goal: int | None = None  # the room's newest number at the welcome
         self.you = ""
+        self.guest = False
         self.may: Sequence[str] = ()
         self.limits: dict[str, Any] = {}
         self.version = ""
@@ -83,6 +84,7 @@ class Room:
             return []
         self.welcomed = True
         self.you = _text(frame.get("you"))
+        self.guest = frame.get("guest") is True
         self.version = _text(frame.get("version"))
         self.floor = _number(frame.get("floor")) or 1
         may, limits = frame.get("may"), frame.get("limits")

@@ -171,6 +171,17 @@ async def test_who_is_not_let_in_is_told(code: int) -> None:
             await Room(script.url, proxy=None).run()
 
 
+async def test_what_one_person_said_is_not_sent_as_another_who_is_signed_in_now() -> None:
+    async with served(Script(([welcome(0)], 1012), ([welcome(0, you="bob", resumed=True)], None))) as script:
+        room = Room(script.url, lambda event: None, client=RoomClient(random=lambda: 0.0), proxy=None)
+        id = room.say("hello")
+        async with asyncio.timeout(15):
+            with pytest.raises(Stopped) as stopped:
+                await room.run()
+    assert (stopped.value.code, stopped.value.reason) == (4001, "other_person")
+    assert room.unanswered == [id]
+
+
 async def test_what_hear_raises_ends_the_run() -> None:
     def hear(event: dict[str, Any]) -> None:
         raise KeyError(event["seq"])

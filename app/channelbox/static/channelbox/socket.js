@@ -1,5 +1,4 @@
 /* A WebSocket for a state machine of client/: tells it what happens in the browser, and carries out what it returns. */
-import { Close } from "../client/connection.js";
 
 /** The time as the machines count it, from the loading of the page. Nobody sets this clock. */
 export const seconds = () => performance.now() / 1_000;
@@ -30,13 +29,6 @@ export class Socket {
   /** Connects now, whatever was waited for. */
   connect() {
     this.perform(this.#machine.connect(seconds()));
-  }
-
-  /** Somebody else is signed in now: as when the server says so. What was to be sent or shown after this is not. */
-  signedOut() {
-    this.#effects.length = 0;
-    this.#drop();
-    this.perform(this.#machine.closed(Close.SIGN_IN, "", seconds()));
   }
 
   send(frame) {

@@ -15,19 +15,24 @@
    refused {id, code, error}        the message with this id was not stored, and is not sent again by itself
    outbox_changed                   what waits, or its state, has changed: show it, keep it
    other {frame}                    a frame that changes no state: presence, typing, an error about no message, later types */
-import { Connection, state } from "./connection.js";
+import { Close, Connection, state } from "./connection.js";
 import { Outbox } from "./outbox.js";
 import { Room } from "./room.js";
 
 export { Close, Connection, delay } from "./connection.js";
 export { Outbox, Room };
 
+const OTHER_PERSON = "other_person"; // the reason of a stop: somebody else is signed in
+
 /** The machine. `room` says what is heard, `outbox` what waits. */
 export class RoomClient {
-  #connection;
+  #connection; #you; #guest;
 
-  /** share: the part of the server's limits that this client takes; fills: see Room. */
-  constructor({ share, silence, fills, random } = {}) {
+  /** share: the part of the server's limits that this client takes; fills: see Room. you, guest: whose client it is; it
+      stops when somebody else is signed in. Without that it stops only where something is unanswered. */
+  constructor({ share, silence, fills, random, you = null, guest = false } = {}) {
+    this.#you = you;
+    this.#guest = guest;
     this.room = new Room({ fills });
     this.outbox = new Outbox({ share, random });
     this.#connection = new Connection({ query: () => this.room.query, silence, random });
@@ -73,6 +78,9 @@ export class RoomClient {
       this.#connection.heard(now, this.room.welcomed);
       return [];
     }
+    if (this.#isAnother(frame)) {
+      return [...this.#lost(0, now), { do: "drop" }, ...this.#connection.closed(Close.SIGN_IN, OTHER_PERSON, now)];
+    }
     const before = this.state;
     const effects = [];
     for (const effect of this.room.frame(frame)) {
@@ -111,6 +119,16 @@ export class RoomClient {
   /** Sees whether the connection still leads anywhere. */
   probe(now) {
     return this.#connection.probe(now);
+  }
+
+  /** Whether this welcomes another person than the one whose client it is, or who wrote what is unanswered. A guest may
+      be given another name each time. */
+  #isAnother(frame) {
+    const { room, outbox } = this;
+    if (frame.type !== "welcome" || room.welcomed) return false;
+    if (this.#you === null && !(room.you && outbox.unanswered.length)) return false;
+    const [you, guest] = this.#you === null ? [room.you, room.guest] : [this.#you, this.#guest];
+    return frame.you !== you && !(guest && frame.guest === true);
   }
 
   /** After what the connection did by itself: the room and the outbox follow it. */

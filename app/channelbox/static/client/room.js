@@ -13,6 +13,7 @@ export class Room {
   floor = 1; // what is older is no longer there
   goal = null; // the room's newest number at the welcome
   you = "";
+  guest = false;
   may = [];
   limits = {};
   version = "";
@@ -63,6 +64,7 @@ export class Room {
     if (this.welcomed || seq === null) return []; // the first welcome of a connection counts
     this.welcomed = true;
     this.you = text(frame.you);
+    this.guest = frame.guest === true;
     this.version = text(frame.version);
     this.floor = number(frame.floor) || 1;
     this.may = Array.isArray(frame.may) ? frame.may : [];

@@ -22,9 +22,9 @@ const UNREAD = "channelbox:unread"; // in sessionStorage, over a reload of our o
 
 const $ = (selector) => document.querySelector(selector);
 const tabs = new BroadcastChannel("channelbox"); // who is signed in in one tab is so in all
-const client = new RoomClient();
-const { room } = client;
 const isGuest = page.person === "guest";
+const client = new RoomClient({ you: page.name, guest: isGuest });
+const { room } = client;
 let welcomed = false;
 let replaced = false; // by the page of whoever signed in next
 let opening = Infinity; // the newest number when the page was opened: what is newer is news
@@ -87,10 +87,10 @@ const effects = {
       flush();
       people.away();
     }
+    if (to.reason === "other_person") giveWay();
     if (to.name !== "idle") status.connection(to);
   },
-  welcome({ frame }) {
-    if (frame.guest ? !isGuest : room.you !== page.name) return giveWay();
+  welcome() {
     welcomed = true;
     tabs.postMessage("welcome");
     timeline.viewer = { you: room.you, mayRemove: room.may.includes("remove") };
@@ -124,7 +124,6 @@ const effects = {
  * for ever.
  */
 function giveWay() {
-  socket.signedOut();
   if (!welcomed) return;
   replaced = true;
   location.reload();
