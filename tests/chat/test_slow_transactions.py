@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from channels.db import database_sync_to_async as in_database
 from channels.routing import ChannelNameRouter
+from django.conf import settings
 from django.db import InternalError, OperationalError, connection
 from django.test import Client
 from tests.chat.process import (
@@ -27,17 +28,18 @@ from channelbox.accounts.models import User
 from channelbox.chat import ingest, store_sql
 from channelbox.chat import store as store_module
 from channelbox.chat.incoming import IncomingEvent
-from channelbox.chat.ingest import INGEST_CHANNEL, IngestConsumer
+from channelbox.chat.ingest import INGEST_CHANNEL, INGEST_TYPE, IngestConsumer
 from channelbox.chat.live import Live
 from channelbox.chat.models import Event, Room
 from channelbox.chat.store import Incoming, Stored, store
 from channelbox.realtime.counters import counters
-from channelbox.realtime.envelope import RoomRef
+from channelbox.realtime.envelope import Batch, BatchRef, RoomRef
 from channelbox.work.queue import WorkLayer
 from channelbox.work.worker import Worker
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
+POOL_SECONDS = settings.DATABASES["default"].get("OPTIONS", {}).get("pool", {}).get("timeout", 0)
 WELL_SECONDS = 2.0  # for what nothing holds up, which takes 0.1 s; sent again it takes 3.5
 
 
@@ -63,6 +65,44 @@ def server() -> None:
 
 
 # --- Transactions that are slow
+
+
+@pytest.mark.usefixtures("server")
+async def test_a_transaction_that_finds_no_connection_waits_for_one(
+    live: Live, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With several Redis hosts more may be under way than there are connections: what was taken is not given up."""
+    most = ingest.MAX_UNDER_WAY
+    names = [f"slow-{number}" for number in range(most)] + ["free"]
+    await make_rooms(*names)
+    keys = await in_database(lambda: dict(Room.objects.values_list("name", "pk")))()
+    go_on, begun = threading.Event(), threading.Semaphore(0)
+
+    def store_slowly(incoming: Incoming) -> Stored:
+        if any(room.name != "free" for room in incoming):
+            connection.ensure_connection()
+            begun.release()
+            go_on.wait(30)
+        return store(incoming)
+
+    monkeypatch.setattr(ingest, "_store", in_database(store_slowly, thread_sensitive=False, executor=ingest._threads))
+
+    async def take(name: str) -> None:
+        fields = {"sender": "g:a", "user_id": None, "name": "a", "id": "1", "kind": "message", "text": "hi"}
+        entry = Batch(BatchRef("nobody", 1), RoomRef(keys[name], name), [fields]).entry(INGEST_TYPE)
+        await IngestConsumer().dispatch({"type": "batch", "messages": [entry]})
+
+    tasks = [asyncio.create_task(take(name)) for name in names[:-1]]
+    try:
+        for _ in range(most):
+            assert await asyncio.to_thread(begun.acquire, timeout=30)
+        tasks.append(asyncio.create_task(take("free")))
+        await asyncio.sleep(POOL_SECONDS + 0.5)  # a connection is waited for so long, and no longer
+    finally:
+        go_on.set()
+        await asyncio.gather(*tasks)
+    assert await in_database(Event.objects.count)() == most + 1
+    assert not [record for record in caplog.records if record.name == ingest.logger.name]
 
 
 @pytest.mark.parametrize("where", ["thread", "database"])

@@ -15,7 +15,7 @@ from typing import Any
 from channels.consumer import AsyncConsumer
 from channels.db import database_sync_to_async
 from django.conf import settings
-from django.db import InterfaceError, InternalError, OperationalError
+from django.db import InterfaceError, InternalError, OperationalError, connection
 from redis.exceptions import RedisError
 
 from channelbox.chat import events
@@ -39,8 +39,11 @@ MAX_TRANSACTION = 500  # messages; a batch alone may have less than half of that
 MIN_RETRY_SECONDS, MAX_RETRY_SECONDS = 0.002, 0.25  # between looks at rooms that are locked
 MAX_RETRIED = 1000  # batches; more are left to the deadlines of their outboxes
 
-# For all transactions that may be under way: the loop's own threads are few, and others need them.
-_threads = ThreadPoolExecutor(16, thread_name_prefix="store")
+# For all transactions that may be under way: the loop's own threads are few, and others need them. With a pool, one for
+# each connection but one, which is left to others: more would wait for it, and it loses its patience after 3 s. Two at
+# least, for one that is slow.
+MAX_UNDER_WAY = 16 if connection.vendor == "sqlite" else max(2, settings.CHANNELBOX_DATABASE_POOL - 1)
+_threads = ThreadPoolExecutor(MAX_UNDER_WAY, thread_name_prefix="store")
 _store = database_sync_to_async(store, thread_sensitive=False, executor=_threads)
 _reach = database_sync_to_async(lambda: Room.objects.exists(), thread_sensitive=False)
 
