@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import socket
 from typing import Any
 
 import pytest
@@ -243,6 +244,95 @@ def test_a_request_that_is_never_complete_waits_for_the_answers_before_it(
             assert answer.count(b"HTTP/1.1 200 ") == answer.count(b"HTTP/1.1") == before
             client.leave()
         assert not caplog.records
+
+    run(scenario())
+
+
+def test_of_many_requests_at_once_so_many_are_answered(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    """The others are not kept: a client could fill the memory with them. It asks again on another connection."""
+
+    async def scenario() -> None:
+        site = SlowSite()
+        async with served(site) as server:
+            client = await RawClient.opened(server.port)
+            client.write(PAGE * 5000)
+            await asyncio.wait_for(site.begun.acquire(), 10)
+            site.go_on.set()
+            answers = await asyncio.wait_for(client.ended(), 30)
+            assert answers.count(b"HTTP/1.1 200 ") == answers.count(b"HTTP/1.1") == http_protocol.MAX_WAITING + 1
+            client.leave()
+        assert not caplog.records
+
+    run(scenario())
+
+
+class LargeSite(Site):
+    """Its page is larger than what the sockets of both sides hold, and is sent in pieces."""
+
+    PIECE, PIECES = b"x" * 65_536, 500
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for number in range(self.PIECES):
+            await send({"type": "http.response.body", "body": self.PIECE, "more_body": number + 1 < self.PIECES})
+
+
+def test_who_does_not_take_its_answer_is_cut_off(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request keeps its database connection until its answer is written."""
+    monkeypatch.setattr(http_protocol, "TAKE_SECONDS", 0.3)
+
+    async def scenario() -> None:
+        async with served(LargeSite()) as server:
+            reading = await RawClient.opened(server.port)
+            silent = socket.create_connection(("127.0.0.1", server.port))
+            silent.sendall(PAGE)
+            reading.write(beside(b"Connection: close", PAGE))
+            got = 0
+            while piece := await asyncio.wait_for(reading.reader.read(1 << 20), 10):
+                got += len(piece)
+                await asyncio.sleep(0.02)  # slower than it could, and longer in all than TAKE_SECONDS
+            assert got > len(LargeSite.PIECE) * LargeSite.PIECES
+            async with asyncio.timeout(10):
+                while server.server.server_state.tasks:
+                    await asyncio.sleep(0.01)
+            silent.close()
+            reading.leave()
+
+    run(scenario())
+
+
+class LargePageBeside(Site):
+    """Its page waits in the server's memory where it is not read, and is less than a WebSocket may leave unread."""
+
+    BODY = b"x" * (3 * 1024 * 1024)
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] == "websocket":
+            await super().__call__(scope, receive, send)
+            return
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": self.BODY})
+
+
+def test_a_websocket_behind_an_answer_that_is_not_taken_yet_stays(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_protocol, "TAKE_SECONDS", 0.3)
+
+    async def scenario() -> None:
+        async with served(LargePageBeside()) as server:
+            client = socket.socket()
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect(("127.0.0.1", server.port))
+            client.sendall(PAGE)
+            async with asyncio.timeout(10):
+                while not server.server.server_state.total_requests:
+                    await asyncio.sleep(0.001)
+            client.sendall(UPGRADE)
+            await asyncio.wait_for(server.room.until(lambda: bool(server.room.members)), 10)
+            await asyncio.sleep(0.6)  # past the time; nothing is to be heard of it
+            assert not server.room.members[0].transport.is_closing()
+            client.close()
 
     run(scenario())
 

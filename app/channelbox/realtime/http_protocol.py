@@ -14,13 +14,16 @@ from channelbox.realtime.protocol import FrameProtocol
 from channelbox.realtime.wire import MAX_SKIPPED_BYTES
 
 REQUEST_SECONDS = 10.0  # until a request's headers are complete, and between two pieces of its body
+TAKE_SECONDS = 30.0  # for a client to take the most that waits for it, 64 KiB of an answer
+MAX_WAITING = 100  # requests that were sent before the answer to an earlier one, on one connection
 LINGER_SECONDS = 2.0  # in which what a refused client still sends is read
 
 # What this package uses of uvicorn's objects
 OF_CONFIG = "loaded_app root_path asgi_version ws_max_size ws_ping_interval ws_ping_timeout"
 OF_STATE = "connections tasks default_headers"
 OF_HTTP = (
-    "connection_made connection_lost data_received on_message_begin on_url on_header on_headers_complete"
+    "connection_made connection_lost data_received pause_writing resume_writing"
+    " on_message_begin on_url on_header on_headers_complete"
     " on_message_complete _should_upgrade _unset_keepalive_if_required _start_asgi_task pipeline"
     " config server_state connections loop transport flow parser url headers cycle"
 )
@@ -41,6 +44,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._in_head = False  # its headers are not complete
         self._head_bytes = 0
         self._deadline: asyncio.TimerHandle | None = None
+        self._taking: asyncio.TimerHandle | None = None  # for the client to take what waits for it
         self._deaf = False  # what still comes is read and thrown away
         self._skipped_bytes = 0
 
@@ -56,6 +60,7 @@ class HttpProtocol(HttpToolsProtocol):
         except httptools.HttpParserUpgrade as upgrade:
             self._cancel_deadline()
             if self._asked is not None:
+                self._stop_taking()
                 self.connections.discard(self)
                 FrameProtocol.take_over(self.transport, self._made_with, self._asked, data[upgrade.args[0] :])
             else:
@@ -93,6 +98,8 @@ class HttpProtocol(HttpToolsProtocol):
             self._asked = handshake.check(method, self.url, headers, self.parser.get_http_version())
         else:
             handshake.check_size(method, self.url, self.headers)
+            if len(self.pipeline) >= MAX_WAITING:
+                raise Refusal(429, f"More than {MAX_WAITING} requests wait on this connection.")
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -150,6 +157,20 @@ class HttpProtocol(HttpToolsProtocol):
             self._deadline.cancel()
             self._deadline = None
 
+    def pause_writing(self) -> None:
+        """Cut a client off that does not take its answer: its request keeps a database connection meanwhile."""
+        super().pause_writing()
+        self._taking = self.loop.call_later(TAKE_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stop_taking()
+
+    def _stop_taking(self) -> None:
+        if self._taking is not None:
+            self._taking.cancel()
+            self._taking = None
+
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answering = cycle
         super()._start_asgi_task(cycle, app)
@@ -161,6 +182,7 @@ class HttpProtocol(HttpToolsProtocol):
         database connection that it has for it.
         """
         self._cancel_deadline()
+        self._stop_taking()
         super().connection_lost(exc)
         if self._answering is not None:
             self._answering.disconnected = True
