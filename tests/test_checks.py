@@ -10,7 +10,7 @@ from pytest_django import Settings
 from tests.servers import RedisServer
 
 from channelbox import checks
-from channelbox.realtime import blocking
+from channelbox.realtime import sync_redis
 
 POSTGRESQL = "channelbox.postgresql"
 SQLITE = "django.db.backends.sqlite3"
@@ -147,10 +147,10 @@ def test_development_starts_with_anything(settings: Settings, capsys: pytest.Cap
 def use_redis(settings: Settings) -> Any:
     def use(server: RedisServer) -> None:
         settings.CHANNELBOX_REDIS_HOSTS = [{"address": server.url}]
-        blocking.clients.cache_clear()
+        sync_redis.clients.cache_clear()
 
     yield use
-    blocking.clients.cache_clear()
+    sync_redis.clients.cache_clear()
 
 
 def test_redis_that_keeps_everything_is_fine(use_redis: Any, redis_server: RedisServer) -> None:

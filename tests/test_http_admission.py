@@ -242,7 +242,7 @@ async def test_balancers_are_answered_though_their_address_has_asked_too_much(as
 
 async def test_the_session_s_key_is_not_told_to_other_processes(ask: Ask) -> None:
     await ask(session="secret").status()
-    told = [*Admission.current().settlement._buckets, *Admission.current().settlement._spent]
+    told = [*Admission.current().rate_sync._buckets, *Admission.current().rate_sync._spent]
     assert told
     assert not any("secret" in name for name in told)
 
@@ -253,7 +253,7 @@ async def test_a_flood_of_sessions_does_not_fill_memory(
     monkeypatch.setattr(admission, "MAX_BUCKETS", 50)
     for n in range(200):
         await ask(session=f"s{n}", address=f"192.0.2.{n % 250}").status()
-    assert len(Admission.current().settlement) <= 52
+    assert len(Admission.current().rate_sync) <= 52
 
 
 async def test_ten_thousand_people_behind_one_address_come_at_once(settings: Settings) -> None:

@@ -16,7 +16,7 @@ from channelbox.accounts.signed_in import SignedIn  # noqa: E402
 from channelbox.http_admission import HttpAdmission  # noqa: E402
 from channelbox.lifespan import lifespan  # noqa: E402
 from channelbox.realtime.join_admission import JoinAdmission  # noqa: E402
-from channelbox.realtime.origin import OriginCheck  # noqa: E402
+from channelbox.realtime.origin_check import OriginCheck  # noqa: E402
 from channelbox.staticfiles import StaticFiles  # noqa: E402
 
 pages = HttpAdmission(ASGIHandler())

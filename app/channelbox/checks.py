@@ -198,7 +198,7 @@ def unknown_variables() -> Iterator[CheckMessage]:
 def redis_answers() -> Iterator[CheckMessage]:
     import redis
 
-    from channelbox.realtime.blocking import clients
+    from channelbox.realtime.sync_redis import clients
 
     for client in clients():
         try:

@@ -16,7 +16,7 @@ from django.conf import settings
 from channelbox.accounts.signed_in import session_key
 from channelbox.realtime.admission import Admission, Kind, Source, sentence
 from channelbox.realtime.bus import Bus
-from channelbox.realtime.codes import Code
+from channelbox.realtime.errors import Code
 from channelbox.realtime.fair_queue import Crowded, FairQueue, Turn
 from channelbox.realtime.join_admission import address_of
 from channelbox.security import POLICY

@@ -6,7 +6,7 @@ from channelbox.chat.consumers import ChatConsumer
 from channelbox.chat.ingest import INGEST_CHANNEL, IngestConsumer
 from channelbox.chat.models import ROOM_NAME
 from channelbox.dashboard.consumers import DashboardConsumer
-from channelbox.realtime.origin import UnknownAddress
+from channelbox.realtime.origin_check import UnknownAddress
 
 websockets = [
     re_path(rf"^ws/chat/(?P<room_name>{ROOM_NAME})/\Z", ChatConsumer.as_asgi()),

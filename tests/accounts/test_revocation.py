@@ -28,8 +28,9 @@ from channelbox.accounts.revocation import Guard, Ticket
 from channelbox.asgi import application
 from channelbox.chat.live import Live
 from channelbox.chat.models import Room
+from channelbox.realtime import redis_keys
 from channelbox.realtime.bus import Bus
-from channelbox.realtime.codes import Refused
+from channelbox.realtime.errors import Refused
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("live")]
 ORIGIN = "http://localhost"
@@ -117,7 +118,7 @@ async def told_of_everything() -> None:
     """Waits until the guard hears Redis, so that what follows is not missed."""
     bus = Bus.current()
     async with asyncio.timeout(10):
-        while not await bus.publish(revocation.keys.revoked(), b"nobody"):
+        while not await bus.publish(redis_keys.revoked(), b"nobody"):
             await asyncio.sleep(0.01)
 
 
@@ -358,11 +359,11 @@ async def test_signing_in_elsewhere_and_cleaning_up_ends_nothing(enter: Enter, a
 
 
 async def test_without_redis_a_change_is_made_all_the_same(ann: User, settings: Settings, live: Live) -> None:  # noqa: F811
-    from channelbox.realtime import blocking
+    from channelbox.realtime import sync_redis
 
     settings.CHANNELBOX_REDIS_HOSTS = [{"address": "unix:///nowhere/redis.sock"}]
-    blocking.clients.cache_clear()
+    sync_redis.clients.cache_clear()
     ann.is_active = False
     await ann.asave()
-    blocking.clients.cache_clear()
+    sync_redis.clients.cache_clear()
     assert not (await User.objects.aget(pk=ann.pk)).is_active

@@ -12,7 +12,7 @@ from tests.servers import RedisServer
 from channelbox.accounts.models import User
 from channelbox.chat import cleanup
 from channelbox.chat.models import Room
-from channelbox.realtime import blocking, keys
+from channelbox.realtime import redis_keys, sync_redis
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -32,12 +32,12 @@ def heard(redis_server: RedisServer) -> Iterator[Heard]:
     """What was published since it was last asked for."""
 
     def heard() -> list[str]:
-        client.publish(keys.revoked(), "end")
+        client.publish(redis_keys.revoked(), "end")
         messages = (message["data"].decode() for message in channel.listen() if message["type"] == "message")
         return list(iter(lambda: next(messages), "end"))
 
     with redis_server.client() as client, client.pubsub() as channel:
-        channel.subscribe(keys.revoked())
+        channel.subscribe(redis_keys.revoked())
         assert channel.get_message(timeout=10)  # it is subscribed
         yield heard
 
@@ -48,9 +48,9 @@ def hanging(
 ) -> Iterator[Heard]:
     """A Redis that answers nothing. Returns what was told of it, a line for each time that it was waited for."""
     server = new_redis()
-    monkeypatch.setattr(blocking, "PATIENCE", 0.1)
-    client = blocking._client({"address": server.url})
-    monkeypatch.setattr(blocking, "clients", lambda: [client])
+    monkeypatch.setattr(sync_redis, "TIMEOUT_SECONDS", 0.1)
+    client = sync_redis._client({"address": server.url})
+    monkeypatch.setattr(sync_redis, "clients", lambda: [client])
     server.freeze()
     yield lambda: [record.message for record in caplog.records if "rather than at once" in record.message]
     server.thaw()

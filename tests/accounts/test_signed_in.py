@@ -103,7 +103,7 @@ async def test_who_comes_while_nobody_can_be_looked_up_is_told_to_try_later(
 ) -> None:
     over.clear()
     monkeypatch.setattr(signed_in_module, "known", looked_up)
-    monkeypatch.setattr("channelbox.realtime.deadline.ENTER_SECONDS", 0.2)
+    monkeypatch.setattr("channelbox.realtime.join_deadline.ENTER_SECONDS", 0.2)
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
         raise AssertionError("nobody may be let in")

@@ -10,8 +10,8 @@ from tests.servers import RedisServer
 
 from channelbox.accounts import throttle
 from channelbox.accounts.throttle import Attempt, give_back, take
-from channelbox.realtime import blocking
-from channelbox.realtime.address import network
+from channelbox.realtime import sync_redis
+from channelbox.realtime.client_address import network
 
 
 @pytest.fixture(autouse=True)
@@ -28,9 +28,9 @@ def own_redis(settings: Settings, new_redis: Callable[..., RedisServer]) -> Iter
     """A Redis that the test may stop."""
     server = new_redis()
     settings.CHANNELBOX_REDIS_HOSTS = [{"address": server.url}]
-    blocking.clients.cache_clear()
+    sync_redis.clients.cache_clear()
     yield server
-    blocking.clients.cache_clear()
+    sync_redis.clients.cache_clear()
 
 
 @pytest.fixture(params=["redis answers", "redis is gone"])
@@ -133,7 +133,7 @@ def test_a_frozen_redis_delays_nobody_for_long(own_redis: RedisServer) -> None:
     own_redis.thaw()
     assert waits[:3] == [0, 0, 0]
     assert waits[3] > 0
-    assert time.monotonic() - start < 4 * (blocking.PATIENCE + 1)
+    assert time.monotonic() - start < 4 * (sync_redis.TIMEOUT_SECONDS + 1)
 
 
 def test_without_redis_a_flood_of_names_neither_fills_memory_nor_goes_uncounted(

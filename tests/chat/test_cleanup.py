@@ -27,7 +27,7 @@ from channelbox.chat.incoming import IncomingEvent
 from channelbox.chat.models import DeletedName, Event, Room
 from channelbox.chat.store import store
 from channelbox.lifespan import Process
-from channelbox.realtime import keys, supervision
+from channelbox.realtime import background_tasks, redis_keys
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.counters import counters
 from channelbox.realtime.envelope import RoomRef
@@ -194,10 +194,10 @@ def test_rows_that_another_worker_has_just_removed_are_not_the_end(room: Room, m
 async def test_one_worker_at_a_time_removes(room: Room, bus: Bus, redis_server: RedisServer) -> None:
     await in_database(room.delete)()
     with redis_server.client() as client:
-        client.set(keys.cleanup(), "another", px=60_000)
+        client.set(redis_keys.cleanup(), "another", px=60_000)
         await Cleanup().clean()
         assert (await rows())[1] == MANY
-        client.delete(keys.cleanup())
+        client.delete(redis_keys.cleanup())
     await Cleanup().clean()
     assert (await rows())[1] == 0
 
@@ -238,7 +238,7 @@ async def test_a_worker_looks_by_itself(room: Room, monkeypatch: pytest.MonkeyPa
 async def test_a_removal_that_breaks_is_counted_and_tried_again(
     room: Room, bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervision, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(background_tasks, "PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(cleanup, "PAUSE_SECONDS", 0)
     monkeypatch.setattr(cleanup, "WAKE_SECONDS", 0.1)
     remove, failures, before = cleanup._remove_batch, [1, 2], counters.restarted

@@ -14,8 +14,8 @@ from tests.chat.process import Person, Workers, connections_go_back, enter, inst
 from channelbox.chat.live import Live
 from channelbox.chat.models import Event, Room
 from channelbox.realtime import consumer
-from channelbox.realtime.codes import INVALID_FORMAT
 from channelbox.realtime.counters import counters
+from channelbox.realtime.errors import INVALID_FORMAT
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -190,7 +190,7 @@ async def test_a_full_outbox_is_told_with_the_id(enter, live: Live) -> None:
 
 
 async def test_who_sends_into_a_full_outbox_is_read_later(enter, live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(consumer, "FULL_PAUSE", 0.5)
+    monkeypatch.setattr(consumer, "FULL_PAUSE_SECONDS", 0.5)
     live.outbox._senders[0].throughput.most = 0
     ann = await enter()
     started = time.monotonic()

@@ -26,7 +26,7 @@ from channelbox.chat.models import Room
 from channelbox.chat.store import store
 from channelbox.realtime.envelope import RoomRef
 from channelbox.realtime.frames import payloads
-from channelbox.realtime.record import Identity
+from channelbox.realtime.history_source import Identity
 from channelbox.work.message import Message
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -14,7 +14,7 @@ from channelbox.accounts.models import User
 from channelbox.chat import rights
 from channelbox.chat.kinds import Kind
 from channelbox.chat.models import Room
-from channelbox.realtime.codes import Close, Code
+from channelbox.realtime.errors import Close, Code
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
 # What browsers and the WebSocket protocol itself say.

@@ -118,7 +118,7 @@ async def test_who_cannot_be_let_in_in_time_is_told_to_try_later(
         await asyncio.Event().wait()
 
     monkeypatch.setattr("channelbox.chat.rights.enter", hang)
-    monkeypatch.setattr("channelbox.realtime.deadline.ENTER_SECONDS", 0.2)
+    monkeypatch.setattr("channelbox.realtime.join_deadline.ENTER_SECONDS", 0.2)
     ann = await enter()
     assert ann.welcome["code"] == "try_later"
     assert await ann.closed() == 1013
@@ -134,12 +134,12 @@ async def test_looking_up_and_entering_have_one_deadline_together(enter, monkeyp
         deadlines.append(when)
         return timeout_at(when)
 
-    class SlowGather:
+    class SlowLoader:
         async def get(self, key: str) -> None:
             while loop.time() <= began:
                 await asyncio.sleep(0.001)
 
-    monkeypatch.setattr("channelbox.accounts.signed_in._gather", SlowGather)
+    monkeypatch.setattr("channelbox.accounts.signed_in._gather", SlowLoader)
     monkeypatch.setattr(asyncio, "timeout_at", noted)
     assert (await enter(cookie="abc123")).welcome["type"] == "welcome"
     assert len(deadlines) == 2

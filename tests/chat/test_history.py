@@ -17,8 +17,8 @@ from channelbox.chat.history import History
 from channelbox.chat.kinds import Kind
 from channelbox.chat.live import Live
 from channelbox.chat.models import Event, Room
-from channelbox.realtime.record import NO_ROOM, Identity
-from channelbox.realtime.room import Run
+from channelbox.realtime.history_source import NO_ROOM, Identity
+from channelbox.realtime.hub_room import Run
 
 __all__ = ["installation", "live"]
 

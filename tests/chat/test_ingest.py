@@ -8,7 +8,7 @@ from channelbox.chat.incoming import IncomingEvent
 from channelbox.chat.ingest import IngestConsumer, _Entry, _publishes
 from channelbox.chat.models import Room
 from channelbox.chat.store import store
-from channelbox.realtime import supervision
+from channelbox.realtime import background_tasks
 from channelbox.realtime.counters import counters
 from channelbox.realtime.envelope import Batch, BatchRef, Envelope, RoomRef
 
@@ -20,7 +20,7 @@ def entry(number: int) -> _Entry:
 async def test_a_retry_that_breaks_is_counted_and_what_came_meanwhile_is_tried(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(supervision, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(background_tasks, "PAUSE_SECONDS", 0.01)
     consumer, before = IngestConsumer(), counters.restarted
     first, second = entry(1), entry(2)
     tried: list[_Entry] = []

@@ -19,9 +19,9 @@ from channelbox.chat.incoming import IncomingEvent
 from channelbox.chat.live import Live
 from channelbox.chat.models import Event, Room
 from channelbox.chat.store import Outcome, store
-from channelbox.realtime.codes import Code
 from channelbox.realtime.envelope import RoomRef
-from channelbox.realtime.record import Identity
+from channelbox.realtime.errors import Code
+from channelbox.realtime.history_source import Identity
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

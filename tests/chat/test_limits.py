@@ -19,7 +19,7 @@ from channelbox.chat.live import Live
 from channelbox.chat.models import Room, give_up_names
 from channelbox.realtime import token_bucket
 from channelbox.realtime.admission import Source
-from channelbox.realtime.codes import Close, Code, Refused
+from channelbox.realtime.errors import Close, Code, Refused
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

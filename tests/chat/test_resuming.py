@@ -12,7 +12,7 @@ from channelbox.chat.epochs import Installation
 from channelbox.chat.live import Live
 from channelbox.chat.models import Event, Room
 from channelbox.realtime import reconciler
-from channelbox.realtime.codes import Close
+from channelbox.realtime.errors import Close
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -118,7 +118,7 @@ async def history_until(person: Person, seq: int) -> list[Any]:
 async def test_a_backup_restored_under_connected_clients_sends_them_to_begin_anew(
     live: Live, workers: Workers, people: list[Person], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reconciler, "EVERY_SECONDS", 0.1)
+    monkeypatch.setattr(reconciler, "INTERVAL_SECONDS", 0.1)
     epoch = await make(10)
     person = await enter(people)
     assert await history(person) == list(range(1, 11))

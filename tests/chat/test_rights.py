@@ -20,7 +20,7 @@ from channelbox.chat import rights
 from channelbox.chat.models import Room
 from channelbox.chat.rights import Person, look_up, make
 from channelbox.realtime.bus import Bus
-from channelbox.realtime.codes import Code, Refused
+from channelbox.realtime.errors import Code, Refused
 
 GUEST = Person("g:1", "guest-1")
 

@@ -13,7 +13,7 @@ from tests.chat.process import Workers, connections_go_back, enter, installation
 
 from channelbox.dashboard.board import Board
 from channelbox.logs import Repeats
-from channelbox.realtime import keys, subscription_session
+from channelbox.realtime import redis_keys, subscription_session
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.counters import counters
 
@@ -87,7 +87,13 @@ async def test_rubbish_on_every_channel_breaks_nothing(
     await bus.publish("fence", b"")
     heard = cast("list[bytes]", await bus.client("").pubsub_channels())
     channels = [name.decode() for name in heard]
-    assert {keys.rates(), keys.revoked(), keys.dashboard(), keys.room("lobby"), keys.group("group")} <= set(channels)
+    assert {
+        redis_keys.rates(),
+        redis_keys.revoked(),
+        redis_keys.dashboard(),
+        redis_keys.room("lobby"),
+        redis_keys.group("group"),
+    } <= set(channels)
     rubbish = NO_MSGPACK + shapes(random.Random(1))
     caplog.clear()
     for name in channels:

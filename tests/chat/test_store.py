@@ -15,8 +15,8 @@ from channelbox.chat.models import Event, Room
 from channelbox.chat.store import Outcome
 from channelbox.chat.store import store as store_all
 from channelbox.chat.store_sql import EVENT_FIELDS
-from channelbox.realtime.codes import Code
 from channelbox.realtime.envelope import RoomRef
+from channelbox.realtime.errors import Code
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

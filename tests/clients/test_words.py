@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from channelbox.realtime.codes import Close, Code
-from channelbox.realtime.deadline import ENTER_SECONDS
+from channelbox.realtime.errors import Close, Code
+from channelbox.realtime.join_deadline import ENTER_SECONDS
 from channelbox_client import connection, outbox
 
 ROOT = Path(__file__).parents[2]

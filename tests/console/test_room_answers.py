@@ -12,7 +12,7 @@ from websockets.asyncio.server import Request, Response, ServerConnection, serve
 
 from channelbox.console.finding import Finding
 from channelbox.console.way import Way
-from channelbox.realtime.codes import Close, Code, Refused
+from channelbox.realtime.errors import Close, Code, Refused
 from channelbox.version import PROTOCOL
 from channelbox_client import connection
 

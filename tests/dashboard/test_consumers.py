@@ -12,9 +12,9 @@ from channelbox.accounts.models import User
 from channelbox.dashboard import board as boards
 from channelbox.dashboard.consumers import DashboardConsumer
 from channelbox.fleet.reports import Reporter
-from channelbox.realtime import keys
+from channelbox.realtime import redis_keys
 from channelbox.realtime.bus import Bus
-from channelbox.realtime.codes import Close, Code
+from channelbox.realtime.errors import Close, Code
 from channelbox.version import package_version
 
 
@@ -142,8 +142,8 @@ async def test_one_read_serves_all_who_look(reporter, monkeypatch):
 
 async def test_nothing_runs_when_nobody_looks(reporter, bus):
     async def hearing(count):
-        while await bus.client(keys.dashboard()).pubsub_numsub(keys.dashboard()) != [
-            (keys.dashboard().encode(), count)
+        while await bus.client(redis_keys.dashboard()).pubsub_numsub(redis_keys.dashboard()) != [
+            (redis_keys.dashboard().encode(), count)
         ]:
             await asyncio.sleep(0.01)
 

@@ -6,7 +6,7 @@ import msgpack
 
 from channelbox.dashboard.series import LENGTH, NODE, TOTALS, Recorder, read_series, series_of
 from channelbox.fleet.reports import Reporter
-from channelbox.realtime import keys
+from channelbox.realtime import redis_keys
 
 
 def sample(second, connections, nodes):
@@ -52,7 +52,10 @@ async def test_each_second_is_written_once_however_many_processes_there_are(bus)
     series = await until_samples(4)
     for part in parts:
         await part.stop()
-    stored = [msgpack.unpackb(entry)["at"] for entry in await bus.client(keys.series()).lrange(keys.series(), 0, -1)]
+    stored = [
+        msgpack.unpackb(entry)["at"]
+        for entry in await bus.client(redis_keys.series()).lrange(redis_keys.series(), 0, -1)
+    ]
     assert stored == list(range(stored[0], stored[0] + len(stored)))
     assert series["totals"]["processes"][-1] == 1
     assert len(series["nodes"]["test"]["connections"]) == len(series["at"])
@@ -71,21 +74,23 @@ async def test_it_goes_on_when_the_process_that_wrote_is_gone(bus):
 
 
 async def test_the_list_does_not_grow_past_fifteen_minutes(bus):
-    client = bus.client(keys.series())
+    client = bus.client(redis_keys.series())
     now, _ = await client.time()
     old = [msgpack.packb(sample(now - age, age, {})) for age in range(LENGTH + 20, 0, -1)]
-    await client.rpush(keys.series(), *old)
+    await client.rpush(redis_keys.series(), *old)
     recorder = Recorder()
     await recorder.start()
     async with asyncio.timeout(5):
-        while await client.llen(keys.series()) > LENGTH:
+        while await client.llen(redis_keys.series()) > LENGTH:
             await asyncio.sleep(0.02)
     await recorder.stop()
     assert len((await read_series())["at"]) <= LENGTH
 
 
 async def test_what_is_older_than_the_window_is_not_shown(bus):
-    client = bus.client(keys.series())
+    client = bus.client(redis_keys.series())
     now, _ = await client.time()
-    await client.rpush(keys.series(), msgpack.packb(sample(now - 7200, 5, {})), msgpack.packb(sample(now - 3, 6, {})))
+    await client.rpush(
+        redis_keys.series(), msgpack.packb(sample(now - 7200, 5, {})), msgpack.packb(sample(now - 3, 6, {}))
+    )
     assert (await read_series())["totals"]["connections"] == [6]

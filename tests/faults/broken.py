@@ -37,14 +37,14 @@ def acknowledge_first() -> None:
 
 def no_sequence() -> None:
     """The hub writes what it hears when it hears it."""
-    from channelbox.realtime.room import Room, Run
+    from channelbox.realtime.hub_room import HubRoom, Run
 
-    def park(self: Room, run: Run) -> None:
+    def park(self: HubRoom, run: Run) -> None:
         self.known = max(self.known, run.last)
         self.seq = run.last
         self.write(run.frames, run.last - run.first + 1)
 
-    Room.park = park  # type: ignore[method-assign]
+    HubRoom.park = park  # type: ignore[method-assign]
 
 
 def no_dedup() -> None:

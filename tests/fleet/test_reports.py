@@ -9,7 +9,7 @@ from channelbox.fleet import reports
 from channelbox.fleet.durations import bucket
 from channelbox.fleet.health import state
 from channelbox.fleet.reports import Report, Reporter, mark_of, read_fleet
-from channelbox.realtime import keys
+from channelbox.realtime import redis_keys
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.counters import counters, observe
 
@@ -40,9 +40,9 @@ async def only():
 
 
 async def write(bus, report, age=0.0):
-    seconds, micros = await bus.client(keys.reports()).time()
+    seconds, micros = await bus.client(redis_keys.reports()).time()
     entry = f"{seconds + micros / 1e6 - age:.6f} ".encode() + report.pack()
-    await bus.client(keys.reports()).hset(keys.reports(), report.process, entry)
+    await bus.client(redis_keys.reports()).hset(redis_keys.reports(), report.process, entry)
 
 
 def report(process="other:web@1:1-a", **told):
@@ -56,7 +56,7 @@ async def test_a_new_process_is_visible_within_two_seconds(bus):
     await reporter.start()
     told = await until(only)
     assert time.monotonic() - begun < 2
-    assert (told.process, told.node, told.unit, told.kind) == (keys.process_name(), "test", "tests", "worker")
+    assert (told.process, told.node, told.unit, told.kind) == (redis_keys.process_name(), "test", "tests", "worker")
     assert state(told) == "well"
     await reporter.stop()
 
@@ -155,7 +155,7 @@ async def test_what_is_long_dead_is_forgotten(bus):
     await write(bus, report("old"), age=61)
     await write(bus, report("young"), age=0)
     await read_fleet()
-    assert await bus.client(keys.reports()).hkeys(keys.reports()) == [b"young"]
+    assert await bus.client(redis_keys.reports()).hkeys(redis_keys.reports()) == [b"young"]
 
 
 async def test_a_report_of_another_version_is_read_as_far_as_it_is_known(bus):
@@ -164,8 +164,10 @@ async def test_a_report_of_another_version_is_read_as_far_as_it_is_known(bus):
     told = msgpack.unpackb(report().pack(), strict_map_key=False)
     told["news"] = 1
     del told["queues"], told["memory_mb"]
-    seconds, _ = await bus.client(keys.reports()).time()
-    await bus.client(keys.reports()).hset(keys.reports(), "other", f"{seconds} ".encode() + msgpack.packb(told))
+    seconds, _ = await bus.client(redis_keys.reports()).time()
+    await bus.client(redis_keys.reports()).hset(
+        redis_keys.reports(), "other", f"{seconds} ".encode() + msgpack.packb(told)
+    )
     found = await only()
     assert found.node == "other"
     assert found.queues == {}
@@ -173,7 +175,7 @@ async def test_a_report_of_another_version_is_read_as_far_as_it_is_known(bus):
 
 @pytest.mark.parametrize("entry", [b"", b"1", b"x y", b"9999999999 \xc1", b"9999999999 \x01", b"9999999999 \x80"])
 async def test_what_is_no_report_disturbs_nobody(bus, entry):
-    await bus.client(keys.reports()).hset(keys.reports(), "broken", entry)
+    await bus.client(redis_keys.reports()).hset(redis_keys.reports(), "broken", entry)
     await write(bus, report())
     assert [told.node for told in (await read_fleet()).reports] == ["other"]
 

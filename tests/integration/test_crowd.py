@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.integration.local import Person, installation
 
-from channelbox.realtime.codes import Close
+from channelbox.realtime.errors import Close
 
 MEMBERS = 2000
 AT_ONCE = 50

@@ -11,7 +11,7 @@ from tests.integration.hostile import KIB, ROOM, SOCKETS, strict, undisturbed  #
 from tests.integration.local import Installation, Person
 from tests.realtime.serving import UPGRADE, masked
 
-from channelbox.realtime.codes import INVALID_FORMAT, Close, Code
+from channelbox.realtime.errors import INVALID_FORMAT, Close, Code
 from channelbox.realtime.frame_reader import CLOSE, CONTINUATION, PING, PONG, TEXT
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

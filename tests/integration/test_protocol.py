@@ -10,7 +10,7 @@ import pytest
 from tests.integration.local import Installation, installation
 
 from channelbox.dashboard.series import NODE, TOTALS
-from channelbox.realtime.codes import INVALID_FORMAT
+from channelbox.realtime.errors import INVALID_FORMAT
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
 

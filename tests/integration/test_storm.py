@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.integration.local import Installation, Person, installation
 
-from channelbox.realtime.codes import Close
+from channelbox.realtime.errors import Close
 
 LIMIT = 1000
 WANT = 2000

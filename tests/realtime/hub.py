@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from channelbox.realtime import keys
+from channelbox.realtime import redis_keys
 from channelbox.realtime.admission import Source
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.envelope import BatchOutcome, Envelope
 from channelbox.realtime.frames import payloads, text_frame
-from channelbox.realtime.hub import NOBODY, Hello, Hub
-from channelbox.realtime.record import Identity, Opened
-from channelbox.realtime.room import Run, gone
+from channelbox.realtime.history_source import Identity, Opened
+from channelbox.realtime.hub import NO_SOURCE, Hello, Hub
+from channelbox.realtime.hub_room import Run, gone
 
 NEW = Identity(2, "another epoch")
 
@@ -133,7 +133,7 @@ async def told(bus: Bus, record: Record, first: int, last: int, *outcomes: Batch
     record.last = max(record.last, last)
     key, epoch = record.identity
     envelope = Envelope(first, last, frames(first, last), key, outcomes, epoch=epoch)
-    await bus.publish(keys.room("r"), envelope.pack())
+    await bus.publish(redis_keys.room("r"), envelope.pack())
 
 
 async def joined(
@@ -141,7 +141,7 @@ async def joined(
     after: int | None = None,
     history: int = 50,
     identity: Identity | None = None,
-    source: Source = NOBODY,
+    source: Source = NO_SOURCE,
 ) -> Listener:
     """A member of the room that the record has, or of the one that it had when the member was let in."""
     listener = Listener()

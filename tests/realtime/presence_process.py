@@ -5,16 +5,16 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from channelbox.realtime import keys
+from channelbox.realtime import redis_keys
+from channelbox.realtime.background_tasks import cancel
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.frames import payloads
-from channelbox.realtime.hosts import Host
+from channelbox.realtime.history_source import Identity, Opened
 from channelbox.realtime.hub import Hub
+from channelbox.realtime.hub_room import Run
 from channelbox.realtime.presence import Presence
-from channelbox.realtime.record import Identity, Opened
-from channelbox.realtime.room import Run
+from channelbox.realtime.redis_hosts import Host
 from channelbox.realtime.room_slots import RoomSlots
-from channelbox.realtime.supervision import cancel
 
 
 class Nothing:
@@ -80,7 +80,7 @@ class Process:
     async def freeze(self) -> None:
         """As when the process is stopped: it tells nothing and writes nothing until `start`, and its lease ends."""
         await cancel(*self.presence._tasks, *self.slots._tasks)
-        await self.bus.client("").delete(keys.lease(self.name))
+        await self.bus.client("").delete(redis_keys.lease(self.name))
 
     async def enter(self, *people: str, room: str = "r") -> None:
         await self.hub.join(room, Identity(1, "epoch"), self.watcher, None, 0, lambda hello: b"")

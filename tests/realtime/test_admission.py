@@ -8,11 +8,11 @@ from tests.clock import Clock, clock_of
 from tests.waiting import until
 
 from channelbox.realtime import admission as admission_module
-from channelbox.realtime import settlement, token_bucket
+from channelbox.realtime import rate_sync, token_bucket
 from channelbox.realtime.admission import TABLE, Admission, Kind, Limit, Source, connection_limit, sentence
 from channelbox.realtime.bus import Bus
-from channelbox.realtime.codes import Close, Code, Refused
-from channelbox.realtime.settlement import Settlement
+from channelbox.realtime.errors import Close, Code, Refused
+from channelbox.realtime.rate_sync import RateSync
 
 ANN = "u:1"
 HOME = "192.0.2.1"
@@ -23,12 +23,12 @@ Start = Callable[[str], Awaitable[Admission]]
 @pytest.fixture
 async def start(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Start]:
     """As in a process of this name: with a bus of its own."""
-    monkeypatch.setattr(settlement, "EVERY_SECONDS", 0.05)
-    started: list[tuple[Settlement, Bus]] = []
+    monkeypatch.setattr(rate_sync, "INTERVAL_SECONDS", 0.05)
+    started: list[tuple[RateSync, Bus]] = []
 
     async def start(process: str) -> Admission:
         bus = Bus()
-        started.append((Settlement(bus, process), bus))
+        started.append((RateSync(bus, process), bus))
         await started[-1][0].start()
         return Admission(started[-1][0])
 
@@ -60,7 +60,7 @@ def limits_of(kind: Kind) -> tuple[Limit, Limit]:
 async def test_what_the_wire_counts_is_not_counted_again(bus: Bus) -> None:
     """Of a connection frames and bytes have a bucket there, and here the others have theirs."""
     source = Source(HOME, ANN)
-    admission = Admission(Settlement(bus, "here"))
+    admission = Admission(RateSync(bus, "here"))
     for kind in (Kind.FRAMES, Kind.BYTES):
         assert connection_limit(kind).burst > 1
     admission.charge(source, 1, 100)
@@ -76,7 +76,7 @@ async def test_a_person_who_asks_many_processes_is_counted_once(start: Start, cl
     assert granted == limits_of(kind)[0].burst
     assert not there.take(kind, Source(None, ANN))[0], "a second's word has not gone round"
     await until(lambda: bool(there.take(kind, Source(None, ANN))[0]))
-    await until(lambda: not here.settlement._spent and not there.settlement._spent)
+    await until(lambda: not here.rate_sync._spent and not there.rate_sync._spent)
     assert there.take(kind, Source(None, ANN))[0] > 0
     assert not there.take(kind, Source(None, "u:2"))[0]
 
@@ -96,7 +96,7 @@ async def test_one_room_hears_of_so_many_who_type_in_all_processes(start: Start,
 
 async def test_what_is_refused_costs_nothing(settings: Settings, clock: Clock) -> None:
     settings.CHANNELBOX_RATE, settings.CHANNELBOX_RATE_BURST = 1, 2
-    admission, source = Admission(Settlement(Bus.current(), "here")), Source(HOME, ANN)
+    admission, source = Admission(RateSync(Bus.current(), "here")), Source(HOME, ANN)
     for _ in range(3):
         admission.admit(Kind.MESSAGES, source)
     for _ in range(20):
@@ -119,7 +119,7 @@ def test_a_short_wait_is_not_told_as_none() -> None:
 
 async def test_rooms_and_joins_are_refused_with_a_close(settings: Settings, clock: Clock) -> None:
     settings.CHANNELBOX_NEW_ROOMS_PERSON = settings.CHANNELBOX_JOINS_PERSON = 0.1
-    admission = Admission(Settlement(Bus.current(), "here"))
+    admission = Admission(RateSync(Bus.current(), "here"))
     for kind in (Kind.ROOMS, Kind.JOINS):
         source = Source(HOME, ANN)
         with pytest.raises(Refused) as refused:
@@ -130,7 +130,7 @@ async def test_rooms_and_joins_are_refused_with_a_close(settings: Settings, cloc
 
 async def test_what_is_given_back_may_be_taken_again_and_no_more(settings: Settings, clock: Clock) -> None:
     settings.CHANNELBOX_NEW_ROOMS_PERSON = 3  # one at once
-    admission, source = Admission(Settlement(Bus.current(), "here")), Source(HOME, ANN)
+    admission, source = Admission(RateSync(Bus.current(), "here")), Source(HOME, ANN)
     admission.give_back(Kind.ROOMS, source)
     for _ in range(3):
         assert not admission.take(Kind.ROOMS, source)[0]
@@ -142,13 +142,13 @@ async def test_what_was_read_is_charged_also_where_nothing_is_left(settings: Set
     settings.CHANNELBOX_RATE = settings.CHANNELBOX_RATE_BURST = 2
     settings.CHANNELBOX_RATE_PERSON = 2  # frames: ten a second, ten at once
     settings.CHANNELBOX_RATE_BYTES = 100_000
-    admission, source = Admission(Settlement(Bus.current(), "here")), Source(HOME, ANN)
+    admission, source = Admission(RateSync(Bus.current(), "here")), Source(HOME, ANN)
     waits = [admission.charge(source, 1, 100) for _ in range(12)]
     assert waits == pytest.approx([0.0] * 9 + [0.1, 0.2, 0.3])
     assert admission.charge(source, 0, 0) == pytest.approx(0.3)
-    known = len(admission.settlement)
+    known = len(admission.rate_sync)
     assert admission.charge(Source("198.51.100.7", "u:3"), 0, 0) == 0
-    assert len(admission.settlement) == known, "asking makes no bucket"
+    assert len(admission.rate_sync) == known, "asking makes no bucket"
     clock.now += 1
     assert admission.charge(source, 0, 0) == 0
     assert admission.charge(source, 0, 131_072) == pytest.approx(1 / 100_000), "bytes: two frames at once"
@@ -166,16 +166,16 @@ async def test_what_a_person_is_charged_is_told_to_other_processes(start: Start,
 
 async def test_names_without_end_share_one_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admission_module, "MAX_BUCKETS", 10)
-    admission = Admission(Settlement(Bus.current(), "here"))
+    admission = Admission(RateSync(Bus.current(), "here"))
     for number in range(1000):
         admission.take(Kind.JOINS, Source(f"2001:db8:0:{number:x}::/64"))
-    assert len(admission.settlement) == 11
+    assert len(admission.rate_sync) == 11
     assert not admission.take(Kind.JOINS, Source("2001:db8:0:1::/64"))[0], "who was there keeps its own"
 
 
 async def test_a_storm_of_ten_thousand_from_one_address_is_let_through(clock: Clock) -> None:
     """By the defaults, twice over: whoever comes back after an outage may be cut off once more."""
-    admission = Admission(Settlement(Bus.current(), "here"))
+    admission = Admission(RateSync(Bus.current(), "here"))
     waits = [admission.take(Kind.JOINS, Source(HOME))[0] for _ in range(20_000)]
     waits += [admission.take(Kind.JOINS, Source(None, f"u:{number % 10_000}"))[0] for number in range(20_000)]
     assert not any(waits)

@@ -9,15 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.realtime.hub import NEW, Record, frames, hub, joined, record
 
-from channelbox.realtime import fan_out, turns
+from channelbox.realtime import fan_out, turn_scheduler
 from channelbox.realtime import hub as hub_module
-from channelbox.realtime.codes import Code, Refused
 from channelbox.realtime.counters import counters
 from channelbox.realtime.envelope import Envelope
+from channelbox.realtime.errors import Code, Refused
 from channelbox.realtime.frames import payloads, text_frame
+from channelbox.realtime.history_source import Observed
 from channelbox.realtime.hub import Hub
-from channelbox.realtime.record import Observed
-from channelbox.realtime.room import Room, Run
+from channelbox.realtime.hub_room import HubRoom, Run
 
 MIB = 1024 * 1024
 MEMBERS = 1000
@@ -40,11 +40,11 @@ class Counting:
         self.heard.append(len(frames))
 
 
-def opened() -> Room:
+def opened() -> HubRoom:
     """Return a room that was read from the record."""
     ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     ready.set_result(None)
-    return Room(ready)
+    return HubRoom(ready)
 
 
 async def turns_until(done: Callable[[], bool]) -> list[int]:
@@ -90,7 +90,7 @@ async def test_what_waits_to_be_written_is_bounded(hub: Hub, record: Record, mon
     monkeypatch.setattr(hub_module, "PAGE", 20)
     monkeypatch.setattr(hub_module, "CROSSED_SECONDS", 0.001)
     everybody = [await joined(hub) for _ in range(50)]
-    monkeypatch.setattr(turns, "TURN_BYTES", 30)
+    monkeypatch.setattr(turn_scheduler, "TURN_BYTES", 30)
     room, waiting, wrote = hub.rooms["r"], [], []
     for seq in range(1, 1001):
         record.last = seq
@@ -113,12 +113,12 @@ async def test_what_waits_to_be_written_is_bounded(hub: Hub, record: Record, mon
 
 
 @pytest.fixture
-async def full_room(hub: Hub, record: Record, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Room, int]]:
+async def full_room(hub: Hub, record: Record, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[HubRoom, int]]:
     """A room in which more waits than may, and the newest number of which was heard. One byte goes out in a turn."""
     monkeypatch.setattr(fan_out, "FULL_BYTES", 100)
     monkeypatch.setattr(fan_out, "PASS_BYTES", 10)
     monkeypatch.setattr(fan_out, "MIN_WRITE_BYTES", 1)
-    monkeypatch.setattr(turns, "TURN_BYTES", 1)
+    monkeypatch.setattr(turn_scheduler, "TURN_BYTES", 1)
     for _ in range(200):
         await joined(hub)
     room, seq = hub.rooms["r"], 0
@@ -130,7 +130,7 @@ async def full_room(hub: Hub, record: Record, monkeypatch: pytest.MonkeyPatch) -
 
 
 async def test_what_was_removed_is_told_to_no_newcomer_while_a_room_is_full(
-    hub: Hub, record: Record, full_room: tuple[Room, int]
+    hub: Hub, record: Record, full_room: tuple[HubRoom, int]
 ) -> None:
     room, seq = full_room
     record.last = seq + 1
@@ -142,7 +142,7 @@ async def test_what_was_removed_is_told_to_no_newcomer_while_a_room_is_full(
 
 
 async def test_who_has_heard_more_than_a_full_room_is_sent_elsewhere_at_once(
-    hub: Hub, record: Record, full_room: tuple[Room, int]
+    hub: Hub, record: Record, full_room: tuple[HubRoom, int]
 ) -> None:
     _, seq = full_room
     record.last = seq + 1
@@ -219,7 +219,7 @@ async def test_a_member_is_written_no_more_than_a_mebibyte_at_once() -> None:
 
 @pytest.fixture
 def one_member_in_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(turns, "TURN_BYTES", 1)
+    monkeypatch.setattr(turn_scheduler, "TURN_BYTES", 1)
 
 
 def heard(hub: Hub, first: int, last: int) -> None:
@@ -318,7 +318,7 @@ def test_each_member_hears_a_whole_stretch_in_order(steps: list[tuple[str, int]]
     """The model: a list of all that was said. Each member has heard the first of what follows its coming."""
     everybody = [("comes", who) for who in range(6)]
     sizes = mock.patch.multiple(fan_out, PASS_BYTES=100, FULL_BYTES=200, MIN_WRITE_BYTES=1)
-    with sizes, mock.patch.object(turns, "TURN_BYTES", turn_bytes):
+    with sizes, mock.patch.object(turn_scheduler, "TURN_BYTES", turn_bytes):
         asyncio.run(_play([*everybody, *steps]))
 
 

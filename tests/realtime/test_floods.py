@@ -17,7 +17,7 @@ from tests.realtime.serving import FIN, UPGRADE, Echo, RawClient, Run, masked, s
 from channelbox.realtime.frame_reader import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, FrameReader
 from channelbox.realtime.read_budget import SLICE_BYTES, SLICE_FRAMES
 from channelbox.realtime.token_bucket import Bucket
-from channelbox.realtime.turns import (
+from channelbox.realtime.turn_scheduler import (
     SELDOM_FRAMES,
     TURN_BYTES,
     TURN_FRAMES,

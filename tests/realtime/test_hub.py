@@ -6,13 +6,13 @@ import random
 import pytest
 from tests.realtime.hub import Record, frames, hub, joined, record, told
 
-from channelbox.realtime import keys
-from channelbox.realtime import room as room_module
+from channelbox.realtime import hub_room as room_module
+from channelbox.realtime import redis_keys
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.envelope import BatchOutcome, BatchRef, Envelope
 from channelbox.realtime.frames import text_frame
+from channelbox.realtime.history_source import Observed
 from channelbox.realtime.hub import Hub
-from channelbox.realtime.record import Observed
 
 
 async def test_it_works(hub: Hub, bus: Bus, record: Record) -> None:
@@ -80,7 +80,7 @@ async def test_a_publish_that_only_tells_the_newest_number_is_a_hint_to_read(
 ) -> None:
     listener = await joined(hub)
     record.last = 2
-    await bus.publish(keys.room("r"), Envelope(last=2).pack())
+    await bus.publish(redis_keys.room("r"), Envelope(last=2).pack())
     await listener.until("2")
 
 
@@ -104,7 +104,7 @@ async def test_the_outcomes_of_the_own_batches_are_handed_over(hub: Hub, bus: Bu
 
 async def test_frames_without_a_number_go_out_at_once(hub: Hub, bus: Bus) -> None:
     listener = await joined(hub)
-    await bus.publish(keys.room("r"), Envelope(frames=text_frame(b"typing")).pack())
+    await bus.publish(redis_keys.room("r"), Envelope(frames=text_frame(b"typing")).pack())
     await listener.until("typing")
 
 

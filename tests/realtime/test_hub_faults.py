@@ -4,13 +4,13 @@ import pytest
 from tests.realtime.hub import NEW, Record, frames, hub, joined, record, told
 from tests.waiting import until
 
-from channelbox.realtime import supervision
+from channelbox.realtime import background_tasks
 from channelbox.realtime.bus import Bus
-from channelbox.realtime.codes import Refused
 from channelbox.realtime.counters import counters
 from channelbox.realtime.envelope import Envelope
+from channelbox.realtime.errors import Refused
 from channelbox.realtime.hub import Hub
-from channelbox.realtime.room import Room, Run
+from channelbox.realtime.hub_room import HubRoom, Run
 
 __all__ = ["hub", "record"]
 
@@ -31,7 +31,7 @@ class Broken:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervision, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(background_tasks, "PAUSE_SECONDS", 0.01)
 
 
 @pytest.fixture
@@ -66,15 +66,15 @@ async def test_a_repair_that_breaks_is_begun_again(
     hub: Hub, bus: Bus, record: Record, restarted: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listener = await joined(hub)
-    park, broken = Room.park, [True]
+    park, broken = HubRoom.park, [True]
 
-    def break_once(room: Room, run: Run) -> None:
+    def break_once(room: HubRoom, run: Run) -> None:
         if run.first == 1 and broken:
             broken.pop()
             raise ZeroDivisionError
         park(room, run)
 
-    monkeypatch.setattr(Room, "park", break_once)
+    monkeypatch.setattr(HubRoom, "park", break_once)
     record.last = 2
     await told(bus, record, 3, 3)
     await listener.until("3")

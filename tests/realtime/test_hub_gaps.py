@@ -7,11 +7,11 @@ import pytest
 from tests.realtime.hub import Record, frames, gap, hub, joined, record, told
 
 from channelbox.realtime import hub as hub_module
-from channelbox.realtime import keys
+from channelbox.realtime import redis_keys
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.envelope import Envelope
+from channelbox.realtime.history_source import Observed
 from channelbox.realtime.hub import Hub
-from channelbox.realtime.record import Observed
 
 
 @pytest.mark.parametrize("missing", [{97}, {100}, {51, 52, 53}, {51, 70, 71, 100}, set(range(40, 101))], ids=str)
@@ -67,11 +67,11 @@ async def test_what_is_gone_and_what_is_too_much_are_told_apart(hub: Hub, record
 async def test_a_number_that_is_not_in_the_record_is_not_looked_for_for_ever(
     hub: Hub, bus: Bus, record: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub_module, "REPAIR_LONGEST_PAUSE", 0.1)
+    monkeypatch.setattr(hub_module, "MAX_REPAIR_PAUSE_SECONDS", 0.1)
     listener = await joined(hub)
     room = hub.rooms["r"]
-    await bus.publish(keys.room("r"), Envelope(last=10**15).pack())
-    await bus.publish(keys.room("r"), Envelope(10**15, 10**15, frames(1, 1)).pack())
+    await bus.publish(redis_keys.room("r"), Envelope(last=10**15).pack())
+    await bus.publish(redis_keys.room("r"), Envelope(10**15, 10**15, frames(1, 1)).pack())
     async with asyncio.timeout(10):
         while not room.parked:
             await asyncio.sleep(0.01)

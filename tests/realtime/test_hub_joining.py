@@ -9,8 +9,8 @@ from channelbox.realtime import catch_up
 from channelbox.realtime.admission import TABLE, Kind, Limit, Row, Source
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.envelope import Envelope
+from channelbox.realtime.history_source import Observed, Opened
 from channelbox.realtime.hub import Hub
-from channelbox.realtime.record import Observed, Opened
 from channelbox.realtime.token_bucket import Bucket
 
 
@@ -49,7 +49,7 @@ async def test_too_far_back_is_told_by_the_greeting(hub: Hub, record: Record) ->
 async def test_more_than_a_mebibyte_behind_is_no_resumption(
     hub: Hub, record: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(catch_up, "MOST_BYTES", 500)
+    monkeypatch.setattr(catch_up, "MAX_BYTES", 500)
     record.last = 900
     listener = await joined(hub, after=100)
     assert listener.heard[0] == "welcome 900 False"
@@ -236,7 +236,7 @@ async def test_a_newcomer_for_whom_nothing_fits_is_told_of_a_gap(
 async def test_a_newcomer_whose_history_ends_with_a_full_mebibyte_is_told_of_a_gap(
     hub: Hub, record: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(catch_up, "MOST_BYTES", 999)
+    monkeypatch.setattr(catch_up, "MAX_BYTES", 999)
     record.last, record.opens_with = 1000, 0  # all of it is read, in pages of a thousand bytes
     newcomer = await joined(hub, history=600)
     assert newcomer.gaps == [{"type": "gap", "from": 401, "to": 1000}]

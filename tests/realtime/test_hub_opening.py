@@ -9,9 +9,9 @@ from tests.waiting import until
 
 from channelbox.realtime.envelope import BatchOutcome, BatchRef, Envelope
 from channelbox.realtime.frames import text_frame
+from channelbox.realtime.history_source import Identity, Observed
 from channelbox.realtime.hub import CROSSED_SECONDS, MAX_REPAIRS, Hub
-from channelbox.realtime.record import Identity, Observed
-from channelbox.realtime.room import MAX_PARKED_BYTES, Room, Run
+from channelbox.realtime.hub_room import MAX_PARKED_BYTES, HubRoom, Run
 
 __all__ = ["hub", "opening", "record"]
 
@@ -20,7 +20,7 @@ OUTCOME = BatchOutcome(BatchRef("another process", 1), list(range(10**6, 10**6 +
 
 
 @pytest.fixture
-async def begun(hub: Hub, record: Record, opening: asyncio.Event) -> tuple[Room, "asyncio.Task[Listener]"]:
+async def begun(hub: Hub, record: Record, opening: asyncio.Event) -> tuple[HubRoom, "asyncio.Task[Listener]"]:
     """A room that is not open yet, and who waits for it."""
     opening.clear()
     joining = asyncio.create_task(joined(hub))
@@ -43,7 +43,7 @@ async def test_what_a_room_hears_before_it_is_open_takes_a_bounded_memory(
     hub: Hub,
     record: Record,
     opening: asyncio.Event,
-    begun: tuple[Room, "asyncio.Task[Listener]"],
+    begun: tuple[HubRoom, "asyncio.Task[Listener]"],
     envelope: Envelope,
     count: int,
 ) -> None:
@@ -62,7 +62,7 @@ async def test_what_a_room_hears_before_it_is_open_takes_a_bounded_memory(
 
 
 async def test_what_was_too_much_to_keep_before_a_room_was_open_is_read(
-    hub: Hub, record: Record, opening: asyncio.Event, begun: tuple[Room, "asyncio.Task[Listener]"]
+    hub: Hub, record: Record, opening: asyncio.Event, begun: tuple[HubRoom, "asyncio.Task[Listener]"]
 ) -> None:
     room, joining = begun
     for seq in range(1, 5001):

@@ -7,14 +7,14 @@ from tests.realtime.hub import NEW, Record, frames, hub, joined, opening, record
 from tests.waiting import until
 
 from channelbox.realtime import hub as hub_module
-from channelbox.realtime import keys
+from channelbox.realtime import redis_keys
 from channelbox.realtime.bus import Bus
-from channelbox.realtime.codes import Close, Refused
 from channelbox.realtime.counters import counters
 from channelbox.realtime.envelope import Envelope
+from channelbox.realtime.errors import Close, Refused
 from channelbox.realtime.frames import text_frame
+from channelbox.realtime.history_source import NO_ROOM, Identity, Observed
 from channelbox.realtime.hub import Hub
-from channelbox.realtime.record import NO_ROOM, Identity, Observed
 
 
 async def test_a_room_that_was_removed_and_made_anew_begins_anew(hub: Hub, bus: Bus, record: Record) -> None:
@@ -57,7 +57,7 @@ async def test_what_is_published_for_the_former_room_of_a_name_is_not_written_in
 ) -> None:
     listener = await joined(hub)
     late = Envelope(1, 3, frames(1, 3), key=99)
-    await bus.publish(keys.room("r"), late.pack())
+    await bus.publish(redis_keys.room("r"), late.pack())
     await told(bus, record, 1, 1)
     await listener.until("1")
     await told(bus, record, 2, 2)
@@ -75,7 +75,7 @@ async def test_what_is_published_late_under_the_epoch_before_a_restore_is_not_wr
     record.identity = Identity(record.identity.key, "another epoch")
     hub.observe("r", hub.rooms["r"], Observed(record.identity, 1, 5))
     listener = await joined(hub)
-    await bus.publish(keys.room("r"), late.pack())
+    await bus.publish(redis_keys.room("r"), late.pack())
     await told(bus, record, 6, 6)
     await listener.until("6")
     assert listener.heard[1:] == ["1", "2", "3", "4", "5", "6"]
@@ -112,7 +112,9 @@ async def test_what_is_in_the_record_is_read_though_another_epoch_was_published_
     """The epoch was drawn while the worker stored."""
     listener = await joined(hub)
     record.last = 1
-    await bus.publish(keys.room("r"), Envelope(1, 1, frames(1, 1), record.identity.key, epoch="epoch before").pack())
+    await bus.publish(
+        redis_keys.room("r"), Envelope(1, 1, frames(1, 1), record.identity.key, epoch="epoch before").pack()
+    )
     await listener.until("1")
     assert listener.numbers == [1]
 
@@ -120,7 +122,7 @@ async def test_what_is_in_the_record_is_read_though_another_epoch_was_published_
 async def test_a_publish_that_says_nothing_of_the_epoch_is_taken(hub: Hub, bus: Bus, record: Record) -> None:
     """That of a worker of the version before."""
     listener = await joined(hub)
-    await bus.publish(keys.room("r"), Envelope(1, 1, frames(1, 1), record.identity.key).pack())
+    await bus.publish(redis_keys.room("r"), Envelope(1, 1, frames(1, 1), record.identity.key).pack())
     await listener.until("1")
 
 

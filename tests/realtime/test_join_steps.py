@@ -11,12 +11,12 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from channelbox.realtime import protocol_switch
+from channelbox.realtime.batch_loader import BatchLoader
 from channelbox.realtime.bus import Bus
-from channelbox.realtime.codes import Refused
-from channelbox.realtime.gather import Gather
+from channelbox.realtime.errors import Refused
 from channelbox.realtime.join_steps import SLICE_STEPS, JoinSteps
-from channelbox.realtime.keys import process_name
 from channelbox.realtime.protocol_switch import ProtocolSwitch
+from channelbox.realtime.redis_keys import process_name
 from channelbox.realtime.room_slots import RoomSlots
 
 CROWD = 5 * SLICE_STEPS
@@ -58,7 +58,7 @@ async def test_a_look_up_for_many_lets_few_go_on_in_one_turn() -> None:
         await asyncio.sleep(0)
         return {key: key for key in keys}
 
-    gather = Gather(look_up)
+    gather = BatchLoader(look_up)
     joins = [asyncio.create_task(gather.get(key)) for key in range(CROWD)]
     assert await most_in_a_turn(lambda: sum(join.done() for join in joins), CROWD) <= SLICE_STEPS
     assert [join.result() for join in joins] == list(range(CROWD))
@@ -68,7 +68,7 @@ async def test_a_failed_look_up_for_many_lets_few_go_on_in_one_turn() -> None:
     async def look_up(keys: list[int]) -> Mapping[int, int]:
         raise OSError("away")
 
-    gather = Gather(look_up)
+    gather = BatchLoader(look_up)
     joins = [asyncio.create_task(gather.get(key)) for key in range(CROWD)]
     assert await most_in_a_turn(lambda: sum(join.done() for join in joins), CROWD) <= SLICE_STEPS
     assert all(isinstance(join.exception(), OSError) for join in joins)

@@ -11,7 +11,7 @@ from channels.layers import BaseChannelLayer, get_channel_layer
 from tests.realtime.receiving import next_of, nothing_for
 from tests.servers import RedisServer
 
-from channelbox.realtime import keys
+from channelbox.realtime import redis_keys
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.counters import counters
 from channelbox.realtime.layer import ChannelLayer
@@ -223,12 +223,12 @@ async def test_one_group_is_one_subscription_whatever_its_members(
     for channel in channels:
         await layer.group_add("g", channel)
     with redis_server.client() as client:
-        assert client.pubsub_numsub(keys.group("g")) == [(keys.group("g").encode(), 1)]
+        assert client.pubsub_numsub(redis_keys.group("g")) == [(redis_keys.group("g").encode(), 1)]
         for channel in channels:
             await layer.group_discard("g", channel)
         await Bus.current().unsubscribe("anything")
         await nothing_for(layer)
-        assert client.pubsub_numsub(keys.group("g")) == [(keys.group("g").encode(), 0)]
+        assert client.pubsub_numsub(redis_keys.group("g")) == [(redis_keys.group("g").encode(), 0)]
 
 
 async def test_a_group_message_is_read_once_and_belongs_to_each_consumer(
@@ -310,6 +310,6 @@ async def test_json_and_encryption_are_passed_on(redis_server: RedisServer) -> N
 async def test_what_cannot_be_read_disturbs_nobody(layer: ChannelLayer) -> None:
     channel = await layer.new_channel()
     await layer.group_add("g", channel)
-    await Bus.current().publish(keys.group("g"), b"\xc1 no message")
+    await Bus.current().publish(redis_keys.group("g"), b"\xc1 no message")
     await layer.group_send("g", {"type": "after"})
     assert (await next_of(layer, channel))["type"] == "after"

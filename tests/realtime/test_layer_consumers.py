@@ -11,7 +11,7 @@ from channels.testing import ApplicationCommunicator, WebsocketCommunicator
 from tests.realtime.tutorial import AsyncChat, JsonChat, SyncChat
 from tests.servers import RedisServer
 
-from channelbox.realtime import keys
+from channelbox.realtime import redis_keys
 from channelbox.realtime.layer import ChannelLayer
 
 
@@ -50,7 +50,7 @@ async def test_a_room_of_the_tutorial(layer: ChannelLayer, redis_server: RedisSe
     await elsewhere.disconnect()
     await layer.new_channel()
     with redis_server.client() as client:
-        assert client.pubsub_channels(keys.group("*")) == []
+        assert client.pubsub_channels(redis_keys.group("*")) == []
 
 
 async def test_sync_and_async_consumers_share_a_room(layer: ChannelLayer) -> None:

@@ -11,7 +11,7 @@ from tests.realtime.receiving import next_of, nothing_for
 from tests.servers import RedisServer
 from tests.waiting import until
 
-from channelbox.realtime import keys
+from channelbox.realtime import redis_keys
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.layer import ChannelLayer
 
@@ -30,8 +30,8 @@ async def test_a_channel_goes_with_its_name(layer: ChannelLayer, redis_server: R
     assert len(local.mailboxes) < before
     assert "g" not in local.groups
     with redis_server.client() as client:
-        assert client.pubsub_numsub(keys.group("g")) == [(keys.group("g").encode(), 0)]
-        await until(lambda: client.hgetall(keys.unread(local.inbox)) == {})
+        assert client.pubsub_numsub(redis_keys.group("g")) == [(redis_keys.group("g").encode(), 0)]
+        await until(lambda: client.hgetall(redis_keys.unread(local.inbox)) == {})
 
 
 async def test_flush_forgets_messages_and_groups(layer: ChannelLayer) -> None:
@@ -55,7 +55,7 @@ async def test_closing_ends_every_subscription_and_the_layer_can_be_used_again(
     await bus.subscribe("fence", lambda _: None)
     with redis_server.client() as client:
         assert sorted(client.pubsub_channels()) == sorted(
-            name.encode() for name in ("fence", keys.probe(keys.process_name()))
+            name.encode() for name in ("fence", redis_keys.probe(redis_keys.process_name()))
         )
     await bus.unsubscribe("fence")
     channel = await layer.new_channel()

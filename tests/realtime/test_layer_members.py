@@ -6,7 +6,7 @@ import pytest
 from redis.exceptions import RedisError
 from tests.realtime.receiving import next_of, nothing_for
 
-from channelbox.realtime import keys, remote_members
+from channelbox.realtime import redis_keys, remote_group_members
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.layer import ChannelLayer
 from channelbox.realtime.local_channels import inbox_of
@@ -73,10 +73,10 @@ async def test_a_channel_of_nobody_joins_without_error(layer: ChannelLayer, else
 async def test_a_process_that_does_not_answer_is_an_error(
     layer: ChannelLayer, elsewhere: ChannelLayer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote_members, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(remote_group_members, "ANSWER_SECONDS", 0.2)
     silent = f"specific.{'0' * 16}!channel"
     bus = Bus()
-    await bus.subscribe(keys.inbox(inbox_of(silent)), lambda payload: None)
+    await bus.subscribe(redis_keys.inbox(inbox_of(silent)), lambda payload: None)
     with pytest.raises(RedisError, match="did not answer"):
         await layer.group_add("g", silent)
     await bus.stop()

@@ -8,7 +8,7 @@ from redis.exceptions import RedisError
 from tests.realtime.receiving import next_of, nothing_for
 from tests.servers import RedisServer
 
-from channelbox.realtime import keys
+from channelbox.realtime import redis_keys
 from channelbox.realtime.layer import ChannelLayer
 
 
@@ -53,5 +53,5 @@ async def test_groups_and_channels_are_spread_over_several_hosts(
         assert (await next_of(layer, f"jobs{number}"))["type"] == "job"
     for server in servers:
         with server.client() as client:
-            assert 5 < len(client.pubsub_channels(keys.group("*"))) < 35
+            assert 5 < len(client.pubsub_channels(redis_keys.group("*"))) < 35
     await layer.close()

@@ -11,8 +11,8 @@ from channels.testing import ApplicationCommunicator
 from tests.realtime.serving import Run
 from tests.servers import RedisServer
 
-from channelbox.realtime.hosts import make_pool
 from channelbox.realtime.mailbox import ChannelName
+from channelbox.realtime.redis_hosts import make_pool
 from channelbox.realtime.subscription_session import take_over
 
 SUBSCRIBER = "redis-py has changed: docs/decisions/subscriber.md"

@@ -11,10 +11,10 @@ from tests.realtime.two_hosts import hosts_of, one_of_each
 from tests.servers import RedisServer
 from tests.waiting import until
 
-from channelbox.realtime import keys, presence
+from channelbox.realtime import presence, redis_keys
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.counters import counters
-from channelbox.realtime.people import Part, checked
+from channelbox.realtime.presence_state import Part, checked
 
 
 @pytest.fixture(autouse=True)
@@ -171,9 +171,9 @@ async def test_what_redis_loses_is_missed_by_nobody(three: list[Process], bus: B
     if loss == "everything":
         await client.flushall()
     elif loss == "the room":
-        await client.delete(keys.people("r"))
+        await client.delete(redis_keys.people("r"))
     else:
-        await client.hdel(keys.people("r"), "one")
+        await client.hdel(redis_keys.people("r"), "one")
     newcomer = Process("new")
     await newcomer.start()
     await newcomer.enter("new-a", "new-b")
@@ -258,9 +258,9 @@ async def test_rubbish_is_nobody(three: list[Process], bus: Bus, monkeypatch: py
     before = len(one.watcher.counts)
     parts = [b"\xc1", b"", *map(msgpack.packb, (5, ["a", 1, 2], ["a", "b"]))]
     for number, part in enumerate(parts):
-        await client.hset(keys.people("r"), f"rubbish-{number}", part)
+        await client.hset(redis_keys.people("r"), f"rubbish-{number}", part)
     for told in ((1, 2), ("p", "ann", 1), ("p", ["ann"], "1"), ("p", ["ann"], -1), ("p", [1], 1)):
-        await bus.publish(keys.room("r"), msgpack.packb({"v": 1, "presence": told}))
+        await bus.publish(redis_keys.room("r"), msgpack.packb({"v": 1, "presence": told}))
     one.presence.went("r", "one-b")
     for process in three:
         await process.watcher.until(*(name for name in everybody(three) if name != "one-b"))

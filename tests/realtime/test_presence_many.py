@@ -10,7 +10,7 @@ from tests.realtime.presence_process import Process
 from tests.servers import RedisServer
 from tests.waiting import most_in_a_turn, until
 
-from channelbox.realtime import keys, presence
+from channelbox.realtime import presence, redis_keys
 from channelbox.realtime.frames import json_frame
 
 ROOMS = [f"room-{number}" for number in range(1000)]
@@ -22,7 +22,7 @@ def written(server: RedisServer) -> int:
     """Return of how many rooms Redis has the people."""
     with server.client() as client, client.pipeline(transaction=False) as pipeline:
         for name in ROOMS:
-            pipeline.exists(keys.people(name))
+            pipeline.exists(redis_keys.people(name))
         return sum(pipeline.execute())
 
 

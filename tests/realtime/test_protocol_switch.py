@@ -7,7 +7,7 @@ import pytest
 from tests.realtime.serving import Room, Run, Served, served
 
 from channelbox.realtime import protocol_switch
-from channelbox.realtime.deadline import ENTER_SECONDS, enter_by
+from channelbox.realtime.join_deadline import ENTER_SECONDS, enter_by
 from channelbox.realtime.join_steps import JoinSteps
 from channelbox.realtime.protocol import FrameProtocol
 from channelbox.realtime.protocol_switch import ProtocolSwitch

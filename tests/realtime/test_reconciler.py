@@ -6,14 +6,14 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 from tests.servers import RedisServer
 
-from channelbox.realtime import keys, reconciler
+from channelbox.realtime import reconciler, redis_keys
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.envelope import Envelope
 from channelbox.realtime.frames import payloads, text_frame
+from channelbox.realtime.history_source import Identity, Observed, Opened
 from channelbox.realtime.hub import Hub
+from channelbox.realtime.hub_room import Run
 from channelbox.realtime.reconciler import Reconciler
-from channelbox.realtime.record import Identity, Observed, Opened
-from channelbox.realtime.room import Run
 
 IDENTITY = Identity(1, "epoch")
 
@@ -92,7 +92,7 @@ async def case() -> AsyncIterator[Case]:
 
 
 async def test_a_room_that_heard_nothing_of_a_message_gets_it(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reconciler, "EVERY_SECONDS", 0.1)
+    monkeypatch.setattr(reconciler, "INTERVAL_SECONDS", 0.1)
     ann = await case.enter("r")
     case.record.last = 3  # stored, and its publish was lost
     await case.reconciler.start()
@@ -104,7 +104,7 @@ async def test_a_room_that_is_up_to_date_is_left_alone(case: Case) -> None:
     ann = await case.enter("r")
     case.record.last = 2
     frames = text_frame(b"1") + text_frame(b"2")
-    await case.bus.publish(keys.room("r"), Envelope(1, 2, frames).pack())
+    await case.bus.publish(redis_keys.room("r"), Envelope(1, 2, frames).pack())
     await ann.until(2)
     await case.reconciler.compare()
     assert case.hub.rooms["r"].repair is None
@@ -119,7 +119,7 @@ async def test_numbers_that_come_while_the_record_is_read_are_no_loss(
 
     async def overtaken(names: list[str]) -> dict[str, Observed]:
         observed = await observe(names)
-        await case.bus.publish(keys.room("r"), Envelope(1, 1, text_frame(b"1")).pack())
+        await case.bus.publish(redis_keys.room("r"), Envelope(1, 1, text_frame(b"1")).pack())
         await ann.until(1)
         return observed
 
@@ -130,7 +130,7 @@ async def test_numbers_that_come_while_the_record_is_read_are_no_loss(
 
 
 async def test_many_rooms_are_asked_for_in_parts(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reconciler, "AT_ONCE", 2)
+    monkeypatch.setattr(reconciler, "MAX_ROOMS_AT_ONCE", 2)
     members = [await case.enter(f"r{number}") for number in range(5)]
     case.record.last = 1
     await case.reconciler.compare()

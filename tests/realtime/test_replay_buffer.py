@@ -26,14 +26,14 @@ def test_it_answers_with_just_what_follows_or_not_at_all(start: int, sizes: list
 
 def test_the_oldest_fall_out_past_the_limit_and_are_not_answered_for() -> None:
     ring = ReplayBuffer()
-    for seq in range(1, module.MOST_RUNS + 11):
+    for seq in range(1, module.MAX_RUNS + 11):
         ring.add(seq, seq, frames(seq, seq))
     assert ring.since(9) is None
-    assert numbers(ring.since(10)) == list(range(11, module.MOST_RUNS + 11))
+    assert numbers(ring.since(10)) == list(range(11, module.MAX_RUNS + 11))
 
 
 def test_bytes_are_bounded() -> None:
-    ring, large = ReplayBuffer(), text_frame(b"x" * (module.MOST_BYTES // 2))
+    ring, large = ReplayBuffer(), text_frame(b"x" * (module.MAX_BYTES // 2))
     for seq in (1, 2, 3):
         ring.add(seq, seq, large)
     assert ring.since(1) is None
@@ -41,14 +41,14 @@ def test_bytes_are_bounded() -> None:
 
 
 def test_of_a_run_that_is_longer_than_the_limit_the_newest_are_kept() -> None:
-    ring, large = ReplayBuffer(), text_frame(b"x" * (module.MOST_BYTES // 20))
+    ring, large = ReplayBuffer(), text_frame(b"x" * (module.MAX_BYTES // 20))
     ring.add(1, 1, large)
     ring.add(2, 41, large * 40)
     assert ring.since(20) is None
     assert ring.since(30) == large * 11
     ring.add(42, 42, large)
     assert ring.since(30) == large * 12
-    assert ring._bytes <= module.MOST_BYTES
+    assert ring._bytes <= module.MAX_BYTES
 
 
 def test_a_run_that_does_not_follow_starts_anew() -> None:

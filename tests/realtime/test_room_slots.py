@@ -8,9 +8,9 @@ import pytest
 from tests.realtime.two_hosts import hosts_of, one_of_each
 from tests.servers import RedisServer
 
-from channelbox.realtime import keys, room_slots
+from channelbox.realtime import redis_keys, room_slots
 from channelbox.realtime.bus import Bus
-from channelbox.realtime.codes import Close, Code, Refused
+from channelbox.realtime.errors import Close, Code, Refused
 from channelbox.realtime.room_slots import RoomSlots
 
 
@@ -31,7 +31,7 @@ async def two(bus: Bus) -> AsyncIterator[RoomSlots]:
 
 
 async def counted(bus: Bus, room: str = "r") -> dict[str, int]:
-    places = cast("dict[bytes, bytes]", await bus.client(keys.places(room)).hgetall(keys.places(room)))
+    places = cast("dict[bytes, bytes]", await bus.client(redis_keys.places(room)).hgetall(redis_keys.places(room)))
     return {process.decode(): int(count) for process, count in places.items()}
 
 
@@ -110,7 +110,7 @@ async def test_a_dead_process_frees_its_places_when_its_lease_ends(
     for task in dead._tasks:  # killed: nothing is given back
         task.cancel()
     assert (await refused(one, 1)).code == Code.ROOM_FULL
-    await bus.client("").pexpire(keys.lease("dead"), 1)
+    await bus.client("").pexpire(redis_keys.lease("dead"), 1)
     await asyncio.sleep(0.01)
     await one.take("r", 1)
     assert await counted(bus) == {"one": 1}
@@ -118,7 +118,7 @@ async def test_a_dead_process_frees_its_places_when_its_lease_ends(
 
 async def test_a_lease_ends_by_itself(bus: Bus, one: RoomSlots) -> None:
     await one.take("r", 1)
-    left = await bus.client("").pttl(keys.lease("one"))
+    left = await bus.client("").pttl(redis_keys.lease("one"))
     assert 0 < left <= room_slots.LEASE_SECONDS * 1000
     assert room_slots.RENEW_SECONDS * 2 < room_slots.LEASE_SECONDS
 
@@ -240,11 +240,11 @@ async def test_a_redis_host_that_is_away_refuses_nobody_in_the_rooms_of_another(
         for _ in range(2):
             await lease.take(rooms[1 - gone], 5)
     with servers[1 - gone].client() as client:
-        assert client.hget(keys.places(rooms[1 - gone]), "one") == b"3"
-        client.delete(keys.lease("one"))
+        assert client.hget(redis_keys.places(rooms[1 - gone]), "one") == b"3"
+        client.delete(redis_keys.lease("one"))
         lease.rewrite()
         async with asyncio.timeout(2):
-            while not client.exists(keys.lease("one")):  # the lease is renewed there too
+            while not client.exists(redis_keys.lease("one")):  # the lease is renewed there too
                 await asyncio.sleep(0.05)
     if how == "frozen":
         servers[gone].thaw()
@@ -270,9 +270,9 @@ async def test_places_are_counted_again_after_what_nobody_expected(
 
 
 async def test_a_room_whose_places_cannot_be_written_holds_up_no_other(bus: Bus, one: RoomSlots) -> None:
-    await bus.client(keys.places("r")).set(keys.places("r"), "no hash")
+    await bus.client(redis_keys.places("r")).set(redis_keys.places("r"), "no hash")
     async with asyncio.timeout(8):
         results = await asyncio.gather(refused(one, 5), one.take("other", 5))
         assert results[0].frame["code"] == "try_later"
-        await bus.client(keys.places("r")).delete(keys.places("r"))
+        await bus.client(redis_keys.places("r")).delete(redis_keys.places("r"))
         await one.take("r", 5)

@@ -9,9 +9,9 @@ from tests.realtime.two_hosts import hosts_of
 from tests.servers import RedisServer
 from tests.waiting import until
 
-from channelbox.realtime import keys, room_slots
+from channelbox.realtime import redis_keys, room_slots
 from channelbox.realtime.bus import Bus
-from channelbox.realtime.codes import Code, Refused
+from channelbox.realtime.errors import Code, Refused
 from channelbox.realtime.room_slots import RoomSlots
 
 ROOMS = [f"room-{number}" for number in range(1000)]
@@ -33,7 +33,7 @@ def places(server: RedisServer, rooms: list[str] = ROOMS) -> list[bytes | None]:
     """Return how many places the process has in each room, as Redis has it."""
     with server.client() as client, client.pipeline(transaction=False) as pipeline:
         for name in rooms:
-            pipeline.hget(keys.places(name), "one")
+            pipeline.hget(redis_keys.places(name), "one")
         return list(pipeline.execute())
 
 

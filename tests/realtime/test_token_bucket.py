@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from tests.clock import Clock, clock_of
 from tests.waiting import until
 
-from channelbox.realtime import settlement as settlement_module
+from channelbox.realtime import rate_sync as settlement_module
 from channelbox.realtime import token_bucket
 from channelbox.realtime.bus import Bus
-from channelbox.realtime.settlement import Settlement
+from channelbox.realtime.rate_sync import RateSync
 from channelbox.realtime.token_bucket import Bucket, take
 
 
@@ -60,32 +60,32 @@ def test_never_more_than_the_burst_and_what_came_since(pauses: list[float]) -> N
             assert taken <= 5 + 3 * (clock.now - start) + 1e-6
 
 
-Start = Callable[[str], Awaitable[Settlement]]
+Start = Callable[[str], Awaitable[RateSync]]
 
 
 @pytest.fixture
 async def start(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Start]:
     """As in a process of this name: with a bus of its own."""
-    monkeypatch.setattr(settlement_module, "EVERY_SECONDS", 0.05)
-    started: list[tuple[Settlement, Bus]] = []
+    monkeypatch.setattr(settlement_module, "INTERVAL_SECONDS", 0.05)
+    started: list[tuple[RateSync, Bus]] = []
 
-    async def start(process: str) -> Settlement:
+    async def start(process: str) -> RateSync:
         bus = Bus()
-        settlement = Settlement(bus, process)
-        await settlement.start()
-        started.append((settlement, bus))
-        return settlement
+        rate_sync = RateSync(bus, process)
+        await rate_sync.start()
+        started.append((rate_sync, bus))
+        return rate_sync
 
     yield start
-    for settlement, bus in started:
-        await settlement.stop()
+    for rate_sync, bus in started:
+        await rate_sync.stop()
         await bus.stop()
 
 
-def spend(settlement: Settlement, name: str, times: int) -> None:
+def spend(rate_sync: RateSync, name: str, times: int) -> None:
     for _ in range(times):
-        settlement.bucket(name, 0.1, 50, "").spend()
-        settlement.spent(name, 0.1, 1)
+        rate_sync.bucket(name, 0.1, 50, "").spend()
+        rate_sync.spent(name, 0.1, 1)
 
 
 async def test_what_is_spent_in_one_process_is_missing_in_the_others_once(start: Start) -> None:
@@ -127,7 +127,7 @@ async def test_without_redis_each_process_counts_for_itself(start: Start, monkey
 
 async def test_it_starts_while_redis_is_away(tmp_path: Path) -> None:
     bus = Bus([f"unix://{tmp_path}/nothing.sock"])
-    here = Settlement(bus, "here")
+    here = RateSync(bus, "here")
     await asyncio.wait_for(here.start(), 5)
     await here.stop()
     await bus.stop()

@@ -3,7 +3,7 @@
 from tests.servers import RedisServer
 
 from channelbox.realtime.bus import Bus
-from channelbox.realtime.hosts import Host
+from channelbox.realtime.redis_hosts import Host
 
 
 def hosts_of(servers: list[RedisServer], seconds: float) -> list[Host]:

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from channelbox.realtime import keys
+from channelbox.realtime import redis_keys
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.envelope import Batch, BatchOutcome, Envelope, RoomRef
 from channelbox.realtime.frames import json_frame, payloads
-from channelbox.realtime.hosts import Host
+from channelbox.realtime.history_source import Identity, Opened
 from channelbox.realtime.hub import Hub
-from channelbox.realtime.record import Identity, Opened
-from channelbox.realtime.room import Room, Run
+from channelbox.realtime.hub_room import HubRoom, Run
+from channelbox.realtime.redis_hosts import Host
 from channelbox.work.backpressure import Bounds
 from channelbox.work.message import Message
 from channelbox.work.outbox import Outbox
@@ -85,9 +85,9 @@ class Line:
         if room is None:
             ready = asyncio.get_running_loop().create_future()
             ready.set_result(None)
-            room = self.hub.rooms["r"] = Room(ready)
+            room = self.hub.rooms["r"] = HubRoom(ready)
             room.key, room.epoch = 1, "epoch"
-            self.bus.begin(keys.room("r"), lambda payload: self.hub._payload("r", room, payload))
+            self.bus.begin(redis_keys.room("r"), lambda payload: self.hub._payload("r", room, payload))
         room.seq = room.known = seq
 
     async def taken(self) -> list[dict[str, Any]]:
@@ -131,7 +131,7 @@ class Line:
         outcome = BatchOutcome(batch.ref, numbers, frozenset(known_at), refused_at)
         run = (first, next_seq - 1) if next_seq > first else (0, max((known or {"": 0}).values()))
         frames = b"".join(json_frame({"seq": seq}) for seq in range(first, next_seq))
-        await self.bus.publish(keys.room(batch.room.name), Envelope(*run, frames, 1, [outcome]).pack())
+        await self.bus.publish(redis_keys.room(batch.room.name), Envelope(*run, frames, 1, [outcome]).pack())
 
     async def empty(self) -> None:
         await asyncio.wait_for(self.outbox._empty.wait(), 10)

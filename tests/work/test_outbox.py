@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 from tests.work.outbox_line import CHANNEL, Line, Sender, ids, lines, started
 
-from channelbox.realtime import keys, supervision, turns
-from channelbox.realtime.codes import Code, Refused
+from channelbox.realtime import background_tasks, redis_keys, turn_scheduler
 from channelbox.realtime.counters import counters
 from channelbox.realtime.envelope import Batch, BatchOutcome, Envelope, RoomRef
+from channelbox.realtime.errors import Code, Refused
 from channelbox.realtime.frames import json_frame
-from channelbox.realtime.room import Room
+from channelbox.realtime.hub_room import HubRoom
 from channelbox.work import outbox as outbox_module
 from channelbox.work.outbox import MAX_BATCH
 
@@ -51,7 +51,7 @@ async def test_a_room_that_cannot_be_opened_holds_up_no_other(
     away = True
     hold = line.hub.hold
 
-    async def sometimes(name: str) -> Room:
+    async def sometimes(name: str) -> HubRoom:
         if name == "broken" and away:
             raise Refused(Code.TRY_LATER, "The room cannot be opened just now.")
         return await hold(name)
@@ -68,11 +68,11 @@ async def test_a_room_that_cannot_be_opened_holds_up_no_other(
 async def test_an_opening_that_breaks_is_counted_and_tried_again(
     lines: list[Line], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervision, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(background_tasks, "PAUSE_SECONDS", 0.01)
     line = await started(lines)
     hold, failures, before = line.hub.hold, [1, 2], counters.restarted
 
-    async def break_twice(name: str) -> Room:
+    async def break_twice(name: str) -> HubRoom:
         if failures:
             failures.pop()
             raise ZeroDivisionError
@@ -152,7 +152,7 @@ async def test_known_is_not_told_where_the_event_is_still_to_be_written(
     lines: list[Line], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In a large room an event is written over several turns: who has it already is told, for the others it comes."""
-    monkeypatch.setattr(turns, "TURN_BYTES", 1)  # so one member in a turn
+    monkeypatch.setattr(turn_scheduler, "TURN_BYTES", 1)  # so one member in a turn
     line = await started(lines, expiry=5)
     line.sees(16)
     room = line.hub.rooms["r"]
@@ -195,7 +195,7 @@ async def test_two_senders_with_the_same_id_have_an_outcome_each(lines: list[Lin
     assert ids(entry) == ["1", "1"]
     batch = Batch.of(entry)
     outcome = BatchOutcome(batch.ref, [1, 0], refused={1: ("not_allowed", "This room is closed.")})
-    await line.bus.publish(keys.room("r"), Envelope(1, 1, b"", 1, [outcome]).pack())
+    await line.bus.publish(redis_keys.room("r"), Envelope(1, 1, b"", 1, [outcome]).pack())
     assert (await ben.next())["code"] == "not_allowed"
     await line.empty()
     assert line.sender.told.empty()

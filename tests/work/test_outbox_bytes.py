@@ -9,7 +9,7 @@ import pytest
 from channels.exceptions import ChannelFull
 from tests.work.outbox_line import Line, ids, lines, started
 
-from channelbox.realtime.codes import Code, Refused
+from channelbox.realtime.errors import Code, Refused
 from channelbox.work import outbox as outbox_module
 
 

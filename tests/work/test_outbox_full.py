@@ -9,8 +9,8 @@ from tests.realtime.two_hosts import hosts_of, one_of_each
 from tests.servers import RedisServer
 from tests.work.outbox_line import CHANNEL, Line, Sender, ids, lines, started
 
-from channelbox.realtime.codes import Code, Refused
 from channelbox.realtime.counters import counters
+from channelbox.realtime.errors import Code, Refused
 from channelbox.work import lanes as lanes_module
 from channelbox.work import outbox as outbox_module
 from channelbox.work.backpressure import ThroughputEstimate

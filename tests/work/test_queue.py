@@ -9,7 +9,7 @@ from channels.exceptions import ChannelFull
 from redis.exceptions import RedisError
 from tests.servers import RedisServer
 
-from channelbox.realtime import keys
+from channelbox.realtime import redis_keys
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.counters import counters
 from channelbox.work.queue import BULK_BYTES, WorkLayer
@@ -173,7 +173,7 @@ async def test_a_channel_is_full_of_bytes_as_of_entries(redis_server: RedisServe
             sent += 1
     assert 7 <= sent <= 9
     with redis_server.client() as client:
-        assert client.memory_usage(keys.queue(JOBS), samples=0) <= 1_000_000
+        assert client.memory_usage(redis_keys.queue(JOBS), samples=0) <= 1_000_000
     await layer.send_many(JOBS, [large], bulk=True)  # a list of its own
     with pytest.raises(ChannelFull):
         await layer.send_many("other", [large] * 11)
@@ -186,7 +186,7 @@ async def test_a_channel_is_full_of_bytes_as_of_entries(redis_server: RedisServe
 async def test_a_queue_that_nobody_reads_goes_away(redis_server: RedisServer) -> None:
     await WorkLayer(expiry=3).send(JOBS, {"type": "job"})
     with redis_server.client() as client:
-        assert 3_000 < client.pttl(keys.queue(JOBS)) <= 63_000
+        assert 3_000 < client.pttl(redis_keys.queue(JOBS)) <= 63_000
 
 
 @pytest.mark.parametrize(
@@ -196,14 +196,14 @@ async def test_a_queue_that_nobody_reads_goes_away(redis_server: RedisServer) ->
 async def test_garbage_is_dropped_and_what_is_behind_it_comes_out(garbage: bytes, redis_server: RedisServer) -> None:
     layer = WorkLayer()
     with redis_server.client() as client:
-        client.rpush(keys.queue(JOBS), garbage)
+        client.rpush(redis_keys.queue(JOBS), garbage)
     await layer.send(JOBS, {"type": "job"})
     assert await asyncio.wait_for(layer.receive(JOBS), 2) == {"type": "job"}
 
 
 async def test_garbage_makes_room_in_a_full_channel(redis_server: RedisServer) -> None:
     with redis_server.client() as client:
-        client.rpush(keys.queue(JOBS), "x", "", "garbage")
+        client.rpush(redis_keys.queue(JOBS), "x", "", "garbage")
     await WorkLayer(capacity=1).send(JOBS, {"type": "job"})
 
 

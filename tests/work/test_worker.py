@@ -14,7 +14,7 @@ from tests.realtime.two_hosts import hosts_of
 from tests.servers import RedisServer
 from tests.waiting import until
 
-from channelbox.realtime import keys
+from channelbox.realtime import redis_keys
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.counters import counters
 from channelbox.work import worker as module
@@ -193,7 +193,7 @@ async def test_what_has_no_type_or_is_garbage_kills_nothing(redis_server: RedisS
     notes, layer = Notes(), WorkLayer()
     async with working({"jobs": single(notes)}):
         with redis_server.client() as client:
-            client.rpush(keys.queue("jobs"), b"garbage", b"9999999999999\xc1")
+            client.rpush(redis_keys.queue("jobs"), b"garbage", b"9999999999999\xc1")
         await layer.send_many("jobs", [{"n": 1}, {"type": None}, {"type": 5}, {"type": "unheard.of"}, {"type": "_x"}])
         await layer.send("jobs", {"type": "job", "n": 2})
         assert await notes.until(1) == [2]

@@ -26,11 +26,11 @@ from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 
 from channelbox.accounts.models import User
-from channelbox.realtime import keys
-from channelbox.realtime.blocking import client
+from channelbox.realtime import redis_keys
+from channelbox.realtime.background_tasks import cancel, supervise
 from channelbox.realtime.bus import Bus
-from channelbox.realtime.codes import Close, Code, Refused
-from channelbox.realtime.supervision import cancel, supervise
+from channelbox.realtime.errors import Close, Code, Refused
+from channelbox.realtime.sync_redis import client
 
 logger = logging.getLogger(__name__)
 
@@ -146,9 +146,9 @@ def notify_after_commit(kind: str, *keys: int) -> None:
 
 def _publish(words: set[str]) -> None:
     """Publish each word, in one exchange with Redis."""
-    pipeline = client(keys.revoked()).pipeline(transaction=False)
+    pipeline = client(redis_keys.revoked()).pipeline(transaction=False)
     for word in words:
-        pipeline.publish(keys.revoked(), word)
+        pipeline.publish(redis_keys.revoked(), word)
     try:
         pipeline.execute()
     except redis.RedisError as error:
@@ -220,7 +220,7 @@ class Guard:
         await cancel(*self._tasks)
 
     async def _hear(self, bus: Bus) -> None:
-        await bus.subscribe(keys.revoked(), self._heard)
+        await bus.subscribe(redis_keys.revoked(), self._heard)
         self.look_at_all()
 
     def _heard(self, payload: bytes) -> None:

@@ -20,11 +20,11 @@ from django.utils import timezone
 
 from channelbox.accounts.models import User
 from channelbox.accounts.revocation import belongs, decoded, proof_of
+from channelbox.realtime.batch_loader import BatchLoader
 from channelbox.realtime.bus import Bus
-from channelbox.realtime.codes import Close, Code, Refused
-from channelbox.realtime.deadline import enter_by
-from channelbox.realtime.gather import Gather
-from channelbox.realtime.origin import Refusal
+from channelbox.realtime.errors import Close, Code, Refused
+from channelbox.realtime.join_deadline import enter_by
+from channelbox.realtime.origin_check import Refusal
 
 logger = logging.getLogger(__name__)
 
@@ -106,6 +106,6 @@ def _session(key: str | None, content: Mapping[str, Any]) -> SessionStore:
     return session
 
 
-def _gather() -> Gather[str, Known]:
+def _gather() -> BatchLoader[str, Known]:
     """The running loop's."""
-    return Bus.current().share(SignedIn, lambda: Gather(database_sync_to_async(known, thread_sensitive=False)))
+    return Bus.current().share(SignedIn, lambda: BatchLoader(database_sync_to_async(known, thread_sensitive=False)))

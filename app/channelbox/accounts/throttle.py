@@ -25,9 +25,9 @@ from typing import NamedTuple
 import redis
 from django.conf import settings
 
-from channelbox.realtime import keys
-from channelbox.realtime.address import network
-from channelbox.realtime.blocking import clients
+from channelbox.realtime import redis_keys
+from channelbox.realtime.client_address import network
+from channelbox.realtime.sync_redis import clients
 
 logger = logging.getLogger(__name__)
 
@@ -120,7 +120,7 @@ def give_back(attempt: Attempt) -> None:
 
 
 def _digest(kind: str, text: str) -> str:
-    return keys.attempts(f"{kind}:{hashlib.sha256(text.encode()).hexdigest()[:32]}")
+    return redis_keys.attempts(f"{kind}:{hashlib.sha256(text.encode()).hexdigest()[:32]}")
 
 
 class LocalCounters:

@@ -17,7 +17,7 @@ from channelbox.chat import rights, room_list
 from channelbox.chat.events import content, moment
 from channelbox.chat.kinds import SPOKEN
 from channelbox.chat.models import Event, Room
-from channelbox.realtime.codes import Code, Refused
+from channelbox.realtime.errors import Code, Refused
 from channelbox.version import PROTOCOL, package_version
 
 logger = logging.getLogger(__name__)

@@ -24,9 +24,9 @@ from redis.exceptions import LockError, RedisError
 
 from channelbox.accounts.models import User, user_deleted
 from channelbox.chat.models import DeletedName, Event, Room, rooms_deleted
-from channelbox.realtime import keys
+from channelbox.realtime import redis_keys
+from channelbox.realtime.background_tasks import cancel, supervise
 from channelbox.realtime.bus import Bus
-from channelbox.realtime.supervision import cancel, supervise
 
 logger = logging.getLogger(__name__)
 
@@ -119,7 +119,7 @@ class Cleanup:
 
     async def clean(self) -> None:
         """Remove everything that is marked, unless another worker does. Raises what Redis and the database raise."""
-        name = keys.cleanup()
+        name = redis_keys.cleanup()
         lock = Bus.current().client(name).lock(name, timeout=LOCK_SECONDS, blocking=False, thread_local=False)
         if not await lock.acquire():
             return

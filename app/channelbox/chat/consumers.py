@@ -13,14 +13,14 @@ from channelbox.accounts.revocation import Guard, Ticket
 from channelbox.chat import rights
 from channelbox.chat.kinds import FOR_STAFF, Kind
 from channelbox.chat.live import Live
-from channelbox.realtime import keys
+from channelbox.realtime import redis_keys
 from channelbox.realtime.admission import Kind as Work
-from channelbox.realtime.codes import INVALID_FORMAT, Code, Refused
 from channelbox.realtime.consumer import RealtimeConsumer
 from channelbox.realtime.envelope import Envelope, RoomRef
+from channelbox.realtime.errors import INVALID_FORMAT, Code, Refused
 from channelbox.realtime.frames import json_frame
+from channelbox.realtime.history_source import Identity
 from channelbox.realtime.hub import Hello
-from channelbox.realtime.record import Identity
 from channelbox.version import PROTOCOL, package_version
 from channelbox.work.message import Message
 
@@ -158,7 +158,7 @@ class ChatConsumer(RealtimeConsumer):
             frame = json_frame({"type": "typing", "user": self.person.name})
             with contextlib.suppress(RedisError, OSError):  # no reason to end a connection
                 await self.live.bus.publish(
-                    keys.room(self.room_name), Envelope(frames=frame, key=self._room.key).pack()
+                    redis_keys.room(self.room_name), Envelope(frames=frame, key=self._room.key).pack()
                 )
 
 

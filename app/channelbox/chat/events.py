@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from channelbox.chat.kinds import SPOKEN
 from channelbox.chat.models import Event
 from channelbox.realtime.frames import json_frame
-from channelbox.realtime.room import Run
+from channelbox.realtime.hub_room import Run
 
 
 def moment(at: datetime.datetime) -> str:

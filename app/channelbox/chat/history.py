@@ -20,9 +20,9 @@ from channelbox.chat import events
 from channelbox.chat.epochs import Installation, installation_epoch
 from channelbox.chat.kinds import Kind
 from channelbox.chat.models import Event, Room
-from channelbox.realtime.gather import Gather
-from channelbox.realtime.record import NO_ROOM, Identity, Observed, Opened
-from channelbox.realtime.room import Run, gone
+from channelbox.realtime.batch_loader import BatchLoader
+from channelbox.realtime.history_source import NO_ROOM, Identity, Observed, Opened
+from channelbox.realtime.hub_room import Run, gone
 
 logger = logging.getLogger(__name__)
 
@@ -172,8 +172,8 @@ class History:
     renew = staticmethod(database_sync_to_async(_renew, thread_sensitive=False))
 
     def __init__(self) -> None:
-        self._openings = Gather(database_sync_to_async(_each(_open), thread_sensitive=False), MAX_ROOMS_AT_ONCE)
-        self._pages = Gather(database_sync_to_async(_each(_after), thread_sensitive=False), MAX_PAGES_AT_ONCE)
+        self._openings = BatchLoader(database_sync_to_async(_each(_open), thread_sensitive=False), MAX_ROOMS_AT_ONCE)
+        self._pages = BatchLoader(database_sync_to_async(_each(_after), thread_sensitive=False), MAX_PAGES_AT_ONCE)
 
     async def open(self, name: str) -> Opened:
         """Return a room with its newest events."""

@@ -23,11 +23,11 @@ from channelbox.chat.incoming import IncomingEvent
 from channelbox.chat.models import Room
 from channelbox.chat.store import Incoming, Outcome, Stored, store
 from channelbox.postgresql.errors import is_connection_lost
-from channelbox.realtime import keys
+from channelbox.realtime import redis_keys
+from channelbox.realtime.background_tasks import supervise
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.counters import counters
 from channelbox.realtime.envelope import Batch, BatchOutcome, Envelope, RoomRef
-from channelbox.realtime.supervision import supervise
 
 logger = logging.getLogger(__name__)
 
@@ -189,7 +189,7 @@ def _publishes(entries: Iterable[_Entry], stored: Stored) -> list[tuple[str, byt
             # Stored before, but was it heard? A process that lacks it reads it.
             newest = max(outcome.known.values(), default=0)
             envelope = Envelope(last=newest, key=room.key, outcomes=outcomes, epoch=outcome.epoch)
-        publishes.append((keys.room(room.name), envelope.pack()))
+        publishes.append((redis_keys.room(room.name), envelope.pack()))
     return publishes
 
 

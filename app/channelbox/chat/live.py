@@ -11,9 +11,9 @@ from channelbox.chat.ingest import INGEST_CHANNEL, INGEST_TYPE
 from channelbox.realtime.admission import Admission
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.hub import Hub
-from channelbox.realtime.keys import process_name
 from channelbox.realtime.presence import Presence
 from channelbox.realtime.reconciler import Reconciler
+from channelbox.realtime.redis_keys import process_name
 from channelbox.realtime.room_slots import RoomSlots
 from channelbox.work.backpressure import Bounds
 from channelbox.work.outbox import Outbox
@@ -30,7 +30,7 @@ class Live:
         self.leases = RoomSlots(self.bus, process)
         self.presence = Presence(self.bus, self.hub, process)
         self.sweep = Reconciler(self.hub, History.observe, History.renew)
-        self.settlement = Admission.current().settlement
+        self.rate_sync = Admission.current().rate_sync
         self.outbox = Outbox(
             get_channel_layer("work"),
             INGEST_CHANNEL,
@@ -60,13 +60,13 @@ class Live:
         await self.leases.start()
         await self.presence.start()
         await self.sweep.start()
-        await self.settlement.start()
+        await self.rate_sync.start()
         return self
 
     async def stop(self) -> None:
         """After the members are gone: waits for what they sent, then gives back what this process holds."""
         await self.outbox.stop(settings.CHANNELBOX_WORK_EXPIRY)
-        await self.settlement.stop()
+        await self.rate_sync.stop()
         await self.sweep.stop()
         await self.presence.stop()
         await self.leases.stop()

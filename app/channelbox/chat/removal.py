@@ -10,7 +10,7 @@ from channelbox.chat.incoming import IncomingEvent
 from channelbox.chat.kinds import SPOKEN, Kind
 from channelbox.chat.models import Event, Room
 from channelbox.chat.sender_permissions import Refusal, SenderPermissions
-from channelbox.realtime.codes import Code
+from channelbox.realtime.errors import Code
 
 UNKNOWN: Refusal = (Code.NO_MESSAGE, "There is no message with this number.")
 GONE: Refusal = (Code.REMOVED, "This message has been removed already.")

@@ -8,7 +8,7 @@ from django.dispatch import receiver
 from channelbox.accounts.models import User
 from channelbox.accounts.revocation import Ticket, notify_after_commit
 from channelbox.chat.models import Room, rooms_deleted
-from channelbox.realtime.codes import Close, Code, Refused
+from channelbox.realtime.errors import Close, Code, Refused
 
 
 def rooms(tickets: list[Ticket]) -> dict[Ticket, Refused]:

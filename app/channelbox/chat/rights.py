@@ -19,9 +19,9 @@ from channelbox.chat.lock_wait import atomic_within
 from channelbox.chat.models import DeletedName, Room
 from channelbox.realtime.admission import Admission, Source
 from channelbox.realtime.admission import Kind as Work
+from channelbox.realtime.batch_loader import BatchLoader
 from channelbox.realtime.bus import Bus
-from channelbox.realtime.codes import Close, Code, Refused
-from channelbox.realtime.gather import Gather
+from channelbox.realtime.errors import Close, Code, Refused
 from channelbox.realtime.join_steps import JoinSteps
 
 logger = logging.getLogger(__name__)
@@ -190,12 +190,12 @@ def make(names: Collection[str], wanted: bool = False) -> set[str]:
         ) from error
 
 
-def _look_ups() -> Gather[tuple[Person, str], Room | Refused]:
-    return Gather(database_sync_to_async(look_up, thread_sensitive=False))
+def _look_ups() -> BatchLoader[tuple[Person, str], Room | Refused]:
+    return BatchLoader(database_sync_to_async(look_up, thread_sensitive=False))
 
 
-def _makings() -> Gather[str, bool]:
+def _makings() -> BatchLoader[str, bool]:
     async def many(names: list[str]) -> dict[str, bool]:
         return dict.fromkeys(await database_sync_to_async(make, thread_sensitive=False)(names), True)
 
-    return Gather(many)
+    return BatchLoader(many)

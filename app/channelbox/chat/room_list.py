@@ -9,7 +9,7 @@ from django.db.models import Case, Exists, F, OuterRef, Q, QuerySet, Value, When
 
 from channelbox.chat.models import Event, Room
 from channelbox.chat.rights import Person, open_to
-from channelbox.realtime.codes import Code, Refused
+from channelbox.realtime.errors import Code, Refused
 
 PAGE_MAX = 200  # rooms
 SEARCH_MAX = 200  # characters

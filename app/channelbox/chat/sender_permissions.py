@@ -11,7 +11,7 @@ from typing import Self
 from channelbox.chat.incoming import IncomingEvent
 from channelbox.chat.kinds import FOR_STAFF
 from channelbox.chat.models import Room
-from channelbox.realtime.codes import Code
+from channelbox.realtime.errors import Code
 
 Refusal = tuple[Code, str]
 

@@ -24,8 +24,8 @@ from channelbox.chat.models import Event, Room
 from channelbox.chat.removal import UNKNOWN, Removals
 from channelbox.chat.sender_permissions import Refusal, SenderPermissions
 from channelbox.postgresql.errors import is_lock_conflict
-from channelbox.realtime.codes import Code
 from channelbox.realtime.envelope import RoomRef
+from channelbox.realtime.errors import Code
 
 logger = logging.getLogger(__name__)
 

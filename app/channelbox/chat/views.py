@@ -19,9 +19,9 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from channelbox.chat import rights, room_list, words
 from channelbox.chat.models import ROOM_NAME, DeletedName, Room
-from channelbox.realtime.address import network
 from channelbox.realtime.admission import Source
-from channelbox.realtime.codes import Refused
+from channelbox.realtime.client_address import network
+from channelbox.realtime.errors import Refused
 from channelbox.version import package_version
 
 if TYPE_CHECKING:

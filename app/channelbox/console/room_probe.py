@@ -11,7 +11,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.typing import Origin
 
 from channelbox.console.finding import ENV, JOURNAL, Finding, note, well, wrong
-from channelbox.realtime.codes import Close, Code
+from channelbox.realtime.errors import Close, Code
 from channelbox.version import PROTOCOL
 from channelbox_client import RoomClient, State, Welcome
 from channelbox_client.aio import BROKEN_OFF, parsed

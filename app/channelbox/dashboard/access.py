@@ -7,7 +7,7 @@ from django.contrib.auth.models import AnonymousUser
 
 from channelbox.accounts.models import User
 from channelbox.accounts.revocation import Ticket
-from channelbox.realtime.codes import Close, Code, Refused
+from channelbox.realtime.errors import Close, Code, Refused
 
 
 def is_signed_in_enough(user: User | AnonymousUser) -> bool:

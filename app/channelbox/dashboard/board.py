@@ -8,13 +8,13 @@ from redis.exceptions import RedisError
 from channelbox.dashboard.aggregate import aggregate
 from channelbox.dashboard.series import read_series
 from channelbox.fleet.reports import read_fleet
-from channelbox.realtime import keys
+from channelbox.realtime import redis_keys
+from channelbox.realtime.background_tasks import once, supervise
 from channelbox.realtime.bus import Bus
-from channelbox.realtime.codes import Close, Code, Refused
 from channelbox.realtime.counters import counters
+from channelbox.realtime.errors import Close, Code, Refused
 from channelbox.realtime.frames import json_frame
 from channelbox.realtime.members import Member
-from channelbox.realtime.supervision import once, supervise
 from channelbox.version import package_version
 
 logger = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class Board:
         self._members.add(member)
         if self._pushing is None:
             # Nobody waits for the confirmation: until then a question is answered by the push of the next second.
-            self._bus.begin(keys.dashboard(), lambda _: self._wanted.set())
+            self._bus.begin(redis_keys.dashboard(), lambda _: self._wanted.set())
             self._pushing = supervise("dashboard", self._push_on)
 
     def leave(self, member: Member) -> None:
@@ -70,7 +70,7 @@ class Board:
         if self._members:
             return
         if self._pushing is not None:
-            self._bus.forget(keys.dashboard())
+            self._bus.forget(redis_keys.dashboard())
         for task in (self._pushing, self._asking):
             if task is not None:
                 task.cancel()
@@ -129,9 +129,9 @@ class Board:
         try:
             while self._read_at < self._asked_at:
                 pushed = self._pushed
-                gate = keys.dashboard_gate()
+                gate = redis_keys.dashboard_gate()
                 if await self._bus.client(gate).set(gate, b"", nx=True, px=int(AT_MOST_EVERY * 1000)):
-                    await self._bus.publish(keys.dashboard(), b"")
+                    await self._bus.publish(redis_keys.dashboard(), b"")
                 await _within(pushed, AT_MOST_EVERY)
         except (RedisError, OSError) as error:
             logger.debug("The dashboard's update could not be asked for: %s", error)

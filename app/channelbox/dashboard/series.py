@@ -23,9 +23,9 @@ from redis.exceptions import RedisError
 
 from channelbox.dashboard.aggregate import aggregate
 from channelbox.fleet.reports import read_fleet
-from channelbox.realtime import keys
+from channelbox.realtime import redis_keys
+from channelbox.realtime.background_tasks import cancel, supervise
 from channelbox.realtime.bus import Bus
-from channelbox.realtime.supervision import cancel, supervise
 
 logger = logging.getLogger(__name__)
 
@@ -77,26 +77,30 @@ class Recorder:
 
     async def _record(self) -> float:
         """Takes this second if it is free; returns how long it still lasts."""
-        client = Bus.current().client(keys.series())
+        client = Bus.current().client(redis_keys.series())
         second, micros = await client.time()
-        if await Bus.current().client(keys.tick(second)).set(keys.tick(second), keys.process_name(), nx=True, ex=10):
+        if (
+            await Bus.current()
+            .client(redis_keys.tick(second))
+            .set(redis_keys.tick(second), redis_keys.process_name(), nx=True, ex=10)
+        ):
             data = aggregate(await read_fleet())
             sample = {"at": second, "totals": data["totals"], "nodes": data["nodes"]}
             pipe = client.pipeline(transaction=False)
-            pipe.rpush(keys.series(), msgpack.packb(sample))
-            pipe.ltrim(keys.series(), -LENGTH, -1)
-            pipe.expire(keys.series(), LENGTH * STEP)
+            pipe.rpush(redis_keys.series(), msgpack.packb(sample))
+            pipe.ltrim(redis_keys.series(), -LENGTH, -1)
+            pipe.expire(redis_keys.series(), LENGTH * STEP)
             await pipe.execute()
         return 1.0 - micros / 1e6
 
 
 async def read_series() -> dict[str, Any]:
     """The shape above. Raises redis' RedisError, OSError or TimeoutError when Redis does not answer within 3 s."""
-    client = Bus.current().client(keys.series())
+    client = Bus.current().client(redis_keys.series())
     async with asyncio.timeout(_PATIENCE):
         pipe = client.pipeline(transaction=False)
         pipe.time()
-        pipe.lrange(keys.series(), 0, -1)
+        pipe.lrange(redis_keys.series(), 0, -1)
         (now, _), packed = await pipe.execute()
     samples = [msgpack.unpackb(sample) for sample in packed]
     # What is older than the window is from before a time when nobody ran.

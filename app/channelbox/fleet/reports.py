@@ -18,10 +18,10 @@ from django.conf import settings
 from redis.exceptions import RedisError
 
 from channelbox.fleet import durations, vitals
-from channelbox.realtime import keys
+from channelbox.realtime import redis_keys
+from channelbox.realtime.background_tasks import cancel, supervise
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.counters import counters
-from channelbox.realtime.supervision import cancel, supervise
 from channelbox.version import package_version
 
 logger = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ async def read_fleet() -> Fleet:
 
     Raises redis' RedisError, OSError or TimeoutError when Redis does not answer within 3 s.
     """
-    name = keys.reports()
+    name = redis_keys.reports()
     client = Bus.current().client(name)
     async with asyncio.timeout(_PATIENCE):
         pipe = client.pipeline(transaction=False)
@@ -166,7 +166,7 @@ class Reporter:
         self._task = None
         try:
             async with asyncio.timeout(_PATIENCE):
-                await Bus.current().client(keys.reports()).hdel(keys.reports(), keys.process_name())
+                await Bus.current().client(redis_keys.reports()).hdel(redis_keys.reports(), redis_keys.process_name())
         except (RedisError, OSError) as error:
             logger.info("This process could not be signed off, it will be counted as stale: %s", error)
 
@@ -187,7 +187,7 @@ class Reporter:
             await asyncio.sleep(due - time.monotonic())
 
     async def _write(self) -> None:
-        name = keys.reports()
+        name = redis_keys.reports()
         client = Bus.current().client(name)
         if self._started is None:
             seconds, micros = await client.time()
@@ -210,7 +210,7 @@ class Reporter:
         names = self._rooms()
         self._marks = {name: self._marks.get(name) or mark_of(name) for name in names}
         return Report(
-            process=keys.process_name(),
+            process=redis_keys.process_name(),
             node=settings.CHANNELBOX_NODE,
             unit=settings.CHANNELBOX_INSTANCE,
             kind=self._kind,

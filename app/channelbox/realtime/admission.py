@@ -1,7 +1,7 @@
 """Admission: how much of each kind of work a connection, a person and an address may ask for.
 
 `TABLE` has a row for each kind; docs/settings.md says the same for administrators. The buckets of a connection are its
-own. Those of persons, addresses and rooms hold for all web processes (settlement.py). Sign-in is counted exactly, in
+own. Those of persons, addresses and rooms hold for all web processes (rate_sync.py). Sign-in is counted exactly, in
 Redis, by accounts/throttle.py.
 """
 
@@ -14,9 +14,9 @@ from typing import NamedTuple
 from django.conf import settings
 
 from channelbox.realtime.bus import Bus
-from channelbox.realtime.codes import Close, Code, Refused
-from channelbox.realtime.keys import process_name
-from channelbox.realtime.settlement import Settlement
+from channelbox.realtime.errors import Close, Code, Refused
+from channelbox.realtime.rate_sync import RateSync
+from channelbox.realtime.redis_keys import process_name
 from channelbox.realtime.token_bucket import Bucket, take
 
 MAX_BUCKETS = 50_000  # of persons, addresses and rooms in a process, about 25 MB; the rest share one for each kind
@@ -206,14 +206,14 @@ class Limits:
 class Admission:
     """Takes tokens for work of all kinds in this process."""
 
-    def __init__(self, settlement: Settlement) -> None:
-        self.settlement = settlement
+    def __init__(self, rate_sync: RateSync) -> None:
+        self.rate_sync = rate_sync
         self._limits: dict[Kind, Limits] = {}
 
     @staticmethod
     def current() -> "Admission":
         """The running loop's."""
-        return Bus.current().share(Admission, lambda: Admission(Settlement(Bus.current(), process_name())))
+        return Bus.current().share(Admission, lambda: Admission(RateSync(Bus.current(), process_name())))
 
     def take(self, kind: Kind, source: Source, room: str | None = None) -> tuple[float, str]:
         """Take a token of each bucket, or none: seconds until all have one (0: taken), and whose bucket that is."""
@@ -229,7 +229,7 @@ class Admission:
         for bucket in buckets:
             bucket.give_back()
         for name, rate in names:
-            self.settlement.given_back(name, rate)
+            self.rate_sync.given_back(name, rate)
 
     def admit(self, kind: Kind, source: Source, id: str | None = None) -> None:
         """As `take`. Raises Refused with the row's words when that was too much; nothing is counted then."""
@@ -267,11 +267,11 @@ class Admission:
     def _empty_for(self, kind: Kind, source: Source) -> float:
         """Return the seconds until the person's and the address' bucket have a token; one that is not there is full."""
         names = f"{kind.value} person {source.person}", f"{kind.value} address {source.address}"
-        return max(self.settlement.wait(name) for name in names)
+        return max(self.rate_sync.wait(name) for name in names)
 
     def _spent(self, names: list[tuple[str, float]], count: int = 1) -> None:
         for name, rate in names:
-            self.settlement.spent(name, rate, count)
+            self.rate_sync.spent(name, rate, count)
 
     def _buckets(self, kind: Kind, source: Source, room: str | None) -> tuple[list[Bucket], list[tuple[str, float]]]:
         """Return all buckets of this work, and the names and rates of those that are shared."""
@@ -295,11 +295,11 @@ class Admission:
     def _share(
         self, name: str, limit: Limit, whose: str, limits: Limits, buckets: list[Bucket], names: list[tuple[str, float]]
     ) -> None:
-        if len(self.settlement) >= MAX_BUCKETS and name not in self.settlement:
+        if len(self.rate_sync) >= MAX_BUCKETS and name not in self.rate_sync:
             # A flood of names: all who come new share what one address has.
             name, limit = f"{limits.name} others", limits.address or limit
         rate, burst = limit
-        buckets.append(self.settlement.bucket(name, rate, burst, whose))
+        buckets.append(self.rate_sync.bucket(name, rate, burst, whose))
         names.append((name, rate))
 
 

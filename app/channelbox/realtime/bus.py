@@ -10,9 +10,9 @@ from typing import Any, ClassVar, TypeVar
 from django.conf import settings
 from redis.asyncio import Redis
 
-from channelbox.realtime import keys
-from channelbox.realtime.hosts import Host, Hosts
+from channelbox.realtime import redis_keys
 from channelbox.realtime.publisher import Publisher
+from channelbox.realtime.redis_hosts import Host, RedisHosts
 from channelbox.realtime.subscriber import Subscriber
 from channelbox.realtime.subscription_session import Handler
 
@@ -31,13 +31,13 @@ class Bus:
     _last: ClassVar[tuple[asyncio.AbstractEventLoop, Sequence[Host], "Bus"] | None] = None
 
     def __init__(self, hosts: Sequence[Host] | None = None) -> None:
-        """Use `current()`, except for a bus of one's own. `hosts` as in `Hosts`."""
-        self.hosts = Hosts(hosts)
+        """Use `current()`, except for a bus of one's own. `hosts` as in `RedisHosts`."""
+        self.hosts = RedisHosts(hosts)
         self.shared: dict[Hashable, Any] = {}  # what others keep for as long as this bus
         self._callbacks: list[Callable[[], None]] = []
         self._closers: list[Callable[[], Awaitable[None]]] = []
         self._publishers = [Publisher(pool) for pool in self.hosts.pools]
-        probe = keys.probe(keys.process_name())
+        probe = redis_keys.probe(redis_keys.process_name())
         self._subscribers = [
             Subscriber(pool, client, probe, self._restored)
             for pool, client in zip(self.hosts.pools, self.hosts.clients, strict=True)
@@ -172,7 +172,7 @@ class Bus:
 
     def host(self, room: str) -> int:
         """Which host a room is heard on. What belongs to the room is kept there too: one fate."""
-        return self.hosts.index(keys.room(room))
+        return self.hosts.index(redis_keys.room(room))
 
     def client(self, name: str) -> Redis:
         """The command client of the host that holds this name. Its commands run once or raise RedisError."""

@@ -10,8 +10,8 @@ from django.conf import settings
 from channelbox.realtime.admission import CATCH_UPS_SECONDS, Admission, Kind, Source
 from channelbox.realtime.token_bucket import Bucket
 
-MOST_EVENTS = 1000
-MOST_BYTES = 1024 * 1024  # for one join
+MAX_EVENTS = 1000
+MAX_BYTES = 1024 * 1024  # for one join
 SMALL_BYTES = 64 * 1024  # as much is sent to everybody
 
 
@@ -40,7 +40,7 @@ class CatchUp:
     def keep(self, size: int) -> bool:
         """Count all that was read so far. False: that is too much, and nothing of it may be kept."""
         shares = self._find_shares()
-        kept = size <= MOST_BYTES and (
+        kept = size <= MAX_BYTES and (
             size <= SMALL_BYTES or (self._all.held - self._held + size <= self._all.most_held and _have_left(shares))
         )
         added = (size if kept else 0) - self._held

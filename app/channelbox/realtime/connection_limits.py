@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from channelbox.realtime.bus import Bus
-from channelbox.realtime.codes import Close, Code, Refused
+from channelbox.realtime.errors import Close, Code, Refused
 
 
 class Limit(NamedTuple):

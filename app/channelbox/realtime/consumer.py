@@ -12,23 +12,23 @@ from django.conf import settings
 from uvicorn.protocols.utils import ClientDisconnected
 
 from channelbox.realtime.admission import Admission, Kind, Source
-from channelbox.realtime.codes import INVALID_FORMAT, Close, Code, Refused
 from channelbox.realtime.connection_limits import ConnectionLimits, Limit
 from channelbox.realtime.counters import counters
-from channelbox.realtime.deadline import enter_by
+from channelbox.realtime.errors import INVALID_FORMAT, Close, Code, Refused
 from channelbox.realtime.frames import json_frame
 from channelbox.realtime.join_admission import address_of
+from channelbox.realtime.join_deadline import enter_by
 from channelbox.realtime.members import Member, SendingMember, member_of
 from channelbox.realtime.protocol import EXTENSION
 
 logger = logging.getLogger(__name__)
 
 # How many more of a client's frames may be refused than are not
-REFUSALS_MOST = 300  # before one that does not heed them is closed with 4008
-REFUSALS_FREE = 20  # before its frames are taken more slowly
+MAX_REFUSALS = 300  # before one that does not heed them is closed with 4008
+FREE_REFUSALS = 20  # before its frames are taken more slowly
 # s before the next frame of a client is taken; what it sends meanwhile is not even read
-REFUSED_PAUSE = 0.01
-FULL_PAUSE = 0.2  # too much is sent by all: refusing costs what storing needs
+REFUSED_PAUSE_SECONDS = 0.01
+FULL_PAUSE_SECONDS = 0.2  # too much is sent by all: refusing costs what storing needs
 
 
 class RealtimeConsumer(AsyncJsonWebsocketConsumer):
@@ -170,13 +170,13 @@ class RealtimeConsumer(AsyncJsonWebsocketConsumer):
         counters.refused += 1
         self._refusals += 1
         if refused.code is Code.QUEUE_FULL:
-            self._pause = FULL_PAUSE
-        elif self._refusals > REFUSALS_FREE:
-            self._pause = REFUSED_PAUSE
+            self._pause = FULL_PAUSE_SECONDS
+        elif self._refusals > FREE_REFUSALS:
+            self._pause = REFUSED_PAUSE_SECONDS
         self.member.write_frames(json_frame(refused.frame))
         if refused.close is not None:
             await self.end(refused.close, str(refused.code))
-        elif self._refusals >= REFUSALS_MOST:
+        elif self._refusals >= MAX_REFUSALS:
             await self.end(Close.TOO_MUCH, str(Code.TOO_FAST))
 
     async def end(self, code: Close, reason: str) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 from typing import NamedTuple
 
-from channelbox.realtime import turns
+from channelbox.realtime import turn_scheduler
 from channelbox.realtime.counters import counters
 from channelbox.realtime.frames import split
 from channelbox.realtime.members import Member
@@ -94,18 +94,18 @@ class FanOut:
 
     def _begin(self) -> None:
         loop = asyncio.get_running_loop()
-        if turns.fits_turn(loop, max(self._waiting_bytes, MIN_WRITE_BYTES) * len(self._members)):
+        if turn_scheduler.fits_turn(loop, max(self._waiting_bytes, MIN_WRITE_BYTES) * len(self._members)):
             self.take_turn()
         else:  # of all such rooms one has a turn at a time
-            turns.wait_to_write(loop, self)
+            turn_scheduler.wait_to_write(loop, self)
 
     def take_turn(self) -> None:
         """Write one slice of what waits. What is left has a turn of its own."""
         self._rest &= self._members  # some may have left
-        left, begun = turns.TURN_BYTES, 0  # bytes for all members, and of the passes that begin in this turn
+        left, begun = turn_scheduler.TURN_BYTES, 0  # bytes for all members, and of the passes that begin in this turn
         while self._rest or self._waiting:
             if left <= 0 or (not self._rest and begun and begun + len(self._waiting[0].frames) > PASS_BYTES):
-                turns.wait_to_write(asyncio.get_running_loop(), self)
+                turn_scheduler.wait_to_write(asyncio.get_running_loop(), self)
                 return
             if not self._rest:
                 self._begin_pass()

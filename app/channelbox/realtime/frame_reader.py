@@ -10,7 +10,7 @@ from typing import Any
 
 from websockets.frames import apply_mask  # the one in C, where its wheel has it
 
-from channelbox.realtime.codes import Close
+from channelbox.realtime.errors import Close
 
 MAX_CONTROL_BYTES = 125  # of payload (5.5)
 # Close codes that a client may send (7.4.1 and IANA's registry); beside them 3000 to 4999 (7.4.2)

@@ -6,28 +6,28 @@ import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
-from channelbox.realtime import catch_up, keys
+from channelbox.realtime import catch_up, redis_keys
 from channelbox.realtime.admission import Source
+from channelbox.realtime.background_tasks import cancel, failed, once, supervise
+from channelbox.realtime.batch_loader import BatchLoader
 from channelbox.realtime.bus import Bus
-from channelbox.realtime.codes import Close, Code, Refused
 from channelbox.realtime.counters import counters
 from channelbox.realtime.envelope import BatchOutcome, Envelope
-from channelbox.realtime.gather import Gather
+from channelbox.realtime.errors import Close, Code, Refused
+from channelbox.realtime.history_source import HistorySource, Identity, Observed
+from channelbox.realtime.hub_room import HubRoom, Run, gap_frame, gap_frames
 from channelbox.realtime.join_steps import JoinSteps
 from channelbox.realtime.members import Member
-from channelbox.realtime.record import Identity, Observed, Store
-from channelbox.realtime.room import Room, Run, gap_frame, gap_frames
-from channelbox.realtime.supervision import cancel, failed, once, supervise
 
 logger = logging.getLogger(__name__)
 
 CROSSED_SECONDS = 0.05  # two workers' publishes that crossed are mostly solved by then
-REPAIR_LONGEST_PAUSE = 5.0
+MAX_REPAIR_PAUSE_SECONDS = 5.0
 OPEN_SECONDS = 10.0
 LINGER_SECONDS = 10.0  # a reload or a reconnect finds the room still open
 PAGE = 200  # events in one read
 MAX_REPAIRS = 8  # rooms whose holes are read at one time: as many as the record reads together
-NOBODY = Source(None)  # has no share, and takes of what all have
+NO_SOURCE = Source(None)  # has no share, and takes of what all have
 ORPHANED_SECONDS = 5.0  # after which a member of a room that is no more is sent away, should nobody else have done so
 
 
@@ -42,10 +42,10 @@ class Hello(NamedTuple):
 class Hub:
     """All rooms with members in this process."""
 
-    def __init__(self, bus: Bus, store: Store, process: str) -> None:
-        self.rooms: dict[str, Room] = {}
+    def __init__(self, bus: Bus, store: HistorySource, process: str) -> None:
+        self.rooms: dict[str, HubRoom] = {}
         self.on_outcome: Callable[[BatchOutcome], None] | None = None
-        self.on_open: Callable[[str, Room], None] | None = None
+        self.on_open: Callable[[str, HubRoom], None] | None = None
         self.on_replaced: Callable[[int], None] | None = None  # given the key of the room that is no longer what it was
         self._bus = bus
         self._store = store
@@ -56,11 +56,11 @@ class Hub:
 
     # --- Joining and leaving
 
-    async def hold(self, name: str) -> Room:
+    async def hold(self, name: str) -> HubRoom:
         """Subscribe to a room and keep it open until `release`. Raises Refused when that takes too long."""
         room = self.rooms.get(name)
         if room is None:
-            room = self.rooms[name] = Room(asyncio.get_running_loop().create_future())
+            room = self.rooms[name] = HubRoom(asyncio.get_running_loop().create_future())
             once(f"opening of room {name}", self._open(name, room), self._tasks)
         room.holds += 1
         if room.opened:  # mostly: no timer is needed then
@@ -81,7 +81,7 @@ class Hub:
             raise
         return room
 
-    def release(self, name: str, room: Room) -> None:
+    def release(self, name: str, room: HubRoom) -> None:
         room.holds -= 1
         self._close_later(name, room)
 
@@ -94,8 +94,8 @@ class Hub:
         history: int,
         greet: Callable[[Hello], bytes],
         last: Callable[[], bytes] = bytes,
-        source: Source = NOBODY,
-    ) -> Room:
+        source: Source = NO_SOURCE,
+    ) -> HubRoom:
         """Write the greeting, what the member lacks and `last`, and add it to the room without a gap or a double.
 
         `identity`: of the room that the member was let into. `after`: the newest number that the member has, None for a
@@ -109,10 +109,7 @@ class Hub:
             newest = room.seq
             have = None if after is None else max(after, min(room.floor - 1, newest))
             resumed = (
-                after is not None
-                and have is not None
-                and 0 <= after <= newest
-                and newest - have <= catch_up.MOST_EVENTS
+                after is not None and have is not None and 0 <= after <= newest and newest - have <= catch_up.MAX_EVENTS
             )
             seq = have if resumed and have is not None else max(room.floor - 1, newest - history, 0)
             wanted, start, missed = seq, seq, b""
@@ -159,7 +156,7 @@ class Hub:
             account.end()
             self.release(name, room)
 
-    async def _hold_identified(self, name: str, identity: Identity) -> Room:
+    async def _hold_identified(self, name: str, identity: Identity) -> HubRoom:
         """Hold the room of this identity. Raises Refused where that is not the one that has the name now."""
         room = await self.hold(name)
         if _identity(room) == identity:
@@ -173,7 +170,7 @@ class Hub:
             raise Refused(Code.TRY_LATER, "The room was made anew. Try again.", close=Close.TRY_LATER)
         return room
 
-    async def _reach(self, name: str, room: Room, seq: int) -> None:
+    async def _reach(self, name: str, room: HubRoom, seq: int) -> None:
         """Read on to a number that a client has heard elsewhere, unless it is not in the record: a backup's is older.
 
         Redis may have been away from this process alone: to say that the room has less would make the client forget.
@@ -195,10 +192,10 @@ class Hub:
             elif room.seq == before:
                 return
 
-    async def _read(self, name: str, room: Room, seq: int) -> Run:
+    async def _read(self, name: str, room: HubRoom, seq: int) -> Run:
         """Read what follows a number, once for all who need it at this moment."""
         if room.reads is None:
-            room.reads = Gather(functools.partial(self._read_each, name, _identity(room)))
+            room.reads = BatchLoader(functools.partial(self._read_each, name, _identity(room)))
         if (run := await room.reads.get(seq)) is None:
             raise LookupError(f"nothing was read after {seq}")
         return run
@@ -219,10 +216,10 @@ class Hub:
 
     # --- Opening and closing
 
-    async def _open(self, name: str, room: Room) -> None:
+    async def _open(self, name: str, room: HubRoom) -> None:
         """Subscribe, then read the newest number: what is published between the two is kept."""
         try:
-            await self._bus.subscribe(keys.room(name), lambda payload: self._payload(name, room, payload))
+            await self._bus.subscribe(redis_keys.room(name), lambda payload: self._payload(name, room, payload))
             opened = await self._store.open(name)
             if self.rooms.get(name) is not room:
                 return  # given up meanwhile: nobody waits, and the next to join opens the room anew
@@ -245,26 +242,26 @@ class Hub:
                 room.ready.set_exception(error)
                 room.ready.exception()  # those who wait are told; nobody waiting is no error
 
-    def _close_later(self, name: str, room: Room) -> None:
+    def _close_later(self, name: str, room: HubRoom) -> None:
         if not room.members and not room.holds and room.linger is None:
             room.linger = asyncio.get_running_loop().call_later(LINGER_SECONDS, self._close, name, room)
 
-    def _close(self, name: str, room: Room) -> None:
+    def _close(self, name: str, room: HubRoom) -> None:
         room.linger = None
         if room.members or room.holds or self.rooms.get(name) is not room:
             return
         self._forget(name, room)
 
-    def _forget(self, name: str, room: Room) -> None:
+    def _forget(self, name: str, room: HubRoom) -> None:
         if self.rooms.get(name) is room:
             del self.rooms[name]
-            self._bus.forget(keys.room(name))
+            self._bus.forget(redis_keys.room(name))
         if room.repair is not None:
             room.repair.cancel()
 
     # --- A room that is no longer what it was
 
-    async def _check(self, name: str, room: Room) -> bool:
+    async def _check(self, name: str, room: HubRoom) -> bool:
         """Return whether the record still has this room under this name; give the room up where it has not."""
         try:
             opened = await self._store.open(name)
@@ -275,7 +272,7 @@ class Hub:
         self.observe(name, room, Observed(opened.identity, opened.floor, opened.run.last))
         return _identity(room) == opened.identity
 
-    def give_up(self, name: str, room: Room) -> None:
+    def give_up(self, name: str, room: HubRoom) -> None:
         """Give up a room that was removed, made anew or restored: its numbers mean something else now."""
         if self.rooms.get(name) is not room:
             return
@@ -287,7 +284,7 @@ class Hub:
         if self.on_replaced is not None:
             self.on_replaced(room.key)
 
-    def observe(self, name: str, room: Room, observed: Observed) -> None:
+    def observe(self, name: str, room: HubRoom, observed: Observed) -> None:
         """Compare a room with the record: read what is missing, give up what was replaced.
 
         The record was read after the room was opened: an older answer would be of the room before it.
@@ -303,7 +300,7 @@ class Hub:
             self._advance(name, room)
 
     @staticmethod
-    def has_lost(room: Room, observed: Observed, seq: int) -> bool:
+    def has_lost(room: HubRoom, observed: Observed, seq: int) -> bool:
         """Return whether the record ends before a number that a room had before the record was read.
 
         What is heard was committed, so the database has lost it.
@@ -312,10 +309,10 @@ class Hub:
 
     # --- What is heard
 
-    def _payload(self, name: str, room: Room, payload: bytes) -> None:
+    def _payload(self, name: str, room: HubRoom, payload: bytes) -> None:
         self.heard(name, room, Envelope.unpack(payload))
 
-    def heard(self, name: str, room: Room, envelope: Envelope) -> None:
+    def heard(self, name: str, room: HubRoom, envelope: Envelope) -> None:
         """Take one publish: write what is next in sequence, keep what is ahead, drop what was written already."""
         if room.ready.done():
             self._take(name, room, envelope)
@@ -327,7 +324,7 @@ class Hub:
                 if outcome.ref.process == self._process:
                     self.on_outcome(outcome)
 
-    def _take(self, name: str, room: Room, envelope: Envelope) -> None:
+    def _take(self, name: str, room: HubRoom, envelope: Envelope) -> None:
         if (envelope.key and envelope.key != room.key) or (envelope.epoch and envelope.epoch != room.epoch):
             if room.check is None:
                 room.check = once(f"comparison of room {name}", self._compare(name, room), self._tasks)
@@ -345,7 +342,7 @@ class Hub:
             if envelope.presence is not None and room.on_presence is not None:
                 room.on_presence(envelope.presence)
 
-    async def _compare(self, name: str, room: Room) -> None:
+    async def _compare(self, name: str, room: HubRoom) -> None:
         try:
             await self._check(name, room)
         except Refused as error:  # the reconciler looks again
@@ -353,13 +350,13 @@ class Hub:
         finally:
             room.check = None
 
-    def _advance(self, name: str, room: Room) -> None:
+    def _advance(self, name: str, room: HubRoom) -> None:
         if room.advance() and room.repair is None:
             room.repair = supervise(f"repair of room {name}", lambda: self._repair(name, room))
             self._tasks.add(room.repair)
             room.repair.add_done_callback(self._tasks.discard)
 
-    async def _repair(self, name: str, room: Room) -> None:
+    async def _repair(self, name: str, room: HubRoom) -> None:
         """Read a hole from the record: one read for the process, never one a member."""
         pause = CROSSED_SECONDS
         await asyncio.sleep(pause)
@@ -379,13 +376,13 @@ class Hub:
                 room.park(run)
                 self._advance(name, room)
                 pause = CROSSED_SECONDS
-            elif pause >= REPAIR_LONGEST_PAUSE and read:
+            elif pause >= MAX_REPAIR_PAUSE_SECONDS and read:
                 logger.warning(
                     "Room %s: no event after %d is in the record; %d was heard of", name, room.seq, room.known
                 )
                 room.forget_parked()
             else:
-                pause = min(pause * 2, REPAIR_LONGEST_PAUSE)
+                pause = min(pause * 2, MAX_REPAIR_PAUSE_SECONDS)
                 await asyncio.sleep(pause)
         room.repair = None  # not where it failed: then it is begun again
 
@@ -403,5 +400,5 @@ def _restart(members: list[Member]) -> None:
         member.restart()
 
 
-def _identity(room: Room) -> Identity:
+def _identity(room: HubRoom) -> Identity:
     return Identity(room.key, room.epoch)

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from channelbox.realtime.address import network
 from channelbox.realtime.admission import Admission, Kind, Source
-from channelbox.realtime.codes import Refused
-from channelbox.realtime.origin import Refusal
+from channelbox.realtime.client_address import network
+from channelbox.realtime.errors import Refused
+from channelbox.realtime.origin_check import Refusal
 
 
 class JoinRefusal(Refusal):

@@ -7,19 +7,19 @@ from channels.exceptions import ChannelFull
 from channels.layers import BaseChannelLayer
 from channels_redis.serializers import registry
 
-from channelbox.realtime import keys
+from channelbox.realtime import redis_keys
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.counters import counters
-from channelbox.realtime.hosts import Host
 from channelbox.realtime.local_channels import LocalChannels, inbox_of
 from channelbox.realtime.mailbox import ChannelName
-from channelbox.realtime.standalone import complete_settings
+from channelbox.realtime.redis_hosts import Host
+from channelbox.realtime.standalone_settings import complete_settings
 
 
 class ChannelLayer(BaseChannelLayer):
     """Anything written for Channels works on it as it is, in projects of others too: `hosts` is all that they need.
 
-    hosts: as in `Hosts`; None means those of the settings, on the connections that the process has to them anyway.
+    hosts: as in `RedisHosts`; None means those of the settings, on the connections that the process has to them anyway.
     capacity: unread messages in one channel, beyond which `send` raises ChannelFull and what goes to its groups is
         dropped for it and counted; `channel_capacity` as in Channels.
     expiry: seconds after which an unread message is given to nobody.
@@ -119,7 +119,7 @@ class ChannelLayer(BaseChannelLayer):
         """
         self.require_valid_group_name(group)
         payload = self.serialize(message)
-        listed = await Bus.current(self._hosts).publish_to_set(keys.group(group), payload)
+        listed = await Bus.current(self._hosts).publish_to_set(redis_keys.group(group), payload)
         for channel in map(bytes.decode, listed):
             try:
                 await self._local().shared(channel).put(payload, self.get_capacity(channel), self.expiry)
@@ -133,7 +133,7 @@ class ChannelLayer(BaseChannelLayer):
         local = self._local()
         local.clear()
         for client in local.bus.clients():
-            for pattern in (keys.channel("*"), keys.unread("*"), keys.group("*")):
+            for pattern in (redis_keys.channel("*"), redis_keys.unread("*"), redis_keys.group("*")):
                 async for name in client.scan_iter(match=pattern, count=1000):
                     await client.unlink(name)
 

@@ -13,19 +13,19 @@ from typing import Any
 from channels.exceptions import ChannelFull
 from redis.commands.core import AsyncScript
 
-from channelbox.realtime import keys
+from channelbox.realtime import redis_keys
+from channelbox.realtime.background_tasks import once
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.counters import counters
 from channelbox.realtime.mailbox import ChannelName, Mailbox
-from channelbox.realtime.remote_members import RemoteMembers
+from channelbox.realtime.remote_group_members import RemoteGroupMembers
 from channelbox.realtime.shared_channel import SharedChannel
 from channelbox.realtime.subscriber import UNREACHABLE
-from channelbox.realtime.supervision import once
 
 logger = logging.getLogger(__name__)
 
-DIRECT = Path(__file__).with_name("direct.lua").read_text()
-RECEIVED = Path(__file__).with_name("received.lua").read_text()
+SEND = Path(__file__).with_name("send_to_channel.lua").read_text()
+ACK = Path(__file__).with_name("ack.lua").read_text()
 INBOX = 16  # characters before the "!" of a channel's name: the inbox of the process that made it
 CLOSE_SECONDS = 1
 END = b"\0"  # between a channel's name and the message
@@ -61,14 +61,14 @@ class LocalChannels:
         self._subscribed: asyncio.Future[None] | None = None
         self._left: collections.Counter[str] = collections.Counter()
         self._tasks: set[asyncio.Task[None]] = set()
-        self.remote = RemoteMembers(bus, self.inbox, {"add": self._join, "discard": self._leave}, self._spawn)
+        self.remote = RemoteGroupMembers(bus, self.inbox, {"add": self._join, "discard": self._leave}, self._spawn)
         bus.on_restored(self._restored)
         bus.on_stop(self.close)
 
     async def open(self) -> None:
         """Returns when messages to single channels are heard."""
         if self._subscribed is None:
-            self._subscribed = self.bus.begin(keys.inbox(self.inbox), self._heard)
+            self._subscribed = self.bus.begin(redis_keys.inbox(self.inbox), self._heard)
         await asyncio.shield(self._subscribed)
 
     def make(self, prefix: str, capacity: Callable[[str], int], expiry: float) -> ChannelName:
@@ -90,7 +90,7 @@ class LocalChannels:
     def shared(self, channel: str) -> SharedChannel:
         """A channel that any process may receive from."""
         if channel not in self._shared:
-            self._shared[channel] = SharedChannel(self.bus, keys.channel(channel))
+            self._shared[channel] = SharedChannel(self.bus, redis_keys.channel(channel))
         return self._shared[channel]
 
     def forget(self, channel: str) -> None:
@@ -130,7 +130,7 @@ class LocalChannels:
         entry = self.groups.get(group)
         if entry is None:
             entry = _Group()
-            entry.confirmed = self.bus.begin(keys.group(group), lambda payload: self._heard_group(entry, payload))
+            entry.confirmed = self.bus.begin(redis_keys.group(group), lambda payload: self._heard_group(entry, payload))
             self.groups[group] = entry
         entry.members[mailbox.channel] = mailbox
         mailbox.groups.add(group)
@@ -151,7 +151,7 @@ class LocalChannels:
             mailbox.groups.discard(group)
         if not entry.members:
             del self.groups[group]
-            self.bus.forget(keys.group(group))
+            self.bus.forget(redis_keys.group(group))
 
     def _heard_group(self, entry: _Group, payload: bytes) -> None:
         message = self._deserialize(payload)
@@ -165,10 +165,10 @@ class LocalChannels:
         mailbox = self.mailboxes.get(channel)
         if mailbox is None or not mailbox.full:
             inbox = inbox_of(channel)
-            key = keys.inbox(inbox)
-            direct = AsyncScript(self.bus.client(key), DIRECT)
+            key = redis_keys.inbox(inbox)
+            direct = AsyncScript(self.bus.client(key), SEND)
             limits = (channel, capacity, round(expiry * 1000))
-            if await direct([keys.unread(inbox)], (*limits, key, channel.encode() + END + payload)):
+            if await direct([redis_keys.unread(inbox)], (*limits, key, channel.encode() + END + payload)):
                 return
         raise ChannelFull(f"{channel} holds {capacity} messages that its consumer has not received")
 
@@ -192,10 +192,10 @@ class LocalChannels:
 
     async def _tell_received(self) -> None:
         left, self._left = self._left, collections.Counter()
-        script = AsyncScript(self.bus.client(keys.inbox(self.inbox)), RECEIVED)
+        script = AsyncScript(self.bus.client(redis_keys.inbox(self.inbox)), ACK)
         words = [str(word) for pair in left.items() for word in pair]
         try:
-            await script([keys.unread(self.inbox)], words)
+            await script([redis_keys.unread(self.inbox)], words)
         except UNREACHABLE as error:
             logger.debug("Unread counts are wrong until they expire: %s", error)
 
@@ -205,7 +205,7 @@ class LocalChannels:
 
     async def _empty(self) -> None:
         with contextlib.suppress(*UNREACHABLE):
-            await self.bus.client(keys.inbox(self.inbox)).delete(keys.unread(self.inbox))
+            await self.bus.client(redis_keys.inbox(self.inbox)).delete(redis_keys.unread(self.inbox))
 
     # --- The end
 
@@ -221,7 +221,7 @@ class LocalChannels:
         for channel in list(self.mailboxes):
             self.forget(channel)
         if self._subscribed is not None:
-            self.bus.forget(keys.inbox(self.inbox))
+            self.bus.forget(redis_keys.inbox(self.inbox))
             self._subscribed = None
         await asyncio.gather(*(shared.close() for shared in self._shared.values()))
         self._shared.clear()

@@ -7,11 +7,11 @@ from typing import Any, Protocol
 
 from django.conf import settings
 
-from channelbox.realtime.codes import Close
+from channelbox.realtime.background_tasks import once
 from channelbox.realtime.counters import counters
+from channelbox.realtime.errors import Close
 from channelbox.realtime.frames import payloads
 from channelbox.realtime.protocol import EXTENSION
-from channelbox.realtime.supervision import once
 
 
 class Member(Protocol):

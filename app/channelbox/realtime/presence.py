@@ -18,16 +18,16 @@ import msgpack
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from channelbox.realtime import keys
+from channelbox.realtime import redis_keys
+from channelbox.realtime.background_tasks import STOP_SECONDS, cancel, failed, supervise, within
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.envelope import Envelope
 from channelbox.realtime.frames import json_frame
 from channelbox.realtime.hub import Hub
-from channelbox.realtime.people import NOBODY, OtherPart, Part, People, checked, unpack
-from channelbox.realtime.room import Room
+from channelbox.realtime.hub_room import HubRoom
+from channelbox.realtime.presence_state import EMPTY_PART, OtherPart, Part, People, checked, unpack
+from channelbox.realtime.room_slices import slices
 from channelbox.realtime.room_slots import LEASE_SECONDS
-from channelbox.realtime.slices import slices
-from channelbox.realtime.supervision import STOP_SECONDS, cancel, failed, supervise, within
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ class Presence:
         self._own_changed.add(name)
         self._heard.add(name)
 
-    def _open(self, name: str, room: Room) -> None:
+    def _open(self, name: str, room: HubRoom) -> None:
         room.on_presence = lambda told: self._hear(name, *told)
         self._heard.add(name)
         self._rooms.setdefault(name, People())
@@ -192,20 +192,20 @@ class Presence:
         parts = {name: people.part() for name, people in told.items()}
         pipeline = client.pipeline(transaction=False)
         if any(count for _, count in parts.values()):  # a part is only believed under its process's lease
-            pipeline.set(keys.lease(self._process), 1, px=LEASE_SECONDS * 1000)
+            pipeline.set(redis_keys.lease(self._process), 1, px=LEASE_SECONDS * 1000)
         for name, part in parts.items():
             if part[1]:
-                pipeline.hset(keys.people(name), self._process, msgpack.packb(part))
-                pipeline.expire(keys.people(name), EXPIRY_SECONDS)
+                pipeline.hset(redis_keys.people(name), self._process, msgpack.packb(part))
+                pipeline.expire(redis_keys.people(name), EXPIRY_SECONDS)
             else:
-                pipeline.hdel(keys.people(name), self._process)
+                pipeline.hdel(redis_keys.people(name), self._process)
         answers = await pipeline.execute(raise_on_error=False)
         if refused := next((answer for answer in answers if isinstance(answer, Exception)), None):
             logger.warning("Presence cannot be written: %s", refused)
         for name, (_, count) in parts.items():
             told[name].written = bool(count) and refused is None
         await self._bus.publish_many(
-            [(keys.room(name), Envelope(presence=(self._process, *part)).pack()) for name, part in parts.items()]
+            [(redis_keys.room(name), Envelope(presence=(self._process, *part)).pack()) for name, part in parts.items()]
         )
 
     # --- Comparing
@@ -239,7 +239,7 @@ class Presence:
         now = self._loop.time()
         asking = client.pipeline(transaction=False)
         for name in names:
-            asking.hgetall(keys.people(name))
+            asking.hgetall(redis_keys.people(name))
         answers = await asking.execute(raise_on_error=False)
         stored = {
             name: {raw.decode(errors="replace"): part for raw, packed in found.items() if (part := unpack(packed))}
@@ -252,15 +252,15 @@ class Presence:
         for name, parts in stored.items():
             if (people := self._rooms.get(name)) is None:
                 continue
-            own = parts.pop(self._process, NOBODY)
+            own = parts.pop(self._process, EMPTY_PART)
             if own != people.part():
                 self._own_changed.add(name)
-                if people.written and own == NOBODY:
+                if people.written and own == EMPTY_PART:
                     people.incomplete_until = now + HEARD_SECONDS
             for process in parts.keys() & dead:
                 if self._is_stale(people, process, now):
                     del parts[process]
-                    cleaning.hdel(keys.people(name), process)
+                    cleaning.hdel(redis_keys.people(name), process)
             if self._merge(people, parts, now):
                 self._heard.add(name)
         await cleaning.execute(raise_on_error=False)
@@ -281,7 +281,7 @@ class Presence:
                 people.others[process] = OtherPart(part, float("-inf"))
         for process in people.others.keys() - stored.keys():
             if self._is_stale(people, process, now) and now >= people.incomplete_until:
-                changed |= people.others.pop(process).part != NOBODY
+                changed |= people.others.pop(process).part != EMPTY_PART
         return changed
 
     @staticmethod
@@ -292,5 +292,5 @@ class Presence:
             return set()
         pipeline = client.pipeline(transaction=False)
         for process in ordered:
-            pipeline.exists(keys.lease(process))
+            pipeline.exists(redis_keys.lease(process))
         return {process for process, alive in zip(ordered, await pipeline.execute(), strict=True) if not alive}

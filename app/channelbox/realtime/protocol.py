@@ -16,10 +16,10 @@ from uvicorn.protocols.utils import ClientDisconnected, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
 from channelbox.realtime import handshake
-from channelbox.realtime.codes import Close
-from channelbox.realtime.deadline import asked_at
+from channelbox.realtime.errors import Close
 from channelbox.realtime.frame_reader import BINARY, TEXT
 from channelbox.realtime.frames import frame
+from channelbox.realtime.join_deadline import asked_at
 from channelbox.realtime.wire import Wire
 
 logger = logging.getLogger(__name__)

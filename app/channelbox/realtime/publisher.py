@@ -10,7 +10,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from channelbox.realtime.supervision import cancel, once
+from channelbox.realtime.background_tasks import cancel, once
 
 PUBLISH_SECONDS = 5.0
 MAX_COMMANDS = 2000  # in one pipeline

@@ -4,15 +4,15 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from channelbox.realtime.background_tasks import cancel, supervise
+from channelbox.realtime.history_source import NO_ROOM, Identity, Observed
 from channelbox.realtime.hub import Hub
-from channelbox.realtime.record import NO_ROOM, Identity, Observed
-from channelbox.realtime.room import Room
-from channelbox.realtime.supervision import cancel, supervise
+from channelbox.realtime.hub_room import HubRoom
 
 logger = logging.getLogger(__name__)
 
-EVERY_SECONDS = 10.0
-AT_ONCE = 500  # rooms in one query
+INTERVAL_SECONDS = 10.0
+MAX_ROOMS_AT_ONCE = 500  # rooms in one query
 
 Observe = Callable[[list[str]], Awaitable[dict[str, Observed]]]
 Renew = Callable[[Identity], Awaitable[object]]
@@ -40,7 +40,7 @@ class Reconciler:
         self._wake.set()
 
     async def _run(self) -> None:
-        pause = EVERY_SECONDS
+        pause = INTERVAL_SECONDS
         while True:
             try:
                 async with asyncio.timeout(pause):
@@ -50,7 +50,7 @@ class Reconciler:
             self._wake.clear()
             try:
                 await self.compare()
-                pause = EVERY_SECONDS
+                pause = INTERVAL_SECONDS
             except Exception as error:
                 logger.warning("Rooms cannot be compared with the record: %s", error)
                 pause = 1.0
@@ -58,8 +58,8 @@ class Reconciler:
     async def compare(self) -> None:
         """One comparison. Raises what the record raises."""
         names = list(self._hub.rooms)
-        for start in range(0, len(names), AT_ONCE):
-            some = names[start : start + AT_ONCE]
+        for start in range(0, len(names), MAX_ROOMS_AT_ONCE):
+            some = names[start : start + MAX_ROOMS_AT_ONCE]
             # Those of before the look: its answer says nothing of a room that is opened meanwhile.
             rooms = {name: room for name in some if (room := self._hub.rooms.get(name)) is not None and room.opened}
             heard = {name: room.seq for name, room in rooms.items()}
@@ -71,7 +71,7 @@ class Reconciler:
                 else:
                     self._hub.observe(name, room, found)
 
-    async def _lost(self, name: str, room: Room, heard: int, found: Observed) -> None:
+    async def _lost(self, name: str, room: HubRoom, heard: int, found: Observed) -> None:
         """Have everybody begin anew: the numbers of events that were lost are given to others now."""
         logger.error(
             "Room %s: the database ends at %d, and %d was stored: it has lost what was stored last, as a standby that "

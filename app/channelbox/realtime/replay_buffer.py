@@ -4,8 +4,8 @@ import collections
 
 from channelbox.realtime.frames import payloads, skip, split
 
-MOST_BYTES = 256 * 1024
-MOST_RUNS = 500
+MAX_BYTES = 256 * 1024
+MAX_RUNS = 500
 RUN_BYTES = 16 * 1024  # what is longer is kept in parts, which fall out one by one
 
 
@@ -32,7 +32,7 @@ class ReplayBuffer:
                 first += count
         else:
             self._runs.append((first, last, frames))
-        while len(self._runs) > 1 and (self._bytes > MOST_BYTES or len(self._runs) > MOST_RUNS):
+        while len(self._runs) > 1 and (self._bytes > MAX_BYTES or len(self._runs) > MAX_RUNS):
             self._bytes -= len(self._runs.popleft()[2])
 
     def replace(self, seq: int, frame: bytes) -> None:

@@ -18,12 +18,12 @@ from typing import Any, TypeVar
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError
 
-from channelbox.realtime import keys
+from channelbox.realtime import redis_keys
+from channelbox.realtime.background_tasks import STOP_SECONDS, cancel, supervise, within
 from channelbox.realtime.bus import Bus
-from channelbox.realtime.codes import Close, Code, Refused
+from channelbox.realtime.errors import Close, Code, Refused
 from channelbox.realtime.join_steps import JoinSteps
-from channelbox.realtime.slices import MAX_ROOMS_AT_ONCE, slices
-from channelbox.realtime.supervision import STOP_SECONDS, cancel, supervise, within
+from channelbox.realtime.room_slices import MAX_ROOMS_AT_ONCE, slices
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ LEASE_SECONDS = 15
 RENEW_SECONDS = 5
 WAIT_SECONDS = 10  # of a client for its place, at most
 
-TAKE = Path(__file__).with_name("take_places.lua").read_text()
+TAKE = Path(__file__).with_name("take_slots.lua").read_text()
 TAKE_SHA = hashlib.sha1(TAKE.encode(), usedforsecurity=False).hexdigest()  # Redis' name for it
 
 T = TypeVar("T")
@@ -106,11 +106,11 @@ class RoomSlots:
 
     async def _delete(self, host: _Host) -> None:
         """Delete the lease, with which all places end, and then what is written of them."""
-        await host.client.delete(keys.lease(self._process))
+        await host.client.delete(redis_keys.lease(self._process))
         for names in slices(name for name in self._held if self._host(name) is host):
             pipeline = host.client.pipeline(transaction=False)
             for name in names:
-                pipeline.hdel(keys.places(name), self._process)
+                pipeline.hdel(redis_keys.places(name), self._process)
             await pipeline.execute()
 
     async def take(self, name: str, limit: int, reserved: int = 0) -> None:
@@ -223,8 +223,8 @@ class RoomSlots:
             others = [f for f in wait.others if not f.done()] if wait else []
             held = self._held.get(name, 0)
             limit, reserved = (wait.limit, wait.reserved) if wait else (0, 0)
-            wanted = (len(futures), limit, keys.lease(""), len(others), reserved)
-            calls.append((keys.places(name), self._process, held, *wanted))
+            wanted = (len(futures), limit, redis_keys.lease(""), len(others), reserved)
+            calls.append((redis_keys.places(name), self._process, held, *wanted))
             asked.append((name, held, futures, others))
         answers = await self._call(host, calls)
         if any(isinstance(answer, NoScriptError) for answer in answers):
@@ -253,7 +253,7 @@ class RoomSlots:
     async def _call(self, host: _Host, calls: list[tuple[Any, ...]]) -> list[Any]:
         """Write the lease and call the script with each of these arguments. Return the answers and errors."""
         pipeline = host.client.pipeline(transaction=False)
-        pipeline.set(keys.lease(self._process), 1, px=LEASE_SECONDS * 1000)
+        pipeline.set(redis_keys.lease(self._process), 1, px=LEASE_SECONDS * 1000)
         for call in calls:
             pipeline.evalsha(TAKE_SHA, 1, *call)
         return list(await pipeline.execute(raise_on_error=False))

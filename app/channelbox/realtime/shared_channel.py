@@ -9,14 +9,14 @@ from pathlib import Path
 from channels.exceptions import ChannelFull
 from redis.commands.core import AsyncScript
 
+from channelbox.realtime.background_tasks import cancel, once, supervise
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.counters import counters
 from channelbox.realtime.subscriber import UNREACHABLE
-from channelbox.realtime.supervision import cancel, once, supervise
 
 logger = logging.getLogger(__name__)
 
-PUSH = Path(__file__).with_name("push.lua").read_text()
+PUT = Path(__file__).with_name("put_shared.lua").read_text()
 STAMP = 13  # digits before each message: when it expires
 WAIT_SECONDS = 2  # one wait of Redis, shorter than any usual socket_timeout
 RETRY_SECONDS = 0.5
@@ -28,7 +28,7 @@ class SharedChannel:
     def __init__(self, bus: Bus, key: str) -> None:
         self._key = key
         self._client = bus.client(key)
-        self._push = AsyncScript(self._client, PUSH)
+        self._push = AsyncScript(self._client, PUT)
         self._waiters: collections.deque[asyncio.Future[bytes]] = collections.deque()
         self._taking: asyncio.Task[None] | None = None
         self._giving: set[asyncio.Task[None]] = set()

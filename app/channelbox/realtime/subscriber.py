@@ -11,19 +11,19 @@ from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
+from channelbox.realtime.background_tasks import cancel, once, supervise
 from channelbox.realtime.counters import counters
 from channelbox.realtime.subscription_session import Handler, Session, Subscription, resolve
-from channelbox.realtime.supervision import cancel, once, supervise
 
 logger = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 10.0  # to connect and have every subscription confirmed
 CONFIRM_SECONDS = 3.0  # of silence while subscriptions wait to be confirmed: connect anew
 PROBE_SECONDS = 1.0  # between probes, and the longest that one may take
-PROBES_MISSED = 2  # in silence: reconnect
-PROBES_LATE = 10  # while other messages still arrive: a backlog, and reconnecting would only add to it
-PAUSE_LEAST, PAUSE_MOST = 0.05, 2.0  # seconds between attempts to connect
-CHANNELS_A_COMMAND = 500
+MAX_PROBES_MISSED = 2  # in silence: reconnect
+MAX_PROBES_LATE = 10  # while other messages still arrive: a backlog, and reconnecting would only add to it
+MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.05, 2.0  # seconds between attempts to connect
+MAX_CHANNELS = 500
 
 UNREACHABLE = (RedisError, OSError, TimeoutError)
 
@@ -111,18 +111,18 @@ class Subscriber:
 
     async def _run(self) -> None:
         """Connects, watches, and connects again. Of failures in a row the first is logged."""
-        pause = PAUSE_LEAST
+        pause = MIN_PAUSE_SECONDS
         while True:
             # Also where an earlier connection was lost before everything was confirmed: some may have relied on it.
             again = bool(self.live)
             try:
                 session = await self._connect()
             except UNREACHABLE as error:
-                logger.log(logging.WARNING if pause == PAUSE_LEAST else logging.DEBUG, "Redis: %r", error)
+                logger.log(logging.WARNING if pause == MIN_PAUSE_SECONDS else logging.DEBUG, "Redis: %r", error)
                 await _spread(pause)
-                pause = min(pause * 2, PAUSE_MOST)
+                pause = min(pause * 2, MAX_PAUSE_SECONDS)
                 continue
-            pause = PAUSE_LEAST
+            pause = MIN_PAUSE_SECONDS
             if again:
                 counters.reconnects += 1
                 logger.info("Connected to Redis again, with %d subscriptions", len(self._wanted))
@@ -132,7 +132,7 @@ class Subscriber:
             finally:
                 session.close()
             logger.warning("Lost the subscriptions at Redis: %s", reason)
-            await _spread(PAUSE_LEAST)
+            await _spread(MIN_PAUSE_SECONDS)
 
     async def _connect(self) -> Session:
         """A session with everything confirmed that is wanted. Sentinel, if any, is asked for the master anew."""
@@ -147,8 +147,8 @@ class Subscriber:
             try:
                 self._session = session  # subscriptions asked for from now on queue behind those of before
                 wanted = list(self._wanted.items())
-                for start in range(0, len(wanted), CHANNELS_A_COMMAND):
-                    session.subscribe(wanted[start : start + CHANNELS_A_COMMAND])
+                for start in range(0, len(wanted), MAX_CHANNELS):
+                    session.subscribe(wanted[start : start + MAX_CHANNELS])
                 last = Subscription(self._heard_probe, asyncio.get_running_loop().create_future())
                 session.subscribe([(self._probe_channel, last)])
                 await self._complete(session, last.confirmed)
@@ -178,7 +178,7 @@ class Subscriber:
                 missed = 0
             elif not session.lost.done():
                 missed += 1
-                if missed >= (PROBES_MISSED if session.reads == reads else PROBES_LATE):
+                if missed >= (MAX_PROBES_MISSED if session.reads == reads else MAX_PROBES_LATE):
                     self._drop_commands()
                     return f"{missed} probes were not heard"
             if await self._moved(session):

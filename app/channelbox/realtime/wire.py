@@ -12,13 +12,13 @@ from typing import Any
 from django.conf import settings
 from uvicorn.config import Config
 
-from channelbox.realtime.codes import Close
 from channelbox.realtime.counters import counters
+from channelbox.realtime.errors import Close
 from channelbox.realtime.frame_reader import BINARY, CLOSE, PING, PONG, TEXT, Event, FrameReader
 from channelbox.realtime.frames import close_payload, frame
 from channelbox.realtime.read_budget import SLICE_BYTES, SLICE_FRAMES, Charge, ReadBudget
 from channelbox.realtime.receive_queue import ReceiveQueue
-from channelbox.realtime.turns import count_read, may_read, wait_to_read
+from channelbox.realtime.turn_scheduler import count_read, may_read, wait_to_read
 
 MAX_QUEUED = 16  # events that the application has not taken, before no more is read
 CLOSE_SECONDS = 10.0  # for the client's Close after ours

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from sys import getsizeof
 
 from channelbox.realtime.envelope import RoomRef
-from channelbox.realtime.room import Room
+from channelbox.realtime.hub_room import HubRoom
 from channelbox.work.backpressure import Bounds, ThroughputEstimate
 from channelbox.work.message import Id, Message
 
@@ -48,7 +48,7 @@ class Lane:
         self.in_flight: InFlight | None = None
         self.messages = self.bytes = 0  # of both
         self.late = False  # without an outcome for longer than the expiry
-        self.held: Room | None = None
+        self.held: HubRoom | None = None
         self.holding = False
         self.gather: asyncio.TimerHandle | None = None  # for others to join the next batch
 

@@ -4,8 +4,8 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from channelbox.realtime.codes import Code, Refused
 from channelbox.realtime.counters import counters
+from channelbox.realtime.errors import Code, Refused
 from channelbox.realtime.frames import json_frame
 from channelbox.realtime.members import Member
 

@@ -27,13 +27,13 @@ from collections.abc import Callable
 from channels.exceptions import ChannelFull
 from redis.exceptions import RedisError
 
+from channelbox.realtime.background_tasks import supervise
 from channelbox.realtime.bus import Bus
-from channelbox.realtime.codes import Code, Refused
 from channelbox.realtime.counters import counters, observe
 from channelbox.realtime.envelope import Batch, BatchOutcome, BatchRef, RoomRef
+from channelbox.realtime.errors import Code, Refused
 from channelbox.realtime.hub import Hub
 from channelbox.realtime.members import Member
-from channelbox.realtime.supervision import supervise
 from channelbox.work.backpressure import Bounds
 from channelbox.work.lanes import RESERVE, Call, HostSender, InFlight, Lane
 from channelbox.work.message import Message

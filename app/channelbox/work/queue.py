@@ -13,10 +13,10 @@ from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 from redis.exceptions import OutOfMemoryError
 
-from channelbox.realtime import keys
+from channelbox.realtime import redis_keys
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.counters import counters
-from channelbox.realtime.hosts import Host
+from channelbox.realtime.redis_hosts import Host
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ UNREADABLE = (ValueError, TypeError, RecursionError, msgpack.exceptions.UnpackEx
 class WorkLayer(BaseChannelLayer):
     """A queue for workers, kept short: what is full or late is told or dropped, and the sender sends again.
 
-    hosts: as in `Hosts`; None means those of the settings, on the connections that the process has to them anyway.
+    hosts: as in `RedisHosts`; None means those of the settings, on the connections that the process has to them anyway.
     capacity: entries in one channel's list, beyond which `send` raises ChannelFull; `channel_capacity` as in Channels.
     expiry: seconds, on Redis' clock, after which an entry is given to nobody.
     capacity_bytes: bytes of Redis' memory that a list may take, beyond which `send` raises ChannelFull.
@@ -77,7 +77,7 @@ class WorkLayer(BaseChannelLayer):
     async def flush(self) -> None:
         """Empties all worker channels."""
         for client in Bus.current(self._hosts).clients():
-            for pattern in (keys.queue("*"), keys.bulk_queue("*")):
+            for pattern in (redis_keys.queue("*"), redis_keys.bulk_queue("*")):
                 async for name in client.scan_iter(match=pattern, count=1000):
                     await client.unlink(name)
 
@@ -153,11 +153,11 @@ class WorkLayer(BaseChannelLayer):
     def _client(self, channel: str, host: int | None) -> Redis:
         """Return the client of the host that has the channel's lists."""
         bus = Bus.current(self._hosts)
-        return bus.client(keys.queue(channel)) if host is None else bus.clients()[host]
+        return bus.client(redis_keys.queue(channel)) if host is None else bus.clients()[host]
 
 
 def _list_name(channel: str, bulk: bool) -> str:
-    return keys.bulk_queue(channel) if bulk else keys.queue(channel)
+    return redis_keys.bulk_queue(channel) if bulk else redis_keys.queue(channel)
 
 
 def _readable(channel: str, entries: list[bytes], now: int) -> list[dict[str, Any]]:

@@ -13,8 +13,8 @@ import uvloop
 from redis.exceptions import RedisError
 
 from channelbox.notify import notify, watchdog_seconds
+from channelbox.realtime.background_tasks import supervise
 from channelbox.realtime.counters import counters
-from channelbox.realtime.supervision import supervise
 from channelbox.work.handler import Application, Handler, Message
 from channelbox.work.lifespan import lifespan
 from channelbox.work.queue import WorkLayer

@@ -11,18 +11,18 @@ import logging
 import msgpack
 from redis.exceptions import RedisError
 
-from channelbox.realtime import keys
+from channelbox.realtime import redis_keys
+from channelbox.realtime.background_tasks import cancel, supervise
 from channelbox.realtime.bus import Bus
-from channelbox.realtime.supervision import cancel, supervise
 from channelbox.realtime.token_bucket import Bucket
 
 logger = logging.getLogger(__name__)
 
-EVERY_SECONDS = 1.0
-WORTH_TELLING = 0.125  # of a second's rate: the many who say little now and then cost nobody anything
+INTERVAL_SECONDS = 1.0
+MIN_SYNC_SHARE = 0.125  # of a second's rate: the many who say little now and then cost nobody anything
 
 
-class Settlement:
+class RateSync:
     """The shared buckets of this process."""
 
     def __init__(self, bus: Bus, process: str) -> None:
@@ -34,8 +34,8 @@ class Settlement:
 
     async def start(self) -> None:
         # Nobody waits for the confirmation: without it each process counts for itself.
-        self._bus.begin(keys.rates(), self._heard)
-        self._task = supervise("settlement", self._run)
+        self._bus.begin(redis_keys.rates(), self._heard)
+        self._task = supervise("rate sync", self._run)
 
     async def stop(self) -> None:
         await cancel(self._task)
@@ -62,22 +62,22 @@ class Settlement:
     def spent(self, name: str, rate: float, count: int) -> None:
         """Have the others know that so many tokens were taken here."""
         so_far, _ = self._spent.get(name, (0.0, 0.0))
-        self._spent[name] = (so_far + count, rate * WORTH_TELLING)
+        self._spent[name] = (so_far + count, rate * MIN_SYNC_SHARE)
 
     def given_back(self, name: str, rate: float) -> None:
         """A token was put back here. Where it was told of already, the next one that is taken is not."""
         so_far, _ = self._spent.get(name, (0.0, 0.0))
-        self._spent[name] = (so_far - 1, rate * WORTH_TELLING)
+        self._spent[name] = (so_far - 1, rate * MIN_SYNC_SHARE)
 
     async def _run(self) -> None:
         while True:
-            await asyncio.sleep(EVERY_SECONDS)
+            await asyncio.sleep(INTERVAL_SECONDS)
             told = {name: count for name, (count, worth) in self._spent.items() if count >= worth}
             for name in told:
                 del self._spent[name]
             if told:
                 try:
-                    await self._bus.publish(keys.rates(), msgpack.packb((self._process, told)))
+                    await self._bus.publish(redis_keys.rates(), msgpack.packb((self._process, told)))
                 except (RedisError, OSError) as error:  # each process for itself then
                     logger.debug("What was spent here is not told: %s", error)
             idle = [name for name, bucket in self._buckets.items() if bucket.full]

@@ -10,7 +10,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-PATIENCE = 1.0  # seconds
+TIMEOUT_SECONDS = 1.0  # seconds
 
 
 @functools.cache
@@ -20,14 +20,14 @@ def clients() -> list[redis.Redis]:
 
 
 def client(name: str) -> redis.Redis:
-    """The client of the host that holds a name, as `Hosts.client` has it for event loops."""
+    """The client of the host that holds a name, as `RedisHosts.client` has it for event loops."""
     return clients()[_consistent_hash(name, len(clients()))]
 
 
 def _client(host: dict[str, Any]) -> redis.Redis:
     quick: dict[str, Any] = {
-        "socket_timeout": PATIENCE,
-        "socket_connect_timeout": PATIENCE,
+        "socket_timeout": TIMEOUT_SECONDS,
+        "socket_connect_timeout": TIMEOUT_SECONDS,
         "retry": Retry(NoBackoff(), 0),
         "protocol": 2,
     }

@@ -14,7 +14,7 @@ from typing import Any
 import msgpack
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from channelbox.realtime import keys
+from channelbox.realtime import redis_keys
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.subscriber import UNREACHABLE
 
@@ -25,7 +25,7 @@ DONE = "done"
 Act = Callable[[str, str], Awaitable[None]]  # with a group and a channel of this process
 
 
-class RemoteMembers:
+class RemoteGroupMembers:
     """Adds and discards members elsewhere, and does so for other processes."""
 
     def __init__(self, bus: Bus, inbox: str, acts: Mapping[str, Act], spawn: Callable[..., object]) -> None:
@@ -69,19 +69,19 @@ class RemoteMembers:
             await self._publish(inbox, DONE, token)
 
     def _publish(self, inbox: str, *words: str) -> Coroutine[Any, Any, int]:
-        return self._bus.publish(keys.inbox(inbox), b"\0" + msgpack.packb(words))  # for no channel
+        return self._bus.publish(redis_keys.inbox(inbox), b"\0" + msgpack.packb(words))  # for no channel
 
     # --- Channels that any process may receive from
 
     async def list_channel(self, group: str, channel: str) -> None:
         """Put a channel on the list of a group."""
-        pipeline = self._bus.client(keys.group(group)).pipeline(transaction=False)
-        pipeline.sadd(keys.group(group), channel)
-        pipeline.expire(keys.group(group), EXPIRY_SECONDS)
+        pipeline = self._bus.client(redis_keys.group(group)).pipeline(transaction=False)
+        pipeline.sadd(redis_keys.group(group), channel)
+        pipeline.expire(redis_keys.group(group), EXPIRY_SECONDS)
         await pipeline.execute()
 
     async def unlist_channel(self, group: str, channel: str) -> None:
         """Take a channel off the list of a group."""
-        pipeline = self._bus.client(keys.group(group)).pipeline(transaction=False)
-        pipeline.srem(keys.group(group), channel)
+        pipeline = self._bus.client(redis_keys.group(group)).pipeline(transaction=False)
+        pipeline.srem(redis_keys.group(group), channel)
         await pipeline.execute()

@@ -6,25 +6,25 @@ import itertools
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from typing import Generic, TypeVar
 
+from channelbox.realtime.background_tasks import once
 from channelbox.realtime.join_steps import JoinSteps
-from channelbox.realtime.supervision import once
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
-AT_ONCE = 200  # keys of one look-up: the first of a crowd are not to wait for the last
+MAX_KEYS = 200  # keys of one look-up: the first of a crowd are not to wait for the last
 CROWD_WAIT = 0.005  # s that a look-up waits for more while a crowd comes: it costs the same for few and for many
 CROWD_SECONDS = 0.1  # after a look-up of several, for which there is a crowd. Who comes alone never waits
 
 
-class Gather(Generic[K, V]):
+class BatchLoader(Generic[K, V]):
     """Looks up by key. One look-up is under way at a time; all that is asked for meanwhile shares the next.
 
     `look_up` answers for a list of at most `at_once` different keys; what it leaves out is None. Belongs to one event
     loop.
     """
 
-    def __init__(self, look_up: Callable[[list[K]], Awaitable[Mapping[K, V]]], at_once: int = AT_ONCE) -> None:
+    def __init__(self, look_up: Callable[[list[K]], Awaitable[Mapping[K, V]]], at_once: int = MAX_KEYS) -> None:
         self._look_up = look_up
         self._at_once = at_once
         self._waiting: dict[K, list[asyncio.Future[V | None]]] = {}

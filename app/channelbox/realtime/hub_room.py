@@ -5,10 +5,10 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from channelbox.realtime.batch_loader import BatchLoader
 from channelbox.realtime.envelope import Envelope
 from channelbox.realtime.fan_out import FanOut
 from channelbox.realtime.frames import json_frame, skip
-from channelbox.realtime.gather import Gather
 from channelbox.realtime.members import Member
 from channelbox.realtime.replay_buffer import ReplayBuffer
 
@@ -59,7 +59,7 @@ def gone(first: int, last: int) -> Run:
     return Run(first, last, gap_frame(first, last, gone=True), gone=True)
 
 
-class Room:
+class HubRoom:
     """A room with members, or with a batch in flight. Belongs to one event loop."""
 
     def __init__(self, ready: asyncio.Future[None]) -> None:
@@ -77,7 +77,7 @@ class Room:
         self.early: list[Envelope] = []  # heard before the room was opened
         self._waiting_bytes = 0  # of `parked` and `early`
         self.replay = ReplayBuffer()
-        self.reads: Gather[int, Run] | None = None  # of the record, for all who join at one moment
+        self.reads: BatchLoader[int, Run] | None = None  # of the record, for all who join at one moment
         self.repair: asyncio.Task[None] | None = None
         self.check: asyncio.Task[None] | None = None
         self.linger: asyncio.TimerHandle | None = None

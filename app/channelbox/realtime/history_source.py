@@ -2,7 +2,7 @@
 
 from typing import NamedTuple, Protocol
 
-from channelbox.realtime.room import Run
+from channelbox.realtime.hub_room import Run
 
 
 class Identity(NamedTuple):
@@ -35,7 +35,7 @@ class Observed(NamedTuple):
 NO_ROOM = Observed(Identity(0, ""), 1, 0)
 
 
-class Store(Protocol):
+class HistorySource(Protocol):
     """The record of what was said. Its methods may raise anything: the hub tries again."""
 
     async def open(self, name: str) -> Opened: ...

@@ -8,7 +8,7 @@ import msgpack
 MAX_NAMED = 100  # above, only a count: a list of thousands helps nobody and costs each of them
 
 Part = tuple[list[str] | None, int]  # names, unless there are too many; how many
-NOBODY: Part = ([], 0)
+EMPTY_PART: Part = ([], 0)
 
 
 class OtherPart(NamedTuple):

@@ -7,14 +7,14 @@ import pytest
 from tests.waiting import until
 
 from channelbox.fleet.reports import _totals
-from channelbox.realtime import supervision
+from channelbox.realtime import background_tasks
+from channelbox.realtime.background_tasks import cancel, once, supervise
 from channelbox.realtime.counters import counters
-from channelbox.realtime.supervision import cancel, once, supervise
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervision, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(background_tasks, "PAUSE_SECONDS", 0.01)
 
 
 async def test_a_task_that_fails_is_logged_counted_and_started_again(caplog: pytest.LogCaptureFixture) -> None:
@@ -54,7 +54,7 @@ async def test_the_pause_grows_while_a_task_fails_at_once(monkeypatch: pytest.Mo
 
     await asyncio.gather(supervise("never", run), return_exceptions=True)
     assert pauses[0] < 0.02
-    assert 20 < pauses[-1] <= 1.2 * supervision.MAX_PAUSE_SECONDS
+    assert 20 < pauses[-1] <= 1.2 * background_tasks.MAX_PAUSE_SECONDS
 
 
 async def test_a_task_that_returns_is_over() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
 
-from channelbox.realtime.codes import Close, Code, Refused
+from channelbox.realtime.errors import Close, Code, Refused
 
 
 class Refusal(AsyncWebsocketConsumer):

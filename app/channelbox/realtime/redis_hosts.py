@@ -79,7 +79,7 @@ def make_pool(host: Mapping[str, Any]) -> ConnectionPool:
     return pool
 
 
-class Hosts:
+class RedisHosts:
     """Clients of all hosts, for one event loop. Names are spread over the hosts as channels_redis spreads them."""
 
     def __init__(self, hosts: Sequence[Host] | None = None) -> None:
