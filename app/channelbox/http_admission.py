@@ -13,7 +13,7 @@ from typing import Any
 
 from django.conf import settings
 
-from channelbox.accounts.signed_in import session_key
+from channelbox.accounts.socket_auth import session_key
 from channelbox.realtime.admission import Admission, Kind, Source, sentence
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.errors import Code

@@ -8,7 +8,7 @@ from channels.layers import get_channel_layer
 
 from channelbox.chat.cleanup import Cleanup
 from channelbox.chat.ingest import INGEST_CHANNEL
-from channelbox.chat.live import Live
+from channelbox.chat.runtime import ChatRuntime
 from channelbox.dashboard.series import Recorder
 from channelbox.fleet.reports import Reporter
 from channelbox.realtime.bus import Bus
@@ -21,7 +21,7 @@ class Process:
     """The parts of one process. A worker (told by the channels in its scope) has no sockets, so no chat parts."""
 
     def __init__(self, worker: bool) -> None:
-        self.live = None if worker else Live.current()
+        self.live = None if worker else ChatRuntime.current()
         self.reporter = Reporter(
             "worker" if worker else "web", rooms=self.live.rooms if self.live else tuple, queues=_queues
         )

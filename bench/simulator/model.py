@@ -10,7 +10,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from bench.simulator.clock import Clock, Machine, Process
-from channelbox.work.outbox import GATHER_SECONDS, GATHER_SECONDS_A_MEMBER, MAX_BATCH, MAX_GATHER_SECONDS
+from channelbox.work.outbox import (
+    BATCH_DELAY_SECONDS,
+    BATCH_DELAY_SECONDS_PER_MEMBER,
+    MAX_BATCH,
+    MAX_BATCH_DELAY_SECONDS,
+)
 from channelbox.work.worker import BATCH
 
 PIECES = 10  # of a fan-out
@@ -174,7 +179,9 @@ class Simulation:
         if not room.several[home]:
             self._launch(room, home)
         else:
-            pause = min(MAX_GATHER_SECONDS, GATHER_SECONDS + GATHER_SECONDS_A_MEMBER * room.local[home])
+            pause = min(
+                MAX_BATCH_DELAY_SECONDS, BATCH_DELAY_SECONDS + BATCH_DELAY_SECONDS_PER_MEMBER * room.local[home]
+            )
             self.clock.after(pause, lambda: self._launch(room, home))
 
     def _launch(self, room: _Room, home: int) -> None:

@@ -24,10 +24,10 @@ from tests.waiting import most_in_a_turn, until
 
 from channelbox.accounts import revocation
 from channelbox.accounts.models import User
-from channelbox.accounts.revocation import Guard, Ticket
+from channelbox.accounts.revocation import RevocationMonitor, SocketGrant
 from channelbox.asgi import application
-from channelbox.chat.live import Live
 from channelbox.chat.models import Room
+from channelbox.chat.runtime import ChatRuntime
 from channelbox.realtime import redis_keys
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.errors import Refused
@@ -115,7 +115,7 @@ async def enter() -> AsyncIterator[Enter]:
 
 
 async def told_of_everything() -> None:
-    """Waits until the guard hears Redis, so that what follows is not missed."""
+    """Waits until the monitor hears Redis, so that what follows is not missed."""
     bus = Bus.current()
     async with asyncio.timeout(10):
         while not await bus.publish(redis_keys.revoked(), b"nobody"):
@@ -213,7 +213,7 @@ async def test_a_room_that_is_removed_is_empty(enter: Enter) -> None:
 async def test_what_nobody_told_is_found_by_looking_at_all(enter: Enter, ann: User) -> None:
     socket = await enter(await in_thread(signed_in)(ann))
     await User.objects.filter(pk=ann.pk).aupdate(is_active=False)
-    Guard.current().look_at_all()
+    RevocationMonitor.current().look_at_all()
     assert (await socket.closed())[0] == 4001
 
 
@@ -225,8 +225,8 @@ async def test_a_look_at_all_comes_by_itself_and_is_one_look_for_all_of_them(
     monkeypatch.setattr(revocation, "ALL_SECONDS", 0.5)
     looks: list[int] = []
 
-    def counting(tickets: list[Ticket]) -> dict[Ticket, Refused]:
-        looks.append(len(tickets))
+    def counting(grants: list[SocketGrant]) -> dict[SocketGrant, Refused]:
+        looks.append(len(grants))
         return {}
 
     monkeypatch.setattr(revocation, "rules", [counting, *revocation.rules])
@@ -234,7 +234,7 @@ async def test_a_look_at_all_comes_by_itself_and_is_one_look_for_all_of_them(
     sockets = [await enter(client, f"room-{number}") for number in range(3)]
     guest = await enter(None)
     async with asyncio.timeout(SECONDS):
-        while Guard.current()._due or 4 not in looks:
+        while RevocationMonitor.current()._due or 4 not in looks:
             await asyncio.sleep(0.01)
     await User.objects.filter(pk=ann.pk).aupdate(is_active=False)
     for socket in sockets:
@@ -247,7 +247,7 @@ async def test_a_session_that_has_not_changed_is_not_decoded_again(
 ) -> None:
     client = await in_thread(signed_in)(ann)
     await enter(client)
-    (ticket,) = Guard.current().tickets
+    (grant,) = RevocationMonitor.current().grants
     decoded: list[str] = []
     decode = revocation.SessionStore.decode
 
@@ -256,12 +256,12 @@ async def test_a_session_that_has_not_changed_is_not_decoded_again(
         return decode(self, content)
 
     monkeypatch.setattr(revocation.SessionStore, "decode", counted)
-    assert await in_thread(revocation.sessions)([ticket]) == {}
+    assert await in_thread(revocation.sessions)([grant]) == {}
     assert decoded == []
     await in_thread(_written_anew)(client)
     decoded.clear()
-    assert await in_thread(revocation.sessions)([ticket]) == {}
-    assert await in_thread(revocation.sessions)([ticket]) == {}
+    assert await in_thread(revocation.sessions)([grant]) == {}
+    assert await in_thread(revocation.sessions)([grant]) == {}
     assert len(decoded) == 1
 
 
@@ -282,21 +282,21 @@ async def test_what_happened_while_a_socket_came_is_found_within_a_second(
     async def end(reason: Refused) -> None:
         ended.set_result(reason)
 
-    Guard.current().admit(Ticket(end, ann.pk, session))
+    RevocationMonitor.current().admit(SocketGrant(end, ann.pk, session))
     async with asyncio.timeout(SECONDS):
         assert (await ended).close == 4001
 
 
 async def test_sockets_that_left_are_forgotten(enter: Enter, ann: User) -> None:
     socket = await enter(await in_thread(signed_in)(ann))
-    assert len(Guard.current().tickets) == 1
+    assert len(RevocationMonitor.current().grants) == 1
     await socket.ws.disconnect(timeout=10)
-    assert not Guard.current().tickets
+    assert not RevocationMonitor.current().grants
 
 
 @dataclass(eq=False)
-class Counting(Ticket):
-    """Counts how often anybody asks what any ticket depends on."""
+class Counting(SocketGrant):
+    """Counts how often anybody asks what any grant depends on."""
 
     asked: ClassVar[int] = 0
 
@@ -306,34 +306,34 @@ class Counting(Ticket):
 
 
 async def test_a_word_costs_nothing_for_the_sockets_that_it_does_not_concern(monkeypatch: pytest.MonkeyPatch) -> None:
-    looked_at: set[Ticket] = set()
+    looked_at: set[SocketGrant] = set()
 
-    def look(tickets: list[Ticket]) -> dict[Ticket, Refused]:
-        looked_at.update(tickets)
+    def look(grants: list[SocketGrant]) -> dict[SocketGrant, Refused]:
+        looked_at.update(grants)
         return {}
 
     async def end(reason: Refused) -> None:
         raise AssertionError("nobody is refused here")
 
     monkeypatch.setattr(revocation, "rules", [look])
-    guard = Guard.current()
-    tickets = [Counting(end, number % 100, "session", (number % 20, "r", "e")) for number in range(500)]
-    for ticket in tickets:
-        guard.admit(ticket)
+    monitor = RevocationMonitor.current()
+    grants = [Counting(end, number % 100, "session", (number % 20, "r", "e")) for number in range(500)]
+    for grant in grants:
+        monitor.admit(grant)
     await told_of_everything()
-    await until(lambda: looked_at == set(tickets))  # as always when the guard begins to hear
+    await until(lambda: looked_at == set(grants))  # as always when the monitor begins to hear
     looked_at.clear()
-    guard.leave(tickets[7])  # of user 7 in room 7
+    monitor.leave(grants[7])  # of user 7 in room 7
     Counting.asked = 0
     await in_thread(revocation.notify_after_commit)("room", 7)
     await in_thread(revocation.notify_after_commit)("user", 9)
-    concerned = {*tickets[7::20], *tickets[9::100]} - {tickets[7]}
+    concerned = {*grants[7::20], *grants[9::100]} - {grants[7]}
     await until(lambda: looked_at == concerned)
     assert Counting.asked <= len(concerned)
-    for ticket in tickets:
-        guard.leave(ticket)
-    assert not guard._by_room
-    assert not guard._by_user
+    for grant in grants:
+        monitor.leave(grant)
+    assert not monitor._by_room
+    assert not monitor._by_user
 
 
 async def test_few_sockets_are_ended_in_one_turn(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -342,9 +342,9 @@ async def test_few_sockets_are_ended_in_one_turn(monkeypatch: pytest.MonkeyPatch
     async def end(reason: Refused) -> None:
         ended.append(reason)
 
-    guard = Guard.current()
+    monitor = RevocationMonitor.current()
     for _ in range(400):
-        guard.admit(Ticket(end, room=(1, "removed", "epoch")))
+        monitor.admit(SocketGrant(end, room=(1, "removed", "epoch")))
     assert await most_in_a_turn(lambda: len(ended), 400) <= 50
 
 
@@ -354,11 +354,11 @@ async def test_signing_in_elsewhere_and_cleaning_up_ends_nothing(enter: Enter, a
     await Session.objects.filter(session_key=expired.session.session_key).aupdate(expire_date="2020-01-01T00:00Z")
     await in_thread(call_command)("clear_sessions")
     assert await Session.objects.acount() == 1
-    Guard.current().look_at_all()
+    RevocationMonitor.current().look_at_all()
     assert await socket.answers()
 
 
-async def test_without_redis_a_change_is_made_all_the_same(ann: User, settings: Settings, live: Live) -> None:  # noqa: F811
+async def test_without_redis_a_change_is_made_all_the_same(ann: User, settings: Settings, live: ChatRuntime) -> None:  # noqa: F811
     from channelbox.realtime import sync_redis
 
     settings.CHANNELBOX_REDIS_HOSTS = [{"address": "unix:///nowhere/redis.sock"}]

@@ -19,8 +19,8 @@ from redis.exceptions import RedisError
 
 from channelbox.asgi import application
 from channelbox.chat.ingest import INGEST_CHANNEL, IngestConsumer
-from channelbox.chat.live import Live
 from channelbox.chat.models import Room
+from channelbox.chat.runtime import ChatRuntime
 from channelbox.realtime.bus import Bus
 
 
@@ -53,15 +53,15 @@ class Workers:
 
 
 @pytest.fixture
-async def live() -> AsyncIterator[Live]:
-    live = await Live.current().start()
+async def live() -> AsyncIterator[ChatRuntime]:
+    live = await ChatRuntime.current().start()
     yield live
     await live.stop()
     await Bus.current().stop()
 
 
 @pytest.fixture
-async def workers(live: Live) -> AsyncIterator[Workers]:
+async def workers(live: ChatRuntime) -> AsyncIterator[Workers]:
     workers = Workers()
     workers.start()
     yield workers
@@ -122,7 +122,7 @@ class Person:
 
 
 @pytest.fixture
-async def people(live: Live) -> AsyncIterator[list[Person]]:
+async def people(live: ChatRuntime) -> AsyncIterator[list[Person]]:
     people: list[Person] = []
     yield people
     for person in people:

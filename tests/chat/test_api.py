@@ -15,7 +15,7 @@ from pytest_django import Settings
 from tests.chat.many import say_much
 
 from channelbox.accounts.models import User
-from channelbox.chat import api
+from channelbox.chat import permissions
 from channelbox.chat.models import Event, Room
 from channelbox.version import package_version
 
@@ -74,7 +74,7 @@ def test_a_database_that_is_away_is_told(
     def fail(*_: object) -> None:
         raise OperationalError("the server is gone")
 
-    monkeypatch.setattr(api.rights, "person_of", fail)
+    monkeypatch.setattr(permissions, "person_of", fail)
     answer = client.get(address)
     assert (answer.status_code, is_json(answer), answer.json()["code"]) == (503, True, "try_later")
 
@@ -86,7 +86,7 @@ def test_what_fails_here_is_told(
     def fail(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(api.rights, "person_of", fail)
+    monkeypatch.setattr(permissions, "person_of", fail)
     answer = client.get(address)
     assert (answer.status_code, is_json(answer), answer.json()["code"]) == (500, True, "try_later")
     assert "ZeroDivisionError" in caplog.text

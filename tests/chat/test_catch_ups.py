@@ -8,8 +8,8 @@ from pytest_django import Settings
 from tests.chat.process import Person, connections_go_back, installation, live, people
 
 from channelbox.accounts.models import User
-from channelbox.chat.live import Live
 from channelbox.chat.models import Event, Room
+from channelbox.chat.runtime import ChatRuntime
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -39,7 +39,7 @@ def make(*names: str) -> list[str]:
     return keys
 
 
-async def test_one_person_cannot_use_up_what_others_missed(live: Live, people: list[Person]) -> None:
+async def test_one_person_cannot_use_up_what_others_missed(live: ChatRuntime, people: list[Person]) -> None:
     alice, bob = await make("alice", "bob")
     resumed = []
     for _ in range(JOINS):

@@ -265,7 +265,7 @@ def test_a_room_is_deleted_while_redis_is_away(
 ) -> None:
     redis_server.freeze()
     try:
-        monkeypatch.setattr("channelbox.work.queue.PATIENCE", 0.2)
+        monkeypatch.setattr("channelbox.work.queue.TIMEOUT_SECONDS", 0.2)
         room.delete()
     finally:
         redis_server.thaw()

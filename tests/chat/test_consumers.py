@@ -11,8 +11,8 @@ from pytest_django import Settings
 from redis.exceptions import RedisError
 from tests.chat.process import Person, Workers, connections_go_back, enter, installation, live, people, workers
 
-from channelbox.chat.live import Live
 from channelbox.chat.models import Event, Room
+from channelbox.chat.runtime import ChatRuntime
 from channelbox.realtime import consumer
 from channelbox.realtime.counters import counters
 from channelbox.realtime.errors import INVALID_FORMAT
@@ -168,7 +168,7 @@ async def test_connections_are_counted_and_counted_off(enter, people: list[Perso
 
 
 async def test_nothing_is_acknowledged_without_a_worker_and_nothing_is_lost(
-    enter, live: Live, settings: Settings
+    enter, live: ChatRuntime, settings: Settings
 ) -> None:
     ann = await enter()
     await ann.say("patience", id="a")
@@ -180,7 +180,7 @@ async def test_nothing_is_acknowledged_without_a_worker_and_nothing_is_lost(
     await workers.stop()
 
 
-async def test_a_full_outbox_is_told_with_the_id(enter, live: Live) -> None:
+async def test_a_full_outbox_is_told_with_the_id(enter, live: ChatRuntime) -> None:
     live.outbox._senders[0].throughput.most = 2
     ann = await enter()
     for number in range(3):
@@ -189,7 +189,9 @@ async def test_a_full_outbox_is_told_with_the_id(enter, live: Live) -> None:
     assert (error["code"], error["id"]) == ("queue_full", "2")
 
 
-async def test_who_sends_into_a_full_outbox_is_read_later(enter, live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_sends_into_a_full_outbox_is_read_later(
+    enter, live: ChatRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(consumer, "FULL_PAUSE_SECONDS", 0.5)
     live.outbox._senders[0].throughput.most = 0
     ann = await enter()
@@ -202,7 +204,7 @@ async def test_who_sends_into_a_full_outbox_is_read_later(enter, live: Live, mon
 
 
 async def test_a_worker_that_dies_after_the_commit_is_made_good(
-    enter, live: Live, monkeypatch: pytest.MonkeyPatch
+    enter, live: ChatRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stored but never told: the outbox asks again, and the members read what they lack."""
     from channelbox.chat import ingest
@@ -228,7 +230,7 @@ async def test_a_worker_that_dies_after_the_commit_is_made_good(
 
 
 async def test_a_client_that_is_lost_while_it_joins_does_not_stay_in_the_room(
-    live: Live, enter, monkeypatch: pytest.MonkeyPatch
+    live: ChatRuntime, enter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     join = live.hub.join
 
@@ -242,7 +244,7 @@ async def test_a_client_that_is_lost_while_it_joins_does_not_stay_in_the_room(
 
 
 async def test_typing_while_redis_is_away_ends_no_connection(
-    live: Live, enter, workers: Workers, monkeypatch: pytest.MonkeyPatch
+    live: ChatRuntime, enter, workers: Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def away(channel: str, payload: bytes) -> None:
         raise RedisError("away")

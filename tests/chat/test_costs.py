@@ -21,13 +21,13 @@ from tests.chat.process import Person, Workers, connections_go_back, installatio
 
 from channelbox.accounts.models import User
 from channelbox.chat.incoming import IncomingEvent
-from channelbox.chat.live import Live
 from channelbox.chat.models import Room
+from channelbox.chat.runtime import ChatRuntime
 from channelbox.chat.store import store
 from channelbox.realtime.envelope import RoomRef
 from channelbox.realtime.frames import payloads
 from channelbox.realtime.history_source import Identity
-from channelbox.work.message import Message
+from channelbox.work.pending_message import PendingMessage
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -80,7 +80,7 @@ class Listener:
         self.more.set()
 
 
-async def message(live: Live, room: str, members: int, monkeypatch: pytest.MonkeyPatch) -> Costs:
+async def message(live: ChatRuntime, room: str, members: int, monkeypatch: pytest.MonkeyPatch) -> Costs:
     """The least that a message to so many cost, storing included."""
     listeners = [Listener() for _ in range(members)]
     found = await in_database(Room.objects.get)(name=room)
@@ -93,7 +93,9 @@ async def message(live: Live, room: str, members: int, monkeypatch: pytest.Monke
             listener.written.clear()
             listener.more.clear()
         with counted(monkeypatch) as costs:
-            live.outbox.put(ref, Message("g:ann", None, "ann", f"{room}-{number}", "message", "hi", listeners[0]))
+            live.outbox.put(
+                ref, PendingMessage("g:ann", None, "ann", f"{room}-{number}", "message", "hi", listeners[0])
+            )
             async with asyncio.timeout(10):
                 await listeners[-1].more.wait()
         frames = [listener.written for listener in listeners]
@@ -105,7 +107,7 @@ async def message(live: Live, room: str, members: int, monkeypatch: pytest.Monke
 
 
 async def test_a_message_costs_the_same_for_few_and_for_many(
-    live: Live, workers: Workers, monkeypatch: pytest.MonkeyPatch
+    live: ChatRuntime, workers: Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await make_rooms("few", "many")
     few = await message(live, "few", FEW, monkeypatch)
@@ -117,7 +119,7 @@ async def test_a_message_costs_the_same_for_few_and_for_many(
 
 
 async def test_a_message_has_nobody_s_rights_looked_at(
-    live: Live, workers: Workers, monkeypatch: pytest.MonkeyPatch
+    live: ChatRuntime, workers: Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A room that somebody changed has: everybody in it is looked up. What storing changes is not that."""
     told: list[object] = []
@@ -128,7 +130,7 @@ async def test_a_message_has_nobody_s_rights_looked_at(
 
 
 async def test_a_crowd_that_comes_is_looked_up_together(
-    live: Live, people: list[Person], monkeypatch: pytest.MonkeyPatch
+    live: ChatRuntime, people: list[Person], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await make_rooms("lobby")
     keys = await in_database(sessions)(CROWD)
@@ -141,7 +143,7 @@ async def test_a_crowd_that_comes_is_looked_up_together(
 
 
 async def test_what_a_crowd_that_returns_missed_is_read_once_for_all(
-    live: Live, monkeypatch: pytest.MonkeyPatch
+    live: ChatRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The buffer of recent frames does not reach back that far; each has another newest number."""
     await make_rooms("lobby")
@@ -164,7 +166,7 @@ async def test_what_a_crowd_that_returns_missed_is_read_once_for_all(
 
 
 async def test_what_a_crowd_has_heard_elsewhere_is_read_once_for_all(
-    live: Live, monkeypatch: pytest.MonkeyPatch
+    live: ChatRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """This process has not heard the newest events: Redis was away from it alone."""
     await make_rooms("lobby")
@@ -185,7 +187,7 @@ async def test_what_a_crowd_has_heard_elsewhere_is_read_once_for_all(
 
 
 async def test_a_room_is_opened_with_two_queries_in_one_turn_of_a_thread(
-    live: Live, monkeypatch: pytest.MonkeyPatch
+    live: ChatRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: list[Costs] = []
     for room in await rooms_with_messages(TRIES):
@@ -196,7 +198,9 @@ async def test_a_room_is_opened_with_two_queries_in_one_turn_of_a_thread(
     assert (cheapest["queries"], cheapest["threads"]) == (2, 1)
 
 
-async def test_rooms_that_a_crowd_enters_are_opened_together(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_rooms_that_a_crowd_enters_are_opened_together(
+    live: ChatRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rooms = await rooms_with_messages(CROWD)
     with counted(monkeypatch) as costs:
         listeners = await asyncio.gather(*(enter(live, room) for room in rooms))
@@ -205,7 +209,7 @@ async def test_rooms_that_a_crowd_enters_are_opened_together(live: Live, monkeyp
         assert costs[what] < CROWD / 2, f"{what}: {costs}"
 
 
-async def test_what_many_rooms_missed_is_read_together(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_many_rooms_missed_is_read_together(live: ChatRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
     """Redis was away from this process: the record has more of every room."""
     rooms = await rooms_with_messages(CROWD)
     listeners = [await enter(live, room) for room in rooms]
@@ -222,7 +226,7 @@ async def test_what_many_rooms_missed_is_read_together(live: Live, monkeypatch: 
         assert costs[what] < CROWD / 2, f"{what}: {costs}"
 
 
-async def enter(live: Live, room: Room) -> Listener:
+async def enter(live: ChatRuntime, room: Room) -> Listener:
     listener = Listener()
     await live.hub.join(room.name, Identity(room.pk, room.full_epoch), listener, None, 50, lambda hello: b"")
     return listener

@@ -11,8 +11,8 @@ from django.test import Client
 from pytest_django import Settings
 
 from channelbox.accounts.models import User
-from channelbox.chat import rights
-from channelbox.chat.kinds import Kind
+from channelbox.chat import permissions
+from channelbox.chat.event_kinds import Kind
 from channelbox.chat.models import Room
 from channelbox.realtime.errors import Close, Code
 
@@ -86,7 +86,7 @@ def test_history_answers_with_the_statuses_that_are_told(
         ask(f"/open/{what}", "post")
     ask("", "post")
     for error in (OperationalError, ZeroDivisionError):
-        monkeypatch.setattr(rights, "person_of", Mock(side_effect=error))
+        monkeypatch.setattr(permissions, "person_of", Mock(side_effect=error))
         ask("")
     assert seen == {status: code for status, code in told.items() if status not in BEFORE_DJANGO}
 

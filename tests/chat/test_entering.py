@@ -117,7 +117,7 @@ async def test_who_cannot_be_let_in_in_time_is_told_to_try_later(
     async def hang(*_: object, **__: object) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr("channelbox.chat.rights.enter", hang)
+    monkeypatch.setattr("channelbox.chat.permissions.enter", hang)
     monkeypatch.setattr("channelbox.realtime.join_deadline.ENTER_SECONDS", 0.2)
     ann = await enter()
     assert ann.welcome["code"] == "try_later"
@@ -139,7 +139,7 @@ async def test_looking_up_and_entering_have_one_deadline_together(enter, monkeyp
             while loop.time() <= began:
                 await asyncio.sleep(0.001)
 
-    monkeypatch.setattr("channelbox.accounts.signed_in._gather", SlowLoader)
+    monkeypatch.setattr("channelbox.accounts.socket_auth._loader", SlowLoader)
     monkeypatch.setattr(asyncio, "timeout_at", noted)
     assert (await enter(cookie="abc123")).welcome["type"] == "welcome"
     assert len(deadlines) == 2

@@ -19,7 +19,7 @@ from websockets.typing import Origin
 
 from channelbox.asgi import application
 from channelbox.chat.consumers import ChatConsumer
-from channelbox.chat.live import Live
+from channelbox.chat.runtime import ChatRuntime
 from channelbox.dashboard.consumers import DashboardConsumer
 from channelbox.realtime.counters import counters
 from channelbox.realtime.protocol import FrameProtocol
@@ -51,7 +51,7 @@ async def freed(before: int) -> None:
 
 
 @pytest.fixture
-async def site(live: Live) -> AsyncIterator[Served]:
+async def site(live: ChatRuntime) -> AsyncIterator[Served]:
     async with served(application) as site:
         yield site
 

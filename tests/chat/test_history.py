@@ -12,11 +12,11 @@ from tests.chat.process import installation, live
 from tests.chat.test_costs import enter, numbers, rooms_with_messages, say_more
 from tests.waiting import until
 
-from channelbox.chat import events, history, rights
+from channelbox.chat import history, permissions, serializers
+from channelbox.chat.event_kinds import Kind
 from channelbox.chat.history import History
-from channelbox.chat.kinds import Kind
-from channelbox.chat.live import Live
 from channelbox.chat.models import Event, Room
+from channelbox.chat.runtime import ChatRuntime
 from channelbox.realtime.history_source import NO_ROOM, Identity
 from channelbox.realtime.hub_room import Run
 
@@ -25,7 +25,7 @@ __all__ = ["installation", "live"]
 pytestmark = pytest.mark.django_db(transaction=True)
 
 MANY = 60  # rooms; more than the threads of the event loop's pool
-ALICE = rights.Person("g:alice", "alice")
+ALICE = permissions.Person("g:alice", "alice")
 
 
 def identity(room: Room) -> Identity:
@@ -67,7 +67,7 @@ def test_rooms_that_are_opened_together_are_as_each_alone(rooms: list[Room], mon
     for room in rooms:
         assert together[room.name].identity == identity(room)
         seen = Event.objects.filter(room=room, seq__gte=together[room.name].run.first).order_by("seq")
-        assert together[room.name].run.frames == b"".join(map(events.frame, seen))
+        assert together[room.name].run.frames == b"".join(map(serializers.frame, seen))
 
 
 def test_pages_that_are_read_together_are_as_each_alone(rooms: list[Room]) -> None:
@@ -165,18 +165,18 @@ class Gate:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
         self.waiting = 0
         self.open = threading.Event()
-        original = getattr(events, name)
+        original = getattr(serializers, name)
 
         def wait(*args: object) -> object:
             self.waiting += 1
             self.open.wait(30)
             return original(*args)
 
-        monkeypatch.setattr(events, name, wait)
+        monkeypatch.setattr(serializers, name, wait)
 
 
 async def test_a_crowd_that_opens_rooms_does_not_hold_up_who_enters_an_open_one(
-    live: Live, monkeypatch: pytest.MonkeyPatch
+    live: ChatRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened, *others = await rooms_with_messages(MANY + 1)
     await enter(live, opened)
@@ -186,7 +186,7 @@ async def test_a_crowd_that_opens_rooms_does_not_hold_up_who_enters_an_open_one(
         await until(lambda: gate.waiting > 0)
         await asyncio.sleep(0.1)  # and all the others are on their way
         async with asyncio.timeout(10):
-            found = await rights.enter(ALICE, opened.name, None)
+            found = await permissions.enter(ALICE, opened.name, None)
             assert numbers(await enter(live, found)) == [1, 2, 3]
     finally:
         gate.open.set()
@@ -194,7 +194,7 @@ async def test_a_crowd_that_opens_rooms_does_not_hold_up_who_enters_an_open_one(
 
 
 async def test_rooms_that_missed_something_do_not_hold_up_who_enters_another(
-    live: Live, monkeypatch: pytest.MonkeyPatch
+    live: ChatRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rooms = await rooms_with_messages(MANY)
     listeners = [await enter(live, room) for room in rooms]
@@ -205,7 +205,7 @@ async def test_rooms_that_missed_something_do_not_hold_up_who_enters_another(
         await until(lambda: gate.waiting > 0)
         await asyncio.sleep(0.1)
         async with asyncio.timeout(10):
-            await rights.enter(ALICE, rooms[0].name, None)
+            await permissions.enter(ALICE, rooms[0].name, None)
     finally:
         gate.open.set()
     await until(lambda: all(numbers(listener) == [1, 2, 3, 4] for listener in listeners))

@@ -14,9 +14,9 @@ from tests.clock import clock_of
 from tests.waiting import until
 
 from channelbox.accounts.models import User
-from channelbox.chat import rights
-from channelbox.chat.live import Live
+from channelbox.chat import permissions
 from channelbox.chat.models import Room, give_up_names
+from channelbox.chat.runtime import ChatRuntime
 from channelbox.realtime import token_bucket
 from channelbox.realtime.admission import Source
 from channelbox.realtime.errors import Close, Code, Refused
@@ -199,7 +199,7 @@ async def test_rooms_that_are_not_made_count_for_nobody(
         raise Refused(Code.TRY_LATER, "The database is busy.", close=Close.TRY_LATER)
 
     with monkeypatch.context() as patch:
-        patch.setattr(rights, "make", busy)
+        patch.setattr(permissions, "make", busy)
         assert (await enter("/ws/chat/busy/", **cookie)).welcome["code"] == "try_later"
     assert (await enter("/ws/chat/made/", **cookie)).welcome["type"] == "welcome"
     assert (await enter("/ws/chat/another/", **cookie)).welcome["code"] == "too_fast"
@@ -247,27 +247,27 @@ async def test_a_room_that_many_enter_while_it_is_made_counts_for_one(enter, set
 
 
 async def test_who_leaves_while_it_makes_a_room_has_made_one(
-    live: Live, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    live: ChatRuntime, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.CHANNELBOX_NEW_ROOMS_PERSON = 3  # one at once
-    ann, bob = rights.Person("u:1", "ann", 1), rights.Person("u:2", "bob", 2)
-    begun, go_on, make = threading.Event(), threading.Event(), rights.make
+    ann, bob = permissions.Person("u:1", "ann", 1), permissions.Person("u:2", "bob", 2)
+    begun, go_on, make = threading.Event(), threading.Event(), permissions.make
 
     def slow(names: list[str]) -> set[str]:
         begun.set()
         assert go_on.wait(10)
         return make(names)
 
-    monkeypatch.setattr(rights, "make", slow)
-    first = asyncio.create_task(rights.enter(ann, "new", Source("192.0.2.1", ann.key)))
+    monkeypatch.setattr(permissions, "make", slow)
+    first = asyncio.create_task(permissions.enter(ann, "new", Source("192.0.2.1", ann.key)))
     await until(begun.is_set)
-    second = asyncio.create_task(rights.enter(bob, "new", Source("192.0.2.1", bob.key)))
+    second = asyncio.create_task(permissions.enter(bob, "new", Source("192.0.2.1", bob.key)))
     first.cancel()
     go_on.set()
     assert (await second).name == "new"
     with pytest.raises(Refused):
-        await rights.enter(ann, "another", Source("192.0.2.1", ann.key))
-    assert (await rights.enter(bob, "another", Source("192.0.2.1", bob.key))).name == "another"
+        await permissions.enter(ann, "another", Source("192.0.2.1", ann.key))
+    assert (await permissions.enter(bob, "another", Source("192.0.2.1", bob.key))).name == "another"
 
 
 async def test_one_person_opens_so_many_connections_in_a_time(enter, people: list[Person], settings: Settings) -> None:

@@ -29,10 +29,10 @@ from channelbox.accounts.models import User
 from channelbox.chat import ingest
 from channelbox.chat.cleanup import remove_batch
 from channelbox.chat.ingest import INGEST_CHANNEL
-from channelbox.chat.live import Live
 from channelbox.chat.models import Event, Room
+from channelbox.chat.runtime import ChatRuntime
 from channelbox.realtime.envelope import RoomRef
-from channelbox.work.message import MAX_RECIPIENTS, Message
+from channelbox.work.pending_message import MAX_RECIPIENTS, PendingMessage
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -40,14 +40,16 @@ pytestmark = pytest.mark.django_db(transaction=True)
 WELL_SECONDS = 4.0
 
 
-async def waits(live: Live, count: int) -> None:
+async def waits(live: ChatRuntime, count: int) -> None:
     """Return when this process has taken so many messages."""
     async with asyncio.timeout(10):
         while live.outbox._size < count:
             await asyncio.sleep(0.01)
 
 
-async def test_two_senders_with_the_same_id_in_one_batch_get_an_answer_each(live: Live, people: list[Person]) -> None:
+async def test_two_senders_with_the_same_id_in_one_batch_get_an_answer_each(
+    live: ChatRuntime, people: list[Person]
+) -> None:
     alice, bob = await enter_rooms(people, "lobby", "lobby")
     workers = Workers()
     workers.start()
@@ -70,7 +72,7 @@ async def test_two_senders_with_the_same_id_in_one_batch_get_an_answer_each(live
 
 
 async def test_what_is_sent_again_is_answered_with_its_number(
-    live: Live, workers: Workers, people: list[Person]
+    live: ChatRuntime, workers: Workers, people: list[Person]
 ) -> None:
     (alice,) = await enter_rooms(people, "lobby")
     await alice.say("hi", id="1")
@@ -80,14 +82,14 @@ async def test_what_is_sent_again_is_answered_with_its_number(
 
 
 async def test_a_known_message_is_answered_by_its_event_where_that_is_still_to_come(
-    live: Live, people: list[Person]
+    live: ChatRuntime, people: list[Person]
 ) -> None:
     """Alice sends again through this process what another has stored, before that is heard here."""
     (alice,) = await enter_rooms(people, "lobby")
     await in_database(store_one)("lobby", "g:alice", "1")
     room = await in_database(Room.objects.get)(name="lobby")
     (member,) = live.hub.rooms["lobby"].members
-    live.outbox.put(RoomRef(room.pk, "lobby"), Message("g:alice", None, "alice", "1", "message", "hi", member))
+    live.outbox.put(RoomRef(room.pk, "lobby"), PendingMessage("g:alice", None, "alice", "1", "message", "hi", member))
     workers = Workers()
     workers.start()
     assert (await alice.next("message", "stored"))["type"] == "message"
@@ -114,7 +116,7 @@ def session() -> str:
 
 @pytest.mark.parametrize("outcome", ["stored", "message", "error"])
 async def test_every_connection_that_sent_a_message_in_flight_gets_its_answer(
-    live: Live, people: list[Person], outcome: str
+    live: ChatRuntime, people: list[Person], outcome: str
 ) -> None:
     await make_rooms("lobby")
     cookie = await in_database(session)()
@@ -139,7 +141,7 @@ async def test_every_connection_that_sent_a_message_in_flight_gets_its_answer(
 
 
 async def test_connections_past_the_bound_are_told_to_send_again_and_places_of_lost_ones_are_free(
-    live: Live, people: list[Person]
+    live: ChatRuntime, people: list[Person]
 ) -> None:
     await make_rooms("lobby")
     cookie = await in_database(session)()
@@ -168,7 +170,7 @@ async def test_connections_past_the_bound_are_told_to_send_again_and_places_of_l
 
 @pytest.mark.parametrize("rows", ["kept", "removed"])
 async def test_what_was_sent_to_a_deleted_room_is_not_stored_in_a_new_one_of_its_name(
-    live: Live, people: list[Person], monkeypatch: pytest.MonkeyPatch, rows: str
+    live: ChatRuntime, people: list[Person], monkeypatch: pytest.MonkeyPatch, rows: str
 ) -> None:
     """Alice's process does not hear of the deletion, which would end her connection before the answer comes."""
     monkeypatch.setattr(revocation, "rules", [])
@@ -214,7 +216,7 @@ def two_hosts(new_redis: Callable[..., RedisServer], settings: Settings) -> list
 
 
 async def test_a_refusal_is_answered_whatever_hosts_there_are(
-    two_hosts: list[RedisServer], live: Live, workers: Workers, people: list[Person]
+    two_hosts: list[RedisServer], live: ChatRuntime, workers: Workers, people: list[Person]
 ) -> None:
     names = [f"room-{n}" for n in range(40)]
     rooms = [name for host in (0, 1) for name in [name for name in names if live.bus.host(name) == host][:4]]
@@ -230,7 +232,7 @@ async def test_a_refusal_is_answered_whatever_hosts_there_are(
 
 @pytest.mark.parametrize("frozen", [0, 1])
 async def test_a_frozen_redis_host_holds_up_no_room_of_the_other(
-    frozen: int, two_hosts: list[RedisServer], live: Live, workers: Workers, people: list[Person]
+    frozen: int, two_hosts: list[RedisServer], live: ChatRuntime, workers: Workers, people: list[Person]
 ) -> None:
     rooms = one_of_each(live.bus)
     await make_rooms(*rooms)

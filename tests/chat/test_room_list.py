@@ -11,7 +11,7 @@ from pytest_django import DjangoAssertNumQueries, Settings
 from tests.chat.many import say_much
 
 from channelbox.accounts.models import User
-from channelbox.chat import rights
+from channelbox.chat import permissions
 from channelbox.chat.models import Event, Room
 from channelbox.realtime.bus import Bus
 
@@ -74,7 +74,7 @@ def test_the_rooms_of_a_guest_are_not_buried(client: Client, settings: Settings)
     client.get("/chat/")
     make("other")
     (own,) = make("own")
-    key = client.session[rights.GUEST_KEY]
+    key = client.session[permissions.GUEST_KEY]
     Event.objects.create(room=own, seq=1, sender=f"g:{key}", client_id="1", name="guest", at=timezone.now())
     bury()
     assert names(ask(client))[0] == "own"

@@ -11,7 +11,7 @@ import pytest
 from channels.layers import get_channel_layer
 from tests.chat.process import Workers, connections_go_back, enter, installation, live, people, workers
 
-from channelbox.dashboard.board import Board
+from channelbox.dashboard.broadcaster import Broadcaster
 from channelbox.logs import Repeats
 from channelbox.realtime import redis_keys, subscription_session
 from channelbox.realtime.bus import Bus
@@ -82,7 +82,7 @@ async def test_rubbish_on_every_channel_breaks_nothing(
     layer, member = get_channel_layer(), Silent()
     channel = await layer.new_channel()
     await layer.group_add("group", channel)
-    await Board.current().join(member)
+    await Broadcaster.current().join(member)
     bus, restarted = Bus.current(), counters.restarted
     await bus.publish("fence", b"")
     heard = cast("list[bytes]", await bus.client("").pubsub_channels())
@@ -107,4 +107,4 @@ async def test_rubbish_on_every_channel_breaks_nothing(
     assert counters.restarted == restarted
     assert not [record for record in caplog.records if record.exc_info]
     assert len([record for record in caplog.records if record.levelno >= logging.WARNING]) < 60
-    Board.current().leave(member)
+    Broadcaster.current().leave(member)

@@ -9,7 +9,7 @@ from django.urls import reverse
 from pytest_django import Settings
 
 from channelbox.accounts.models import User
-from channelbox.chat import rights
+from channelbox.chat import permissions
 from channelbox.chat.models import Event, Room
 
 pytestmark = pytest.mark.django_db
@@ -78,9 +78,9 @@ def test_guests_enter_where_the_installation_lets_them(
 def test_a_guest_keeps_its_key_from_page_to_page(client: Client, settings: Settings, room: Room) -> None:
     settings.CHANNELBOX_GUESTS = True
     client.get("/chat/room/north/")
-    key = client.session[rights.GUEST_KEY]
+    key = client.session[permissions.GUEST_KEY]
     client.get("/chat/")
-    assert client.session[rights.GUEST_KEY] == key
+    assert client.session[permissions.GUEST_KEY] == key
     assert len(key) > 20
 
 

@@ -13,7 +13,7 @@ from tests.chat.process import connections_go_back, installation, live  # noqa: 
 
 from channelbox.accounts import revocation
 from channelbox.accounts.models import User
-from channelbox.accounts.revocation import Guard
+from channelbox.accounts.revocation import RevocationMonitor
 from channelbox.asgi import application
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("live")]
@@ -72,7 +72,7 @@ async def test_who_is_no_administrator_any_more_sees_it_no_longer(
     monkeypatch.setattr(revocation, "NEW_SECONDS", 0.05)
     socket, _ = await look(await in_database(visitor)("staff"))
     await User.objects.aupdate(is_staff=False)
-    Guard.current().look_at_all()
+    RevocationMonitor.current().look_at_all()
     while True:
         message = await socket.receive_output(timeout=10)
         if message["type"] == "websocket.close":

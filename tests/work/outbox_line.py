@@ -19,8 +19,8 @@ from channelbox.realtime.hub import Hub
 from channelbox.realtime.hub_room import HubRoom, Run
 from channelbox.realtime.redis_hosts import Host
 from channelbox.work.backpressure import Bounds
-from channelbox.work.message import Message
 from channelbox.work.outbox import Outbox
+from channelbox.work.pending_message import PendingMessage
 from channelbox.work.queue import WorkLayer
 
 CHANNEL = "test.jobs"
@@ -76,7 +76,7 @@ class Line:
     def put(self, *ids: str, room: str = "r", who: str = "ann", text: str = "hi", sender: Sender | None = None) -> None:
         for id in ids:
             self.outbox.put(
-                RoomRef(1, room), Message(f"g:{who}", None, who, id, "message", text, sender or self.sender)
+                RoomRef(1, room), PendingMessage(f"g:{who}", None, who, id, "message", text, sender or self.sender)
             )
 
     def sees(self, seq: int) -> None:

@@ -4,7 +4,7 @@ import pytest
 from tests.clock import Clock, clock_of
 
 from channelbox.work import backpressure as module
-from channelbox.work.backpressure import FEWEST, ThroughputEstimate
+from channelbox.work.backpressure import MIN_MESSAGES, ThroughputEstimate
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def test_it_holds_what_is_stored_in_time(clock: Clock) -> None:
 def test_a_little_always_fits_and_never_more_than_the_most(clock: Clock) -> None:
     estimate = ThroughputEstimate(10_000, 0.5)
     works(estimate, clock, 20, 2)
-    assert estimate.room == FEWEST
+    assert estimate.room == MIN_MESSAGES
     works(estimate, clock, 100_000, 2)
     assert estimate.room == 10_000
     assert ThroughputEstimate(100, 0.5).room == 100

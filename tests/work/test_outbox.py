@@ -221,8 +221,8 @@ async def test_a_deadline_and_an_outcome_in_one_turn_send_nothing_twice(lines: l
     line = await started(lines, expiry=5)
     line.put("a")
     (entry,) = await line.taken()
-    lane = line.outbox._lanes[RoomRef(1, "r")]
-    lane.sender.add(lane)  # the deadline
+    backlog = line.outbox._backlogs[RoomRef(1, "r")]
+    backlog.sender.add(backlog)  # the deadline
     line.outbox.settle(BatchOutcome(Batch.of(entry).ref, [1]))
     line.put("b")
     (entry,) = await line.taken()
@@ -281,8 +281,8 @@ async def test_the_room_stays_subscribed_while_a_batch_is_in_flight_and_no_longe
 async def test_where_several_talk_at_once_the_next_batch_waits_for_them(
     lines: list[Line], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox_module, "GATHER_SECONDS", 0.2)
-    monkeypatch.setattr(outbox_module, "MAX_GATHER_SECONDS", 0.2)
+    monkeypatch.setattr(outbox_module, "BATCH_DELAY_SECONDS", 0.2)
+    monkeypatch.setattr(outbox_module, "MAX_BATCH_DELAY_SECONDS", 0.2)
     line = await started(lines)
     line.put("a", "b")
     (entry,) = await line.taken()
@@ -296,8 +296,8 @@ async def test_where_several_talk_at_once_the_next_batch_waits_for_them(
 
 
 async def test_who_talks_alone_does_not_wait(lines: list[Line], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbox_module, "GATHER_SECONDS", 60)
-    monkeypatch.setattr(outbox_module, "MAX_GATHER_SECONDS", 60)
+    monkeypatch.setattr(outbox_module, "BATCH_DELAY_SECONDS", 60)
+    monkeypatch.setattr(outbox_module, "MAX_BATCH_DELAY_SECONDS", 60)
     line = await started(lines)
     for number, id in enumerate("abc", 1):
         line.put(id)

@@ -11,11 +11,11 @@ from tests.work.outbox_line import CHANNEL, Line, Sender, ids, lines, started
 
 from channelbox.realtime.counters import counters
 from channelbox.realtime.errors import Code, Refused
-from channelbox.work import lanes as lanes_module
 from channelbox.work import outbox as outbox_module
+from channelbox.work import room_backlogs as lanes_module
 from channelbox.work.backpressure import ThroughputEstimate
-from channelbox.work.lanes import Lane
 from channelbox.work.queue import WorkLayer
+from channelbox.work.room_backlogs import RoomBacklog
 
 
 async def _filled() -> WorkLayer:
@@ -77,13 +77,16 @@ async def test_a_full_queue_is_not_asked_for_each_of_many_rooms(
     for number in range(rooms):
         line.put("a", room=f"r{number}")
     async with asyncio.timeout(10):
-        while sum(lane.in_flight is not None and lane.in_flight.backoff is not None for lane in all_of(line)) < rooms:
+        while (
+            sum(backlog.in_flight is not None and backlog.in_flight.backoff is not None for backlog in all_of(line))
+            < rooms
+        ):
             await asyncio.sleep(0.01)
     assert len([call for call in calls if call == 1]) < rooms / 2
 
 
-def all_of(line: Line) -> list[Lane]:
-    return list(line.outbox._lanes.values())
+def all_of(line: Line) -> list[RoomBacklog]:
+    return list(line.outbox._backlogs.values())
 
 
 async def test_the_batches_of_many_rooms_go_in_several_calls(

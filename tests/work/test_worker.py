@@ -328,7 +328,7 @@ async def test_the_watchdog_hears_nothing_of_a_worker_that_is_stuck(monkeypatch:
     told: list[str] = []
     monkeypatch.setattr(module, "notify", told.append)
     monkeypatch.setattr(module, "watchdog_seconds", lambda: 0.05)
-    monkeypatch.setattr(module, "PATIENCE", 0.3)
+    monkeypatch.setattr(module, "STALL_SECONDS", 0.3)
     monkeypatch.setattr(module, "WAIT_SECONDS", 0.1)
     notes, layer, gate = Notes(), WorkLayer(), asyncio.Event()
     async with working({"jobs": batching(notes, gate), "idle": single(notes)}):

@@ -36,13 +36,13 @@ logger = logging.getLogger(__name__)
 
 NEW_SECONDS = 1.0
 ALL_SECONDS = 60.0
-AT_ONCE = 500  # sockets in one look into the database
+MAX_SOCKETS = 500  # sockets in one look into the database
 ENDS_AT_ONCE = 32  # sockets that are ended in one turn of the loop
 MAX_LOGGED = 10  # users and rooms in one line of the log
 
 
 @dataclass(eq=False, slots=True)
-class Ticket:
+class SocketGrant:
     """What one socket's stay depends on. `end` tells it why it ends, and closes it.
 
     `room`: its key, its name and its epoch. `proof`: of the session and password that were found to belong together;
@@ -58,38 +58,38 @@ class Ticket:
     @classmethod
     def of(
         cls, scope: dict[str, Any], end: Callable[[Refused], Awaitable[None]], room: tuple[int, str, str] | None = None
-    ) -> "Ticket":
-        """The ticket of a socket that has been let in."""
+    ) -> "SocketGrant":
+        """The grant of a socket that has been let in."""
         user, session = scope.get("user"), scope.get("session")
         pk = user.pk if user is not None else None
         return cls(end, pk, getattr(session, "session_key", None), room, scope.get("proof"))
 
 
 # Looks into the database and returns who may not stay, and why. Runs in a thread.
-Rule = Callable[[list[Ticket]], dict[Ticket, Refused]]
+Rule = Callable[[list[SocketGrant]], dict[SocketGrant, Refused]]
 
 
-def sessions(tickets: list[Ticket]) -> dict[Ticket, Refused]:
+def sessions(grants: list[SocketGrant]) -> dict[SocketGrant, Refused]:
     """A rule: signed out, deactivated, removed, given a new password, or the session has expired."""
-    tickets = [ticket for ticket in tickets if ticket.user]
-    users = User.objects.filter(pk__in={ticket.user for ticket in tickets}, is_active=True)
+    grants = [grant for grant in grants if grant.user]
+    users = User.objects.filter(pk__in={grant.user for grant in grants}, is_active=True)
     passwords = dict(users.values_list("pk", "password"))
     stored = Session.objects.filter(
-        session_key__in={ticket.session for ticket in tickets if ticket.session}, expire_date__gt=timezone.now()
+        session_key__in={grant.session for grant in grants if grant.session}, expire_date__gt=timezone.now()
     )
     contents = dict(stored.values_list("session_key", "session_data"))
     ended = {}
-    for ticket in tickets:
-        content, password = contents.get(ticket.session or ""), passwords.get(ticket.user or 0)
+    for grant in grants:
+        content, password = contents.get(grant.session or ""), passwords.get(grant.user or 0)
         if content is not None and password is not None:
             proof = proof_of(content, password)
             # Decoding a session costs more than all else here: not for those, mostly all, that have not changed.
-            if proof == ticket.proof:
+            if proof == grant.proof:
                 continue
-            if belongs(decoded(content), User(pk=ticket.user, password=password)):
-                ticket.proof = proof
+            if belongs(decoded(content), User(pk=grant.user, password=password)):
+                grant.proof = proof
                 continue
-        ended[ticket] = Refused(Code.SIGN_IN, "You are signed out. Sign in again.", close=Close.SIGN_IN)
+        ended[grant] = Refused(Code.SIGN_IN, "You are signed out. Sign in again.", close=Close.SIGN_IN)
     return ended
 
 
@@ -157,33 +157,33 @@ def _publish(words: set[str]) -> None:
         logger.warning("Sockets of %s%s end within a minute rather than at once: %s", some, more, error)
 
 
-class Guard:
+class RevocationMonitor:
     """The sockets of one event loop that may have to end."""
 
     def __init__(self) -> None:
-        self.tickets: set[Ticket] = set()
+        self.grants: set[SocketGrant] = set()
         # The same by primary key: a word costs as much as it concerns, however many are connected.
-        self._by_user: defaultdict[int, set[Ticket]] = defaultdict(set)
-        self._by_room: defaultdict[int, set[Ticket]] = defaultdict(set)
-        self._due: set[Ticket] = set()
+        self._by_user: defaultdict[int, set[SocketGrant]] = defaultdict(set)
+        self._by_room: defaultdict[int, set[SocketGrant]] = defaultdict(set)
+        self._due: set[SocketGrant] = set()
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     @staticmethod
-    def current() -> "Guard":
+    def current() -> "RevocationMonitor":
         """The running loop's."""
-        return Bus.current().share(Guard, Guard)
+        return Bus.current().share(RevocationMonitor, RevocationMonitor)
 
-    def admit(self, ticket: Ticket) -> None:
+    def admit(self, grant: SocketGrant) -> None:
         """Watches over a socket from now on, until `leave`. One that depends on nothing may stay anyway."""
-        if ticket.user is None and ticket.room is None:
+        if grant.user is None and grant.room is None:
             return
-        self.tickets.add(ticket)
-        self._due.add(ticket)
-        if ticket.user is not None:
-            self._by_user[ticket.user].add(ticket)
-        if ticket.room is not None:
-            self._by_room[ticket.room[0]].add(ticket)
+        self.grants.add(grant)
+        self._due.add(grant)
+        if grant.user is not None:
+            self._by_user[grant.user].add(grant)
+        if grant.room is not None:
+            self._by_room[grant.room[0]].add(grant)
         if not self._tasks:
             bus = Bus.current()
             bus.on_restored(self.look_at_all)
@@ -193,26 +193,26 @@ class Guard:
                 supervise("revocation", self._run),
             ]
 
-    def leave(self, ticket: Ticket) -> None:
+    def leave(self, grant: SocketGrant) -> None:
         """Forget a socket, if it is not forgotten yet."""
-        if ticket not in self.tickets:
+        if grant not in self.grants:
             return
-        self.tickets.remove(ticket)
-        if ticket.user is not None:
-            _discard(self._by_user, ticket.user, ticket)
-        if ticket.room is not None:
-            _discard(self._by_room, ticket.room[0], ticket)
+        self.grants.remove(grant)
+        if grant.user is not None:
+            _discard(self._by_user, grant.user, grant)
+        if grant.room is not None:
+            _discard(self._by_room, grant.room[0], grant)
 
     def look_at_all(self) -> None:
-        self._due |= self.tickets
+        self._due |= self.grants
         self._wake.set()
 
     def look_at_room(self, key: int) -> None:
         """Look anew at the sockets in a room, by its primary key."""
         self._look_at(self._by_room, key)
 
-    def _look_at(self, tickets: Mapping[int, set[Ticket]], key: int) -> None:
-        if concerned := tickets.get(key):
+    def _look_at(self, grants: Mapping[int, set[SocketGrant]], key: int) -> None:
+        if concerned := grants.get(key):
             self._due |= concerned
             self._wake.set()
 
@@ -238,8 +238,8 @@ class Guard:
             self._wake.clear()
             if loop.time() >= all_at:
                 all_at = loop.time() + ALL_SECONDS
-                self._due |= self.tickets
-            due, self._due = self._due & self.tickets, set()
+                self._due |= self.grants
+            due, self._due = self._due & self.grants, set()
             try:
                 await self._look(list(due))
             except Exception as error:
@@ -248,24 +248,24 @@ class Guard:
                 self._due |= due
                 await asyncio.sleep(NEW_SECONDS)
 
-    async def _look(self, due: list[Ticket]) -> None:
-        for start in range(0, len(due), AT_ONCE):
-            some = due[start : start + AT_ONCE]
+    async def _look(self, due: list[SocketGrant]) -> None:
+        for start in range(0, len(due), MAX_SOCKETS):
+            some = due[start : start + MAX_SOCKETS]
             for rule in rules:
                 ended = await database_sync_to_async(rule, thread_sensitive=False)(some)
                 await self._end(ended.items())
 
-    async def _end(self, ended: Iterable[tuple[Ticket, Refused]]) -> None:
-        for number, (ticket, reason) in enumerate(ended, 1):
-            if ticket in self.tickets:
-                self.leave(ticket)
+    async def _end(self, ended: Iterable[tuple[SocketGrant, Refused]]) -> None:
+        for number, (grant, reason) in enumerate(ended, 1):
+            if grant in self.grants:
+                self.leave(grant)
                 with contextlib.suppress(OSError):  # it is gone already
-                    await ticket.end(reason)
+                    await grant.end(reason)
             if number % ENDS_AT_ONCE == 0:
                 await asyncio.sleep(0)
 
 
-def _discard(tickets: dict[int, set[Ticket]], key: int, ticket: Ticket) -> None:
-    tickets[key].discard(ticket)
-    if not tickets[key]:
-        del tickets[key]
+def _discard(grants: dict[int, set[SocketGrant]], key: int, grant: SocketGrant) -> None:
+    grants[key].discard(grant)
+    if not grants[key]:
+        del grants[key]

@@ -4,7 +4,7 @@ from django.conf import settings
 from django.contrib.sessions.middleware import SessionMiddleware as DjangoSessionMiddleware
 from django.http import HttpRequest
 
-from channelbox.accounts.signed_in import is_possible
+from channelbox.accounts.socket_auth import is_possible
 
 
 class SessionMiddleware(DjangoSessionMiddleware):

@@ -13,10 +13,10 @@ from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 
-from channelbox.chat import rights, room_list
-from channelbox.chat.events import content, moment
-from channelbox.chat.kinds import SPOKEN
+from channelbox.chat import permissions, room_list
+from channelbox.chat.event_kinds import SPOKEN
 from channelbox.chat.models import Event, Room
+from channelbox.chat.serializers import content, moment
 from channelbox.realtime.errors import Code, Refused
 from channelbox.version import PROTOCOL, package_version
 
@@ -73,7 +73,7 @@ def rooms(request: HttpRequest) -> dict[str, object]:
 
     `next`: what `?before=` takes for those that follow, null when there are none. A room's `seq`: its newest number.
     """
-    person = rights.person_of(request.user, request.session)
+    person = permissions.person_of(request.user, request.session)
     search, before = (request.GET.get(word, "") for word in ("search", "before"))
     limit = min(_number(request, "limit") or room_list.PAGE_MAX, room_list.PAGE_MAX)
     found = room_list.page(person, search=search, before=before, limit=limit)
@@ -115,15 +115,15 @@ def _answer(request: HttpRequest, room_name: str, name: str, **which: Any) -> di
 
     Without `before` and `after`: the newest. Each is as on the socket.
     """
-    room = _room(rights.person_of(request.user, request.session), room_name)
+    room = _room(permissions.person_of(request.user, request.session), room_name)
     numbers = (_number(request, word) for word in ("before", "after", "limit"))
     found = _read(Event.objects.filter(room=room, seq__gte=room.floor, **which), *numbers)
     of_room = {"epoch": room.full_epoch, "floor": room.floor}
     return {**VERSIONS, **of_room, name: [content(event) for event in found]}
 
 
-def _room(person: rights.Person, name: str) -> Room:
-    room = rights.open_to(person).filter(name=name).first()
+def _room(person: permissions.Person, name: str) -> Room:
+    room = permissions.open_to(person).filter(name=name).first()
     if room is None:
         raise Refused(Code.NOT_ALLOWED, f"There is no room {name} for you.")
     return room

@@ -9,10 +9,10 @@ from urllib.parse import parse_qs
 from django.conf import settings
 from redis.exceptions import RedisError
 
-from channelbox.accounts.revocation import Guard, Ticket
-from channelbox.chat import rights
-from channelbox.chat.kinds import FOR_STAFF, Kind
-from channelbox.chat.live import Live
+from channelbox.accounts.revocation import RevocationMonitor, SocketGrant
+from channelbox.chat import permissions
+from channelbox.chat.event_kinds import FOR_STAFF, Kind
+from channelbox.chat.runtime import ChatRuntime
 from channelbox.realtime import redis_keys
 from channelbox.realtime.admission import Kind as Work
 from channelbox.realtime.consumer import RealtimeConsumer
@@ -22,9 +22,9 @@ from channelbox.realtime.frames import json_frame
 from channelbox.realtime.history_source import Identity
 from channelbox.realtime.hub import Hello
 from channelbox.version import PROTOCOL, package_version
-from channelbox.work.message import Message
+from channelbox.work.pending_message import PendingMessage
 
-ID_MOST = 64
+MAX_ID = 64
 # Unicode's categories Cc, but for line feed, carriage return and tab, and Cs (half of a surrogate pair)
 CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -32,24 +32,24 @@ CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 class ChatConsumer(RealtimeConsumer):
     """One client in one room."""
 
-    person: rights.Person
+    person: permissions.Person
     room_name: str
 
     async def enter(self) -> None:
-        self.live = Live.current()
+        self.live = ChatRuntime.current()
         self._placed = self._present = False
-        self._guard = Guard.current()
+        self._monitor = RevocationMonitor.current()
         self._after, epoch = _resume_point(self.scope["query_string"])
-        self.person = rights.person_of(self.scope["user"], self.scope.get("session"))
+        self.person = permissions.person_of(self.scope["user"], self.scope.get("session"))
         self.count(self.person.key, guest=self.person.guest)
         # A client that comes back does not make a room anew that was deleted meanwhile.
         name = self.scope["url_route"]["kwargs"]["room_name"]
-        room = await rights.enter(self.person, name, maker=self.source if self._after is None else None)
+        room = await permissions.enter(self.person, name, maker=self.source if self._after is None else None)
         self.room_name, self._title, self._epoch = room.name, str(room), room.full_epoch
         self._room = RoomRef(room.pk, room.name, self._epoch)
         if epoch and epoch != self._epoch:
             self._after = None  # the number is of an event that is not in the record
-        ticket = Ticket.of(self.scope, self.refuse, (room.pk, room.name, self._epoch))
+        grant = SocketGrant.of(self.scope, self.refuse, (room.pk, room.name, self._epoch))
         limit = room.limit or settings.CHANNELBOX_ROOM_LIMIT
         for_users = limit * (100 - settings.CHANNELBOX_ROOM_GUESTS) // 100
         await self.live.leases.take(room.name, limit, for_users if self.person.guest else 0)
@@ -70,8 +70,8 @@ class ChatConsumer(RealtimeConsumer):
             self.live.hub.leave(room.name, self.member)
             self.left()
             return
-        self._ticket = ticket
-        self._guard.admit(ticket)
+        self._grant = grant
+        self._monitor.admit(grant)
         self._present = True
         self.live.presence.came(room.name, self.person.name)
 
@@ -82,8 +82,8 @@ class ChatConsumer(RealtimeConsumer):
             self.live.leases.give(self.room_name)
         if getattr(self, "_present", False):
             self._present = False
-            self._guard.leave(self._ticket)
-            del self._ticket  # which refers to this consumer
+            self._monitor.leave(self._grant)
+            del self._grant  # which refers to this consumer
             self.live.presence.went(self.room_name, self.person.name)
 
     def _greeting(self, hello: Hello) -> bytes:
@@ -147,10 +147,10 @@ class ChatConsumer(RealtimeConsumer):
 
     def _put(self, kind: str, id: str, text: str, data: dict[str, object] | None = None) -> None:
         person = self.person
-        message = Message(person.key, person.user_id, person.name, id, str(kind), text, self.member, data)
+        message = PendingMessage(person.key, person.user_id, person.name, id, str(kind), text, self.member, data)
         self.live.outbox.put(self._room, message, self._admit)
 
-    def _admit(self, message: Message) -> None:
+    def _admit(self, message: PendingMessage) -> None:
         self._admission.admit(Work.MESSAGES, self.source, message.id)
 
     async def _typing(self) -> None:
@@ -177,14 +177,14 @@ def _resume_point(query: bytes) -> tuple[int | None, str]:
 def _echo(content: dict[str, Any]) -> str | None:
     """The id, if an error can name it."""
     id = content.get("id")
-    return id if isinstance(id, str) and 0 < len(id) <= ID_MOST and id.isprintable() else None
+    return id if isinstance(id, str) and 0 < len(id) <= MAX_ID and id.isprintable() else None
 
 
 def _id(content: dict[str, Any]) -> str:
     if content.get("id") is None:
         return uuid.uuid4().hex
     if (id := _echo(content)) is None:
-        raise Refused(Code.BAD_ID, f"An id is 1 to {ID_MOST} printable characters.")
+        raise Refused(Code.BAD_ID, f"An id is 1 to {MAX_ID} printable characters.")
     return id
 
 

@@ -16,9 +16,9 @@ from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db.models import Q, QuerySet
 
-from channelbox.chat import events
+from channelbox.chat import serializers
 from channelbox.chat.epochs import Installation, installation_epoch
-from channelbox.chat.kinds import Kind
+from channelbox.chat.event_kinds import Kind
 from channelbox.chat.models import Event, Room
 from channelbox.realtime.batch_loader import BatchLoader
 from channelbox.realtime.history_source import NO_ROOM, Identity, Observed, Opened
@@ -87,7 +87,7 @@ def _open(names: list[str]) -> dict[str, Opened]:
     found = _events([_Part(room, max(room.floor, room.last_seq - most + 1), most) for room in rooms])
     opened = dict.fromkeys(names, Opened(NO_ROOM.identity, NO_ROOM.floor, Run(1, 0, b"")))
     for room, newest in zip(rooms, found, strict=True):
-        run = events.newest(newest[::-1], room.last_seq)
+        run = serializers.newest(newest[::-1], room.last_seq)
         opened[room.name] = Opened(Identity(room.pk, room.full_epoch), room.floor, run)
     return opened
 
@@ -109,7 +109,7 @@ def _after(pages: list[Page]) -> dict[Page, Run]:
         if next_seq > page.seq + 1:
             runs[page] = gone(page.seq + 1, next_seq - 1)
         else:
-            runs[page] = events.run(found, page.seq)._replace(replaced=events.replaced(changed[page]))
+            runs[page] = serializers.run(found, page.seq)._replace(replaced=serializers.replaced(changed[page]))
     return runs
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
-from channelbox.chat.kinds import understood
+from channelbox.chat.event_kinds import understood
 
 Id = tuple[str, str]  # sender, the sender's id
 

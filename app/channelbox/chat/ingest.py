@@ -18,7 +18,7 @@ from django.conf import settings
 from django.db import InterfaceError, InternalError, OperationalError, connection
 from redis.exceptions import RedisError
 
-from channelbox.chat import events
+from channelbox.chat import serializers
 from channelbox.chat.incoming import IncomingEvent
 from channelbox.chat.models import Room
 from channelbox.chat.store import Incoming, Outcome, Stored, store
@@ -180,8 +180,8 @@ def _publishes(entries: Iterable[_Entry], stored: Stored) -> list[tuple[str, byt
         numbers = {(event.sender, event.client_id): event.seq for event in outcome.stored}
         outcomes = [_outcome(entry, outcome, numbers) for entry in batches[room]]
         if outcome.stored:
-            run = events.run(outcome.stored, outcome.stored[0].seq - 1)
-            changed = events.replaced(outcome.changed)
+            run = serializers.run(outcome.stored, outcome.stored[0].seq - 1)
+            changed = serializers.replaced(outcome.changed)
             envelope = Envelope(
                 run.first, run.last, run.frames, room.key, outcomes, replaced=changed, epoch=outcome.epoch
             )

@@ -6,36 +6,36 @@ from django.db.models.signals import m2m_changed, post_save
 from django.dispatch import receiver
 
 from channelbox.accounts.models import User
-from channelbox.accounts.revocation import Ticket, notify_after_commit
+from channelbox.accounts.revocation import SocketGrant, notify_after_commit
 from channelbox.chat.models import Room, rooms_deleted
 from channelbox.realtime.errors import Close, Code, Refused
 
 
-def rooms(tickets: list[Ticket]) -> dict[Ticket, Refused]:
-    """A rule for the guard over all sockets."""
-    found = Room.objects.in_bulk({ticket.room[0] for ticket in tickets if ticket.room})
+def rooms(grants: list[SocketGrant]) -> dict[SocketGrant, Refused]:
+    """A rule of the monitor of all sockets."""
+    found = Room.objects.in_bulk({grant.room[0] for grant in grants if grant.room})
     private = [room.pk for room in found.values() if room.members_only]
-    users = {ticket.user for ticket in tickets if ticket.user}
+    users = {grant.user for grant in grants if grant.user}
     members = set(
         Room.members.through.objects.filter(room_id__in=private, user_id__in=users).values_list("room_id", "user_id")
     )
     ended = {}
-    for ticket in tickets:
-        if not ticket.room:
+    for grant in grants:
+        if not grant.room:
             continue
-        key, name, epoch = ticket.room
+        key, name, epoch = grant.room
         room = found.get(key)
         if room is None:
-            ended[ticket] = Refused(Code.NO_ROOM, "This room was removed.", close=Close.NOT_ALLOWED)
+            ended[grant] = Refused(Code.NO_ROOM, "This room was removed.", close=Close.NOT_ALLOWED)
         elif room.name != name:
-            ended[ticket] = Refused(Code.NO_ROOM, "This room has another name now.", close=Close.NOT_ALLOWED)
+            ended[grant] = Refused(Code.NO_ROOM, "This room has another name now.", close=Close.NOT_ALLOWED)
         elif room.full_epoch != epoch:
             sentence = "This room was restored from a backup. Reconnecting."
-            ended[ticket] = Refused(Code.TRY_LATER, sentence, close=Close.RESTART)
+            ended[grant] = Refused(Code.TRY_LATER, sentence, close=Close.RESTART)
         elif room.closed:
-            ended[ticket] = Refused(Code.NOT_ALLOWED, "This room is closed.", close=Close.NOT_ALLOWED)
-        elif room.members_only and (room.pk, ticket.user) not in members:
-            ended[ticket] = Refused(Code.NOT_ALLOWED, "This room is for its members only.", close=Close.NOT_ALLOWED)
+            ended[grant] = Refused(Code.NOT_ALLOWED, "This room is closed.", close=Close.NOT_ALLOWED)
+        elif room.members_only and (room.pk, grant.user) not in members:
+            ended[grant] = Refused(Code.NOT_ALLOWED, "This room is for its members only.", close=Close.NOT_ALLOWED)
     return ended
 
 

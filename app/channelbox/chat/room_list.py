@@ -8,7 +8,7 @@ from typing import NamedTuple
 from django.db.models import Case, Exists, F, OuterRef, Q, QuerySet, Value, When
 
 from channelbox.chat.models import Event, Room
-from channelbox.chat.rights import Person, open_to
+from channelbox.chat.permissions import Person, open_to
 from channelbox.realtime.errors import Code, Refused
 
 PAGE_MAX = 200  # rooms

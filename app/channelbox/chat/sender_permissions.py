@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Self
 
+from channelbox.chat.event_kinds import FOR_STAFF
 from channelbox.chat.incoming import IncomingEvent
-from channelbox.chat.kinds import FOR_STAFF
 from channelbox.chat.models import Room
 from channelbox.realtime.errors import Code
 

@@ -18,10 +18,10 @@ from django.db import DataError, IntegrityError, OperationalError, connection, t
 from django.utils import timezone
 
 from channelbox.chat import store_sql
+from channelbox.chat.deletion import UNKNOWN, Deletions
+from channelbox.chat.event_kinds import Kind
 from channelbox.chat.incoming import Id, IncomingEvent
-from channelbox.chat.kinds import Kind
 from channelbox.chat.models import Event, Room
-from channelbox.chat.removal import UNKNOWN, Removals
 from channelbox.chat.sender_permissions import Refusal, SenderPermissions
 from channelbox.postgresql.errors import is_lock_conflict
 from channelbox.realtime.envelope import RoomRef
@@ -166,7 +166,7 @@ class _Numbering:
         self._known = read.known
         self._held = read.held
         self._permissions = SenderPermissions.of(read.active, rooms.values())
-        self.removals = Removals.read(
+        self.removals = Deletions.read(
             (rooms[ref.key], message)
             for ref, messages in incoming.items()
             for message in messages

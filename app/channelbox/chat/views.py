@@ -17,7 +17,7 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
-from channelbox.chat import rights, room_list, words
+from channelbox.chat import permissions, room_list, ui_strings
 from channelbox.chat.models import ROOM_NAME, DeletedName, Room
 from channelbox.realtime.admission import Source
 from channelbox.realtime.client_address import network
@@ -48,7 +48,7 @@ class RoomForm(forms.Form):
 
 
 def personal(
-    view: Callable[Concatenate[HttpRequest, rights.Person, P], HttpResponseBase],
+    view: Callable[Concatenate[HttpRequest, permissions.Person, P], HttpResponseBase],
 ) -> Callable[Concatenate[HttpRequest, P], HttpResponseBase]:
     """Hands the person to the view, a guest with a key that lasts; who must sign in first is sent there."""
 
@@ -56,9 +56,9 @@ def personal(
     @wraps(view)
     def wrapped(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
         if settings.CHANNELBOX_GUESTS and not request.user.is_authenticated:
-            rights.give_guest_key(request.session)
+            permissions.give_guest_key(request.session)
         try:
-            person = rights.person_of(request.user, request.session)
+            person = permissions.person_of(request.user, request.session)
         except Refused:
             return redirect_to_login(request.get_full_path())
         return view(request, person, *args, **kwargs)
@@ -68,7 +68,7 @@ def personal(
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @personal
-def rooms(request: HttpRequest, person: rights.Person) -> HttpResponseBase:
+def rooms(request: HttpRequest, person: permissions.Person) -> HttpResponseBase:
     """The rooms that one may enter: `?search=` in them, `?before=` for more. POST opens or makes one by its name."""
     search, before = request.GET.get("search", "").strip(), request.GET.get("before", "")
     try:
@@ -88,7 +88,7 @@ def rooms(request: HttpRequest, person: rights.Person) -> HttpResponseBase:
     context = {
         **_listed(request, page, search, before),
         "form": form,
-        "may_create": rights.may_create(person),
+        "may_create": permissions.may_create(person),
         "page": _page(person, search=search, before=before),
     }
     return render(request, "chat/rooms.html", context, status=status)
@@ -96,13 +96,13 @@ def rooms(request: HttpRequest, person: rights.Person) -> HttpResponseBase:
 
 @require_safe
 @personal
-def room(request: HttpRequest, person: rights.Person, room_name: str) -> HttpResponseBase:
+def room(request: HttpRequest, person: permissions.Person, room_name: str) -> HttpResponseBase:
     """A room. Its socket brings what was said, and makes a room that never existed."""
-    found = rights.open_to(person).filter(name=room_name).first()
+    found = permissions.open_to(person).filter(name=room_name).first()
     if found is None:
         if Room.objects.filter(name=room_name).exists():
             return _closed_door(request, room_name, 403)
-        may_create = rights.may_create(person)
+        may_create = permissions.may_create(person)
         deleted = DeletedName.objects.filter(name=room_name).exists()
         if deleted or not may_create:
             return _closed_door(request, room_name, 404, may_create=may_create)
@@ -129,22 +129,22 @@ def room(request: HttpRequest, person: rights.Person, room_name: str) -> HttpRes
 
 
 @async_to_sync
-async def _admit_new_room(person: rights.Person, source: Source) -> None:
+async def _admit_new_room(person: permissions.Person, source: Source) -> None:
     """On the event loop, which has the buckets. Raise Refused."""
-    rights.admit_new_room(person, source)
+    permissions.admit_new_room(person, source)
 
 
 @async_to_sync
-async def _no_new_room(person: rights.Person, source: Source) -> None:
+async def _no_new_room(person: permissions.Person, source: Source) -> None:
     """On the event loop."""
-    rights.no_new_room(person, source)
+    permissions.no_new_room(person, source)
 
 
-def _open(request: HttpRequest, person: rights.Person, name: str) -> "tuple[int, StrPromise | str] | None":
+def _open(request: HttpRequest, person: permissions.Person, name: str) -> "tuple[int, StrPromise | str] | None":
     """Make the room where there is none. Return the status and the sentence for somebody who does not get in."""
-    if rights.open_to(person).filter(name=name).exists():
+    if permissions.open_to(person).filter(name=name).exists():
         return None
-    if not rights.may_create(person):
+    if not permissions.may_create(person):
         return 400, _("There is no such room for you, and you may not create one.")
     if Room.objects.filter(name=name).exists():  # its door says why it is closed
         return None
@@ -155,7 +155,7 @@ def _open(request: HttpRequest, person: rights.Person, name: str) -> "tuple[int,
         return 429, str(refused)
     made: set[str] = set()
     try:
-        made = rights.make([name], wanted=True)
+        made = permissions.make([name], wanted=True)
     except Refused:
         return 503, _("No room can be made just now. Try again in a moment.")
     finally:
@@ -176,7 +176,7 @@ def _listed(request: HttpRequest, page: room_list.Page, search: str, before: str
     }
 
 
-def _page(person: rights.Person, **which: str) -> dict[str, object]:
+def _page(person: permissions.Person, **which: str) -> dict[str, object]:
     """What the scripts of both pages are given. `which`: the part of the list that is shown."""
     query = urlencode({word: value for word, value in which.items() if value})
     listed = reverse("chat:list") + (f"?{query}" if query else "")
@@ -185,7 +185,7 @@ def _page(person: rights.Person, **which: str) -> dict[str, object]:
         "name": person.name,
         "list": listed,
         "version": package_version(),  # the scripts notice when another one answers
-        "words": words.catalogue(),
+        "words": ui_strings.catalogue(),
     }
 
 

@@ -6,7 +6,7 @@ from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
 
 from channelbox.accounts.models import User
-from channelbox.accounts.revocation import Ticket
+from channelbox.accounts.revocation import SocketGrant
 from channelbox.realtime.errors import Close, Code, Refused
 
 
@@ -28,18 +28,18 @@ def refusal(user: User | AnonymousUser) -> Refused | None:
 
 
 @dataclass(eq=False, slots=True)
-class DashboardTicket(Ticket):
-    """The ticket of a socket that shows the dashboard."""
+class DashboardGrant(SocketGrant):
+    """The grant of a socket that shows the dashboard."""
 
 
-def staff_only(tickets: list[Ticket]) -> dict[Ticket, Refused]:
-    """A rule for the guard over all sockets: somebody who is no administrator any more."""
-    looking = [ticket for ticket in tickets if isinstance(ticket, DashboardTicket)]
+def staff_only(grants: list[SocketGrant]) -> dict[SocketGrant, Refused]:
+    """A rule of the monitor of all sockets: somebody who is no administrator any more."""
+    looking = [grant for grant in grants if isinstance(grant, DashboardGrant)]
     if settings.CHANNELBOX_DASHBOARD != "staff" or not looking:
         return {}
-    staff = User.objects.filter(pk__in={ticket.user for ticket in looking}, is_staff=True)
+    staff = User.objects.filter(pk__in={grant.user for grant in looking}, is_staff=True)
     keys = set(staff.values_list("pk", flat=True))
-    return {ticket: _not_staff() for ticket in looking if ticket.user not in keys}
+    return {grant: _not_staff() for grant in looking if grant.user not in keys}
 
 
 def _not_staff() -> Refused:

@@ -4,9 +4,9 @@ from typing import Any
 
 from django.contrib.auth.models import AnonymousUser
 
-from channelbox.accounts.revocation import Guard
-from channelbox.dashboard.access import DashboardTicket, refusal
-from channelbox.dashboard.board import Board
+from channelbox.accounts.revocation import RevocationMonitor
+from channelbox.dashboard.access import DashboardGrant, refusal
+from channelbox.dashboard.broadcaster import Broadcaster
 from channelbox.realtime.consumer import RealtimeConsumer
 
 
@@ -16,23 +16,23 @@ class DashboardConsumer(RealtimeConsumer):
     Open to everybody who may talk, or to administrators alone (CHANNELBOX_DASHBOARD).
     """
 
-    board: Board | None = None
+    board: Broadcaster | None = None
 
     async def enter(self) -> None:
         user = self.scope.get("user") or AnonymousUser()
         if (refused := refusal(user)) is not None:
             raise refused
         self.count(f"u:{user.pk}" if user.is_authenticated else None, guest=not user.is_authenticated)
-        board = Board.current()
+        board = Broadcaster.current()
         await board.join(self.member)
         if self._gone:
             # It left while the welcome was read.
             board.leave(self.member)
         else:
             self.board = board
-            self.guard = Guard.current()
-            self.ticket = DashboardTicket.of(self.scope, self.refuse)
-            self.guard.admit(self.ticket)
+            self.monitor = RevocationMonitor.current()
+            self.grant = DashboardGrant.of(self.scope, self.refuse)
+            self.monitor.admit(self.grant)
 
     async def _receive(self, content: Any) -> None:
         # Any frame asks; one that is not what the protocol speaks is told so besides.
@@ -46,6 +46,6 @@ class DashboardConsumer(RealtimeConsumer):
     def left(self) -> None:
         if self.board is not None:
             self.board.leave(self.member)
-            self.guard.leave(self.ticket)
-            del self.ticket  # which refers to this consumer
+            self.monitor.leave(self.grant)
+            del self.grant  # which refers to this consumer
             self.board = None

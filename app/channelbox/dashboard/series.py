@@ -45,7 +45,7 @@ TOTALS = (
 )
 NODE = ("connections", "messages_per_s", "delivered_per_s", "lag_ms")
 
-_PATIENCE = 3.0  # s to wait for Redis
+_TIMEOUT_SECONDS = 3.0  # s to wait for Redis
 
 
 class Recorder:
@@ -64,7 +64,7 @@ class Recorder:
     async def _run(self) -> None:
         while True:
             try:
-                async with asyncio.timeout(_PATIENCE):
+                async with asyncio.timeout(_TIMEOUT_SECONDS):
                     rest = await self._record()
             except (RedisError, OSError) as error:
                 # The reporter says it in the log; a second of nobody is null in the series.
@@ -97,7 +97,7 @@ class Recorder:
 async def read_series() -> dict[str, Any]:
     """The shape above. Raises redis' RedisError, OSError or TimeoutError when Redis does not answer within 3 s."""
     client = Bus.current().client(redis_keys.series())
-    async with asyncio.timeout(_PATIENCE):
+    async with asyncio.timeout(_TIMEOUT_SECONDS):
         pipe = client.pipeline(transaction=False)
         pipe.time()
         pipe.lrange(redis_keys.series(), 0, -1)

@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from channelbox.dashboard import words
+from channelbox.dashboard import ui_strings
 from channelbox.dashboard.access import is_signed_in_enough, may_look
 from channelbox.version import package_version
 
@@ -47,7 +47,7 @@ def live(request: HttpRequest) -> HttpResponseBase:
         "socket": "/ws/dashboard/",
         "login": f"{reverse(settings.LOGIN_URL)}?{urlencode({'next': request.get_full_path()})}",
         "version": package_version(),  # the scripts notice when another one answers
-        "words": words.catalogue(),
+        "words": ui_strings.catalogue(),
     }
     context = {"page": page, "wall": "wall" in request.GET, "tiles": TILES, "charts": CHARTS}
     return render(request, "dashboard/live.html", context)

@@ -5,7 +5,7 @@ from typing import NamedTuple, Self
 
 WINDOW_SECONDS = 0.25  # of uninterrupted work, for one figure
 STALE_SECONDS = 2.0  # without one: nothing comes back, and nothing is known
-FEWEST = 500  # messages that always fit
+MIN_MESSAGES = 500  # messages that always fit
 
 
 class Bounds(NamedTuple):
@@ -60,4 +60,4 @@ class ThroughputEstimate:
         """Messages that will be stored in time; `most` where that is not known."""
         if time.monotonic() - self._measured >= STALE_SECONDS:
             return self.most
-        return min(self.most, max(FEWEST, self._rate * self._seconds))
+        return min(self.most, max(MIN_MESSAGES, self._rate * self._seconds))

@@ -35,9 +35,9 @@ from channelbox.realtime.errors import Code, Refused
 from channelbox.realtime.hub import Hub
 from channelbox.realtime.members import Member
 from channelbox.work.backpressure import Bounds
-from channelbox.work.lanes import RESERVE, Call, HostSender, InFlight, Lane
-from channelbox.work.message import Message
+from channelbox.work.pending_message import PendingMessage
 from channelbox.work.queue import WorkLayer
+from channelbox.work.room_backlogs import RESERVE, Call, HostSender, InFlight, RoomBacklog
 
 logger = logging.getLogger(__name__)
 
@@ -49,11 +49,11 @@ MAX_SENT_BYTES = 1024 * 1024  # of their texts
 MAX_FULL_TRIES = 8  # batches in a row for which a full queue has no place, before it is asked no more
 MIN_FULL_PAUSE_SECONDS = 0.05
 MAX_FULL_PAUSE_SECONDS = 1.0
-GATHER_SECONDS = 0.001  # for others to join a batch, and so much more for each member of the room here
-GATHER_SECONDS_A_MEMBER = 0.000002  # less than half of what a write costs
-MAX_GATHER_SECONDS = 0.005
+BATCH_DELAY_SECONDS = 0.001  # for others to join a batch, and so much more for each member of the room here
+BATCH_DELAY_SECONDS_PER_MEMBER = 0.000002  # less than half of what a write costs
+MAX_BATCH_DELAY_SECONDS = 0.005
 REOPEN_SECONDS = 1.0  # before a room that could not be opened is tried again
-TOO_MUCH = "Not sent: too much is waiting to be stored. Try again."
+QUEUE_FULL_SENTENCE = "Not sent: too much is waiting to be stored. Try again."
 
 
 class Outbox:
@@ -76,8 +76,8 @@ class Outbox:
         self._hub = hub
         self._process = process
         self._numbers = itertools.count(1)
-        self._lanes: dict[RoomRef, Lane] = {}
-        self._batches: dict[int, Lane] = {}
+        self._backlogs: dict[RoomRef, RoomBacklog] = {}
+        self._batches: dict[int, RoomBacklog] = {}
         self._senders = [HostSender(host, bounds.divided(layer.hosts)) for host in range(layer.hosts)]
         self._empty = asyncio.Event()
         self._empty.set()
@@ -102,54 +102,56 @@ class Outbox:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for lane in self._lanes.values():
-            if lane.gather is not None:
-                lane.gather.cancel()
-            if lane.in_flight is not None:
-                lane.in_flight.cancel_timers()
+        for backlog in self._backlogs.values():
+            if backlog.batch_timer is not None:
+                backlog.batch_timer.cancel()
+            if backlog.in_flight is not None:
+                backlog.in_flight.cancel_timers()
 
-    def put(self, room: RoomRef, message: Message, admit: Callable[[Message], None] | None = None) -> None:
+    def put(
+        self, room: RoomRef, message: PendingMessage, admit: Callable[[PendingMessage], None] | None = None
+    ) -> None:
         """Take a message for a room, unless it is on its way already: then this connection too is told of the outcome.
 
         `admit` may refuse it. It is asked last: what is not taken otherwise is not counted against anybody. Raises
         Refused when there is no place for it; nothing is kept then.
         """
-        lane = self._lanes.get(room)
-        if lane is not None and (first := lane.get(message.key)) is not None:
+        backlog = self._backlogs.get(room)
+        if backlog is not None and (first := backlog.get(message.key)) is not None:
             self._tell_too(first, room, message.member)
             return
-        sender = lane.sender if lane is not None else self._senders[self._bus.host(room.name)]
-        self._check_place(sender, lane, room, message.id)
+        sender = backlog.sender if backlog is not None else self._senders[self._bus.host(room.name)]
+        self._check_place(sender, backlog, room, message.id)
         if admit is not None:
             admit(message)
-        if lane is None:
-            lane = self._lanes[room] = Lane(room, sender)
-            sender.lanes.add(lane)
-        if not lane.sender.moving:
-            lane.sender.throughput.begin()
+        if backlog is None:
+            backlog = self._backlogs[room] = RoomBacklog(room, sender)
+            sender.backlogs.add(backlog)
+        if not backlog.sender.moving:
+            backlog.sender.throughput.begin()
         self._empty.clear()
         counters.sent += 1
         message.add_recipient(message.member, self._hub.written_to(room.name, message.member), ())
-        lane.put(message)
-        if lane.in_flight is None and len(lane.waiting) == 1:
-            self._gather(lane)
+        backlog.put(message)
+        if backlog.in_flight is None and len(backlog.waiting) == 1:
+            self._schedule_batch(backlog)
 
-    def _tell_too(self, message: Message, room: RoomRef, member: Member) -> None:
+    def _tell_too(self, message: PendingMessage, room: RoomRef, member: Member) -> None:
         """Have one more connection told of a message. Raises Refused when too many wait for that."""
         held = self._hub.rooms.get(room.name)
         message.add_recipient(member, self._hub.written_to(room.name, member), held.members if held is not None else ())
 
-    def _check_place(self, sender: HostSender, lane: Lane | None, room: RoomRef, id: str) -> None:
+    def _check_place(self, sender: HostSender, backlog: RoomBacklog | None, room: RoomRef, id: str) -> None:
         """Raise Refused, for the message of this id, where there is no place. Messages of another room may give way.
 
         There is a place for all that will be stored in time; past that, for a room that has less than its equal share.
         """
-        messages, size, late = (lane.messages, lane.bytes, lane.late) if lane is not None else (0, 0, False)
+        messages, size, late = (backlog.messages, backlog.bytes, backlog.late) if backlog is not None else (0, 0, False)
         in_time = sender.throughput.room
-        if (sender.late if late else sender.moving) < in_time or messages * len(sender.lanes) < in_time:
+        if (sender.late if late else sender.moving) < in_time or messages * len(sender.backlogs) < in_time:
             if sender.messages < sender.most and sender.bytes < sender.most_bytes:
                 return
-            if self._make_way(sender, messages, size):
+            if self._evict(sender, messages, size):
                 return
         raise Refused(
             Code.QUEUE_FULL,
@@ -158,13 +160,13 @@ class Outbox:
             retry_after=1,
         )
 
-    def _make_way(self, sender: HostSender, messages: int, size: int) -> bool:
+    def _evict(self, sender: HostSender, messages: int, size: int) -> bool:
         """Make a place in a full outbox for a room with so much in it, at the expense of the room with the most."""
         if not sender.is_below_share(messages, size):
             return False
-        given = sender.give_way(messages, size)
+        given = sender.evict(messages, size)
         for message in given:
-            message.tell_refused(Code.QUEUE_FULL, TOO_MUCH, 2)
+            message.tell_refused(Code.QUEUE_FULL, QUEUE_FULL_SENTENCE, 2)
         return sender.has_reserve and (bool(given) or sender.is_below_share(messages, size, RESERVE))
 
     @property
@@ -173,14 +175,14 @@ class Outbox:
 
     # --- Sending
 
-    def _gather(self, lane: Lane) -> None:
+    def _schedule_batch(self, backlog: RoomBacklog) -> None:
         """Have the next batch sent: at once, or a moment later where others are likely to join it."""
-        room = self._hub.rooms.get(lane.room.name)
+        room = self._hub.rooms.get(backlog.room.name)
         if room is None or not room.several:
-            lane.sender.add(lane)
+            backlog.sender.add(backlog)
             return
-        pause = min(MAX_GATHER_SECONDS, GATHER_SECONDS + GATHER_SECONDS_A_MEMBER * len(room.members))
-        lane.gather = asyncio.get_running_loop().call_later(pause, lane.sender.add, lane)
+        pause = min(MAX_BATCH_DELAY_SECONDS, BATCH_DELAY_SECONDS + BATCH_DELAY_SECONDS_PER_MEMBER * len(room.members))
+        backlog.batch_timer = asyncio.get_running_loop().call_later(pause, backlog.sender.add, backlog)
 
     async def _run(self, sender: HostSender, *, bulk: bool) -> None:
         ready_lanes = sender.bulk if bulk else sender.few
@@ -192,25 +194,25 @@ class Outbox:
                 # Whatever it was, the other rooms go on, and these are tried again after the deadline.
                 counters.restarted += 1
                 logger.exception("Batches could not be sent")
-                for lane in ready:
-                    if lane in sender.bulk or lane in sender.few:  # it was handed on
+                for backlog in ready:
+                    if backlog in sender.bulk or backlog in sender.few:  # it was handed on
                         continue
-                    if lane.in_flight is not None:
-                        self._sent(lane, lane.in_flight)
+                    if backlog.in_flight is not None:
+                        self._sent(backlog, backlog.in_flight)
                     else:
-                        asyncio.get_running_loop().call_later(REOPEN_SECONDS, sender.add, lane)
+                        asyncio.get_running_loop().call_later(REOPEN_SECONDS, sender.add, backlog)
 
-    async def _send(self, sender: HostSender, lanes: list[Lane], *, bulk: bool) -> None:
+    async def _send(self, sender: HostSender, backlogs: list[RoomBacklog], *, bulk: bool) -> None:
         """Send the batches of the rooms that are ready for a list, in one call. What is too much for it goes next."""
         call = Call(MAX_SENT, MAX_SENT_BYTES)
-        for lane in lanes:
-            if lane.has_much and not bulk:  # since it became ready
-                sender.bulk.add(lane)
-            elif (batch := self._prepare(lane)) is not None and not call.add(lane, batch):
-                sender.add(lane)
+        for backlog in backlogs:
+            if backlog.has_much and not bulk:  # since it became ready
+                sender.bulk.add(backlog)
+            elif (batch := self._prepare(backlog)) is not None and not call.add(backlog, batch):
+                sender.add(backlog)
         if not (sending := call.batches):
             return
-        entries = [self._entry(lane, batch) for lane, batch in sending.items()]
+        entries = [self._entry(backlog, batch) for backlog, batch in sending.items()]
         try:
             await self._layer.send_many(self._channel, entries, sender.host, bulk=bulk)
         except ChannelFull:
@@ -219,115 +221,115 @@ class Outbox:
         except (RedisError, OSError) as error:
             # It may have arrived all the same: the deadline decides.
             logger.warning("The queue cannot be reached: %s", error)
-        for lane, batch in sending.items():
-            self._sent(lane, batch)
+        for backlog, batch in sending.items():
+            self._sent(backlog, batch)
 
-    def _prepare(self, lane: Lane) -> InFlight | None:
+    def _prepare(self, backlog: RoomBacklog) -> InFlight | None:
         """Return the batch to send: the one in flight, or the next."""
-        if not lane:  # its outcome came in the same turn as the deadline
+        if not backlog:  # its outcome came in the same turn as the deadline
             return None
-        if lane.held is None or self._hub.rooms.get(lane.room.name) is not lane.held:
-            self._hold(lane)
+        if backlog.held is None or self._hub.rooms.get(backlog.room.name) is not backlog.held:
+            self._hold(backlog)
             return None
-        if lane.in_flight is None and lane.waiting:
-            batch = lane.next_batch(next(self._numbers), MAX_BATCH, MAX_BATCH_BYTES)
-            self._batches[batch.number] = lane
-        if lane.in_flight is not None:
-            lane.in_flight.cancel_timers()
-        return lane.in_flight
+        if backlog.in_flight is None and backlog.waiting:
+            batch = backlog.next_batch(next(self._numbers), MAX_BATCH, MAX_BATCH_BYTES)
+            self._batches[batch.number] = backlog
+        if backlog.in_flight is not None:
+            backlog.in_flight.cancel_timers()
+        return backlog.in_flight
 
-    async def _send_each(self, sender: HostSender, sending: dict[Lane, InFlight], *, bulk: bool) -> None:
+    async def _send_each(self, sender: HostSender, sending: dict[RoomBacklog, InFlight], *, bulk: bool) -> None:
         """Send the batches one at a time; some may still fit. The rest waits a moment, then is refused.
 
         Each takes a trip to Redis, for which what is ready next waits: so a full list is not asked for all of them.
         When the queue is lost meanwhile, those that were not sent are ready as before, for the next call.
         """
         lost, full = False, 0
-        for lane, batch in sending.items():
+        for backlog, batch in sending.items():
             if lost:
-                sender.add(lane)
+                sender.add(backlog)
                 continue
             if full == MAX_FULL_TRIES:
-                self._full(lane, batch)
+                self._full(backlog, batch)
                 continue
             try:
-                await self._layer.send_many(self._channel, [self._entry(lane, batch)], sender.host, bulk=bulk)
+                await self._layer.send_many(self._channel, [self._entry(backlog, batch)], sender.host, bulk=bulk)
             except ChannelFull:
                 full += 1
-                self._full(lane, batch)
+                self._full(backlog, batch)
             except (RedisError, OSError):
                 lost = True
-                self._sent(lane, batch)
+                self._sent(backlog, batch)
             else:
                 full = 0
-                self._sent(lane, batch)
+                self._sent(backlog, batch)
 
-    def _full(self, lane: Lane, batch: InFlight) -> None:
-        if lane.in_flight is not batch:  # its outcome came meanwhile
+    def _full(self, backlog: RoomBacklog, batch: InFlight) -> None:
+        if backlog.in_flight is not batch:  # its outcome came meanwhile
             return
         waited = time.monotonic() - min(message.since for message in batch.messages.values())
         if batch.tried or waited < self._layer.expiry:
             if waited >= self._layer.expiry:
-                lane.set_late()
+                backlog.set_late()
             pause = min(MAX_FULL_PAUSE_SECONDS, max(MIN_FULL_PAUSE_SECONDS, waited / 4))
-            batch.backoff = asyncio.get_running_loop().call_later(pause, lane.sender.add, lane)
+            batch.backoff = asyncio.get_running_loop().call_later(pause, backlog.sender.add, backlog)
             return
         senders = {message.sender for message in batch.messages.values()}
-        for key in [key for key in lane.waiting if key[0] in senders]:
-            batch.add(lane.waiting.pop(key))
+        for key in [key for key in backlog.waiting if key[0] in senders]:
+            batch.add(backlog.waiting.pop(key))
         for message in batch.messages.values():
-            message.tell_refused(Code.QUEUE_FULL, TOO_MUCH, 2)
-        self._finish(lane, batch, stored=0)
+            message.tell_refused(Code.QUEUE_FULL, QUEUE_FULL_SENTENCE, 2)
+        self._finish(backlog, batch, stored=0)
 
-    def _sent(self, lane: Lane, batch: InFlight) -> None:
-        if lane.in_flight is not batch:  # its outcome came meanwhile
+    def _sent(self, backlog: RoomBacklog, batch: InFlight) -> None:
+        if backlog.in_flight is not batch:  # its outcome came meanwhile
             return
         if batch.tried:
             counters.resent += 1
-            lane.set_late()
+            backlog.set_late()
         batch.tried = True
         batch.cancel_timers()
         delay = self._layer.expiry + DEADLINE_MARGIN_SECONDS
-        batch.deadline = asyncio.get_running_loop().call_later(delay, lane.sender.add, lane)
+        batch.deadline = asyncio.get_running_loop().call_later(delay, backlog.sender.add, backlog)
 
-    def _entry(self, lane: Lane, batch: InFlight) -> dict[str, object]:
+    def _entry(self, backlog: RoomBacklog, batch: InFlight) -> dict[str, object]:
         ref = BatchRef(self._process, batch.number)
         messages = [message.fields() for message in batch.messages.values()]
-        return Batch(ref, lane.room, messages).entry(self._kind)
+        return Batch(ref, backlog.room, messages).entry(self._kind)
 
-    def _hold(self, lane: Lane) -> None:
+    def _hold(self, backlog: RoomBacklog) -> None:
         """Keep the room subscribed while a batch is in flight: the outcome is heard there.
 
         A room that is slow to open, or cannot be opened, holds up nobody else.
         """
-        if not lane.holding:
-            lane.holding = True
-            task = supervise(f"opening of room {lane.room.name} for its batches", lambda: self._keep_open(lane))
+        if not backlog.holding:
+            backlog.holding = True
+            task = supervise(f"opening of room {backlog.room.name} for its batches", lambda: self._keep_open(backlog))
             self._holds.add(task)
             task.add_done_callback(self._holds.discard)
 
-    async def _keep_open(self, lane: Lane) -> None:
+    async def _keep_open(self, backlog: RoomBacklog) -> None:
         while True:
             try:
-                held = await self._hub.hold(lane.room.name)
+                held = await self._hub.hold(backlog.room.name)
                 break
             except Refused:
-                lane.set_late()
+                backlog.set_late()
                 await asyncio.sleep(REOPEN_SECONDS)
-        lane.holding = False
-        if lane:
-            self._release(lane)
-            lane.held = held
-            lane.sender.add(lane)
+        backlog.holding = False
+        if backlog:
+            self._release(backlog)
+            backlog.held = held
+            backlog.sender.add(backlog)
         else:  # an outcome came meanwhile, and nothing is left to send
-            self._hub.release(lane.room.name, held)
+            self._hub.release(backlog.room.name, held)
 
     # --- Outcomes
 
     def settle(self, outcome: BatchOutcome) -> None:
         """Take the outcome of a batch of this process: tell what its senders do not hear in the room itself."""
-        lane = self._batches.get(outcome.ref.number)
-        if lane is None or (batch := lane.in_flight) is None or batch.number != outcome.ref.number:
+        backlog = self._batches.get(outcome.ref.number)
+        if backlog is None or (batch := backlog.in_flight) is None or batch.number != outcome.ref.number:
             return  # it had one before
         if len(outcome.numbers) != len(batch.messages):
             logger.error("An outcome of %d messages for a batch of %d", len(outcome.numbers), len(batch.messages))
@@ -342,25 +344,25 @@ class Outbox:
                 message.tell_stored(seq)
             else:
                 observe("store", now - message.since)
-        self._finish(lane, batch, stored=len(batch.messages))
+        self._finish(backlog, batch, stored=len(batch.messages))
 
-    def _finish(self, lane: Lane, batch: InFlight, stored: int) -> None:
+    def _finish(self, backlog: RoomBacklog, batch: InFlight, stored: int) -> None:
         batch.cancel_timers()
         del self._batches[batch.number]
-        lane.finish(batch)
-        lane.sender.throughput.finished(stored, more=lane.sender.moving > 0)
-        if lane.held is not None:
-            lane.held.several = len(batch.messages) + len(lane.waiting) > 1
-        if lane.waiting:
-            self._gather(lane)
+        backlog.finish(batch)
+        backlog.sender.throughput.finished(stored, more=backlog.sender.moving > 0)
+        if backlog.held is not None:
+            backlog.held.several = len(batch.messages) + len(backlog.waiting) > 1
+        if backlog.waiting:
+            self._schedule_batch(backlog)
             return
-        self._release(lane)
-        del self._lanes[lane.room]
-        lane.sender.lanes.discard(lane)
-        if not self._lanes:
+        self._release(backlog)
+        del self._backlogs[backlog.room]
+        backlog.sender.backlogs.discard(backlog)
+        if not self._backlogs:
             self._empty.set()
 
-    def _release(self, lane: Lane) -> None:
-        if lane.held is not None:
-            self._hub.release(lane.room.name, lane.held)
-            lane.held = None
+    def _release(self, backlog: RoomBacklog) -> None:
+        if backlog.held is not None:
+            self._hub.release(backlog.room.name, backlog.held)
+            backlog.held = None

@@ -24,7 +24,7 @@ ENQUEUE = Path(__file__).with_name("enqueue.lua").read_text()
 STAMP = 13  # digits before each entry: when it expires, in ms of Redis' clock
 BULK_BYTES = 32 * 1024  # of bulk entries that are taken at once: a transaction of so much is a short one
 IDLE_SECONDS = 5.0  # one wait of `receive`: shorter than the hosts' socket_timeout
-PATIENCE = 3.0  # s beyond that for an answer
+TIMEOUT_SECONDS = 3.0  # s beyond that for an answer
 UNREADABLE = (ValueError, TypeError, RecursionError, msgpack.exceptions.UnpackException)
 
 
@@ -107,7 +107,7 @@ class WorkLayer(BaseChannelLayer):
         enqueue = AsyncScript(self._client(channel, host), ENQUEUE)
         try:
             # A frozen host is noticed sooner than by its socket_timeout: all rooms of that host wait for this.
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT_SECONDS):
                 taken, dropped = await enqueue([name], [*limits, *entries])
         except OutOfMemoryError as error:
             raise ChannelFull(f"Redis is out of memory: {error}") from error
@@ -135,7 +135,7 @@ class WorkLayer(BaseChannelLayer):
         if more:
             pipe.lmpop(1, name, direction="LEFT", count=more)
         pipe.time()
-        async with asyncio.timeout(timeout + PATIENCE):
+        async with asyncio.timeout(timeout + TIMEOUT_SECONDS):
             *popped, (seconds, micros) = await pipe.execute()
         entries: list[bytes] = [entry for _, some in filter(None, popped) for entry in some]
         if bulk and entries:
@@ -147,7 +147,7 @@ class WorkLayer(BaseChannelLayer):
         pipe = self._client(channel, host).pipeline(transaction=False)
         for bulk in (False, True):
             pipe.llen(_list_name(channel, bulk))
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             return sum(await pipe.execute())
 
     def _client(self, channel: str, host: int | None) -> Redis:

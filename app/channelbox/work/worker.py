@@ -15,8 +15,8 @@ from redis.exceptions import RedisError
 from channelbox.notify import notify, watchdog_seconds
 from channelbox.realtime.background_tasks import supervise
 from channelbox.realtime.counters import counters
-from channelbox.work.handler import Application, Handler, Message
-from channelbox.work.lifespan import lifespan
+from channelbox.work.consumer_runner import Application, ConsumerRunner, Message
+from channelbox.work.lifespan_runner import lifespan
 from channelbox.work.queue import WorkLayer
 
 logger = logging.getLogger(__name__)
@@ -25,12 +25,12 @@ T = TypeVar("T")
 
 BATCH = 50  # messages at once, for a consumer that takes batches: few enough that two workers seldom share a room
 WAIT_SECONDS = 1.0  # for a message; a stop is noticed after this at the latest
-LONGEST_PAUSE = 2.0  # s between two attempts to reach what is away
-PATIENCE = 60.0  # s in one step before the watchdog is no longer told that all is well
+MAX_PAUSE_SECONDS = 2.0  # s between two attempts to reach what is away
+STALL_SECONDS = 60.0  # s in one step before the watchdog is no longer told that all is well
 SLOW_SECONDS = 0.1  # in hand, before more is taken beside it
 
 
-class Line(NamedTuple):
+class ChannelList(NamedTuple):
     """One list of a worker channel. `host`: the index of its Redis host; None: the one that the name falls to."""
 
     channel: str
@@ -69,9 +69,9 @@ class Worker:
         self._group = asyncio.TaskGroup()
         self._lines: list[asyncio.Task[None]] = []
         self._handling: set[asyncio.Task[None]] = set()
-        self._handlers: list[Handler] = []
+        self._handlers: list[ConsumerRunner] = []
         self._starting = set(self.channels)
-        self._moved: dict[Line | Handler, float] = {}
+        self._moved: dict[ChannelList | ConsumerRunner, float] = {}
 
     @property
     def ready(self) -> bool:
@@ -110,16 +110,16 @@ class Worker:
             heart.cancel()
             await asyncio.gather(*(handler.close() for handler in self._handlers))
 
-    def _all_lines(self) -> list[Line]:
+    def _all_lines(self) -> list[ChannelList]:
         hosts = self.channel_layer.hosts
         lines = []
         for channel in self.channels:
             consumer = consumer_class(self.application, channel)
             for bulk in (False, True) if getattr(consumer, "bulk", False) else (False,):
                 if hosts > 1 and getattr(consumer, "every_host", False):
-                    lines += [Line(channel, host, bulk) for host in range(hosts)]
+                    lines += [ChannelList(channel, host, bulk) for host in range(hosts)]
                 else:
-                    lines.append(Line(channel, bulk=bulk))
+                    lines.append(ChannelList(channel, bulk=bulk))
         return lines
 
     def stop(self) -> None:
@@ -141,16 +141,16 @@ class Worker:
 
     # --- One list
 
-    async def _work(self, line: Line) -> None:
+    async def _work(self, line: ChannelList) -> None:
         channel, host, bulk = line
         consumer = consumer_class(self.application, channel)
         takes_batches = getattr(consumer, "batch", False)
         limit = BATCH if takes_batches else 1
         if ready := getattr(consumer, "ready", None):
             await self._persist(line, f"The consumer of {channel} is not ready", ready)
-        free: asyncio.Queue[Handler] = asyncio.Queue()
+        free: asyncio.Queue[ConsumerRunner] = asyncio.Queue()
         for _ in range(getattr(consumer, "in_hand", 1)):
-            handler = Handler(self.application, channel)
+            handler = ConsumerRunner(self.application, channel)
             self._handlers.append(handler)
             free.put_nowait(handler)
         while not self.stopping:
@@ -171,7 +171,9 @@ class Worker:
             task.add_done_callback(self._handling.discard)
             await asyncio.wait([task], timeout=SLOW_SECONDS)
 
-    async def _handle(self, line: Line, handler: Handler, parcels: list[Message], free: asyncio.Queue[Handler]) -> None:
+    async def _handle(
+        self, line: ChannelList, handler: ConsumerRunner, parcels: list[Message], free: asyncio.Queue[ConsumerRunner]
+    ) -> None:
         try:
             for parcel in parcels:
                 self._moved[handler] = time.monotonic()
@@ -184,7 +186,7 @@ class Worker:
             self._moved.pop(handler, None)
             free.put_nowait(handler)
 
-    async def _persist(self, line: Line, trouble: str, attempt: Callable[[], Awaitable[T]]) -> T | None:
+    async def _persist(self, line: ChannelList, trouble: str, attempt: Callable[[], Awaitable[T]]) -> T | None:
         """Tries until it succeeds, or until the worker stops: then None. Says when trouble begins and when it ends."""
         since, failures = time.monotonic(), 0
         try:
@@ -199,7 +201,7 @@ class Worker:
                         logger.warning("%s, trying until it does: %s", trouble, reason, exc_info=not expected)
                         notify(f"STATUS={trouble}: {reason}".replace("\n", " "))
                     failures += 1
-                    await self._pause(min(LONGEST_PAUSE, 0.1 * 2 ** min(failures, 10)))
+                    await self._pause(min(MAX_PAUSE_SECONDS, 0.1 * 2 ** min(failures, 10)))
                 else:
                     if failures:
                         logger.warning("%s: over after %.1f s.", trouble, time.monotonic() - since)
@@ -228,12 +230,12 @@ class Worker:
         return "STATUS=Working on " + ", ".join(self.channels)
 
     async def _beat(self, every: float | None) -> None:
-        """Tells the watchdog that all moves: each step handles, waits or tries again within `PATIENCE`."""
+        """Tells the watchdog that all moves: each step handles, waits or tries again within `STALL_SECONDS`."""
         while every is not None:
             now = time.monotonic()
-            stuck = [str(each) for each, moved in self._moved.items() if now - moved > PATIENCE]
+            stuck = [str(each) for each, moved in self._moved.items() if now - moved > STALL_SECONDS]
             if stuck:
-                logger.error("No movement on %s for %.0f s: the watchdog is not told.", ", ".join(stuck), PATIENCE)
+                logger.error("No movement on %s for %.0f s: the watchdog is not told.", ", ".join(stuck), STALL_SECONDS)
             else:
                 notify("WATCHDOG=1")
             await asyncio.sleep(every)

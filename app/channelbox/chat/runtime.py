@@ -5,7 +5,7 @@ from typing import Self
 from channels.layers import get_channel_layer
 from django.conf import settings
 
-from channelbox.accounts.revocation import Guard
+from channelbox.accounts.revocation import RevocationMonitor
 from channelbox.chat.history import History
 from channelbox.chat.ingest import INGEST_CHANNEL, INGEST_TYPE
 from channelbox.realtime.admission import Admission
@@ -19,14 +19,14 @@ from channelbox.work.backpressure import Bounds
 from channelbox.work.outbox import Outbox
 
 
-class Live:
+class ChatRuntime:
     """One for each event loop."""
 
     def __init__(self) -> None:
         process = process_name()
         self.bus = Bus.current()
         self.hub = Hub(self.bus, History(), process)
-        self.hub.on_replaced = Guard.current().look_at_room
+        self.hub.on_replaced = RevocationMonitor.current().look_at_room
         self.leases = RoomSlots(self.bus, process)
         self.presence = Presence(self.bus, self.hub, process)
         self.sweep = Reconciler(self.hub, History.observe, History.renew)
@@ -46,9 +46,9 @@ class Live:
         )
 
     @staticmethod
-    def current() -> "Live":
+    def current() -> "ChatRuntime":
         """The running loop's."""
-        return Bus.current().share(Live, Live)
+        return Bus.current().share(ChatRuntime, ChatRuntime)
 
     def rooms(self) -> list[str]:
         """The names of the rooms with members here."""
@@ -71,4 +71,4 @@ class Live:
         await self.presence.stop()
         await self.leases.stop()
         await self.hub.stop()
-        self.bus.shared.pop(Live, None)
+        self.bus.shared.pop(ChatRuntime, None)

@@ -16,8 +16,8 @@ from tests.chat.process import Person, Workers, connections_go_back, enter, inst
 from channelbox.accounts.models import User
 from channelbox.chat import history
 from channelbox.chat.incoming import IncomingEvent
-from channelbox.chat.live import Live
 from channelbox.chat.models import Event, Room
+from channelbox.chat.runtime import ChatRuntime
 from channelbox.chat.store import Outcome, store
 from channelbox.realtime.envelope import RoomRef
 from channelbox.realtime.errors import Code
@@ -200,7 +200,9 @@ async def send(person: Person, **content: object) -> None:
     await person.socket.send_to(text_data=json.dumps(content))
 
 
-async def test_everybody_hears_a_deletion_and_nobody_gets_the_text_again(enter, workers: Workers, live: Live) -> None:
+async def test_everybody_hears_a_deletion_and_nobody_gets_the_text_again(
+    enter, workers: Workers, live: ChatRuntime
+) -> None:
     ann, bob = await enter(), await enter()
     for text in ("one", "a secret", "three"):
         await ann.say(text)
@@ -236,7 +238,7 @@ def test_what_is_read_back_tells_of_every_deletion_in_it_what_it_changed(senders
 
 
 async def test_a_deletion_that_was_read_from_the_record_takes_the_text_out_of_the_ring_too(
-    enter, live: Live, monkeypatch: pytest.MonkeyPatch
+    enter, live: ChatRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The worker died between its commit and its publish."""
     from channelbox.chat import ingest

@@ -15,7 +15,7 @@ from django.db import OperationalError
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from channelbox.accounts.models import User
-from channelbox.chat.lock_wait import atomic_within
+from channelbox.chat.lock_timeout import atomic_within
 from channelbox.chat.models import DeletedName, Room
 from channelbox.realtime.admission import Admission, Source
 from channelbox.realtime.admission import Kind as Work

@@ -7,7 +7,7 @@ import pytest
 from channels.consumer import AsyncConsumer, SyncConsumer
 from channels.exceptions import StopConsumer
 
-from channelbox.work.handler import Handler
+from channelbox.work.consumer_runner import ConsumerRunner
 
 
 class Recorder(AsyncConsumer):
@@ -35,7 +35,7 @@ def _fresh() -> None:
 
 
 async def test_handle_returns_when_the_message_is_handled() -> None:
-    handler = Handler(Recorder.as_asgi(), "jobs")
+    handler = ConsumerRunner(Recorder.as_asgi(), "jobs")
     for n in range(3):
         await handler.handle({"type": "job", "n": n})
         assert Recorder.handled == list(range(n + 1))
@@ -56,7 +56,7 @@ async def test_handle_returns_when_the_message_is_handled() -> None:
 async def test_a_failure_is_raised_and_the_next_message_goes_to_a_new_instance(
     bad: dict[str, Any], error: type[Exception]
 ) -> None:
-    handler = Handler(Recorder.as_asgi(), "jobs")
+    handler = ConsumerRunner(Recorder.as_asgi(), "jobs")
     await handler.handle({"type": "job", "n": 1})
     with pytest.raises(error):
         await handler.handle(bad)
@@ -67,7 +67,7 @@ async def test_a_failure_is_raised_and_the_next_message_goes_to_a_new_instance(
 
 
 async def test_a_consumer_that_ends_itself_has_handled_its_message() -> None:
-    handler = Handler(Recorder.as_asgi(), "jobs")
+    handler = ConsumerRunner(Recorder.as_asgi(), "jobs")
     await handler.handle({"type": "job", "n": "end"})
     await handler.handle({"type": "job", "n": 1})
     await handler.close()
@@ -78,7 +78,7 @@ async def test_a_consumer_that_never_takes_anything_is_an_error_each_time() -> N
     async def application(scope: Any, receive: Any, send: Any) -> None:
         return
 
-    handler = Handler(application, "jobs")
+    handler = ConsumerRunner(application, "jobs")
     for _ in range(2):
         with pytest.raises(RuntimeError, match="before it took a message"):
             await handler.handle({"type": "job"})
@@ -90,7 +90,7 @@ async def test_a_consumer_has_nobody_to_send_to() -> None:
         await send({"type": "reply"})
 
     with pytest.raises(RuntimeError, match="nobody to send to"):
-        await Handler(application, "jobs").handle({"type": "job"})
+        await ConsumerRunner(application, "jobs").handle({"type": "job"})
 
 
 async def test_close_ends_a_consumer_in_the_middle_of_its_work() -> None:
@@ -103,7 +103,7 @@ async def test_close_ends_a_consumer_in_the_middle_of_its_work() -> None:
         finally:
             ended.set()
 
-    handler = Handler(application, "jobs")
+    handler = ConsumerRunner(application, "jobs")
     handling = asyncio.create_task(handler.handle({"type": "job"}))
     await asyncio.sleep(0.01)
     await handler.close()
@@ -122,7 +122,7 @@ async def test_a_sync_consumer_works_in_a_thread() -> None:
         def job(self, message: dict[str, Any]) -> None:
             handled.append(message["n"])
 
-    handler = Handler(Sync.as_asgi(), "jobs")
+    handler = ConsumerRunner(Sync.as_asgi(), "jobs")
     for n in range(3):
         await handler.handle({"type": "job", "n": n})
     await handler.close()

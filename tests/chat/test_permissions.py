@@ -16,9 +16,9 @@ from tests.chat.process import connections_go_back, enter, installation, live, p
 from tests.waiting import until
 
 from channelbox.accounts.models import User
-from channelbox.chat import rights
+from channelbox.chat import permissions
 from channelbox.chat.models import Room
-from channelbox.chat.rights import Person, look_up, make
+from channelbox.chat.permissions import Person, look_up, make
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.errors import Code, Refused
 
@@ -78,11 +78,11 @@ def rooms_locked() -> Iterator[None]:
 @pytest.mark.django_db(transaction=True)
 async def test_nobody_who_joins_a_room_waits_for_one_that_is_made(enter, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the database is written to, rooms that are there are entered; one that is not is refused before long."""
-    monkeypatch.setattr(rights, "MAKE_SECONDS", 0.5)
+    monkeypatch.setattr(permissions, "MAKE_SECONDS", 0.5)
     await in_database(Room.objects.create)(name="there")
     with rooms_locked():
         making = asyncio.create_task(enter("/ws/chat/new/"))
-        await until(lambda: bool(Bus.current().shared.get(rights.make)))
+        await until(lambda: bool(Bus.current().shared.get(permissions.make)))
         assert (await enter("/ws/chat/there/")).welcome["type"] == "welcome"
         assert not making.done()
         refused = await making
@@ -94,7 +94,7 @@ async def test_nobody_who_joins_a_room_waits_for_one_that_is_made(enter, monkeyp
 
 @pytest.mark.django_db(transaction=True)
 def test_a_form_that_cannot_make_a_room_now_says_so(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rights, "MAKE_SECONDS", 0.1)
+    monkeypatch.setattr(permissions, "MAKE_SECONDS", 0.1)
     client.get("/chat/")
     with rooms_locked():
         answer = client.post("/chat/", {"name": "new"})
@@ -125,4 +125,4 @@ async def test_a_room_that_many_come_to_at_once_is_made_once(enter) -> None:
 
 def test_who_may_not_make_rooms(settings: Settings) -> None:
     settings.CHANNELBOX_ROOM_CREATION = "users"
-    assert [rights.may_create(person) for person in (GUEST, Person("u:1", "ann", 1))] == [False, True]
+    assert [permissions.may_create(person) for person in (GUEST, Person("u:1", "ann", 1))] == [False, True]

@@ -28,18 +28,18 @@ from channelbox.realtime.origin_check import Refusal
 
 logger = logging.getLogger(__name__)
 
-KEY_MOST = 40  # characters, of the database's column
+MAX_KEY = 40  # characters, of the database's column
 
 
-class Known(NamedTuple):
+class ValidSession(NamedTuple):
     """A session that is valid, and whose it is."""
 
     session: SessionStore
     user: User | AnonymousUser
-    proof: int | None = None  # for the ticket of who stays (revocation.py)
+    proof: int | None = None  # for the grant of a socket that stays (revocation.py)
 
 
-class Unknown(Refusal):
+class Unavailable(Refusal):
     """Answers while nobody can be looked up."""
 
     refused = Refused(
@@ -47,7 +47,7 @@ class Unknown(Refusal):
     )
 
 
-class SignedIn:
+class SocketAuth:
     """ASGI middleware: sets `session`, `user` and `proof` of the scope. A session that is not valid is none.
 
     Refuses with `try_later` while the database cannot be asked.
@@ -60,11 +60,11 @@ class SignedIn:
         key = session_key(scope["headers"])
         try:
             async with asyncio.timeout_at(enter_by(scope)):
-                known = await _gather().get(key) if key else None
+                found = await _loader().get(key) if key else None
         except Exception as error:
             logger.warning("Sockets are refused, sessions cannot be looked up: %r", error)
-            return await Unknown.as_asgi()(scope, receive, send)
-        session, user, proof = known or Known(_session(None, {}), AnonymousUser())
+            return await Unavailable.as_asgi()(scope, receive, send)
+        session, user, proof = found or ValidSession(_session(None, {}), AnonymousUser())
         who = {"session": session, "user": user, "proof": proof}
         return await self.application({**scope, **who}, receive, send)
 
@@ -81,10 +81,10 @@ def session_key(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
 
 def is_possible(key: str) -> bool:
     """Return whether a session may have this key."""
-    return key.isascii() and key.isalnum() and len(key) <= KEY_MOST
+    return key.isascii() and key.isalnum() and len(key) <= MAX_KEY
 
 
-def known(keys: list[str]) -> dict[str, Known]:
+def valid_sessions(keys: list[str]) -> dict[str, ValidSession]:
     """Those of these sessions that are valid: two queries, however many. For a thread."""
     stored = Session.objects.filter(session_key__in=keys, expire_date__gt=timezone.now())
     raw = dict(stored.values_list("session_key", "session_data"))
@@ -94,9 +94,9 @@ def known(keys: list[str]) -> dict[str, Known]:
     found = {}
     for key, content in contents.items():
         if SESSION_KEY not in content:
-            found[key] = Known(_session(key, content), AnonymousUser())
+            found[key] = ValidSession(_session(key, content), AnonymousUser())
         elif (user := users.get(content[SESSION_KEY])) is not None and belongs(content, user):
-            found[key] = Known(_session(key, content), user, proof_of(raw[key], user.password))
+            found[key] = ValidSession(_session(key, content), user, proof_of(raw[key], user.password))
     return found
 
 
@@ -106,6 +106,8 @@ def _session(key: str | None, content: Mapping[str, Any]) -> SessionStore:
     return session
 
 
-def _gather() -> BatchLoader[str, Known]:
+def _loader() -> BatchLoader[str, ValidSession]:
     """The running loop's."""
-    return Bus.current().share(SignedIn, lambda: BatchLoader(database_sync_to_async(known, thread_sensitive=False)))
+    return Bus.current().share(
+        SocketAuth, lambda: BatchLoader(database_sync_to_async(valid_sessions, thread_sensitive=False))
+    )

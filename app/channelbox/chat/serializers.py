@@ -3,7 +3,7 @@
 import datetime
 from collections.abc import Iterable
 
-from channelbox.chat.kinds import SPOKEN
+from channelbox.chat.event_kinds import SPOKEN
 from channelbox.chat.models import Event
 from channelbox.realtime.frames import json_frame
 from channelbox.realtime.hub_room import Run

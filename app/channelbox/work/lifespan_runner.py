@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
-from channelbox.work.handler import Application
+from channelbox.work.consumer_runner import Application
 
 
 @contextlib.asynccontextmanager

@@ -8,7 +8,7 @@ Message = Mapping[str, Any]
 Application = Callable[..., Awaitable[None]]
 
 
-class Handler:
+class ConsumerRunner:
     """One channel's consumer. An instance that failed or ended is replaced by a new one for the next message."""
 
     def __init__(self, application: Application, channel: str) -> None:

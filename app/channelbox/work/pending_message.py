@@ -24,7 +24,7 @@ class Recipient:
 
 
 @dataclass(slots=True)
-class Message:
+class PendingMessage:
     """One message on its way."""
 
     sender: str

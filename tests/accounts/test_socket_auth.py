@@ -15,9 +15,9 @@ from django.test import Client
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries, Settings
 
-from channelbox.accounts import signed_in as signed_in_module
+from channelbox.accounts import socket_auth
 from channelbox.accounts.models import User
-from channelbox.accounts.signed_in import Known, SignedIn, known, session_key
+from channelbox.accounts.socket_auth import SocketAuth, ValidSession, session_key, valid_sessions
 from channelbox.realtime.bus import Bus
 
 pytestmark = pytest.mark.django_db
@@ -35,7 +35,7 @@ def signed_in(name: str) -> tuple[User, str]:
 def test_a_crowd_costs_two_queries(django_assert_num_queries: DjangoAssertNumQueries) -> None:
     people = dict(signed_in(f"member-{number}") for number in range(20))
     with django_assert_num_queries(2):
-        found = known(list(people.values()))
+        found = valid_sessions(list(people.values()))
     assert {found[key].user: found[key].session.session_key for key in found} == people
 
 
@@ -45,7 +45,7 @@ def test_guests_have_a_session_and_no_user(django_assert_num_queries: DjangoAsse
     session.create()
     assert session.session_key is not None
     with django_assert_num_queries(1):
-        guest = known([session.session_key])[session.session_key]
+        guest = valid_sessions([session.session_key])[session.session_key]
         assert guest.session["guest"] == "key"
     assert guest.user.is_anonymous
 
@@ -53,7 +53,7 @@ def test_guests_have_a_session_and_no_user(django_assert_num_queries: DjangoAsse
 def test_a_session_that_is_over_is_none() -> None:
     _, key = signed_in("ann")
     Session.objects.update(expire_date=timezone.now() - datetime.timedelta(seconds=1))
-    assert known([key]) == {}
+    assert valid_sessions([key]) == {}
 
 
 def test_a_session_of_somebody_deactivated_or_with_a_new_password_is_none() -> None:
@@ -61,7 +61,7 @@ def test_a_session_of_somebody_deactivated_or_with_a_new_password_is_none() -> N
     User.objects.filter(pk=ann.pk).update(is_active=False)
     bob.set_password("another one 2")
     bob.save()
-    assert known([anns, bobs, eves]).keys() == {eves}
+    assert valid_sessions([anns, bobs, eves]).keys() == {eves}
 
 
 @pytest.mark.parametrize(
@@ -85,31 +85,31 @@ def test_only_what_can_be_a_key_is_looked_up(cookie: str, key: str | None, setti
     assert session_key(headers[:1]) is None
 
 
-def away(keys: list[str]) -> dict[str, Known]:
+def away(keys: list[str]) -> dict[str, ValidSession]:
     raise OperationalError("the database is away")
 
 
 over = threading.Event()
 
 
-def silent(keys: list[str]) -> dict[str, Known]:
+def silent(keys: list[str]) -> dict[str, ValidSession]:
     over.wait(10)
     return {}
 
 
 @pytest.mark.parametrize("looked_up", [away, silent])
 async def test_who_comes_while_nobody_can_be_looked_up_is_told_to_try_later(
-    monkeypatch: pytest.MonkeyPatch, bus: Bus, looked_up: Callable[[list[str]], dict[str, Known]]
+    monkeypatch: pytest.MonkeyPatch, bus: Bus, looked_up: Callable[[list[str]], dict[str, ValidSession]]
 ) -> None:
     over.clear()
-    monkeypatch.setattr(signed_in_module, "known", looked_up)
+    monkeypatch.setattr(socket_auth, "valid_sessions", looked_up)
     monkeypatch.setattr("channelbox.realtime.join_deadline.ENTER_SECONDS", 0.2)
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
         raise AssertionError("nobody may be let in")
 
     headers = [(b"cookie", b"channelbox_session=abc123")]
-    socket = WebsocketCommunicator(SignedIn(application), "/", headers=headers)
+    socket = WebsocketCommunicator(SocketAuth(application), "/", headers=headers)
     connected, _ = await socket.connect(timeout=2)
     assert connected
     assert json.loads(await socket.receive_from())["code"] == "try_later"

@@ -19,12 +19,12 @@ from channelbox.version import package_version
 
 logger = logging.getLogger(__name__)
 
-EVERY = 1.0  # s between two pushes when nobody asks
-AT_MOST_EVERY = 0.1  # s between two pushes in the whole installation, whoever asks how often
+INTERVAL_SECONDS = 1.0  # s between two pushes when nobody asks
+MIN_INTERVAL_SECONDS = 0.1  # s between two pushes in the whole installation, whoever asks how often
 _WELCOME_FOR = 1.0  # s: those who come together get the same welcome
 
 
-class Board:
+class Broadcaster:
     """Who looks at the dashboard through this process, and what they are sent."""
 
     def __init__(self, bus: Bus) -> None:
@@ -41,10 +41,10 @@ class Board:
         self._welcome: tuple[float, asyncio.Future[bytes]] | None = None
 
     @staticmethod
-    def current() -> "Board":
+    def current() -> "Broadcaster":
         """The board of the running event loop."""
         bus = Bus.current()
-        return bus.share(Board, lambda: Board(bus))
+        return bus.share(Broadcaster, lambda: Broadcaster(bus))
 
     # --- Coming and going
 
@@ -56,7 +56,7 @@ class Board:
             raise Refused(
                 Code.TRY_LATER, "The dashboard cannot be read just now.", retry_after=2, close=Close.TRY_LATER
             ) from error
-        fresh = self._newest if self._now() - self._read_at < EVERY else None
+        fresh = self._newest if self._now() - self._read_at < INTERVAL_SECONDS else None
         member.write_frames(welcome + (fresh or b""))
         self._members.add(member)
         if self._pushing is None:
@@ -103,8 +103,8 @@ class Board:
             started = self._now()
             self._wanted.clear()
             await self._push(started)
-            if await _within(self._wanted, started + EVERY - self._now()):
-                await asyncio.sleep(started + AT_MOST_EVERY - self._now())
+            if await _within(self._wanted, started + INTERVAL_SECONDS - self._now()):
+                await asyncio.sleep(started + MIN_INTERVAL_SECONDS - self._now())
 
     async def _push(self, started: float) -> None:
         try:
@@ -130,9 +130,9 @@ class Board:
             while self._read_at < self._asked_at:
                 pushed = self._pushed
                 gate = redis_keys.dashboard_gate()
-                if await self._bus.client(gate).set(gate, b"", nx=True, px=int(AT_MOST_EVERY * 1000)):
+                if await self._bus.client(gate).set(gate, b"", nx=True, px=int(MIN_INTERVAL_SECONDS * 1000)):
                     await self._bus.publish(redis_keys.dashboard(), b"")
-                await _within(pushed, AT_MOST_EVERY)
+                await _within(pushed, MIN_INTERVAL_SECONDS)
         except (RedisError, OSError) as error:
             logger.debug("The dashboard's update could not be asked for: %s", error)
         finally:

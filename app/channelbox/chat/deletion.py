@@ -6,8 +6,8 @@ from typing import Self
 from django.db import connection
 from django.db.models import Q
 
+from channelbox.chat.event_kinds import SPOKEN, Kind
 from channelbox.chat.incoming import IncomingEvent
-from channelbox.chat.kinds import SPOKEN, Kind
 from channelbox.chat.models import Event, Room
 from channelbox.chat.sender_permissions import Refusal, SenderPermissions
 from channelbox.realtime.errors import Code
@@ -17,7 +17,7 @@ GONE: Refusal = (Code.REMOVED, "This message has been removed already.")
 NOT_YOURS: Refusal = (Code.NOT_ALLOWED, "Only administrators may remove what others said.")
 
 
-class Removals:
+class Deletions:
     """The events that a batch wants removed, locked after their rooms. What is changed here is yet to be saved."""
 
     def __init__(self, targets: dict[tuple[int, int], Event], held: Iterable[int] = ()) -> None:
