@@ -24,7 +24,7 @@ help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{ printf "  make %-16s %s\n", $$1, $$2 }'
 
 .PHONY: venv
-venv: $(VENV)/.made-from ## the Python environment of the tools, in build/venv
+venv: $(VENV)/.made-from $(BIN)/channelbox ## the Python environment of the tools, in build/venv
 
 packaging/locks/unsupported-dev.txt:
 	@echo "channelbox needs Python 3.11 or 3.13; set PYTHON=..." >&2; exit 1
@@ -35,8 +35,10 @@ $(VENV)/.made-from: $(LOCK)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --require-hashes --only-binary :all: -r $(LOCK)
 	$(BIN)/python -c 'import sysconfig, pathlib; pathlib.Path(sysconfig.get_path("purelib"), "channelbox-checkout.pth").write_text(str(pathlib.Path("app").resolve()) + "\n")'
-	@printf '#!/bin/sh\nexec "$$(dirname "$$0")/python" -m channelbox.console.main "$$@"\n' > $(BIN)/channelbox && chmod +x $(BIN)/channelbox
 	@sha256sum $(LOCK) > $@
+
+$(BIN)/channelbox: Makefile $(VENV)/.made-from
+	@printf '#!/bin/sh\nexec "$$(dirname "$$0")/python" -m channelbox.cli.main "$$@"\n' > $@ && chmod +x $@
 
 # --- Trying it
 

@@ -29,9 +29,9 @@ class Stage:
 # Debian 13's run goes through everything on PostgreSQL, and SQLite's with the Python of Debian 12. So what knows no
 # database is not run a third time.
 WITHOUT_DATABASE = (
-    "ansible bench clients faults fleet nginx packaging realtime integration/test_hostile.py "
+    "ansible bench clients faults monitoring nginx packaging realtime integration/test_hostile.py "
     "integration/test_hostile_pages.py integration/test_memory.py test_docs.py test_http_admission.py test_logs.py "
-    "test_notify.py test_one_address.py test_server.py test_settings.py"
+    "test_one_address.py test_sd_notify.py test_server.py test_settings.py"
 )
 IGNORED = " ".join(f"--ignore tests/{name}" for name in WITHOUT_DATABASE.split())
 

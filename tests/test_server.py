@@ -16,9 +16,9 @@ from tests.integration.local import installation, tell
 from websockets.asyncio.client import ClientConnection, connect
 
 from channelbox import server
-from channelbox.console.child import Child
-from channelbox.console.local import COMMAND
-from channelbox.console.problem import Problem
+from channelbox.cli.dev_installation import COMMAND
+from channelbox.cli.errors import CliError
+from channelbox.cli.supervisor import SupervisedProcess
 
 SOCKETS = 2000
 
@@ -38,7 +38,9 @@ def listen(folder: Path) -> socket.socket:
     return listener
 
 
-def as_systemd_starts_it(listener: socket.socket, folder: Path, name: str = "web@1", **variables: str) -> Child:
+def as_systemd_starts_it(
+    listener: socket.socket, folder: Path, name: str = "web@1", **variables: str
+) -> SupervisedProcess:
     """`channelbox web` with the socket as file descriptor 3. The database is not looked at."""
     hand_over = f'LISTEN_PID=$$ LISTEN_FDS=1 exec "$@" 3<&{listener.fileno()}'
     environment = {
@@ -49,11 +51,11 @@ def as_systemd_starts_it(listener: socket.socket, folder: Path, name: str = "web
         **variables,
     }
     command = ["bash", "-c", hand_over, "bash", *COMMAND, "web"]
-    return Child(name, command, environment, tell, folder, [listener.fileno()])
+    return SupervisedProcess(name, command, environment, tell, folder, [listener.fileno()])
 
 
 @asynccontextmanager
-async def running(*children: Child) -> AsyncIterator[None]:
+async def running(*children: SupervisedProcess) -> AsyncIterator[None]:
     try:
         await asyncio.gather(*(child.start() for child in children))
         yield
@@ -87,7 +89,7 @@ async def test_it_serves_systemds_socket_and_says_when_it_does(runtime: Path) ->
 async def test_an_application_that_cannot_start_is_an_exit_status_and_never_ready(runtime: Path) -> None:
     with listen(runtime) as listener:
         child = as_systemd_starts_it(listener, runtime, CHANNELBOX_REDIS_URL="nonsense://")
-        with pytest.raises(Problem, match="did not become ready"):
+        with pytest.raises(CliError, match="did not become ready"):
             await child.start()
         assert await child.stop() not in (0, None)
 

@@ -10,7 +10,7 @@ from channelbox.chat.cleanup import Cleanup
 from channelbox.chat.ingest import INGEST_CHANNEL
 from channelbox.chat.runtime import ChatRuntime
 from channelbox.dashboard.series import Recorder
-from channelbox.fleet.reports import Reporter
+from channelbox.monitoring.process_reports import Reporter
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.http_protocol import check_uvicorn
 
@@ -21,17 +21,17 @@ class Process:
     """The parts of one process. A worker (told by the channels in its scope) has no sockets, so no chat parts."""
 
     def __init__(self, worker: bool) -> None:
-        self.live = None if worker else ChatRuntime.current()
+        self.runtime = None if worker else ChatRuntime.current()
         self.reporter = Reporter(
-            "worker" if worker else "web", rooms=self.live.rooms if self.live else tuple, queues=_queues
+            "worker" if worker else "web", rooms=self.runtime.rooms if self.runtime else tuple, queues=_queues
         )
         self.recorder = Recorder()
         self.cleanup = Cleanup() if worker else None
 
     async def start(self) -> None:
         check_uvicorn()
-        if self.live is not None:
-            await self.live.start()
+        if self.runtime is not None:
+            await self.runtime.start()
         await self.reporter.start()
         await self.recorder.start()
         if self.cleanup is not None:
@@ -41,8 +41,8 @@ class Process:
         if self.cleanup is not None:
             await self.cleanup.stop()
         await self.recorder.stop()
-        if self.live is not None:
-            await self.live.stop()
+        if self.runtime is not None:
+            await self.runtime.stop()
         await self.reporter.stop()
         await Bus.current().stop()
 

@@ -12,9 +12,9 @@ from types import FrameType
 import uvicorn
 from django.conf import settings
 
-from channelbox.notify import notify, watchdog_seconds
 from channelbox.realtime.counters import counters
 from channelbox.realtime.protocol_switch import ProtocolSwitch
+from channelbox.sd_notify import notify, watchdog_seconds
 
 logger = logging.getLogger(__name__)
 

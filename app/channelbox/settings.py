@@ -88,7 +88,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "channelbox.realtime",
     "channelbox.accounts",
-    "channelbox.fleet",
+    "channelbox.monitoring",
     "channelbox.chat",
     "channelbox.dashboard",
 ]

@@ -10,8 +10,8 @@ from tests.servers import PostgreSQLServer
 
 from bench.generator import HOST, Address
 from bench.peers.peer import as_the_tutorial
-from channelbox.console.child import run_once
-from channelbox.console.local import Local
+from channelbox.cli.dev_installation import DevInstallation
+from channelbox.cli.supervisor import run_once
 from channelbox_client import Room
 
 # Only what an installation's administrator sets: who may come from where. All limits are the defaults but those of an
@@ -55,7 +55,7 @@ class Channelbox:
         self._log = folder / "channelbox.log"
         url = self._database.url("postgres")
         told = {**VARIABLES, **variables}
-        self.local = Local(
+        self.local = DevInstallation(
             folder / "data",
             self._tell,
             web=web,

@@ -35,7 +35,7 @@ def serve(listener: socket.socket) -> "subprocess.Popen[bytes]":
     listener.listen(100)
     os.set_inheritable(listener.fileno(), True)
     return subprocess.Popen(
-        [sys.executable, "-m", "channelbox.console.main", "web", "--fd", str(listener.fileno())],
+        [sys.executable, "-m", "channelbox.cli.main", "web", "--fd", str(listener.fileno())],
         env={
             **os.environ,
             "PYTHONPATH": str(Path(channelbox.__file__).parent.parent),

@@ -19,7 +19,7 @@ from django.db import close_old_connections, connections
 from django.test import Client
 from django.urls import reverse
 from pytest_django import Settings
-from tests.chat.process import live  # noqa: F401 - a fixture
+from tests.chat.process import runtime  # noqa: F401 - a fixture
 from tests.waiting import most_in_a_turn, until
 
 from channelbox.accounts import revocation
@@ -162,7 +162,7 @@ async def test_a_new_password_closes_them(enter: Enter, ann: User) -> None:
 
 async def test_the_command_line_closes_them(enter: Enter, ann: User) -> None:
     socket = await enter(await in_thread(signed_in)(ann))
-    command = [sys.executable, "-m", "channelbox.console.main", "user", "deactivate", "ann"]
+    command = [sys.executable, "-m", "channelbox.cli.main", "user", "deactivate", "ann"]
     await in_thread(partial(subprocess.run, command, check=True, capture_output=True))()
     assert (await socket.closed())[0] == 4001
 
@@ -358,7 +358,7 @@ async def test_signing_in_elsewhere_and_cleaning_up_ends_nothing(enter: Enter, a
     assert await socket.answers()
 
 
-async def test_without_redis_a_change_is_made_all_the_same(ann: User, settings: Settings, live: ChatRuntime) -> None:  # noqa: F811
+async def test_without_redis_a_change_is_made_all_the_same(ann: User, settings: Settings, runtime: ChatRuntime) -> None:  # noqa: F811
     from channelbox.realtime import sync_redis
 
     settings.CHANNELBOX_REDIS_HOSTS = [{"address": "unix:///nowhere/redis.sock"}]

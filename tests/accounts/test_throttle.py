@@ -9,7 +9,7 @@ from pytest_django import Settings
 from tests.servers import RedisServer
 
 from channelbox.accounts import throttle
-from channelbox.accounts.throttle import Attempt, give_back, take
+from channelbox.accounts.throttle import Attempt, refund, take
 from channelbox.realtime import sync_redis
 from channelbox.realtime.client_address import network
 
@@ -92,14 +92,14 @@ class TestRules:
         for n in range(20):
             attempt = Attempt.of("192.0.2.1", f"name{n % 2}")
             assert take(attempt) == 0
-            give_back(attempt)
+            refund(attempt)
 
     def test_a_right_attempt_does_not_give_back_what_others_guess_at_the_name(self) -> None:
         for n in range(6):
             take(Attempt.of(f"198.51.100.{n}", "ann"))
         right = Attempt.of("192.0.2.1", "ann")
         assert take(right) == 0
-        give_back(right)
+        refund(right)
         assert take(Attempt.of("192.0.2.2", "ann")) == 0
         assert take(Attempt.of("192.0.2.3", "ann")) > 0
 
@@ -108,7 +108,7 @@ class TestRules:
             take(Attempt.of("192.0.2.1", f"name{n}"))
         right = Attempt.of("192.0.2.1", "ann")
         take(right)
-        give_back(right)
+        refund(right)
         assert take(Attempt.of("192.0.2.1", "bob")) == 0
         assert take(Attempt.of("192.0.2.1", "bob")) > 0
 

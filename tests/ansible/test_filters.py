@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from channelbox.console.envfile import parse
+from channelbox.cli.environment_file import parse
 
 ANSIBLE = Path(__file__).resolve().parents[2] / "ansible"
 

@@ -53,15 +53,15 @@ class Workers:
 
 
 @pytest.fixture
-async def live() -> AsyncIterator[ChatRuntime]:
-    live = await ChatRuntime.current().start()
-    yield live
-    await live.stop()
+async def runtime() -> AsyncIterator[ChatRuntime]:
+    runtime = await ChatRuntime.current().start()
+    yield runtime
+    await runtime.stop()
     await Bus.current().stop()
 
 
 @pytest.fixture
-async def workers(live: ChatRuntime) -> AsyncIterator[Workers]:
+async def workers(runtime: ChatRuntime) -> AsyncIterator[Workers]:
     workers = Workers()
     workers.start()
     yield workers
@@ -122,7 +122,7 @@ class Person:
 
 
 @pytest.fixture
-async def people(live: ChatRuntime) -> AsyncIterator[list[Person]]:
+async def people(runtime: ChatRuntime) -> AsyncIterator[list[Person]]:
     people: list[Person] = []
     yield people
     for person in people:

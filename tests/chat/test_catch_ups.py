@@ -5,7 +5,7 @@ from channels.db import database_sync_to_async as in_database
 from django.test import Client
 from django.utils import timezone
 from pytest_django import Settings
-from tests.chat.process import Person, connections_go_back, installation, live, people
+from tests.chat.process import Person, connections_go_back, installation, people, runtime
 
 from channelbox.accounts.models import User
 from channelbox.chat.models import Event, Room
@@ -39,7 +39,7 @@ def make(*names: str) -> list[str]:
     return keys
 
 
-async def test_one_person_cannot_use_up_what_others_missed(live: ChatRuntime, people: list[Person]) -> None:
+async def test_one_person_cannot_use_up_what_others_missed(runtime: ChatRuntime, people: list[Person]) -> None:
     alice, bob = await make("alice", "bob")
     resumed = []
     for _ in range(JOINS):

@@ -16,7 +16,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 from tests.chat.many import say_much
-from tests.chat.process import connections_go_back, enter, installation, live, people
+from tests.chat.process import connections_go_back, enter, installation, people, runtime
 from tests.servers import RedisServer
 from tests.waiting import until
 

@@ -9,7 +9,7 @@ import pytest
 from channels.db import database_sync_to_async as in_database
 from pytest_django import Settings
 from redis.exceptions import RedisError
-from tests.chat.process import Person, Workers, connections_go_back, enter, installation, live, people, workers
+from tests.chat.process import Person, Workers, connections_go_back, enter, installation, people, runtime, workers
 
 from channelbox.chat.models import Event, Room
 from channelbox.chat.runtime import ChatRuntime
@@ -168,7 +168,7 @@ async def test_connections_are_counted_and_counted_off(enter, people: list[Perso
 
 
 async def test_nothing_is_acknowledged_without_a_worker_and_nothing_is_lost(
-    enter, live: ChatRuntime, settings: Settings
+    enter, runtime: ChatRuntime, settings: Settings
 ) -> None:
     ann = await enter()
     await ann.say("patience", id="a")
@@ -180,8 +180,8 @@ async def test_nothing_is_acknowledged_without_a_worker_and_nothing_is_lost(
     await workers.stop()
 
 
-async def test_a_full_outbox_is_told_with_the_id(enter, live: ChatRuntime) -> None:
-    live.outbox._senders[0].throughput.most = 2
+async def test_a_full_outbox_is_told_with_the_id(enter, runtime: ChatRuntime) -> None:
+    runtime.outbox._senders[0].throughput.most = 2
     ann = await enter()
     for number in range(3):
         await ann.say("hi", id=str(number))
@@ -190,10 +190,10 @@ async def test_a_full_outbox_is_told_with_the_id(enter, live: ChatRuntime) -> No
 
 
 async def test_who_sends_into_a_full_outbox_is_read_later(
-    enter, live: ChatRuntime, monkeypatch: pytest.MonkeyPatch
+    enter, runtime: ChatRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(consumer, "FULL_PAUSE_SECONDS", 0.5)
-    live.outbox._senders[0].throughput.most = 0
+    runtime.outbox._senders[0].throughput.most = 0
     ann = await enter()
     started = time.monotonic()
     await ann.say("hi")
@@ -204,12 +204,12 @@ async def test_who_sends_into_a_full_outbox_is_read_later(
 
 
 async def test_a_worker_that_dies_after_the_commit_is_made_good(
-    enter, live: ChatRuntime, monkeypatch: pytest.MonkeyPatch
+    enter, runtime: ChatRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stored but never told: the outbox asks again, and the members read what they lack."""
     from channelbox.chat import ingest
 
-    monkeypatch.setattr(live.outbox._layer, "expiry", 0.2)
+    monkeypatch.setattr(runtime.outbox._layer, "expiry", 0.2)
     ann, bob = await enter(), await enter()
 
     async def silent(*args: object) -> None:
@@ -230,28 +230,28 @@ async def test_a_worker_that_dies_after_the_commit_is_made_good(
 
 
 async def test_a_client_that_is_lost_while_it_joins_does_not_stay_in_the_room(
-    live: ChatRuntime, enter, monkeypatch: pytest.MonkeyPatch
+    runtime: ChatRuntime, enter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    join = live.hub.join
+    join = runtime.hub.join
 
     async def lost_on_the_way(name: str, identity: Any, member: Any, *more: Any) -> Any:
         member.on_lost()
         return await join(name, identity, member, *more)
 
-    monkeypatch.setattr(live.hub, "join", lost_on_the_way)
+    monkeypatch.setattr(runtime.hub, "join", lost_on_the_way)
     await enter()
-    assert live.hub.rooms["lobby"].members == set()
+    assert runtime.hub.rooms["lobby"].members == set()
 
 
 async def test_typing_while_redis_is_away_ends_no_connection(
-    live: ChatRuntime, enter, workers: Workers, monkeypatch: pytest.MonkeyPatch
+    runtime: ChatRuntime, enter, workers: Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def away(channel: str, payload: bytes) -> None:
         raise RedisError("away")
 
     ann = await enter()
     with monkeypatch.context() as patch:
-        patch.setattr(live.bus, "publish", away)
+        patch.setattr(runtime.bus, "publish", away)
         await ann.socket.send_to(text_data=json.dumps({"type": "typing"}))
         await ann.socket.send_to(text_data=json.dumps({"type": "ping"}))
         assert (await ann.next("pong", "error"))["type"] == "pong"

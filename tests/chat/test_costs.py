@@ -17,7 +17,7 @@ from channels.db import database_sync_to_async as in_database
 from django.db.backends.utils import CursorWrapper
 from django.test import Client
 from tests.chat.many import say_much
-from tests.chat.process import Person, Workers, connections_go_back, installation, live, people, workers
+from tests.chat.process import Person, Workers, connections_go_back, installation, people, runtime, workers
 
 from channelbox.accounts.models import User
 from channelbox.chat.incoming import IncomingEvent
@@ -80,20 +80,20 @@ class Listener:
         self.more.set()
 
 
-async def message(live: ChatRuntime, room: str, members: int, monkeypatch: pytest.MonkeyPatch) -> Costs:
+async def message(runtime: ChatRuntime, room: str, members: int, monkeypatch: pytest.MonkeyPatch) -> Costs:
     """The least that a message to so many cost, storing included."""
     listeners = [Listener() for _ in range(members)]
     found = await in_database(Room.objects.get)(name=room)
     ref, identity = RoomRef(found.pk, room), Identity(found.pk, found.full_epoch)
     for listener in listeners:
-        await live.hub.join(room, identity, listener, None, 50, lambda hello: b"")
+        await runtime.hub.join(room, identity, listener, None, 50, lambda hello: b"")
     cheapest: Costs | None = None
     for number in range(TRIES):
         for listener in listeners:
             listener.written.clear()
             listener.more.clear()
         with counted(monkeypatch) as costs:
-            live.outbox.put(
+            runtime.outbox.put(
                 ref, PendingMessage("g:ann", None, "ann", f"{room}-{number}", "message", "hi", listeners[0])
             )
             async with asyncio.timeout(10):
@@ -107,11 +107,11 @@ async def message(live: ChatRuntime, room: str, members: int, monkeypatch: pytes
 
 
 async def test_a_message_costs_the_same_for_few_and_for_many(
-    live: ChatRuntime, workers: Workers, monkeypatch: pytest.MonkeyPatch
+    runtime: ChatRuntime, workers: Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await make_rooms("few", "many")
-    few = await message(live, "few", FEW, monkeypatch)
-    many = await message(live, "many", MANY, monkeypatch)
+    few = await message(runtime, "few", FEW, monkeypatch)
+    many = await message(runtime, "many", MANY, monkeypatch)
     assert {what: few[what] for what in FIXED} == {what: many[what] for what in FIXED}
     assert few["encodings"] == 1
     assert few["threads"] == 1
@@ -119,18 +119,18 @@ async def test_a_message_costs_the_same_for_few_and_for_many(
 
 
 async def test_a_message_has_nobody_s_rights_looked_at(
-    live: ChatRuntime, workers: Workers, monkeypatch: pytest.MonkeyPatch
+    runtime: ChatRuntime, workers: Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A room that somebody changed has: everybody in it is looked up. What storing changes is not that."""
     told: list[object] = []
     monkeypatch.setattr("channelbox.chat.revocation.notify_after_commit", lambda *words: told.append(words))
     await make_rooms("lobby")
-    await message(live, "lobby", FEW, monkeypatch)
+    await message(runtime, "lobby", FEW, monkeypatch)
     assert told == []
 
 
 async def test_a_crowd_that_comes_is_looked_up_together(
-    live: ChatRuntime, people: list[Person], monkeypatch: pytest.MonkeyPatch
+    runtime: ChatRuntime, people: list[Person], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await make_rooms("lobby")
     keys = await in_database(sessions)(CROWD)
@@ -143,7 +143,7 @@ async def test_a_crowd_that_comes_is_looked_up_together(
 
 
 async def test_what_a_crowd_that_returns_missed_is_read_once_for_all(
-    live: ChatRuntime, monkeypatch: pytest.MonkeyPatch
+    runtime: ChatRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The buffer of recent frames does not reach back that far; each has another newest number."""
     await make_rooms("lobby")
@@ -152,9 +152,11 @@ async def test_what_a_crowd_that_returns_missed_is_read_once_for_all(
     identity = Identity(room.pk, room.full_epoch)
     crowd = {300 + number: Listener() for number in range(CROWD)}
     first = Listener()
-    await live.hub.join("lobby", identity, first, None, 50, lambda hello: b"")
+    await runtime.hub.join("lobby", identity, first, None, 50, lambda hello: b"")
     with counted(monkeypatch) as costs:
-        joins = (live.hub.join("lobby", identity, each, after, 50, lambda hello: b"") for after, each in crowd.items())
+        joins = (
+            runtime.hub.join("lobby", identity, each, after, 50, lambda hello: b"") for after, each in crowd.items()
+        )
         await asyncio.gather(*joins)
     for after, listener in crowd.items():
         heard = [json.loads(bytes(payload))["seq"] for _, payload in payloads(b"".join(listener.written))]
@@ -162,60 +164,60 @@ async def test_what_a_crowd_that_returns_missed_is_read_once_for_all(
     # Three pages up to what is in the buffer, once more for the first to come, who does not wait for the others.
     assert costs["threads"] < CROWD / 4, costs
     for listener in (first, *crowd.values()):
-        live.hub.leave("lobby", listener)
+        runtime.hub.leave("lobby", listener)
 
 
 async def test_what_a_crowd_has_heard_elsewhere_is_read_once_for_all(
-    live: ChatRuntime, monkeypatch: pytest.MonkeyPatch
+    runtime: ChatRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """This process has not heard the newest events: Redis was away from it alone."""
     await make_rooms("lobby")
     room = await in_database(Room.objects.get)()
     identity = Identity(room.pk, room.full_epoch)
     first, crowd = Listener(), [Listener() for _ in range(CROWD)]
-    await live.hub.join("lobby", identity, first, None, 50, lambda hello: b"")
+    await runtime.hub.join("lobby", identity, first, None, 50, lambda hello: b"")
     await in_database(say_much)(room, 20)
     with counted(monkeypatch) as costs:
         await asyncio.gather(
-            *(live.hub.join("lobby", identity, each, 20, 50, lambda hello: b"") for each in crowd),
+            *(runtime.hub.join("lobby", identity, each, 20, 50, lambda hello: b"") for each in crowd),
         )
     heard = [json.loads(bytes(payload))["seq"] for _, payload in payloads(b"".join(first.written))]
     assert heard == list(range(1, 21)), "the members get it now, and once"
     assert costs["threads"] < CROWD / 4, costs
     for listener in (first, *crowd):
-        live.hub.leave("lobby", listener)
+        runtime.hub.leave("lobby", listener)
 
 
 async def test_a_room_is_opened_with_two_queries_in_one_turn_of_a_thread(
-    live: ChatRuntime, monkeypatch: pytest.MonkeyPatch
+    runtime: ChatRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: list[Costs] = []
     for room in await rooms_with_messages(TRIES):
         with counted(monkeypatch) as costs:
-            assert numbers(await enter(live, room)) == [1, 2, 3]
+            assert numbers(await enter(runtime, room)) == [1, 2, 3]
         found.append(costs)
     cheapest = min(found, key=Costs.total)
     assert (cheapest["queries"], cheapest["threads"]) == (2, 1)
 
 
 async def test_rooms_that_a_crowd_enters_are_opened_together(
-    live: ChatRuntime, monkeypatch: pytest.MonkeyPatch
+    runtime: ChatRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rooms = await rooms_with_messages(CROWD)
     with counted(monkeypatch) as costs:
-        listeners = await asyncio.gather(*(enter(live, room) for room in rooms))
+        listeners = await asyncio.gather(*(enter(runtime, room) for room in rooms))
     assert all(numbers(listener) == [1, 2, 3] for listener in listeners)
     for what in ("queries", "threads"):
         assert costs[what] < CROWD / 2, f"{what}: {costs}"
 
 
-async def test_what_many_rooms_missed_is_read_together(live: ChatRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_many_rooms_missed_is_read_together(runtime: ChatRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
     """Redis was away from this process: the record has more of every room."""
     rooms = await rooms_with_messages(CROWD)
-    listeners = [await enter(live, room) for room in rooms]
+    listeners = [await enter(runtime, room) for room in rooms]
     await in_database(say_more)()
     with counted(monkeypatch) as costs:
-        await live.sweep.compare()
+        await runtime.reconciler.compare()
         async with asyncio.timeout(10):
             for listener in listeners:
                 while numbers(listener)[-1] < 4:
@@ -226,9 +228,9 @@ async def test_what_many_rooms_missed_is_read_together(live: ChatRuntime, monkey
         assert costs[what] < CROWD / 2, f"{what}: {costs}"
 
 
-async def enter(live: ChatRuntime, room: Room) -> Listener:
+async def enter(runtime: ChatRuntime, room: Room) -> Listener:
     listener = Listener()
-    await live.hub.join(room.name, Identity(room.pk, room.full_epoch), listener, None, 50, lambda hello: b"")
+    await runtime.hub.join(room.name, Identity(room.pk, room.full_epoch), listener, None, 50, lambda hello: b"")
     return listener
 
 

@@ -6,7 +6,7 @@ import pytest
 from channels.db import database_sync_to_async as in_database
 from django.test import Client
 from pytest_django import Settings
-from tests.chat.process import Person, Workers, connections_go_back, enter, installation, live, people, workers
+from tests.chat.process import Person, Workers, connections_go_back, enter, installation, people, runtime, workers
 
 from channelbox.accounts.models import User
 from channelbox.chat.models import Event, Room

@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 from pytest_django import Settings
-from tests.chat.process import Person, Workers, connections_go_back, enter, installation, live, people, workers
+from tests.chat.process import Person, Workers, connections_go_back, enter, installation, people, runtime, workers
 
 from channelbox.accounts.models import User
 from channelbox.chat import history
@@ -201,7 +201,7 @@ async def send(person: Person, **content: object) -> None:
 
 
 async def test_everybody_hears_a_deletion_and_nobody_gets_the_text_again(
-    enter, workers: Workers, live: ChatRuntime
+    enter, workers: Workers, runtime: ChatRuntime
 ) -> None:
     ann, bob = await enter(), await enter()
     for text in ("one", "a secret", "three"):
@@ -219,7 +219,7 @@ async def test_everybody_hears_a_deletion_and_nobody_gets_the_text_again(
         removed = next(event for event in heard if event["seq"] == 2)
         assert (removed["type"], removed["message"]) == ("message", "")
         assert removed["removed"] == {"by": ann.welcome["you"], "seq": 4}
-    assert b"secret" not in (live.hub.rooms["lobby"].replay.since(0) or b"secret")
+    assert b"secret" not in (runtime.hub.rooms["lobby"].replay.since(0) or b"secret")
 
 
 def test_what_is_read_back_tells_of_every_deletion_in_it_what_it_changed(senders: Senders) -> None:
@@ -238,12 +238,12 @@ def test_what_is_read_back_tells_of_every_deletion_in_it_what_it_changed(senders
 
 
 async def test_a_deletion_that_was_read_from_the_record_takes_the_text_out_of_the_ring_too(
-    enter, live: ChatRuntime, monkeypatch: pytest.MonkeyPatch
+    enter, runtime: ChatRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The worker died between its commit and its publish."""
     from channelbox.chat import ingest
 
-    monkeypatch.setattr(live.outbox._layer, "expiry", 0.2)
+    monkeypatch.setattr(runtime.outbox._layer, "expiry", 0.2)
     workers = Workers()
     workers.start()
     ann = await enter()
@@ -262,7 +262,7 @@ async def test_a_deletion_that_was_read_from_the_record_takes_the_text_out_of_th
     monkeypatch.setattr(ingest.Bus, "publish_many", sometimes)
     await send(ann, type="delete", seq=1)
     assert (await ann.next("deletion"))["removes"] == 1
-    assert b"secret" not in (live.hub.rooms["lobby"].replay.since(0) or b"secret")
+    assert b"secret" not in (runtime.hub.rooms["lobby"].replay.since(0) or b"secret")
     await workers.stop()
 
 

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from django.conf import settings as django_settings
-from tests.chat.process import ORIGIN, Workers, connections_go_back, installation, live, workers
+from tests.chat.process import ORIGIN, Workers, connections_go_back, installation, runtime, workers
 from tests.realtime.serving import Served, served
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
@@ -51,7 +51,7 @@ async def freed(before: int) -> None:
 
 
 @pytest.fixture
-async def site(live: ChatRuntime) -> AsyncIterator[Served]:
+async def site(runtime: ChatRuntime) -> AsyncIterator[Served]:
     async with served(application) as site:
         yield site
 

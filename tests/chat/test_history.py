@@ -8,7 +8,7 @@ from channels.db import database_sync_to_async as in_database
 from django.db import OperationalError
 from pytest_django import Settings
 from tests.chat.many import say_much
-from tests.chat.process import installation, live
+from tests.chat.process import installation, runtime
 from tests.chat.test_costs import enter, numbers, rooms_with_messages, say_more
 from tests.waiting import until
 
@@ -20,7 +20,7 @@ from channelbox.chat.runtime import ChatRuntime
 from channelbox.realtime.history_source import NO_ROOM, Identity
 from channelbox.realtime.hub_room import Run
 
-__all__ = ["installation", "live"]
+__all__ = ["installation", "runtime"]
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -176,31 +176,31 @@ class Gate:
 
 
 async def test_a_crowd_that_opens_rooms_does_not_hold_up_who_enters_an_open_one(
-    live: ChatRuntime, monkeypatch: pytest.MonkeyPatch
+    runtime: ChatRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened, *others = await rooms_with_messages(MANY + 1)
-    await enter(live, opened)
+    await enter(runtime, opened)
     gate = Gate(monkeypatch, "newest")
-    crowd = [asyncio.create_task(enter(live, room)) for room in others]
+    crowd = [asyncio.create_task(enter(runtime, room)) for room in others]
     try:
         await until(lambda: gate.waiting > 0)
         await asyncio.sleep(0.1)  # and all the others are on their way
         async with asyncio.timeout(10):
             found = await permissions.enter(ALICE, opened.name, None)
-            assert numbers(await enter(live, found)) == [1, 2, 3]
+            assert numbers(await enter(runtime, found)) == [1, 2, 3]
     finally:
         gate.open.set()
     assert all(numbers(listener) == [1, 2, 3] for listener in await asyncio.gather(*crowd))
 
 
 async def test_rooms_that_missed_something_do_not_hold_up_who_enters_another(
-    live: ChatRuntime, monkeypatch: pytest.MonkeyPatch
+    runtime: ChatRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rooms = await rooms_with_messages(MANY)
-    listeners = [await enter(live, room) for room in rooms]
+    listeners = [await enter(runtime, room) for room in rooms]
     await in_database(say_more)()
     gate = Gate(monkeypatch, "run")
-    await live.sweep.compare()
+    await runtime.reconciler.compare()
     try:
         await until(lambda: gate.waiting > 0)
         await asyncio.sleep(0.1)

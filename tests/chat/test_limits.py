@@ -9,7 +9,7 @@ import pytest
 from channels.db import database_sync_to_async as in_database
 from django.test import Client
 from pytest_django import Settings
-from tests.chat.process import Person, Workers, connections_go_back, enter, installation, live, people, workers
+from tests.chat.process import Person, Workers, connections_go_back, enter, installation, people, runtime, workers
 from tests.clock import clock_of
 from tests.waiting import until
 
@@ -108,8 +108,8 @@ async def test_guests_of_one_address_leave_connections_to_people(enter, settings
 async def test_guests_leave_places_in_a_room_to_people(enter, settings: Settings) -> None:
     settings.CHANNELBOX_ROOM_GUESTS = 50
     await in_database(Room.objects.create)(name="lobby", limit=4)
-    came = await asyncio.gather(*(enter() for _ in range(4)))
-    assert sorted(person.welcome.get("code", "welcome") for person in came) == ["room_full"] * 2 + ["welcome"] * 2
+    joined = await asyncio.gather(*(enter() for _ in range(4)))
+    assert sorted(person.welcome.get("code", "welcome") for person in joined) == ["room_full"] * 2 + ["welcome"] * 2
     cookie = await signed_in(settings)
     assert [(await enter(**cookie)).welcome["type"] for _ in range(2)] == ["welcome"] * 2
     full = await enter(**cookie)
@@ -208,8 +208,8 @@ async def test_rooms_that_are_not_made_count_for_nobody(
 async def test_a_room_that_two_make_at_once_counts_for_one(enter, settings: Settings) -> None:
     settings.CHANNELBOX_NEW_ROOMS_PERSON = 3  # one at once
     cookies = [await signed_in(settings, name) for name in ("ann", "bob")]
-    came = await asyncio.gather(*(enter("/ws/chat/new/", **cookie) for cookie in cookies))
-    assert [person.welcome["type"] for person in came] == ["welcome"] * 2
+    joined = await asyncio.gather(*(enter("/ws/chat/new/", **cookie) for cookie in cookies))
+    assert [person.welcome["type"] for person in joined] == ["welcome"] * 2
     more = [await enter(f"/ws/chat/more-{number}/", **cookie) for number, cookie in enumerate(cookies)]
     assert sorted(person.welcome.get("code", "welcome") for person in more) == ["too_fast", "welcome"]
 
@@ -240,14 +240,14 @@ async def test_guests_of_one_address_make_so_many_rooms_together(enter, settings
 
 async def test_a_room_that_many_enter_while_it_is_made_counts_for_one(enter, settings: Settings) -> None:
     settings.CHANNELBOX_NEW_ROOMS_PERSON = 0.6  # two at once for all guests of an address
-    came = await asyncio.gather(*(enter("/ws/chat/new/") for _ in range(6)))
-    assert [person.welcome.get("code", "welcome") for person in came] == ["welcome"] * 6
+    joined = await asyncio.gather(*(enter("/ws/chat/new/") for _ in range(6)))
+    assert [person.welcome.get("code", "welcome") for person in joined] == ["welcome"] * 6
     assert (await enter("/ws/chat/another/")).welcome["type"] == "welcome"
     assert (await enter("/ws/chat/too-many/")).welcome["code"] == "too_fast"
 
 
 async def test_who_leaves_while_it_makes_a_room_has_made_one(
-    live: ChatRuntime, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    runtime: ChatRuntime, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.CHANNELBOX_NEW_ROOMS_PERSON = 3  # one at once
     ann, bob = permissions.Person("u:1", "ann", 1), permissions.Person("u:2", "bob", 2)

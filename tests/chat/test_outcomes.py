@@ -15,9 +15,9 @@ from tests.chat.process import (
     connections_go_back,
     enter_rooms,
     installation,
-    live,
     make_rooms,
     people,
+    runtime,
     workers,
 )
 from tests.realtime.two_hosts import hosts_of, one_of_each
@@ -40,15 +40,15 @@ pytestmark = pytest.mark.django_db(transaction=True)
 WELL_SECONDS = 4.0
 
 
-async def waits(live: ChatRuntime, count: int) -> None:
+async def waits(runtime: ChatRuntime, count: int) -> None:
     """Return when this process has taken so many messages."""
     async with asyncio.timeout(10):
-        while live.outbox._size < count:
+        while runtime.outbox._size < count:
             await asyncio.sleep(0.01)
 
 
 async def test_two_senders_with_the_same_id_in_one_batch_get_an_answer_each(
-    live: ChatRuntime, people: list[Person]
+    runtime: ChatRuntime, people: list[Person]
 ) -> None:
     alice, bob = await enter_rooms(people, "lobby", "lobby")
     workers = Workers()
@@ -58,10 +58,10 @@ async def test_two_senders_with_the_same_id_in_one_batch_get_an_answer_each(
         assert (await person.next("message"))["seq"] == 1
     await workers.stop()
     await alice.say("in flight, for there is no worker now", id="0")
-    await waits(live, 1)
+    await waits(runtime, 1)
     await alice.say("alice's", id="1")
     await bob.say("bob's, sent again", id="1")
-    await waits(live, 3)
+    await waits(runtime, 3)
     workers.start()
     assert [await alice.next("message", "stored", "error") for _ in range(2)] == [
         await bob.next("message") for _ in range(2)
@@ -72,7 +72,7 @@ async def test_two_senders_with_the_same_id_in_one_batch_get_an_answer_each(
 
 
 async def test_what_is_sent_again_is_answered_with_its_number(
-    live: ChatRuntime, workers: Workers, people: list[Person]
+    runtime: ChatRuntime, workers: Workers, people: list[Person]
 ) -> None:
     (alice,) = await enter_rooms(people, "lobby")
     await alice.say("hi", id="1")
@@ -82,14 +82,16 @@ async def test_what_is_sent_again_is_answered_with_its_number(
 
 
 async def test_a_known_message_is_answered_by_its_event_where_that_is_still_to_come(
-    live: ChatRuntime, people: list[Person]
+    runtime: ChatRuntime, people: list[Person]
 ) -> None:
     """Alice sends again through this process what another has stored, before that is heard here."""
     (alice,) = await enter_rooms(people, "lobby")
     await in_database(store_one)("lobby", "g:alice", "1")
     room = await in_database(Room.objects.get)(name="lobby")
-    (member,) = live.hub.rooms["lobby"].members
-    live.outbox.put(RoomRef(room.pk, "lobby"), PendingMessage("g:alice", None, "alice", "1", "message", "hi", member))
+    (member,) = runtime.hub.rooms["lobby"].members
+    runtime.outbox.put(
+        RoomRef(room.pk, "lobby"), PendingMessage("g:alice", None, "alice", "1", "message", "hi", member)
+    )
     workers = Workers()
     workers.start()
     assert (await alice.next("message", "stored"))["type"] == "message"
@@ -116,7 +118,7 @@ def session() -> str:
 
 @pytest.mark.parametrize("outcome", ["stored", "message", "error"])
 async def test_every_connection_that_sent_a_message_in_flight_gets_its_answer(
-    live: ChatRuntime, people: list[Person], outcome: str
+    runtime: ChatRuntime, people: list[Person], outcome: str
 ) -> None:
     await make_rooms("lobby")
     cookie = await in_database(session)()
@@ -141,7 +143,7 @@ async def test_every_connection_that_sent_a_message_in_flight_gets_its_answer(
 
 
 async def test_connections_past_the_bound_are_told_to_send_again_and_places_of_lost_ones_are_free(
-    live: ChatRuntime, people: list[Person]
+    runtime: ChatRuntime, people: list[Person]
 ) -> None:
     await make_rooms("lobby")
     cookie = await in_database(session)()
@@ -170,7 +172,7 @@ async def test_connections_past_the_bound_are_told_to_send_again_and_places_of_l
 
 @pytest.mark.parametrize("rows", ["kept", "removed"])
 async def test_what_was_sent_to_a_deleted_room_is_not_stored_in_a_new_one_of_its_name(
-    live: ChatRuntime, people: list[Person], monkeypatch: pytest.MonkeyPatch, rows: str
+    runtime: ChatRuntime, people: list[Person], monkeypatch: pytest.MonkeyPatch, rows: str
 ) -> None:
     """Alice's process does not hear of the deletion, which would end her connection before the answer comes."""
     monkeypatch.setattr(revocation, "rules", [])
@@ -216,10 +218,10 @@ def two_hosts(new_redis: Callable[..., RedisServer], settings: Settings) -> list
 
 
 async def test_a_refusal_is_answered_whatever_hosts_there_are(
-    two_hosts: list[RedisServer], live: ChatRuntime, workers: Workers, people: list[Person]
+    two_hosts: list[RedisServer], runtime: ChatRuntime, workers: Workers, people: list[Person]
 ) -> None:
     names = [f"room-{n}" for n in range(40)]
-    rooms = [name for host in (0, 1) for name in [name for name in names if live.bus.host(name) == host][:4]]
+    rooms = [name for host in (0, 1) for name in [name for name in names if runtime.bus.host(name) == host][:4]]
     assert len(rooms) == 8
     await make_rooms(*rooms)
     everybody = await enter_rooms(people, *rooms)
@@ -232,9 +234,9 @@ async def test_a_refusal_is_answered_whatever_hosts_there_are(
 
 @pytest.mark.parametrize("frozen", [0, 1])
 async def test_a_frozen_redis_host_holds_up_no_room_of_the_other(
-    frozen: int, two_hosts: list[RedisServer], live: ChatRuntime, workers: Workers, people: list[Person]
+    frozen: int, two_hosts: list[RedisServer], runtime: ChatRuntime, workers: Workers, people: list[Person]
 ) -> None:
-    rooms = one_of_each(live.bus)
+    rooms = one_of_each(runtime.bus)
     await make_rooms(*rooms)
     everybody = await enter_rooms(people, *rooms)
     stuck, well = everybody[frozen], everybody[1 - frozen]

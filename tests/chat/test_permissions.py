@@ -12,7 +12,7 @@ from channels.db import database_sync_to_async as in_database
 from django.db import connection
 from django.test import Client
 from pytest_django import DjangoAssertNumQueries, Settings
-from tests.chat.process import connections_go_back, enter, installation, live, people
+from tests.chat.process import connections_go_back, enter, installation, people, runtime
 from tests.waiting import until
 
 from channelbox.accounts.models import User

@@ -6,7 +6,7 @@ import pytest
 from channels.db import database_sync_to_async as in_database
 from django.db import connection
 from django.utils import timezone
-from tests.chat.process import Person, Workers, connections_go_back, installation, live, people, workers
+from tests.chat.process import Person, Workers, connections_go_back, installation, people, runtime, workers
 
 from channelbox.chat.epochs import Installation
 from channelbox.chat.models import Event, Room
@@ -49,7 +49,7 @@ async def history(person: Person) -> list[Any]:
     return heard
 
 
-async def test_the_welcome_names_versions_epoch_and_floor(live: ChatRuntime, people: list[Person]) -> None:
+async def test_the_welcome_names_versions_epoch_and_floor(runtime: ChatRuntime, people: list[Person]) -> None:
     epoch = await make(20, floor=8)
     welcome = (await enter(people)).welcome
     assert (welcome["protocol"], welcome["epoch"], welcome["floor"]) == (2, epoch, 8)
@@ -57,7 +57,7 @@ async def test_the_welcome_names_versions_epoch_and_floor(live: ChatRuntime, peo
     assert 0 < len(epoch) <= 64
 
 
-async def test_the_same_epoch_goes_on_and_so_does_none(live: ChatRuntime, people: list[Person]) -> None:
+async def test_the_same_epoch_goes_on_and_so_does_none(runtime: ChatRuntime, people: list[Person]) -> None:
     epoch = await make(20)
     for query in (f"?after=17&epoch={epoch}", "?after=17"):
         person = await enter(people, query)
@@ -65,7 +65,7 @@ async def test_the_same_epoch_goes_on_and_so_does_none(live: ChatRuntime, people
         assert await history(person) == [18, 19, 20]
 
 
-async def test_another_epoch_means_to_forget(live: ChatRuntime, people: list[Person]) -> None:
+async def test_another_epoch_means_to_forget(runtime: ChatRuntime, people: list[Person]) -> None:
     await make(20)
     person = await enter(people, "?after=17&epoch=0123-4567")
     assert person.welcome["resumed"] is False
@@ -73,7 +73,7 @@ async def test_another_epoch_means_to_forget(live: ChatRuntime, people: list[Per
 
 
 async def test_a_room_made_anew_is_not_spliced_onto_the_old_one_as_soon_as_it_has_as_many_events(
-    live: ChatRuntime, people: list[Person]
+    runtime: ChatRuntime, people: list[Person]
 ) -> None:
     before = await make(10)
     await make(15)
@@ -83,7 +83,7 @@ async def test_a_room_made_anew_is_not_spliced_onto_the_old_one_as_soon_as_it_ha
 
 
 @pytest.mark.parametrize("missing", [{20}, {7}, {1, 2, 3}, {5, 6, 19, 20}], ids=str)
-async def test_one_missing_row_keeps_nobody_out(live: ChatRuntime, people: list[Person], missing: set[int]) -> None:
+async def test_one_missing_row_keeps_nobody_out(runtime: ChatRuntime, people: list[Person], missing: set[int]) -> None:
     await make(20, missing)
     heard = await history(await enter(people))
     numbers = [each for each in heard if isinstance(each, int)]
@@ -92,7 +92,7 @@ async def test_one_missing_row_keeps_nobody_out(live: ChatRuntime, people: list[
     assert gaps == missing
 
 
-async def test_what_is_below_the_floor_is_told_as_gone(live: ChatRuntime, people: list[Person]) -> None:
+async def test_what_is_below_the_floor_is_told_as_gone(runtime: ChatRuntime, people: list[Person]) -> None:
     await make(20, floor=18)
     person = await enter(people, "?after=3")
     assert person.welcome["resumed"] is True
@@ -100,7 +100,7 @@ async def test_what_is_below_the_floor_is_told_as_gone(live: ChatRuntime, people
 
 
 async def test_a_row_that_is_missing_while_people_are_here_is_stepped_over(
-    live: ChatRuntime, workers: Workers, people: list[Person]
+    runtime: ChatRuntime, workers: Workers, people: list[Person]
 ) -> None:
     await make(3)
     person = await enter(people)
@@ -116,7 +116,7 @@ async def history_until(person: Person, seq: int) -> list[Any]:
 
 
 async def test_a_backup_restored_under_connected_clients_sends_them_to_begin_anew(
-    live: ChatRuntime, workers: Workers, people: list[Person], monkeypatch: pytest.MonkeyPatch
+    runtime: ChatRuntime, workers: Workers, people: list[Person], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reconciler, "INTERVAL_SECONDS", 0.1)
     epoch = await make(10)
@@ -125,7 +125,7 @@ async def test_a_backup_restored_under_connected_clients_sends_them_to_begin_ane
     for number in range(11, 16):
         await person.say("said after the backup", id=f"new-{number}")
         assert (await person.next("message"))["seq"] == number
-    live.sweep.now()
+    runtime.reconciler.now()
     await in_database(restore)(10)
     assert await person.closed() == Close.RESTART
     returned = await enter(people, f"?after=15&epoch={epoch}")
@@ -143,14 +143,14 @@ def restore(last: int) -> None:
 
 
 async def test_a_database_that_lost_what_was_stored_last_sends_all_clients_to_begin_anew(
-    live: ChatRuntime, workers: Workers, people: list[Person], monkeypatch: pytest.MonkeyPatch
+    runtime: ChatRuntime, workers: Workers, people: list[Person], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A standby that lagged and was promoted, perhaps. New events get the numbers of those that were lost."""
     epoch = await make(10)
     person = await enter(people)
     assert await history(person) == list(range(1, 11))
     await in_database(lose)(8)
-    await live.sweep.compare()
+    await runtime.reconciler.compare()
     assert await person.closed() == Close.RESTART
     returned = await enter(people, f"?after=10&epoch={epoch}")
     assert returned.welcome["epoch"] != epoch
@@ -161,7 +161,7 @@ async def test_a_database_that_lost_what_was_stored_last_sends_all_clients_to_be
         assert (await returned.next("message"))["seq"] == number
     late = await enter(people, f"?after=10&epoch={epoch}")
     assert late.welcome["resumed"] is False, "its 9 and 10 are others"
-    await live.sweep.compare()
+    await runtime.reconciler.compare()
     await returned.say("once more", id="a")
     assert (await returned.next("message", "error"))["id"] == "a"
     assert (await in_database(Room.objects.get)(name="lobby")).full_epoch == returned.welcome["epoch"]
@@ -174,12 +174,12 @@ def lose(last: int) -> None:
 
 
 async def test_a_look_at_the_record_ends_no_connection_where_nothing_was_restored(
-    live: ChatRuntime, workers: Workers, people: list[Person]
+    runtime: ChatRuntime, workers: Workers, people: list[Person]
 ) -> None:
     await make(3)
     person = await enter(people)
     assert await history(person) == [1, 2, 3]
-    await live.sweep.compare()
+    await runtime.reconciler.compare()
     await person.say("hi", id="a")
     assert (await person.next("message", "error"))["id"] == "a"
 

@@ -9,7 +9,7 @@ from typing import cast
 import msgpack
 import pytest
 from channels.layers import get_channel_layer
-from tests.chat.process import Workers, connections_go_back, enter, installation, live, people, workers
+from tests.chat.process import Workers, connections_go_back, enter, installation, people, runtime, workers
 
 from channelbox.dashboard.broadcaster import Broadcaster
 from channelbox.logs import Repeats

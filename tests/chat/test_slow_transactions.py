@@ -18,9 +18,9 @@ from tests.chat.process import (
     connections_go_back,
     enter_rooms,
     installation,
-    live,
     make_rooms,
     people,
+    runtime,
     workers,
 )
 
@@ -69,7 +69,7 @@ def server() -> None:
 
 @pytest.mark.usefixtures("server")
 async def test_a_transaction_that_finds_no_connection_waits_for_one(
-    live: ChatRuntime, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    runtime: ChatRuntime, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """With several Redis hosts more may be under way than there are connections: what was taken is not given up."""
     most = ingest.MAX_UNDER_WAY
@@ -107,7 +107,7 @@ async def test_a_transaction_that_finds_no_connection_waits_for_one(
 
 @pytest.mark.parametrize("where", ["thread", "database"])
 async def test_a_slow_transaction_holds_up_no_other_room(
-    live: ChatRuntime, people: list[Person], monkeypatch: pytest.MonkeyPatch, where: str
+    runtime: ChatRuntime, people: list[Person], monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     """It holds no lock that another room needs, and it is still slow when its message is sent again. One worker."""
     if where == "database" and connection.vendor != "postgresql":
@@ -159,7 +159,7 @@ async def test_a_slow_transaction_holds_up_no_other_room(
 @pytest.mark.usefixtures("server")
 @pytest.mark.parametrize("when", ["before it writes", "before it commits"])
 async def test_a_transaction_whose_connection_ends_begins_anew_at_once(
-    live: ChatRuntime, people: list[Person], monkeypatch: pytest.MonkeyPatch, when: str
+    runtime: ChatRuntime, people: list[Person], monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
     await make_rooms("lobby")
     (alice,) = await enter_rooms(people, "lobby")
@@ -209,7 +209,7 @@ def _info() -> psycopg.ConnectionInfo:
 
 @pytest.mark.usefixtures("server")
 async def test_a_locked_room_holds_up_no_other_and_goes_on_when_it_is_free(
-    live: ChatRuntime, workers: object, people: list[Person]
+    runtime: ChatRuntime, workers: object, people: list[Person]
 ) -> None:
     await make_rooms("held", "free")
     held, free = await enter_rooms(people, "held", "free")
@@ -225,7 +225,7 @@ async def test_a_locked_room_holds_up_no_other_and_goes_on_when_it_is_free(
 @pytest.mark.usefixtures("server")
 @pytest.mark.parametrize("after", [False, True], ids=["before it writes", "before it commits"])
 async def test_a_transaction_that_stops_in_the_middle_loses_its_locks(
-    live: ChatRuntime, workers: object, people: list[Person], monkeypatch: pytest.MonkeyPatch, after: bool
+    runtime: ChatRuntime, workers: object, people: list[Person], monkeypatch: pytest.MonkeyPatch, after: bool
 ) -> None:
     """As a worker's whose machine is paused: the server's own time limit ends it."""
     await make_rooms("lobby")
@@ -285,7 +285,7 @@ def _setting(name: str) -> str:
 
 @pytest.mark.usefixtures("server")
 async def test_a_sender_whose_row_is_locked_holds_up_no_other_room(
-    live: ChatRuntime, workers: object, people: list[Person]
+    runtime: ChatRuntime, workers: object, people: list[Person]
 ) -> None:
     """Storing refers to the user, so PostgreSQL looks at that row's lock as well."""
     await make_rooms("a", "b")

@@ -4,8 +4,8 @@ import pytest
 
 from channelbox.dashboard.aggregate import aggregate
 from channelbox.dashboard.series import NODE, TOTALS
-from channelbox.fleet.durations import count
-from channelbox.fleet.reports import Fleet, Report, mark_of
+from channelbox.monitoring.histogram import count
+from channelbox.monitoring.process_reports import Processes, Report, mark_of
 
 
 def report(unit, node="one", **told):
@@ -23,7 +23,7 @@ def report(unit, node="one", **told):
 
 
 def data(*reports):
-    return aggregate(Fleet(1_764_000_100.25, list(reports)))
+    return aggregate(Processes(1_764_000_100.25, list(reports)))
 
 
 def test_it_works():

@@ -9,9 +9,9 @@ from channels.testing import WebsocketCommunicator
 from django.contrib.auth.models import AnonymousUser
 
 from channelbox.accounts.models import User
-from channelbox.dashboard import broadcaster as boards
+from channelbox.dashboard import broadcaster as broadcaster
 from channelbox.dashboard.consumers import DashboardConsumer
-from channelbox.fleet.reports import Reporter
+from channelbox.monitoring.process_reports import Reporter
 from channelbox.realtime import redis_keys
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.errors import Close, Code
@@ -71,7 +71,7 @@ async def test_it_moves_by_itself_every_second(reporter):
 
 @pytest.mark.parametrize("frame", ["{}", '{"type": "ping"}', '{"anything": [1]}'])
 async def test_any_frame_asks_for_an_update_and_every_client_gets_it(reporter, monkeypatch, frame):
-    monkeypatch.setattr(boards, "INTERVAL_SECONDS", 3600.0)
+    monkeypatch.setattr(broadcaster, "INTERVAL_SECONDS", 3600.0)
     async with looking() as asker, looking() as other:
         await next_data(other)
         await drained(asker)
@@ -81,7 +81,7 @@ async def test_any_frame_asks_for_an_update_and_every_client_gets_it(reporter, m
 
 @pytest.mark.parametrize("frame", ["hi", "[]", "[" * 50_000, "\x00", '"', "null", "1e999"])
 async def test_what_is_not_an_object_is_told_so_and_asks_all_the_same(reporter, monkeypatch, frame):
-    monkeypatch.setattr(boards, "INTERVAL_SECONDS", 3600.0)
+    monkeypatch.setattr(broadcaster, "INTERVAL_SECONDS", 3600.0)
     async with looking() as client:
         await next_data(client)
         await client.send_to(text_data=frame)
@@ -100,15 +100,15 @@ async def test_a_binary_frame_is_closed_with_its_code(reporter):
 
 
 async def test_a_flood_of_frames_costs_few_pushes_and_the_asker_gets_its_update(reporter, monkeypatch):
-    monkeypatch.setattr(boards, "INTERVAL_SECONDS", 3600.0)
+    monkeypatch.setattr(broadcaster, "INTERVAL_SECONDS", 3600.0)
     reads = []
-    read = boards.read_fleet
+    read = broadcaster.read_processes
 
     async def counted():
         reads.append(1)
         return await read()
 
-    monkeypatch.setattr(boards, "read_fleet", counted)
+    monkeypatch.setattr(broadcaster, "read_processes", counted)
     async with looking() as client:
         await next_data(client)
         reads.clear()
@@ -123,13 +123,13 @@ async def test_a_flood_of_frames_costs_few_pushes_and_the_asker_gets_its_update(
 
 async def test_one_read_serves_all_who_look(reporter, monkeypatch):
     reads = []
-    read = boards.read_fleet
+    read = broadcaster.read_processes
 
     async def counted():
         reads.append(1)
         return await read()
 
-    monkeypatch.setattr(boards, "read_fleet", counted)
+    monkeypatch.setattr(broadcaster, "read_processes", counted)
     async with contextlib.AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(looking()) for _ in range(50)]
         for client in clients:
@@ -157,7 +157,7 @@ async def test_nothing_runs_when_nobody_looks(reporter, bus):
 
 
 async def test_who_comes_right_after_the_last_has_left_is_heard(reporter, monkeypatch):
-    monkeypatch.setattr(boards, "INTERVAL_SECONDS", 3600.0)
+    monkeypatch.setattr(broadcaster, "INTERVAL_SECONDS", 3600.0)
     for _ in range(20):
         async with looking() as client:
             await next_data(client)

@@ -5,7 +5,7 @@ import asyncio
 import msgpack
 
 from channelbox.dashboard.series import LENGTH, NODE, TOTALS, Recorder, read_series, series_of
-from channelbox.fleet.reports import Reporter
+from channelbox.monitoring.process_reports import Reporter
 from channelbox.realtime import redis_keys
 
 

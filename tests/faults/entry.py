@@ -39,7 +39,7 @@ def set_traps() -> None:
 if __name__ == "__main__":
     import django
 
-    from channelbox.console.main import main
+    from channelbox.cli.main import main
 
     if "worker" in sys.argv:
         set_traps()

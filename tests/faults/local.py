@@ -19,8 +19,8 @@ from tests.faults.nginx import Nginx
 from tests.faults.people import guest_cookie
 from tests.servers import RedisServer
 
-from channelbox.console import local as installation
-from channelbox.console.child import Child
+from channelbox.cli import dev_installation as installation
+from channelbox.cli.supervisor import SupervisedProcess
 
 WEB_PROCESSES, WORKER_PROCESSES = 2, 2
 MEMORY = "64mb"
@@ -70,13 +70,13 @@ class LocalTarget:
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
-    async def _processes(self, stack: contextlib.AsyncExitStack) -> installation.Local:
+    async def _processes(self, stack: contextlib.AsyncExitStack) -> installation.DevInstallation:
         log = stack.enter_context((self.folder / "processes.log").open("w", buffering=1))
         command = [sys.executable, "-m", "tests.faults.entry"]
         stack.enter_context(mock.patch.object(installation, "COMMAND", command))
         own = {"FAULTS_TRAPS": str(self.traps), "FAULTS_BROKEN": self._broken}
         stack.enter_context(mock.patch.dict(os.environ, own))
-        local = installation.Local(
+        local = installation.DevInstallation(
             self._runtime / "local",
             lambda name, line: print(f"{name:>9} | {line}", file=log),
             web=WEB_PROCESSES,
@@ -150,13 +150,13 @@ class LocalTarget:
 
     # --- Processes
 
-    def _kill(self, choose: Callable[[random.Random], Child]) -> Strike:
+    def _kill(self, choose: Callable[[random.Random], SupervisedProcess]) -> Strike:
         async def strike(chance: random.Random) -> None:
             choose(chance).signal(signal.SIGKILL)
 
         return strike
 
-    def _freeze(self, choose: Callable[[], list[Child]]) -> Strike:
+    def _freeze(self, choose: Callable[[], list[SupervisedProcess]]) -> Strike:
         async def strike(chance: random.Random) -> None:
             child = chance.choice(choose())
             child.signal(signal.SIGSTOP)
@@ -255,7 +255,7 @@ class LocalTarget:
         return strike
 
 
-async def _restart(child: Child) -> None:
+async def _restart(child: SupervisedProcess) -> None:
     """In order, as `systemctl restart` does; returns when it is ready again."""
     child.ready.clear()
     child.signal(signal.SIGTERM)

@@ -13,8 +13,8 @@ from typing import Any, Self
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from channelbox.console.child import Child
-from channelbox.console.local import Local
+from channelbox.cli.dev_installation import DevInstallation
+from channelbox.cli.supervisor import SupervisedProcess
 
 FRAME_SECONDS = 15
 
@@ -109,8 +109,8 @@ class Person:
         await self._reader
 
 
-class Installation(Local):
-    """`Local` with what tests do to it."""
+class Installation(DevInstallation):
+    """`DevInstallation` with what tests do to it."""
 
     async def enter(self, room: str = "hello", after: int | None = None, **options: Any) -> Person:
         """A person in a room, welcomed. `options` are those of websockets' `connect`."""
@@ -123,7 +123,9 @@ class Installation(Local):
         url = self.url.replace("http://", "ws://") + path
         return Person(await connect(url, **{"proxy": None, "compression": None, "max_size": None, **options}))
 
-    async def enter_at(self, child: Child, room: str = "hello", after: int | None = None, **options: Any) -> Person:
+    async def enter_at(
+        self, child: SupervisedProcess, room: str = "hello", after: int | None = None, **options: Any
+    ) -> Person:
         """As `enter`, at one of the web processes: the others are frozen for a moment and accept nothing.
 
         No longer than that: a process may be frozen while it holds a lock of the database.
@@ -156,7 +158,7 @@ class Installation(Local):
         assert b" 101 " in answer, answer
         return reader, writer
 
-    async def kill(self, child: Child) -> None:  # type: ignore[override]  # one process, and it comes back
+    async def kill(self, child: SupervisedProcess) -> None:  # type: ignore[override]  # one process, and it comes back
         """kill -9; returns when the process has been started again and is ready."""
         child.signal(signal.SIGKILL)
         async with asyncio.timeout(FRAME_SECONDS):

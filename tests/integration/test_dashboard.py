@@ -1,4 +1,4 @@
-"""The dashboard and the commands that show the fleet, over real processes."""
+"""The dashboard and the commands that show the processes, over real processes."""
 
 import asyncio
 import contextlib
@@ -15,8 +15,8 @@ import pytest_asyncio
 from tests.integration.local import FRAME_SECONDS, Installation, Person, installation
 from tests.waiting import until
 
-from channelbox.console.child import Child
-from channelbox.console.problem import Problem
+from channelbox.cli.errors import CliError
+from channelbox.cli.supervisor import SupervisedProcess
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -33,7 +33,7 @@ async def local(folder: Path) -> AsyncIterator[Installation]:
         yield local
 
 
-async def look_at(local: Installation, child: Child) -> Person:
+async def look_at(local: Installation, child: SupervisedProcess) -> Person:
     """Somebody who looks at the dashboard through one of the web processes."""
     others = [each for each in local.web if each is not child]
     for each in others:
@@ -184,5 +184,5 @@ async def test_status_lists_every_process(local: Installation) -> None:
 
 async def test_status_without_redis_says_why_and_fails(local: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(local.environment, "CHANNELBOX_REDIS_URL", "unix:///nowhere/redis.sock")
-    with pytest.raises(Problem, match=r"status 1:\s+channelbox: Redis does not answer: .*nowhere"):
+    with pytest.raises(CliError, match=r"status 1:\s+channelbox: Redis does not answer: .*nowhere"):
         await local.run("status", "--json")

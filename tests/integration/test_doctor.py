@@ -20,11 +20,11 @@ from tests.integration.local import Installation, installation
 from tests.nginx.serving import ERRORS
 from tests.servers import Server
 
-from channelbox.console.child import Child
-from channelbox.console.finding import Finding
-from channelbox.console.local import COMMAND
-from channelbox.console.problem import Problem
-from channelbox.console.way import Way
+from channelbox.cli.connectivity import ConnectivityCheck
+from channelbox.cli.dev_installation import COMMAND
+from channelbox.cli.errors import CliError
+from channelbox.cli.finding import Finding
+from channelbox.cli.supervisor import SupervisedProcess
 
 SHIPPED = Path(__file__).parents[2] / "packaging" / "debian" / "nginx" / "locations.conf"
 
@@ -120,7 +120,7 @@ async def application(local: Installation, tmp_path_factory: pytest.TempPathFact
         listener.listen(100)
         command = [*COMMAND, "web", "--fd", str(listener.fileno())]
         environment = {**local.environment, "CHANNELBOX_INSTANCE": "web@1"}
-        child = Child("web@1", command, environment, lambda *_: None, runtime, [listener.fileno()])
+        child = SupervisedProcess("web@1", command, environment, lambda *_: None, runtime, [listener.fileno()])
         await child.start()
         yield path
         await child.stop()
@@ -141,7 +141,7 @@ def nginx(application: Path, port: int, tmp_path: Path) -> Iterator[Callable[...
 
 
 async def examine(port: int, host: str = "127.0.0.1") -> list[Finding]:
-    return await asyncio.to_thread(lambda: list(Way(f"https://{host}:{port}").examine()))
+    return await asyncio.to_thread(lambda: list(ConnectivityCheck(f"https://{host}:{port}").examine()))
 
 
 def wrong(findings: list[Finding]) -> Finding:
@@ -243,7 +243,7 @@ async def test_a_missing_worker_is_named(nginx: Callable[..., Nginx], local: Ins
     nginx()
     await local.workers[0].stop()
     try:
-        with pytest.raises(Problem, match=r"(?s)No worker process reports.*systemctl start channelbox-worker@1"):
+        with pytest.raises(CliError, match=r"(?s)No worker process reports.*systemctl start channelbox-worker@1"):
             await local.run("doctor")
     finally:
         await local.workers[0].start()
@@ -255,7 +255,7 @@ async def test_a_lost_redis_and_a_lost_database_are_named(
     nginx()
     monkeypatch.setitem(local.environment, "CHANNELBOX_REDIS_URL", "unix:///nowhere/redis.sock")
     monkeypatch.setitem(local.environment, "CHANNELBOX_DATABASE_URL", "sqlite:////nowhere/db.sqlite3")
-    with pytest.raises(Problem, match=r"(?s)WRONG.*database.*WRONG.*Redis does not answer"):
+    with pytest.raises(CliError, match=r"(?s)WRONG.*database.*WRONG.*Redis does not answer"):
         await local.run("doctor")
 
 

@@ -18,7 +18,7 @@ from tests.integration.local import Installation, Person, installation
 from tests.servers import RedisServer, SentinelServer, free_port
 from tests.waiting import until
 
-from channelbox.console.child import Child
+from channelbox.cli.supervisor import SupervisedProcess
 
 RECOVERY_SECONDS = 30
 RESENT_SECONDS = 6  # in which a batch without an answer is sent again and stored; 3.5 are expected
@@ -342,7 +342,7 @@ async def channelbox_run(folder: Path, *options: str) -> AsyncIterator[tuple[asy
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "channelbox.console.main",
+        "channelbox.cli.main",
         "run",
         "--data-dir",
         str(folder),
@@ -402,7 +402,7 @@ async def test_run_takes_the_next_port_and_says_so_and_keeps_the_password(tmp_pa
         assert password is not None
         assert f"Password: {password[1]}" in output
         other = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "channelbox.console.main", "run", "--data-dir", str(tmp_path)),
+            *(sys.executable, "-m", "channelbox.cli.main", "run", "--data-dir", str(tmp_path)),
             stderr=asyncio.subprocess.PIPE,
         )
         _, error = await asyncio.wait_for(other.communicate(), 20)
@@ -413,7 +413,7 @@ async def test_run_takes_the_next_port_and_says_so_and_keeps_the_password(tmp_pa
 
 async def test_a_child_that_ends_before_it_is_ready_is_a_problem(tmp_path: Path) -> None:
     told: list[str] = []
-    child = Child(
+    child = SupervisedProcess(
         "web@1", ["sh", "-c", "echo no good; exit 3"], dict(os.environ), lambda _, line: told.append(line), tmp_path
     )
     with pytest.raises(Exception, match="web@1 did not become ready"):

@@ -85,4 +85,4 @@ class Process:
     async def enter(self, *people: str, room: str = "r") -> None:
         await self.hub.join(room, Identity(1, "epoch"), self.watcher, None, 0, lambda hello: b"")
         for person in people:
-            self.presence.came(room, person)
+            self.presence.joined(room, person)

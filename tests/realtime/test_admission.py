@@ -131,11 +131,11 @@ async def test_rooms_and_joins_are_refused_with_a_close(settings: Settings, cloc
 async def test_what_is_given_back_may_be_taken_again_and_no_more(settings: Settings, clock: Clock) -> None:
     settings.CHANNELBOX_NEW_ROOMS_PERSON = 3  # one at once
     admission, source = Admission(RateSync(Bus.current(), "here")), Source(HOME, ANN)
-    admission.give_back(Kind.ROOMS, source)
+    admission.refund(Kind.ROOMS, source)
     for _ in range(3):
         assert not admission.take(Kind.ROOMS, source)[0]
         assert admission.take(Kind.ROOMS, source)[0]
-        admission.give_back(Kind.ROOMS, source)
+        admission.refund(Kind.ROOMS, source)
 
 
 async def test_what_was_read_is_charged_also_where_nothing_is_left(settings: Settings, clock: Clock) -> None:

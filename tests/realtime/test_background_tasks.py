@@ -6,7 +6,7 @@ import logging
 import pytest
 from tests.waiting import until
 
-from channelbox.fleet.reports import _totals
+from channelbox.monitoring.process_reports import _totals
 from channelbox.realtime import background_tasks
 from channelbox.realtime.background_tasks import cancel, once, supervise
 from channelbox.realtime.counters import counters

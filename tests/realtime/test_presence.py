@@ -40,7 +40,7 @@ async def test_it_works(processes: list[Process]) -> None:
     await two.enter("bob")
     await one.watcher.until("ann", "bob")
     await two.watcher.until("ann", "bob")
-    two.presence.went("r", "bob")
+    two.presence.left("r", "bob")
     await one.watcher.until("ann")
 
 
@@ -65,7 +65,7 @@ async def test_what_breaks_unexpectedly_is_counted_and_done_all_the_same(
 
     restarted = counters.restarted
     monkeypatch.setattr(one.presence, part, breaks)
-    one.presence.came("r", "carol")
+    one.presence.joined("r", "carol")
     await one.watcher.until("ann", "bob", "carol")
     await two.watcher.until("ann", "bob", "carol")
     await until(lambda: counters.restarted > restarted)
@@ -75,8 +75,8 @@ async def test_two_tabs_are_one_person_until_both_are_closed(processes: list[Pro
     one, _ = processes
     await one.enter("ann", "ann", "bob")
     await one.watcher.until("ann", "bob")
-    one.presence.went("r", "ann")
-    one.presence.went("r", "bob")
+    one.presence.left("r", "ann")
+    one.presence.left("r", "bob")
     await one.watcher.until("ann")
 
 
@@ -132,11 +132,11 @@ async def test_who_is_here_is_told_while_the_redis_of_other_rooms_hangs(
     for process in (one, two):
         await process.start()
         await process.enter(process.hub._process, room=rooms[1 - gone])
-    one.presence.came(rooms[gone], "eve")
+    one.presence.joined(rooms[gone], "eve")
     await one.watcher.until("one", "two")
     servers[gone].freeze()
-    one.presence.came(rooms[gone], "joe")  # cannot be told now
-    two.presence.went(rooms[1 - gone], "two")
+    one.presence.joined(rooms[gone], "joe")  # cannot be told now
+    two.presence.left(rooms[1 - gone], "two")
     async with asyncio.timeout(6):
         await one.watcher.until("one")
     servers[gone].thaw()
@@ -219,8 +219,8 @@ async def test_presence_heals_when_memory_is_there_again(new_redis: Callable[...
         await process.watcher.until(*everybody([one, two]))
     with server.client() as client:
         client.config_set("maxmemory", 1)
-        two.presence.went("r", "two-a")
-        two.presence.came("r", "x" * 200)
+        two.presence.left("r", "two-a")
+        two.presence.joined("r", "x" * 200)
         await one.watcher.until("one-a", "one-b", "two-b", "x" * 200)  # told, though not written
         client.config_set("maxmemory", 0)
     newcomer = Process("new", hosts_of([server], 9))
@@ -239,7 +239,7 @@ async def test_the_own_people_are_told_while_redis_is_away(new_redis: Callable[.
     await one.enter("one-a")
     await one.watcher.until("one-a")
     server.kill()
-    one.presence.came("r", "one-b")
+    one.presence.joined("r", "one-b")
     await one.watcher.until("one-a", "one-b")
     server.start()
     await one.stop()
@@ -261,7 +261,7 @@ async def test_rubbish_is_nobody(three: list[Process], bus: Bus, monkeypatch: py
         await client.hset(redis_keys.people("r"), f"rubbish-{number}", part)
     for told in ((1, 2), ("p", "ann", 1), ("p", ["ann"], "1"), ("p", ["ann"], -1), ("p", [1], 1)):
         await bus.publish(redis_keys.room("r"), msgpack.packb({"v": 1, "presence": told}))
-    one.presence.went("r", "one-b")
+    one.presence.left("r", "one-b")
     for process in three:
         await process.watcher.until(*(name for name in everybody(three) if name != "one-b"))
     assert one.watcher.counts[before:] == [5]

@@ -67,6 +67,6 @@ async def test_few_rooms_are_told_of_in_one_turn(process: Process, monkeypatch: 
 
     monkeypatch.setattr(presence, "json_frame", counted)
     for name in ROOMS:
-        process.presence.came(name, "bob")
+        process.presence.joined(name, "bob")
     assert await most_in_a_turn(lambda: len(frames), len(ROOMS)) <= MAX_ROOMS
     assert all(frame["users"] == ["ann", "bob"] for frame in frames)

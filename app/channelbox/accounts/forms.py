@@ -49,7 +49,7 @@ class SignInForm(AuthenticationForm):
             # Not the name: people type passwords there.
             logger.info("Wrong sign-in from %s", address)
             raise
-        throttle.give_back(attempt)
+        throttle.refund(attempt)
         logger.info("%s signed in from %s", self.get_user(), address)
         return cleaned
 
@@ -66,7 +66,7 @@ class PasswordForm(PasswordChangeForm):
             raise ValidationError(too_many(self.retry_after), code="throttled")
         with HASHING:
             old = super().clean_old_password()
-        throttle.give_back(attempt)
+        throttle.refund(attempt)
         return old
 
 

@@ -109,9 +109,9 @@ def take(attempt: Attempt) -> int:
     return math.ceil(int(wait) / 1000)
 
 
-def give_back(attempt: Attempt) -> None:
+def refund(attempt: Attempt) -> None:
     """The attempt was right."""
-    _local.give_back(attempt.counters)
+    _local.refund(attempt.counters)
     try:
         names = [counter.name for counter in attempt.counters]
         clients()[0].eval(GIVE_BACK, len(names), *names, *(int(counter.own) for counter in attempt.counters))
@@ -148,7 +148,7 @@ class LocalCounters:
                 self.counts[name] = (count + 1, end) if end > now else (1, now + window)
         return 0
 
-    def give_back(self, counters: Sequence[Counter]) -> None:
+    def refund(self, counters: Sequence[Counter]) -> None:
         with self.lock:
             for name, _, own in counters:
                 count, end = self.counts.get(name, (0, 0.0))

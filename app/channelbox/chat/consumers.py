@@ -36,7 +36,7 @@ class ChatConsumer(RealtimeConsumer):
     room_name: str
 
     async def enter(self) -> None:
-        self.live = ChatRuntime.current()
+        self.runtime = ChatRuntime.current()
         self._placed = self._present = False
         self._monitor = RevocationMonitor.current()
         self._after, epoch = _resume_point(self.scope["query_string"])
@@ -52,11 +52,11 @@ class ChatConsumer(RealtimeConsumer):
         grant = SocketGrant.of(self.scope, self.refuse, (room.pk, room.name, self._epoch))
         limit = room.limit or settings.CHANNELBOX_ROOM_LIMIT
         for_users = limit * (100 - settings.CHANNELBOX_ROOM_GUESTS) // 100
-        await self.live.leases.take(room.name, limit, for_users if self.person.guest else 0)
+        await self.runtime.room_slots.take(room.name, limit, for_users if self.person.guest else 0)
         self._placed = True
         if not self._gone:
             history = settings.CHANNELBOX_HISTORY
-            await self.live.hub.join(
+            await self.runtime.hub.join(
                 room.name,
                 Identity(room.pk, self._epoch),
                 self.member,
@@ -67,24 +67,24 @@ class ChatConsumer(RealtimeConsumer):
                 self.source,
             )
         if self._gone:  # it left while this was on its way, perhaps before the hub had it
-            self.live.hub.leave(room.name, self.member)
+            self.runtime.hub.leave(room.name, self.member)
             self.left()
             return
         self._grant = grant
         self._monitor.admit(grant)
         self._present = True
-        self.live.presence.came(room.name, self.person.name)
+        self.runtime.presence.joined(room.name, self.person.name)
 
     def left(self) -> None:
         if getattr(self, "_placed", False):
             self._placed = False
-            self.live.hub.leave(self.room_name, self.member)
-            self.live.leases.give(self.room_name)
+            self.runtime.hub.leave(self.room_name, self.member)
+            self.runtime.room_slots.give(self.room_name)
         if getattr(self, "_present", False):
             self._present = False
             self._monitor.leave(self._grant)
             del self._grant  # which refers to this consumer
-            self.live.presence.went(self.room_name, self.person.name)
+            self.runtime.presence.left(self.room_name, self.person.name)
 
     def _greeting(self, hello: Hello) -> bytes:
         return json_frame(
@@ -110,7 +110,7 @@ class ChatConsumer(RealtimeConsumer):
         )
 
     def _people(self) -> bytes:
-        return self.live.presence.frame(self.room_name)
+        return self.runtime.presence.frame(self.room_name)
 
     async def receive_json(self, content: dict[str, Any], **kwargs: Any) -> None:
         match content.get("type", "message"):
@@ -148,7 +148,7 @@ class ChatConsumer(RealtimeConsumer):
     def _put(self, kind: str, id: str, text: str, data: dict[str, object] | None = None) -> None:
         person = self.person
         message = PendingMessage(person.key, person.user_id, person.name, id, str(kind), text, self.member, data)
-        self.live.outbox.put(self._room, message, self._admit)
+        self.runtime.outbox.put(self._room, message, self._admit)
 
     def _admit(self, message: PendingMessage) -> None:
         self._admission.admit(Work.MESSAGES, self.source, message.id)
@@ -157,7 +157,7 @@ class ChatConsumer(RealtimeConsumer):
         if self._present and not self._admission.take(Work.TYPING, self.source, self.room_name)[0]:
             frame = json_frame({"type": "typing", "user": self.person.name})
             with contextlib.suppress(RedisError, OSError):  # no reason to end a connection
-                await self.live.bus.publish(
+                await self.runtime.bus.publish(
                     redis_keys.room(self.room_name), Envelope(frames=frame, key=self._room.key).pack()
                 )
 

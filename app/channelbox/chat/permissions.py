@@ -85,7 +85,7 @@ def admit_new_room(person: Person, source: Source) -> None:
 
 def no_new_room(person: Person, source: Source) -> None:
     """Count a room no longer that was not made after all. On the event loop."""
-    Admission.current().give_back(_new_rooms(person), source)
+    Admission.current().refund(_new_rooms(person), source)
 
 
 def _new_rooms(person: Person) -> Work:

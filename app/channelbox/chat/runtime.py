@@ -27,9 +27,9 @@ class ChatRuntime:
         self.bus = Bus.current()
         self.hub = Hub(self.bus, History(), process)
         self.hub.on_replaced = RevocationMonitor.current().look_at_room
-        self.leases = RoomSlots(self.bus, process)
+        self.room_slots = RoomSlots(self.bus, process)
         self.presence = Presence(self.bus, self.hub, process)
-        self.sweep = Reconciler(self.hub, History.observe, History.renew)
+        self.reconciler = Reconciler(self.hub, History.observe, History.renew)
         self.rate_sync = Admission.current().rate_sync
         self.outbox = Outbox(
             get_channel_layer("work"),
@@ -55,11 +55,11 @@ class ChatRuntime:
         return [name for name, room in self.hub.rooms.items() if room.members]
 
     async def start(self) -> Self:
-        self.bus.on_restored(self.sweep.now)
+        self.bus.on_restored(self.reconciler.now)
         await self.outbox.start()
-        await self.leases.start()
+        await self.room_slots.start()
         await self.presence.start()
-        await self.sweep.start()
+        await self.reconciler.start()
         await self.rate_sync.start()
         return self
 
@@ -67,8 +67,8 @@ class ChatRuntime:
         """After the members are gone: waits for what they sent, then gives back what this process holds."""
         await self.outbox.stop(settings.CHANNELBOX_WORK_EXPIRY)
         await self.rate_sync.stop()
-        await self.sweep.stop()
+        await self.reconciler.stop()
         await self.presence.stop()
-        await self.leases.stop()
+        await self.room_slots.stop()
         await self.hub.stop()
         self.bus.shared.pop(ChatRuntime, None)

@@ -52,22 +52,22 @@ import datetime
 from collections.abc import Iterable
 from typing import Any
 
-from channelbox.fleet.durations import Buckets, percentile_ms
-from channelbox.fleet.health import STATES, state
-from channelbox.fleet.reports import Fleet, Report
+from channelbox.monitoring.health import STATES, state
+from channelbox.monitoring.histogram import Buckets, percentile_ms
+from channelbox.monitoring.process_reports import Processes, Report
 
 Data = dict[str, Any]
 
 _MARK = 8  # bytes
 
 
-def aggregate(fleet: Fleet) -> Data:
+def aggregate(processes: Processes) -> Data:
     """The shape above."""
-    reports = fleet.reports
+    reports = processes.reports
     nodes = sorted({report.node for report in reports})
     stored_in = _added(report.stored_in for report in reports)
     return {
-        "at": _iso(fleet.at, "milliseconds"),
+        "at": _iso(processes.at, "milliseconds"),
         "totals": {
             "connections": sum(report.connections for report in reports),
             "rooms": _distinct_rooms(reports),

@@ -7,7 +7,7 @@ from redis.exceptions import RedisError
 
 from channelbox.dashboard.aggregate import aggregate
 from channelbox.dashboard.series import read_series
-from channelbox.fleet.reports import read_fleet
+from channelbox.monitoring.process_reports import read_processes
 from channelbox.realtime import redis_keys
 from channelbox.realtime.background_tasks import once, supervise
 from channelbox.realtime.bus import Bus
@@ -42,7 +42,7 @@ class Broadcaster:
 
     @staticmethod
     def current() -> "Broadcaster":
-        """The board of the running event loop."""
+        """The broadcaster of the running event loop."""
         bus = Bus.current()
         return bus.share(Broadcaster, lambda: Broadcaster(bus))
 
@@ -108,7 +108,7 @@ class Broadcaster:
 
     async def _push(self, started: float) -> None:
         try:
-            frame = json_frame({"data": aggregate(await read_fleet())})
+            frame = json_frame({"data": aggregate(await read_processes())})
         except (RedisError, OSError) as error:
             # The clients see the age of what they have; the reporter tells the log.
             logger.debug("No update for the dashboard: %s", error)

@@ -16,36 +16,36 @@ class DashboardConsumer(RealtimeConsumer):
     Open to everybody who may talk, or to administrators alone (CHANNELBOX_DASHBOARD).
     """
 
-    board: Broadcaster | None = None
+    broadcaster: Broadcaster | None = None
 
     async def enter(self) -> None:
         user = self.scope.get("user") or AnonymousUser()
         if (refused := refusal(user)) is not None:
             raise refused
         self.count(f"u:{user.pk}" if user.is_authenticated else None, guest=not user.is_authenticated)
-        board = Broadcaster.current()
-        await board.join(self.member)
+        broadcaster = Broadcaster.current()
+        await broadcaster.join(self.member)
         if self._gone:
             # It left while the welcome was read.
-            board.leave(self.member)
+            broadcaster.leave(self.member)
         else:
-            self.board = board
+            self.broadcaster = broadcaster
             self.monitor = RevocationMonitor.current()
             self.grant = DashboardGrant.of(self.scope, self.refuse)
             self.monitor.admit(self.grant)
 
     async def _receive(self, content: Any) -> None:
         # Any frame asks; one that is not what the protocol speaks is told so besides.
-        if self.board is not None:
-            self.board.ask()
+        if self.broadcaster is not None:
+            self.broadcaster.ask()
         await super()._receive(content)
 
     async def receive_json(self, content: dict[str, Any], **kwargs: Any) -> None:
         """Nothing that a client can say means more than a question."""
 
     def left(self) -> None:
-        if self.board is not None:
-            self.board.leave(self.member)
+        if self.broadcaster is not None:
+            self.broadcaster.leave(self.member)
             self.monitor.leave(self.grant)
             del self.grant  # which refers to this consumer
-            self.board = None
+            self.broadcaster = None

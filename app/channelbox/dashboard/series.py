@@ -22,7 +22,7 @@ import msgpack
 from redis.exceptions import RedisError
 
 from channelbox.dashboard.aggregate import aggregate
-from channelbox.fleet.reports import read_fleet
+from channelbox.monitoring.process_reports import read_processes
 from channelbox.realtime import redis_keys
 from channelbox.realtime.background_tasks import cancel, supervise
 from channelbox.realtime.bus import Bus
@@ -84,7 +84,7 @@ class Recorder:
             .client(redis_keys.tick(second))
             .set(redis_keys.tick(second), redis_keys.process_name(), nx=True, ex=10)
         ):
-            data = aggregate(await read_fleet())
+            data = aggregate(await read_processes())
             sample = {"at": second, "totals": data["totals"], "nodes": data["nodes"]}
             pipe = client.pipeline(transaction=False)
             pipe.rpush(redis_keys.series(), msgpack.packb(sample))

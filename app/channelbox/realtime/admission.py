@@ -223,13 +223,13 @@ class Admission:
             self._spent(names)
         return wait, whose
 
-    def give_back(self, kind: Kind, source: Source) -> None:
+    def refund(self, kind: Kind, source: Source) -> None:
         """Put back what `take` took, for work that was not done."""
         buckets, names = self._buckets(kind, source, None)
         for bucket in buckets:
-            bucket.give_back()
+            bucket.refund()
         for name, rate in names:
-            self.rate_sync.given_back(name, rate)
+            self.rate_sync.refunded(name, rate)
 
     def admit(self, kind: Kind, source: Source, id: str | None = None) -> None:
         """As `take`. Raises Refused with the row's words when that was too much; nothing is counted then."""

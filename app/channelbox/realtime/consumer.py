@@ -80,14 +80,14 @@ class RealtimeConsumer(AsyncJsonWebsocketConsumer):
         self._refusals = 0  # more than what went well
         self._pause = 0.0
         self._counted = []
-        stay = self._stay(receive)
+        stay = self._serve(receive)
         if EXTENSION in scope.get("extensions", {}):
             scope["extensions"][EXTENSION].charge = self._charge
             scope["extensions"][EXTENSION].stay = stay
         else:
             await stay
 
-    async def _stay(self, receive: Any) -> None:
+    async def _serve(self, receive: Any) -> None:
         try:
             with contextlib.suppress(StopConsumer):
                 while True:

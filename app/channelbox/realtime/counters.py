@@ -1,4 +1,4 @@
-"""What this process has done: plain numbers, raised where it happens and reported by the fleet."""
+"""What this process has done: plain numbers, raised where it happens and reported each second."""
 
 import collections
 from dataclasses import dataclass, field

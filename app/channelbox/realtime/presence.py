@@ -83,14 +83,14 @@ class Presence:
             if error is not None:
                 logger.warning("Presence cannot be taken back: %r", error)
 
-    def came(self, name: str, person: str) -> None:
+    def joined(self, name: str, person: str) -> None:
         """Count a connection of a person in a room."""
         people = self._rooms.setdefault(name, People())
         people.names[person] += 1
         if people.names[person] == 1:
             self._changed(name)
 
-    def went(self, name: str, person: str) -> None:
+    def left(self, name: str, person: str) -> None:
         """Take back one `came`."""
         if (people := self._rooms.get(name)) is not None:
             people.names[person] -= 1

@@ -64,7 +64,7 @@ class RateSync:
         so_far, _ = self._spent.get(name, (0.0, 0.0))
         self._spent[name] = (so_far + count, rate * MIN_SYNC_SHARE)
 
-    def given_back(self, name: str, rate: float) -> None:
+    def refunded(self, name: str, rate: float) -> None:
         """A token was put back here. Where it was told of already, the next one that is taken is not."""
         so_far, _ = self._spent.get(name, (0.0, 0.0))
         self._spent[name] = (so_far - 1, rate * MIN_SYNC_SHARE)

@@ -1,4 +1,4 @@
-"""Redis for code that runs on no event loop: sign-in, the checks, the console. Short patience, each command once."""
+"""Redis for code that runs on no event loop: sign-in, the checks, the command. Short timeouts, each command once."""
 
 import functools
 from typing import Any

@@ -28,7 +28,7 @@ class Bucket:
         """Takes tokens, also such as are not there: what was sent elsewhere. No deeper than one burst."""
         self._tokens = max(-self._burst, self._tokens - tokens)
 
-    def give_back(self) -> None:
+    def refund(self) -> None:
         """Put back a token that was taken for something that was not done."""
         self._tokens = min(self._burst, self._tokens + 1)
 

@@ -143,8 +143,8 @@ class ReadyBacklogs:
 class HostSender:
     """The backlogs of one Redis host, and what they may hold together.
 
-    For each of the queue's two lists, one call at a time takes all backlogs that are ready for it. The lists do not wait
-    for each other.
+    For each of the queue's two lists, one call at a time takes all backlogs that are ready for it. The lists do not
+    wait for each other.
 
     A backlog without an outcome for longer than the queue's expiry is late. Its messages say nothing of how fast the
     others are stored, and take no place from what is stored in time.

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple, TypeVar
 import uvloop
 from redis.exceptions import RedisError
 
-from channelbox.notify import notify, watchdog_seconds
 from channelbox.realtime.background_tasks import supervise
 from channelbox.realtime.counters import counters
+from channelbox.sd_notify import notify, watchdog_seconds
 from channelbox.work.consumer_runner import Application, ConsumerRunner, Message
 from channelbox.work.lifespan_runner import lifespan
 from channelbox.work.queue import WorkLayer

@@ -1,4 +1,4 @@
-"""systemctl alone scales: instances join and leave, nobody else notices, and the fleet report shows them at once."""
+"""systemctl alone scales: instances join and leave, nobody else notices, and the report shows them at once."""
 
 import asyncio
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ async def shows_within(dashboard: Line, node: str, unit: str, seconds: float) ->
 
 
 def connections(nodes: Nodes, node: str) -> dict[str, int]:
-    """Connections of each web instance of a node, as the fleet report gives them."""
+    """Connections of each web instance of a node, as the report of processes gives them."""
     return {p["unit"]: p["connections"] for p in nodes.status("web2") if p["node"] == node and p["kind"] == "web"}
 
 

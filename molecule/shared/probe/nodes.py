@@ -1,4 +1,4 @@
-"""The nodes of one cluster: their shell, their doors, and what the fleet says of itself."""
+"""The nodes of one cluster: their shell, their doors, and what they report of themselves."""
 
 import json
 from dataclasses import dataclass

@@ -1,0 +1,214 @@
+"""What is wrong on the way from a browser to the application: name, port, certificate, proxy, Origin, WebSocket."""
+
+import asyncio
+import http.client
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+from urllib.parse import SplitResult, urlsplit
+
+from channelbox.cli.finding import ENV, Finding, note, well, wrong
+
+if TYPE_CHECKING:
+    from channelbox.cli.room_probe import Answer
+
+TIMEOUT_SECONDS = 10.0  # s for each step: a machine with too much to do is slow, not wrong
+WARN_DAYS = 30  # before a certificate ends
+
+# Of addresses that nobody has (RFC 5737, 2606): what a client may claim to be.
+CLAIMED_ADDRESS = "192.0.2.77"
+FOREIGN_ORIGIN = "https://doctor.invalid"
+
+
+class ConnectivityCheck:
+    """The way to one address, as in https://chat.example or http://127.0.0.1:8000."""
+
+    def __init__(self, url: str) -> None:
+        self.parts: SplitResult = urlsplit(url if "://" in url else f"https://{url}")
+        self.tls = self.parts.scheme in ("https", "wss")
+        self.host = self.parts.hostname or ""
+        self.port = self.parts.port or (443 if self.tls else 80)
+        self.origin = f"{'https' if self.tls else 'http'}://{self.parts.netloc}"
+        self._context: ssl.SSLContext | None = None
+        self._address = ""
+
+    def examine(self) -> Iterator[Finding]:
+        """What is found, step by step; ends at the first step behind which nothing can be seen."""
+        for step in (self._connect, self._certificate, self._health, self._socket, self._foreign):
+            blocked = False
+            for finding in step():
+                yield finding
+                blocked = blocked or finding.verdict == "wrong"
+            if blocked and step != self._certificate:
+                return
+
+    # --- The steps
+
+    def _connect(self) -> Iterator[Finding]:
+        try:
+            with socket.create_connection((self.host, self.port), TIMEOUT_SECONDS) as connection:
+                self._address = connection.getsockname()[0]
+        except socket.gaierror:
+            yield wrong(f"The name {self.host} is not known here.", "Add it to your DNS, or to /etc/hosts.")
+        except TimeoutError:
+            yield wrong(
+                f"{self.host} port {self.port} does not answer within {TIMEOUT_SECONDS:.0f} s.",
+                "A firewall on the way, or the machine is down.",
+            )
+        except OSError as error:
+            yield wrong(
+                f"{self.host} port {self.port} cannot be reached: {error.strerror or error}.",
+                "On that machine: systemctl status nginx; nginx -t",
+            )
+        else:
+            yield well(f"{self.host} port {self.port} can be reached.")
+
+    def _certificate(self) -> Iterator[Finding]:
+        if not self.tls:
+            yield note("The address is not encrypted.", "Use it behind a proxy that is, or on this machine only.")
+            return
+        context = ssl.create_default_context()
+        error = self._shake_hands(context)
+        if error is not None and error.verify_code in (18, 19, 20, 21):
+            # Unknown issuer: looked at once more as if it were known, for what else may be wrong.
+            yield note(
+                f"Browsers warn of the certificate: {error.verify_message}.",
+                "Put one of your organisation's authority into /etc/channelbox/tls/ (cert.pem, key.pem) and reload "
+                "nginx. Or have machines trust this one, which stands for this server alone: in a browser allow it; on "
+                "Debian copy it to /usr/local/share/ca-certificates/channelbox.crt and run update-ca-certificates.",
+            )
+            context = ssl.create_default_context(cadata=self._shown_certificate())
+            error = self._shake_hands(context)
+        if isinstance(error, ssl.SSLCertVerificationError) and error.verify_code not in (18, 19, 20, 21):
+            yield wrong(
+                f"The certificate is refused: {error.verify_message}.",
+                "Replace /etc/channelbox/tls/cert.pem and key.pem: valid today, made out to this very name or address.",
+            )
+        elif error is None:
+            yield from self._ends_soon()
+        # What lies behind is looked at all the same.
+        self._context = ssl.create_default_context()
+        self._context.check_hostname = False
+        self._context.verify_mode = ssl.CERT_NONE
+
+    def _health(self) -> Iterator[Finding]:
+        try:
+            status, headers, body = self._get("/healthz?seen", {"X-Forwarded-For": CLAIMED_ADDRESS})
+        except (OSError, http.client.HTTPException) as error:
+            yield wrong(f"There is no web server that answers: {error}.", "On that machine: systemctl status nginx")
+            return
+        if status in (502, 503, 504):
+            yield wrong(
+                f"nginx answers, but no web process behind it ({status}).",
+                "On the web nodes: systemctl start channelbox.target; systemctl status 'channelbox-web@*'",
+            )
+        elif status == 400:
+            yield wrong(
+                f"The name {self.host} is not among those that channelbox serves.",
+                f"Add it to CHANNELBOX_HOSTS in {ENV} on every web node, then: channelbox restart web",
+            )
+        elif status in (301, 302, 307, 308):
+            there = headers.get("location", "")
+            yield wrong(f"The address leads elsewhere: {there}", f"Examine that one: channelbox doctor {there}")
+        elif status != 200 or not body.startswith("ok"):
+            yield wrong(
+                f"Something else than channelbox answers at {self.origin} ({status}).",
+                "Another site of nginx or another program takes this name or port: nginx -T shows the sites.",
+            )
+        else:
+            yield well("A web process answers.")
+            yield from self._seen(body)
+
+    def _seen(self, body: str) -> Iterator[Finding]:
+        address, _, scheme = body.partition("\n")[2].strip().partition(" ")
+        if not address:
+            return
+        if address == CLAIMED_ADDRESS:
+            yield wrong(
+                "Whatever address a client claims is believed, so failed sign-ins cannot be held back.",
+                "nginx must overwrite it: proxy_set_header X-Forwarded-For $remote_addr;",
+            )
+        elif address in ("nobody", "unix:"):
+            yield wrong(
+                "The application does not see from which address it is asked.",
+                "nginx must say so: proxy_set_header X-Forwarded-For $remote_addr;",
+            )
+        elif address != self._address and not _is_local(self.host):
+            yield note(
+                f"This machine asks from {self._address} and is seen as {address}.",
+                "Right if addresses are translated on the way; else let nginx trust its balancer: set_real_ip_from",
+            )
+        else:
+            yield well(f"Clients are seen by their own address ({address}).")
+        if self.tls and scheme != "https":
+            yield wrong(
+                "The application believes that it is asked without encryption: sign-in will fail.",
+                "nginx must say so: proxy_set_header X-Forwarded-Proto $scheme; (the balancer's, where there is one)",
+            )
+
+    def _socket(self) -> Iterator[Finding]:
+        from channelbox.cli.room_probe import own_pages
+
+        yield own_pages(self._enter(self.origin), self.origin)
+
+    def _foreign(self) -> Iterator[Finding]:
+        from channelbox.cli.room_probe import foreign_pages
+
+        yield foreign_pages(self._enter(FOREIGN_ORIGIN))
+
+    # --- Means
+
+    def _shake_hands(self, context: ssl.SSLContext) -> ssl.SSLCertVerificationError | None:
+        self._peer: dict[str, object] = {}
+        try:
+            with (
+                socket.create_connection((self.host, self.port), TIMEOUT_SECONDS) as plain,
+                context.wrap_socket(plain, server_hostname=self.host) as secure,
+            ):
+                self._peer = dict(secure.getpeercert() or {})
+        except ssl.SSLCertVerificationError as error:
+            return error
+        except OSError:
+            return None  # no TLS there: the next step says so
+        return None
+
+    def _shown_certificate(self) -> str:
+        return ssl.get_server_certificate((self.host, self.port), timeout=TIMEOUT_SECONDS)
+
+    def _ends_soon(self) -> Iterator[Finding]:
+        end = self._peer.get("notAfter")
+        if not isinstance(end, str):
+            return
+        days = int((ssl.cert_time_to_seconds(end) - time.time()) / 86_400)
+        if days < WARN_DAYS:
+            yield note(f"The certificate ends in {days} days.", "Renew it in /etc/channelbox/tls/ and reload nginx.")
+        else:
+            yield well(f"The certificate is made out to {self.host} and good for {days} days.")
+
+    def _get(self, path: str, headers: dict[str, str]) -> tuple[int, dict[str, str], str]:
+        connection: http.client.HTTPConnection
+        if self.tls:
+            connection = http.client.HTTPSConnection(
+                self.host, self.port, timeout=TIMEOUT_SECONDS, context=self._context
+            )
+        else:
+            connection = http.client.HTTPConnection(self.host, self.port, timeout=TIMEOUT_SECONDS)
+        try:
+            connection.request("GET", path, headers=headers)
+            answer = connection.getresponse()
+            told = {name.lower(): value for name, value in answer.getheaders()}
+            return answer.status, told, answer.read(10_000).decode(errors="replace")
+        finally:
+            connection.close()
+
+    def _enter(self, origin: str) -> "Answer":
+        from channelbox.cli.room_probe import enter
+
+        address = f"{'wss' if self.tls else 'ws'}://{self.parts.netloc}"
+        return asyncio.run(enter(address, origin, self._context, TIMEOUT_SECONDS))
+
+
+def _is_local(host: str) -> bool:
+    return host in ("localhost", "::1") or host.startswith("127.")

@@ -1,0 +1,128 @@
+"""The `channelbox` command. One verb, one file.
+
+A verb's file imports nothing heavy at its top: `channelbox --help` loads all of them and must answer at once. Django is
+there when a verb's function runs, with the settings of the appliance and as its user (privileges.py).
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from channelbox.cli import (
+    backup,
+    check,
+    doctor,
+    first_password,
+    manage,
+    migrate,
+    restart,
+    restore,
+    restored,
+    run,
+    status,
+    user,
+    web,
+    worker,
+)
+from channelbox.cli.errors import explain
+from channelbox.cli.privileges import become_service
+from channelbox.sd_notify import extend_start_while_it_progresses
+from channelbox.version import package_version
+
+app = typer.Typer(
+    name="channelbox",
+    help="Chat and live dashboards on your own servers.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"channelbox {package_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def prepare(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    """Chat and live dashboards on your own servers."""
+    if context.invoked_subcommand != "manage" and {"-h", "--help"} & set(sys.argv[1:]):
+        return  # Anybody may read what a verb does.
+    if context.invoked_subcommand in PROCESSES:
+        extend_start_while_it_progresses()
+    if context.invoked_subcommand not in WITHOUT_APPLIANCE:
+        become_service()
+    os.environ["DJANGO_SETTINGS_MODULE"] = "channelbox.settings"
+    if context.invoked_subcommand not in WITHOUT_DJANGO:
+        import django
+
+        django.setup()
+    if context.invoked_subcommand in GUARDED:
+        from channelbox.checks import refuse_in_production
+
+        refuse_in_production()
+    if context.invoked_subcommand in PROCESSES:
+        from django.conf import settings
+
+        from channelbox.cli.schema_check import require_tables
+
+        if settings.PRODUCTION:
+            require_tables()
+
+
+# `manage` sets Django up by itself: some of its commands want to do so in their own way.
+WITHOUT_DJANGO = {"manage", "restart", "run"}
+# `restart` stays root, since it asks systemd.
+WITHOUT_APPLIANCE = {"restart", "run"}
+# What tells systemd when it is ready.
+PROCESSES = {"web", "worker"}
+# What production refuses to start with wrong settings.
+GUARDED = {"web", "worker", "migrate"}
+
+# In the order of `channelbox --help`: what people use, then what units use. Each with what it is for, in one line.
+VERBS: list[tuple[Callable[..., None], str]] = [
+    (status.status, "Every process of the installation, and how it is doing."),
+    (doctor.doctor, "Examine the installation, also from outside."),
+    (check.check, "Check the settings, the database and Redis."),
+    (restart.restart, "Restart the processes of this node, one after another."),
+    (first_password.first_password, "The first administrator's name and password."),
+    (backup.backup, "A copy of a SQLite database, made while it is in use."),
+    (restore.restore, "Put such a copy in the place of the database."),
+    (restored.restored, "Tell clients that the database was put back by other means."),
+    (migrate.migrate, "Bring the database up to this version."),
+    (web.web, "Run one web process."),
+    (worker.worker, "Run one worker process."),
+    (run.run, "Run everything on this machine alone, to try it."),
+]
+
+for verb, purpose in VERBS:
+    app.command(short_help=purpose)(verb)
+app.command(short_help="Run a Django management command.", context_settings=manage.PASS_ON, add_help_option=False)(
+    manage.manage
+)
+app.add_typer(user.app, name="user")
+
+
+def main() -> None:
+    """Entry point of the console script. What is foreseen ends with a sentence and exit status 1."""
+    try:
+        app(prog_name="channelbox")
+    except Exception as error:
+        problem = explain(error)
+        if problem is None:
+            raise
+        typer.echo(f"channelbox: {problem}", err=True)
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

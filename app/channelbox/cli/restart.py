@@ -1,0 +1,100 @@
+"""`channelbox restart`: the web and worker processes of this node, one after another."""
+
+import os
+import re
+import socket
+import subprocess
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from channelbox.cli.errors import CliError, give_up
+
+WEB_SOCKET = Path("/run/channelbox/web.sock")
+READY_SECONDS = 600.0  # for a process; systemd itself waits for as long as it makes progress
+ANSWER_SECONDS = 30.0  # for a page of a process that has told systemd that it is ready
+PAUSE_SECONDS = 0.2  # between two attempts to get it
+ANSWER = re.compile(rb"HTTP/1\.[01] [24]\d\d ")  # of the application: nginx is not asked
+
+
+class Kind(StrEnum):
+    """Which processes to restart."""
+
+    web = "web"
+    worker = "worker"
+    all = "all"
+
+
+def restart(kind: Annotated[Kind, typer.Argument(help="Which processes.")] = Kind.all) -> None:
+    """Restart the processes of this node, one after another. Nobody is refused and no message is lost.
+
+    Each must be ready and answer before the next one is touched. The first that does not come back ends the command
+    with exit status 1, and the others stay as they are. Exit status 0 also where no process runs.
+    """
+    if os.geteuid() != 0:
+        give_up("This needs the rights of root, as systemctl does.", "Run it with sudo.")
+    kinds = ["web", "worker"] if kind is Kind.all else [kind.value]
+    units = [unit for each in kinds for unit in running(each)]
+    if not units:
+        typer.echo(f"No {' or '.join(kinds)} process runs on this node.")
+    for number, unit in enumerate(units, 1):
+        trouble = restart_one(unit)
+        if trouble:
+            left = units[number:]
+            raise CliError(
+                f"{unit} did not come back: {trouble}" + (f" Left as they were: {', '.join(left)}." if left else ""),
+                f"What it says: journalctl -u {unit} -n 50. Then again: channelbox restart {kind.value}",
+            )
+        typer.echo(f"{unit} is back ({number} of {len(units)}).")
+
+
+def running(kind: str) -> list[str]:
+    """Return the units of this kind that run or try to, those that run first, each in the order of their numbers."""
+    shown = _systemctl("show", "--property=Id,ActiveState", f"channelbox-{kind}@*.service").stdout
+    blocks = [dict(line.partition("=")[::2] for line in block.splitlines()) for block in shown.strip().split("\n\n")]
+    states = {block["Id"]: block["ActiveState"] for block in blocks if block}
+    found = sorted(states, key=lambda unit: (len(unit), unit))
+    return [unit for state in ("active", "activating") for unit in found if states[unit] == state]
+
+
+def restart_one(unit: str) -> str:
+    """Restart one unit and wait until it answers. Return what is wrong, empty if nothing is."""
+    try:
+        done = _systemctl("restart", unit, seconds=READY_SECONDS)
+    except subprocess.TimeoutExpired:
+        return f"it is not ready after {READY_SECONDS / 60:.0f} minutes. systemd goes on with it."
+    if done.returncode:
+        return next(iter(done.stderr.strip().splitlines()), f"systemctl ended with status {done.returncode}.")
+    # systemctl has waited for its own word that it is ready. A worker says so when the queue has answered it.
+    if unit.startswith("channelbox-web@") and not _serves_a_page():
+        return f"it is ready, but nobody answers on {WEB_SOCKET} within {ANSWER_SECONDS:.0f} s."
+    if _systemctl("is-active", "--quiet", unit).returncode:
+        return "it was ready, and ended again."
+    return ""
+
+
+def _serves_a_page() -> bool:
+    """Return whether a request through the socket that the web processes of this node share is answered.
+
+    400 is an answer too: nothing here says by which names the installation may be asked.
+    """
+    deadline = time.monotonic() + ANSWER_SECONDS
+    while time.monotonic() < deadline:
+        with socket.socket(socket.AF_UNIX) as web:
+            web.settimeout(ANSWER_SECONDS)
+            try:
+                web.connect(str(WEB_SOCKET))
+                web.sendall(b"GET /healthz HTTP/1.0\r\nHost: localhost\r\n\r\n")
+                if ANSWER.match(web.recv(64)):
+                    return True
+            except OSError:
+                pass
+        time.sleep(PAUSE_SECONDS)
+    return False
+
+
+def _systemctl(*arguments: str, seconds: float | None = None) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(["systemctl", *arguments], capture_output=True, text=True, check=False, timeout=seconds)

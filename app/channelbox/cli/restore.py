@@ -1,0 +1,106 @@
+"""`channelbox restore`: a copy of a SQLite database put in its place, while nothing runs."""
+
+import sqlite3
+import subprocess
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from channelbox.cli import sqlite_backup
+from channelbox.cli.errors import CliError
+
+SERVICES = ("channelbox-web@*", "channelbox-worker@*")
+STOP = "systemctl stop channelbox.target"
+MAX_STOPPING_SECONDS = 40.0  # s: it returns before the processes have stopped, whose units allow 30 s
+
+
+def restore(
+    copy: Annotated[
+        Path | None, typer.Argument(help="One of `channelbox backup`. Without it: which there are.", show_default=False)
+    ] = None,
+) -> None:
+    """Put a copy in the place of the database. The former one is kept beside it."""
+    from channelbox.cli.database_lock import database_lock
+
+    database = sqlite_backup.sqlite_file()
+    if database is None:
+        raise CliError(
+            "The database is PostgreSQL, which is restored on its own node.",
+            "There, with channelbox stopped on every node: sudo -u postgres "
+            "pg_restore --clean --if-exists --create --exit-on-error --dbname postgres FILE",
+        )
+    if copy is None:
+        _list()
+        return
+    if not copy.is_absolute():
+        if len(copy.parts) > 1:  # the command does not stand where the caller does
+            raise CliError(f"{copy} begins nowhere.", "Give the whole path, or only the name of one of the backups.")
+        copy = sqlite_backup.folder() / copy
+    contents = sqlite_backup.look_into(copy)
+    _check_version(contents)
+    with database_lock("migrate", 0, typer.echo):
+        _check_unused(database)
+        former = sqlite_backup.put_in_place(copy, database)
+    typer.echo(f"{database} is as it was in {copy.name} ({contents}).")
+    if former is not None:
+        typer.echo(f"What it was until now: {former}. Remove that when all is well.")
+    typer.echo("Start again: systemctl start channelbox.target")
+
+
+def _list() -> None:
+    found = sqlite_backup.newest_first(sqlite_backup.folder())
+    if not found:
+        raise CliError(f"There are no backups in {sqlite_backup.folder()}.", "One is made by: channelbox backup")
+    for copy in found:
+        typer.echo(f"{copy}\t{copy.stat().st_size / 1e6:,.1f} MB")
+
+
+def _check_version(contents: sqlite_backup.Contents) -> None:
+    """An older copy is brought to this version at the next start; a newer one cannot be."""
+    from django.db.migrations.loader import MigrationLoader
+
+    newer = contents.migrations - set(MigrationLoader(None).disk_migrations)
+    if newer:
+        raise CliError(
+            "The copy is of a newer version than this one: " + ", ".join(sorted(map(".".join, newer))),
+            "Install that version first, then restore.",
+        )
+
+
+def _check_unused(database: Path) -> None:
+    """Raises CliError while a process of this node may write to the database."""
+    end = time.monotonic() + MAX_STOPPING_SECONDS
+    while (running := _running()) and all(state == "deactivating" for _, state in running) and time.monotonic() < end:
+        time.sleep(0.5)
+    if running:
+        raise CliError(f"{running[0][0]} runs and would go on writing.", f"Stop it first: {STOP}")
+    if not database.exists():
+        return
+    try:
+        with closing(sqlite3.connect(database, timeout=2)) as connection:
+            # Only who is alone with it may give up the write-ahead log.
+            (mode,) = connection.execute("PRAGMA journal_mode=DELETE").fetchone()
+    except sqlite3.OperationalError:
+        mode = "wal"
+    except sqlite3.DatabaseError:
+        return  # damaged: that is why
+    if mode == "wal":
+        raise CliError("Another process has the database open.", f"Stop it first: {STOP}")
+
+
+def _running() -> list[tuple[str, str]]:
+    """Units of processes that may write, each with its state."""
+    states = "--state=active,activating,deactivating"
+    try:
+        told = subprocess.run(
+            ["systemctl", "list-units", "--no-legend", "--plain", states, *SERVICES],
+            capture_output=True,
+            text=True,
+            check=False,
+        ).stdout
+    except FileNotFoundError:
+        return []
+    return [(words[0], words[2]) for line in told.splitlines() if len(words := line.split()) > 2]

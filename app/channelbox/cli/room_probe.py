@@ -1,0 +1,167 @@
+"""Try to enter a room as a page does, by the client library, and say what the answer means."""
+
+import asyncio
+import ssl
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.typing import Origin
+
+from channelbox.cli.finding import ENV, JOURNAL, Finding, note, well, wrong
+from channelbox.realtime.errors import Close, Code
+from channelbox.version import PROTOCOL
+from channelbox_client import RoomClient, State, Welcome
+from channelbox_client.aio import BROKEN_OFF, parsed
+
+ROOM = "lobby"
+NO_PROCESS = (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of an attempt to enter.
+
+    welcome: the frame, where the room was entered. code, reason: of the close, where it was not; 0: neither came in
+    time. status: of the answer in the place of 101. failure: why nothing was opened.
+    """
+
+    welcome: dict[str, Any] | None = None
+    code: int = 0
+    reason: str = ""
+    status: int = 0
+    failure: str = ""
+
+    @property
+    def from_room(self) -> bool:
+        """Whether this is a room's answer, welcome or refusal, which means that the Origin was let in."""
+        return self.welcome is not None or (self.reason in list(Code) and self.reason != Code.ORIGIN)
+
+
+async def enter(address: str, origin: str, context: ssl.SSLContext | None, timeout: float) -> Answer:
+    """Return the room's first answer to a page of this origin.
+
+    `address`: wss://<host>. `timeout`: seconds for the handshake; how long the room may take is the protocol's.
+    Not with websockets' client for threads: two threads at one TLS connection sometimes wait for ever
+    (https://github.com/python/cpython/issues/151508).
+    """
+    client = RoomClient()
+    client.room.last = 0  # as somebody who was here when nothing was said: who comes back makes no room
+    try:
+        async with connect(
+            f"{address}/ws/chat/{ROOM}/{client.room.query}",
+            origin=Origin(origin),
+            ssl=context,
+            open_timeout=timeout,
+            close_timeout=1,
+            proxy=None,
+            compression=None,
+            max_size=None,
+        ) as socket:
+            return await _answer(client, socket)
+    except InvalidStatus as error:
+        return Answer(status=error.response.status_code)
+    except (OSError, InvalidHandshake, ValueError, EOFError) as error:
+        return Answer(failure=str(error) or f"no answer within {timeout:.0f} s")
+
+
+async def _answer(client: RoomClient, socket: ClientConnection) -> Answer:
+    clock = asyncio.get_running_loop()
+    effects = client.connect(clock.time())
+    while True:
+        for effect in effects:
+            match effect:
+                case Welcome(frame):
+                    return Answer(frame)
+                case State("waiting" | "stopped", code, reason):
+                    return Answer(code=code, reason=reason)
+        try:
+            async with asyncio.timeout_at(client.due):
+                text = await socket.recv()
+        except TimeoutError:
+            effects = client.tick(clock.time())
+        except ConnectionClosed:
+            effects = client.closed(socket.close_code or BROKEN_OFF, socket.close_reason or "", clock.time())
+        else:
+            effects = client.frame(parsed(text), clock.time())
+
+
+def own_pages(answer: Answer, origin: str) -> Finding:
+    """Say what pages of the site itself get."""
+    if answer.status in NO_PROCESS:
+        return wrong(
+            f"No web process takes the WebSocket: nginx answers {answer.status}.",
+            "On the web nodes: systemctl status 'channelbox-web@*'",
+        )
+    if answer.status == HTTPStatus.TOO_MANY_REQUESTS or answer.code == Close.TOO_MUCH:
+        return note(
+            "Too many connections come from this address to see whether a room can be entered.",
+            "Run it again in a minute. If it stays so: CHANNELBOX_SOCKETS_ADDRESS and CHANNELBOX_JOINS_ADDRESS in "
+            f"{ENV} say how many may come from one address, and so do limit_conn and limit_req in nginx.",
+        )
+    if answer.status or answer.failure:
+        return wrong(
+            f"The WebSocket is not opened: {answer.failure or f'HTTP {answer.status} instead of 101'}.",
+            "Each proxy on the way must pass the upgrade on: proxy_http_version 1.1; proxy_set_header Upgrade "
+            '$http_upgrade; proxy_set_header Connection "upgrade";',
+        )
+    if answer.reason == Code.ORIGIN:
+        return wrong(
+            f"Pages of {origin} may not open WebSockets: the Origin is refused.",
+            f"Add {origin} to CHANNELBOX_ORIGINS in {ENV} on every web node, then: channelbox restart web",
+        )
+    return _entered(answer.welcome) if answer.welcome is not None else _not_entered(answer)
+
+
+def _entered(welcome: dict[str, Any]) -> Finding:
+    version = welcome.get("protocol")
+    if version != PROTOCOL:
+        return note(
+            f"The web process speaks version {version} of the protocol, and this node's package {PROTOCOL}.",
+            "Install the same version of the package on every node: channelbox status lists them.",
+        )
+    return well("WebSockets are opened.")
+
+
+def _not_entered(answer: Answer) -> Finding:
+    if answer.code == Close.RESTART:
+        return note("The web process that answered is restarting.", "Run it again in a minute.")
+    if answer.code == Close.ROOM_FULL:
+        return note(
+            f"WebSockets are opened, but the room {ROOM} is full.",
+            f"Its limit is in /admin/; that of rooms without one is CHANNELBOX_ROOM_LIMIT in {ENV}.",
+        )
+    if answer.reason in (Code.SIGN_IN, Code.NO_ROOM):  # all that is before the room works
+        return well("WebSockets are opened.")
+    if answer.reason == Code.NOT_ALLOWED:
+        return well(f"WebSockets are opened. (The room {ROOM} is closed, or for its members only.)")
+    if answer.code == Close.TRY_LATER:
+        return wrong(
+            "WebSockets are opened, but nobody gets into a room: Redis or the database does not answer a web process.",
+            JOURNAL,
+        )
+    if not answer.code:
+        return wrong(
+            "WebSockets are opened, but nobody gets into a room: no answer comes, as when Redis or the database hangs.",
+            JOURNAL,
+        )
+    reason = f" ({answer.reason})" if answer.reason else ""
+    return wrong(f"WebSockets are opened, but nobody gets into a room: it closes with {answer.code}{reason}.", JOURNAL)
+
+
+def foreign_pages(answer: Answer) -> Finding:
+    """Say what pages of other sites get."""
+    if answer.reason == Code.ORIGIN or answer.status == HTTPStatus.FORBIDDEN:
+        return well("Pages of other sites are refused.")
+    if answer.from_room:
+        return wrong(
+            "Pages of any other site may open WebSockets with the rights of whoever visits them.",
+            f"CHANNELBOX_ORIGINS in {ENV} must name your own addresses only.",
+        )
+    seen = answer.failure or (f"HTTP {answer.status}" if answer.status else f"close code {answer.code}")
+    return note(
+        f"Whether pages of other sites are refused could not be seen ({seen}).",
+        "Run it again; if that stays so: journalctl -u 'channelbox-web@*' -n 50",
+    )

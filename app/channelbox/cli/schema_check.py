@@ -1,0 +1,48 @@
+"""Whether the database has the tables of this version, asked cheaply at each start of a process."""
+
+import logging
+from contextlib import closing
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+
+def require_tables() -> None:
+    """Raises CliError when the database answers and lacks migrations of this version.
+
+    systemd starts the process again, after channelbox-migrate.service. A database that does not answer is no reason to
+    stay away: it may be back in a minute, and its tables are most likely those of before.
+    """
+    from django.db import DatabaseError, InterfaceError
+
+    from channelbox.cli.errors import CliError
+
+    try:
+        missing = missing_migrations()
+    except (DatabaseError, InterfaceError) as error:
+        logger.warning("The database does not answer yet: %s", str(error).strip())
+        return
+    if missing:
+        raise CliError(
+            f"The database lacks migrations of this version, {len(missing)} of them; the first is {missing[0]}.",
+            "channelbox-migrate.service applies them, or says why it cannot: journalctl -u channelbox-migrate",
+        )
+
+
+def missing_migrations() -> list[str]:
+    """Return the migrations on disk that the database has not recorded, as app.name."""
+    from django.apps import apps
+
+    from channelbox.cli.database_lock import own_connection
+
+    on_disk = {
+        (config.label, file.stem)
+        for config in apps.get_app_configs()
+        for file in (Path(config.path) / "migrations").glob("[0-9]*.py")
+    }
+    applied: set[tuple[str, str]] = set()
+    with closing(own_connection()) as connection, connection.cursor() as cursor:
+        if "django_migrations" in connection.introspection.table_names(cursor):
+            cursor.execute("SELECT app, name FROM django_migrations")
+            applied.update(cursor.fetchall())
+    return [f"{label}.{name}" for label, name in sorted(on_disk - applied)]

@@ -1,0 +1,111 @@
+"""`channelbox user`: people, without a browser and without mail."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from channelbox.cli.errors import CliError
+from channelbox.cli.password_generator import generate
+
+if TYPE_CHECKING:
+    from channelbox.accounts.models import User
+
+app = typer.Typer(help="Add people, give passwords, end access.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(help="The name to sign in with.")]
+FromInput = Annotated[
+    bool,
+    typer.Option("--password-stdin", help="Read the password from standard input; else one is made up and printed."),
+]
+
+
+@app.command()
+def add(
+    name: Name,
+    admin: Annotated[bool, typer.Option("--admin", help="May administer everything.")] = False,
+    password_stdin: FromInput = False,
+) -> None:
+    """Add somebody."""
+    from django.core.exceptions import ValidationError
+
+    from channelbox.accounts.models import User
+
+    user = User(username=User.normalize_username(name), is_staff=admin, is_superuser=admin)
+    try:
+        user.full_clean(exclude=["password"])
+    except ValidationError as error:
+        raise CliError(f"{name!r}: " + " ".join(error.messages)) from None
+    _give_password(user, password_stdin)
+
+
+@app.command()
+def password(name: Name, password_stdin: FromInput = False) -> None:
+    """Give somebody a new password. It signs them out everywhere."""
+    _give_password(_find(name), password_stdin)
+
+
+@app.command()
+def deactivate(name: Name) -> None:
+    """End somebody's access, at once. What they wrote stays."""
+    from channelbox.accounts.models import User
+
+    user = _find(name)
+    others = User.objects.filter(is_superuser=True, is_active=True).exclude(pk=user.pk)
+    if user.is_superuser and not others.exists():
+        raise CliError(
+            f"{user.username} is the only administrator.", "Make another one first: channelbox user add NAME --admin"
+        )
+    user.is_active = False
+    user.save(update_fields=["is_active"])
+    typer.echo(f"{user.username} can no longer sign in.")
+
+
+@app.command()
+def activate(name: Name) -> None:
+    """Give access back to somebody."""
+    user = _find(name)
+    user.is_active = True
+    user.save(update_fields=["is_active"])
+    typer.echo(f"{user.username} can sign in again.")
+
+
+@app.command(name="list")
+def list_() -> None:
+    """List everybody: name, what they may do, last sign-in."""
+    from channelbox.accounts.models import User
+
+    for user in User.objects.order_by("username"):
+        role = "inactive" if not user.is_active else "administrator" if user.is_superuser else "user"
+        seen = user.last_login.isoformat(timespec="minutes") if user.last_login else "never signed in"
+        typer.echo(f"{user.username}\t{role}\t{seen}")
+
+
+def _find(name: str) -> "User":
+    from channelbox.accounts.models import User
+
+    try:
+        return User.objects.get_by_natural_key(name)
+    except User.DoesNotExist:
+        raise CliError(f"There is nobody named {name!r}.", "List everybody with: channelbox user list") from None
+
+
+def _give_password(user: "User", from_input: bool) -> None:
+    """Saves the user with a password, and prints it if it was made up."""
+    from django.contrib.auth.password_validation import validate_password
+    from django.core.exceptions import ValidationError
+
+    if not from_input:
+        text = generate()
+    else:
+        text = sys.stdin.readline().rstrip("\n")
+        try:
+            validate_password(text, user)
+        except ValidationError as error:
+            raise CliError("That password is refused. " + " ".join(error.messages)) from None
+    user.set_password(text)
+    user.save()
+    if from_input:
+        typer.echo(f"{user.username} has the password that was given.")
+    else:
+        typer.echo(f"Name:     {user.username}\nPassword: {text}")

@@ -1,0 +1,107 @@
+"""The command as a whole."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .conftest import Run, environment
+
+HEAVY = ["django", "redis", "uvicorn", "rich"]
+VERBS = ["check", "doctor", "first-password", "manage", "migrate", "run", "status", "user", "web", "worker"]
+
+
+def test_help_names_every_verb(run: Run) -> None:
+    answer = run("--help")
+    assert answer.returncode == 0
+    for verb in VERBS:
+        assert f"  {verb} " in answer.stdout
+
+
+def test_the_manual_page_names_every_verb() -> None:
+    page = Path(__file__).parents[2] / "packaging" / "debian" / "channelbox.8"
+    verbs = page.read_text().replace("\\-", "-").partition(".SH VERBS")[2].partition(".SH UNITS")[0]
+    for verb in VERBS:
+        assert re.search(rf"^\.BR? (\w+ \", \" )?{verb}\b", verbs, re.MULTILINE), verb
+
+
+def test_help_loads_neither_django_nor_redis_nor_uvicorn() -> None:
+    code = "import sys, channelbox.cli.main; print([m for m in HEAVY if m in sys.modules])".replace("HEAVY", str(HEAVY))
+    answer = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
+    assert answer.stdout == "[]\n"
+
+
+def test_a_start_on_sqlite_does_not_load_the_driver_of_postgresql() -> None:
+    code = "import sys, channelbox.asgi; print('psycopg' in sys.modules)"
+    answer = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
+    assert answer.stdout == "False\n"
+
+
+def test_it_tells_its_version(run: Run) -> None:
+    assert run("--version").stdout.startswith("channelbox ")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_help_of_a_verb_needs_no_settings(run: Run, verb: str) -> None:
+    answer = run(verb, "--help", CHANNELBOX_ROOM_LIMIT="many" if verb != "manage" else "5")
+    assert answer.returncode == 0, answer.stderr
+
+
+def test_a_wrong_setting_is_a_sentence_that_names_it(run: Run) -> None:
+    answer = run("user", "list", CHANNELBOX_ROOM_LIMIT="many")
+    assert answer.returncode == 1
+    assert "CHANNELBOX_ROOM_LIMIT is 'many'; it takes a whole number from 1 to 1000000." in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def test_a_database_without_tables_is_told_with_the_remedy(run: Run) -> None:
+    answer = run("user", "list")
+    assert answer.returncode == 1
+    assert "Run: channelbox migrate" in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def test_a_wrong_database_address_does_not_show_the_password(run: Run) -> None:
+    answer = run("user", "list", CHANNELBOX_DATABASE_URL="mysq://ann:open-sesame@host/db")
+    assert answer.returncode == 1
+    assert "CHANNELBOX_DATABASE_URL cannot be understood" in answer.stderr
+    assert "open-sesame" not in answer.stderr + answer.stdout
+
+
+def test_manage_passes_everything_on(run: Run) -> None:
+    answer = run("manage", "showmigrations", "--plan", "accounts")
+    assert answer.returncode == 0
+    assert "accounts.0001_initial" in answer.stdout
+
+
+@pytest.mark.parametrize("verb", ["web", "worker", "migrate"])
+def test_production_does_not_start_with_dangerous_settings(run: Run, verb: str) -> None:
+    answer = run(
+        verb, CHANNELBOX_DEBUG="true", CHANNELBOX_HOSTS="*", CHANNELBOX_SECRET_KEY="", CHANNELBOX_LAYER="memory"
+    )
+    assert answer.returncode == 1
+    for id in ("E001", "E002", "E005", "E007"):
+        assert f"channelbox.{id}: " in answer.stderr
+    assert "not started" in answer.stderr
+
+
+def test_a_misspelt_setting_is_told_at_start_and_stops_nothing(run: Run) -> None:
+    answer = run("migrate", CHANNELBOX_ROM_LIMIT="5")
+    assert answer.returncode == 0
+    assert "There is no setting CHANNELBOX_ROM_LIMIT" in answer.stderr
+    assert "Did you mean CHANNELBOX_ROOM_LIMIT?" in answer.stderr
+
+
+def test_development_starts_with_them(run: Run) -> None:
+    answer = run("migrate", CHANNELBOX_MODE="development", CHANNELBOX_SECRET_KEY="", CHANNELBOX_HOSTS="")
+    assert answer.returncode == 0, answer.stderr
+
+
+@pytest.mark.parametrize("verb", [("worker",), ("manage", "runworker", "chat.ingest")])
+def test_every_worker_is_refused_wrong_settings_in_production(run: Run, verb: tuple[str, ...]) -> None:
+    answer = run(*verb, CHANNELBOX_MODE="production", CHANNELBOX_HOSTS="*")
+    assert answer.returncode == 1
+    assert "not started" in answer.stderr
+    assert "CHANNELBOX_HOSTS" in answer.stderr

@@ -1,0 +1,267 @@
+"""Migrations: once, whoever else tries at the same time, and to the end after any other end. On both databases."""
+
+import fcntl
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+from tests.servers import PostgreSQLServer
+
+from .conftest import CHANNELBOX, Run, environment
+
+ROOT = Path(__file__).parents[2]
+ASK_FOR_MISSING = "from channelbox.cli.schema_check import missing_migrations; print(missing_migrations())"
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+class SQLite:
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / "db.sqlite3"
+        self.url = f"sqlite:///{self.file}"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        with Path(f"{self.file}.migrate-lock").open("w") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+
+    def execute(self, statement: str) -> None:
+        with closing(sqlite3.connect(self.file)) as connection, connection:
+            connection.execute(statement)
+
+
+class PostgreSQL:
+    def __init__(self, server: PostgreSQLServer, name: str) -> None:
+        self.server = server
+        self.url = server.url(name)
+        with closing(psycopg.connect(server.url("postgres"), autocommit=True)) as connection:
+            connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)".encode())
+            connection.execute(f"CREATE DATABASE {name}".encode())
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        with closing(psycopg.connect(self.url, autocommit=True)) as connection:
+            connection.execute("SELECT pg_advisory_lock(%s)", [zlib.crc32(b"channelbox migrate")])
+            yield
+
+    def execute(self, statement: str) -> None:
+        with closing(psycopg.connect(self.url, autocommit=True)) as connection:
+            connection.execute(statement.encode())
+
+
+Database = SQLite | PostgreSQL
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgreSQLServer]:
+    with tempfile.TemporaryDirectory(prefix="channelbox-") as folder:
+        server = PostgreSQLServer(Path(folder))
+        server.start()
+        yield server
+        server.stop()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
+    if request.param == "sqlite":
+        return SQLite(tmp_path)
+    return PostgreSQL(request.getfixturevalue("server"), "migrations")
+
+
+@pytest.fixture
+def start(settings_of_one_node: dict[str, str]) -> Iterator[Start]:
+    """start(database, ...) begins `channelbox migrate ...`; what is left of it at the end is killed."""
+    started = []
+
+    def start(
+        database: Database, *arguments: str, verb: str = "migrate", under: Sequence[str] = ()
+    ) -> "subprocess.Popen[str]":
+        variables = {**settings_of_one_node, "CHANNELBOX_DATABASE_URL": database.url, "PYTHONUNBUFFERED": "1"}
+        process = subprocess.Popen(
+            [*under, *CHANNELBOX, verb, *arguments],
+            env=environment(**variables),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def line_with(process: "subprocess.Popen[str]", words: str) -> str:
+    """Reads up to the line with these words."""
+    assert process.stdout
+    seen = ""
+    for line in process.stdout:
+        seen += line
+        if words in line:
+            return line
+    raise AssertionError(f"{words!r} was not said:\n{seen}")
+
+
+def result(process: "subprocess.Popen[str]") -> str:
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    return output
+
+
+def test_four_at_once_migrate_once(database: Database, start: Start) -> None:
+    outputs = [result(process) for process in [start(database) for _ in range(4)]]
+    assert sum("applied now" in output for output in outputs) == 1
+    assert sum("Applying chat.0001_initial" in output for output in outputs) == 1
+    assert sum("The database is up to date.\n" in output for output in outputs) == 3
+
+
+def test_a_second_run_changes_nothing(database: Database, start: Start) -> None:
+    result(start(database))
+    assert result(start(database)) == "The database is up to date.\n"
+
+
+def test_a_database_that_was_made_anew_from_a_dump_is_told_from_the_one_before(
+    server: PostgreSQLServer, start: Start
+) -> None:
+    """pg_restore brings the epoch of the dump along; clients may have heard more than is in it."""
+    database = PostgreSQL(server, "restored")
+    result(start(database))
+    with closing(psycopg.connect(database.url, autocommit=True)) as connection:
+        (before,) = connection.execute("SELECT epoch FROM chat_installation").fetchall()
+        connection.execute("UPDATE chat_installation SET database_oid = 1")
+        assert "clients load their rooms anew" in result(start(database))
+        (after,) = connection.execute("SELECT epoch FROM chat_installation").fetchall()
+    assert after != before
+    assert result(start(database)) == "The database is up to date.\n"
+
+
+def test_it_waits_for_whoever_migrates(database: Database, start: Start) -> None:
+    with database.locked():
+        process = start(database)
+        line_with(process, "waiting for it")
+        assert process.poll() is None
+    assert "applied now" in result(process)
+
+
+# Runs `channelbox migrate` and kills it at the moment that a migration reaches a step: `apply`, or `note`, when
+# Django has applied it and is about to note it.
+KILLED = """
+import os, runpy, signal, sys
+from django.db.migrations.migration import Migration
+from django.db.migrations.recorder import MigrationRecorder
+step, *at = sys.argv[1:4]
+apply, note = Migration.apply, MigrationRecorder.record_applied
+def reached(*now):
+    if list(now) == [step, *at]:
+        os.kill(os.getpid(), signal.SIGKILL)
+def watched_apply(self, *args, **kwargs):
+    reached("apply", self.app_label, self.name)
+    return apply(self, *args, **kwargs)
+def watched_note(self, app, name):
+    reached("note", app, name)
+    return note(self, app, name)
+Migration.apply, MigrationRecorder.record_applied = watched_apply, watched_note
+sys.argv = ["channelbox", "migrate"]
+runpy.run_module("channelbox.cli.main", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("step", ["apply", "note"])
+def test_killed_midway_it_leaves_nothing_locked_and_the_next_run_ends_it(
+    database: Database, start: Start, step: str
+) -> None:
+    # admin.0001_initial makes an index after a table, which Django on its own commits before the note.
+    process = start(database, under=[sys.executable, "-c", KILLED, step, "admin", "0001_initial"])
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == -signal.SIGKILL
+    assert "Applying contenttypes.0001_initial... OK" in output
+    assert "Applying admin.0001_initial" in result(start(database))
+    assert result(start(database)) == "The database is up to date.\n"
+
+
+def test_a_database_of_a_newer_version_is_told_and_left_alone(database: Database, start: Start) -> None:
+    result(start(database))
+    database.execute(
+        "INSERT INTO django_migrations (app, name, applied) VALUES ('chat', '9999_later', '2026-01-01 00:00:00')"
+    )
+    assert result(start(database)) == (
+        "The database has been migrated by a newer version: chat.9999_later\nThe database is up to date.\n"
+    )
+
+
+def test_it_waits_for_the_database_server(server: PostgreSQLServer, start: Start) -> None:
+    database = PostgreSQL(server, "later")
+    server.stop()
+    try:
+        process = start(database)
+        line_with(process, "Waiting for the database: ")
+    finally:
+        server.start()
+    assert "applied now" in result(process)
+
+
+def test_the_unit_waits_for_a_database_that_is_five_minutes_late(server: PostgreSQLServer, start: Start) -> None:
+    unit = (ROOT / "packaging/debian/units/channelbox-migrate.service").read_text()
+    _, verb, *arguments = re.findall("^ExecStart=(.*)$", unit, re.MULTILINE)[0].split()
+    assert verb == "migrate"
+    database = PostgreSQL(server, "late")
+    # Its clock runs sixty times as fast as ours, when it waits too.
+    fast = ["faketime", "-f", "+0 x60"]
+    server.stop()
+    try:
+        process = start(database, *arguments, under=fast)
+        line_with(process, "Still waiting for the database, for 5 minutes now.")
+    finally:
+        server.start()
+    output, _ = process.communicate(timeout=120)
+    # Of its clock's 5 s for a connection ours has 0.08 s. The unit, too, starts it again.
+    while process.returncode and "timeout expired" in output:
+        process = start(database, *arguments, under=fast)
+        output, _ = process.communicate(timeout=120)
+    assert "applied now" in output
+
+
+def test_its_patience_ends_with_the_servers_reason(server: PostgreSQLServer, start: Start) -> None:
+    database = PostgreSQL(server, "later")
+    database.url = server.url("nowhere")
+    process = start(database, "--wait", "0")
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert 'database "nowhere" does not exist' in output
+    assert "CHANNELBOX_DATABASE_URL" in output
+    assert "Traceback" not in output
+
+
+def test_a_folder_that_is_missing_is_told_at_once(tmp_path: Path, start: Start) -> None:
+    process = start(SQLite(tmp_path / "missing"))
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "The folder of the database must exist" in output
+
+
+@pytest.mark.parametrize("verb", ["web", "worker"])
+def test_a_process_waits_for_the_tables_of_its_version(run: Run, verb: str) -> None:
+    refused = run(verb)
+    assert refused.returncode == 1
+    assert "The database lacks migrations of this version" in refused.stderr
+    assert "journalctl -u channelbox-migrate" in refused.stderr
+
+
+def test_every_migration_is_found_and_none_is_missing_afterwards(database: Database, start: Start) -> None:
+    result(start(database))
+    lacking = start(database, "shell", "-c", ASK_FOR_MISSING, verb="manage")
+    assert result(lacking).splitlines()[-1] == "[]"
+    database.execute("DELETE FROM django_migrations WHERE app = 'chat'")
+    lacking = start(database, "shell", "-c", ASK_FOR_MISSING, verb="manage")
+    assert "'chat.0001_initial'" in result(lacking).splitlines()[-1]

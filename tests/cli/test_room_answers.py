@@ -1,0 +1,187 @@
+"""What the doctor says of each answer that the socket of a room gives: a scripted site, before the real one."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import Any
+
+import pytest
+from websockets.asyncio.server import Request, Response, ServerConnection, serve
+
+from channelbox.cli.connectivity import ConnectivityCheck
+from channelbox.cli.finding import Finding
+from channelbox.realtime.errors import Close, Code, Refused
+from channelbox.version import PROTOCOL
+from channelbox_client import connection
+
+WELCOME = {"type": "welcome", "protocol": PROTOCOL, "version": "9.9", "room": "lobby", "epoch": "e", "seq": 0}
+JOURNAL = "journalctl -u 'channelbox-web@*' -n 50"
+
+Script = Callable[[ServerConnection], Any]
+
+
+def refusal(code: Code, close: Close) -> Script:
+    """As RealtimeConsumer.refuse does it."""
+
+    async def answer(socket: ServerConnection) -> None:
+        await socket.send(json.dumps(Refused(code, "A sentence.", close=close).frame))
+        await socket.close(close, code)
+
+    return answer
+
+
+def welcome(**fields: object) -> Script:
+    async def answer(socket: ServerConnection) -> None:
+        await socket.send(json.dumps({**WELCOME, **fields}))
+        await socket.wait_closed()
+
+    return answer
+
+
+async def silence(socket: ServerConnection) -> None:
+    await socket.wait_closed()
+
+
+async def noise(socket: ServerConnection) -> None:
+    await socket.send("no JSON")
+    await socket.close(1011, "oh")
+
+
+@asynccontextmanager
+async def site(
+    own: Script, foreign: Script | None = None, status: HTTPStatus | None = None
+) -> AsyncIterator[tuple[str, list[str]]]:
+    """A site's address, and the paths that were asked for. `status`: in the place of each 101."""
+    paths: list[str] = []
+
+    def answer_http(socket: ServerConnection, request: Request) -> Response | None:
+        paths.append(request.path)
+        if request.path.startswith("/healthz"):
+            return socket.respond(HTTPStatus.OK, "ok\n127.0.0.1 http")
+        return socket.respond(status, "no\n") if status else None
+
+    async def answer(socket: ServerConnection) -> None:
+        assert socket.request is not None
+        home = socket.request.headers["Origin"] == f"http://{socket.request.headers['Host']}"
+        script = own if home else foreign or refusal(Code.ORIGIN, Close.NOT_ALLOWED)
+        await script(socket)
+
+    async with serve(answer, "127.0.0.1", 0, process_request=answer_http) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", paths
+
+
+async def examine(address: str) -> dict[str, Finding]:
+    """What is found behind the web process's answer, by its sentence."""
+    found = await asyncio.to_thread(lambda: list(ConnectivityCheck(address).examine()))
+    (health,) = [at for at, finding in enumerate(found) if finding.sentence == "A web process answers."]
+    return {finding.sentence: finding for finding in found[health + 2 :]}
+
+
+@pytest.mark.parametrize(
+    ("script", "verdict", "sentence", "remedy"),
+    [
+        (welcome(), "well", "WebSockets are opened.", ""),
+        (refusal(Code.SIGN_IN, Close.SIGN_IN), "well", "WebSockets are opened.", ""),
+        (refusal(Code.NO_ROOM, Close.NOT_ALLOWED), "well", "WebSockets are opened.", ""),
+        (
+            refusal(Code.NOT_ALLOWED, Close.NOT_ALLOWED),
+            "well",
+            "WebSockets are opened. (The room lobby is closed, or for its members only.)",
+            "",
+        ),
+        (
+            refusal(Code.ROOM_FULL, Close.ROOM_FULL),
+            "note",
+            "WebSockets are opened, but the room lobby is full.",
+            "CHANNELBOX_ROOM_LIMIT",
+        ),
+        (
+            refusal(Code.TRY_LATER, Close.TRY_LATER),
+            "wrong",
+            "WebSockets are opened, but nobody gets into a room: Redis or the database does not answer a web process.",
+            JOURNAL,
+        ),
+        (refusal(Code.TRY_LATER, Close.RESTART), "note", "The web process that answered is restarting.", "again"),
+        (
+            refusal(Code.TOO_MANY, Close.TOO_MUCH),
+            "note",
+            "Too many connections come from this address to see whether a room can be entered.",
+            "CHANNELBOX_SOCKETS_ADDRESS",
+        ),
+        (
+            welcome(protocol=PROTOCOL + 1),
+            "note",
+            f"The web process speaks version {PROTOCOL + 1} of the protocol, and this node's package {PROTOCOL}.",
+            "channelbox status",
+        ),
+        (
+            noise,
+            "wrong",
+            "WebSockets are opened, but nobody gets into a room: it closes with 1011 (oh).",
+            JOURNAL,
+        ),
+        (
+            refusal(Code.ORIGIN, Close.NOT_ALLOWED),
+            "wrong",
+            "Pages of {site} may not open WebSockets: the Origin is refused.",
+            "CHANNELBOX_ORIGINS",
+        ),
+    ],
+)
+async def test_each_answer_of_a_room_has_its_sentence(script: Script, verdict: str, sentence: str, remedy: str) -> None:
+    async with site(script) as (address, paths):
+        found = await examine(address)
+    finding = found[sentence.format(site=address)]
+    assert finding.verdict == verdict
+    assert remedy in finding.remedy
+    assert paths[1] == "/ws/chat/lobby/?after=0"  # makes no room
+    if verdict != "wrong":
+        assert found["Pages of other sites are refused."].verdict == "well"
+
+
+async def test_a_room_that_says_nothing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "OPENING_TIMEOUT", 0.2)
+    async with site(silence) as (address, _):
+        found = await examine(address)
+    (finding,) = found.values()
+    assert finding.verdict == "wrong"
+    assert "no answer comes" in finding.sentence
+
+
+@pytest.mark.parametrize(
+    ("status", "verdict", "sentence"),
+    [
+        (HTTPStatus.BAD_REQUEST, "wrong", "The WebSocket is not opened: HTTP 400 instead of 101."),
+        (HTTPStatus.BAD_GATEWAY, "wrong", "No web process takes the WebSocket: nginx answers 502."),
+        (
+            HTTPStatus.TOO_MANY_REQUESTS,
+            "note",
+            "Too many connections come from this address to see whether a room can be entered.",
+        ),
+    ],
+)
+async def test_each_status_in_the_place_of_101_has_its_sentence(
+    status: HTTPStatus, verdict: str, sentence: str
+) -> None:
+    async with site(silence, status=status) as (address, _):
+        found = await examine(address)
+    assert found[sentence].verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("foreign", "verdict"),
+    [
+        (refusal(Code.ORIGIN, Close.NOT_ALLOWED), "well"),
+        (refusal(Code.NOT_ALLOWED, Close.NOT_ALLOWED), "wrong"),  # it is the room that refuses: the Origin was let in
+        (refusal(Code.SIGN_IN, Close.SIGN_IN), "wrong"),
+        (refusal(Code.TRY_LATER, Close.TRY_LATER), "wrong"),
+        (welcome(), "wrong"),
+        (noise, "note"),
+    ],
+)
+async def test_pages_of_other_sites_are_seen_to_be_refused_by_their_origin(foreign: Script, verdict: str) -> None:
+    async with site(welcome(), foreign) as (address, _):
+        (*_, last) = (await examine(address)).values()
+    assert last.verdict == verdict, last
