@@ -41,3 +41,50 @@ def test_every_decision_is_listed() -> None:
     folder = ROOT / "docs" / "decisions"
     listed = {target for page, target in links() if page == folder / "README.md"}
     assert {page.name for page in folder.glob("*.md")} - {"README.md"} <= listed
+
+
+ELSEWHERE = (
+    "channels/",
+    "django/",
+    "redis/",
+    "uvicorn/",
+    "meta/",
+    "group_vars/",
+)  # in libraries, in any role or inventory
+PATHS = re.compile(r"`((?:[\w@.-]+/)+[\w.-]+\.(?:py|js|lua|yml|html|sh))`")
+
+
+def paths() -> list[tuple[Path, str]]:
+    found = [(page, path) for page in PAGES for path in PATHS.findall(page.read_text())]
+    return [(page, path) for page, path in found if not path.startswith(ELSEWHERE)]
+
+
+@pytest.mark.parametrize(
+    ("document", "path"), [pytest.param(d, p, id=f"{d.relative_to(ROOT)}->{p}") for d, p in sorted(set(paths()))]
+)
+def test_a_file_that_is_named_exists(document: Path, path: str) -> None:
+    """Relative to the project, the application, or its tests."""
+    assert any((ROOT / folder / path).exists() for folder in ("", "app", "app/channelbox", "tests", "ansible"))
+
+
+def modules() -> set[str]:
+    """The application's modules by package and name; those whose names Django fixes are known without the map."""
+    application = ROOT / "app" / "channelbox"
+    fixed = {"__init__", "apps", "urls", "management", "migrations"}
+    return {
+        ".".join(module.relative_to(application).with_suffix("").parts)
+        for module in application.rglob("*.py")
+        if module.parent.name != "postgresql" and not fixed & set(module.relative_to(application).with_suffix("").parts)
+    }
+
+
+def test_the_map_of_the_source_names_every_module() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    source = text[text.index("    app/channelbox/     ") : text.index("    ansible/            ")]
+    named, package = set(), ""
+    for line in source.splitlines()[1:]:
+        if found := re.match(r" {6}(\w+)/", line):
+            package = f"{found[1]}."
+        elif found := re.match(r" {6,8}((?:\w+ )*\w+)(?=  |$| templates/| static/)", line):
+            named |= {package + name for name in found[1].split()}
+    assert named == modules() | {"urls"}

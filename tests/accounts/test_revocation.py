@@ -32,7 +32,7 @@ from channelbox.realtime import redis_keys
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.errors import Refused
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("live")]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("runtime")]
 ORIGIN = "http://localhost"
 SECONDS = 3  # by when a socket is closed; unless told it would be a minute
 

@@ -16,7 +16,7 @@ from channelbox.accounts.models import User
 from channelbox.accounts.revocation import RevocationMonitor
 from channelbox.asgi import application
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("live")]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("runtime")]
 
 PAGE = "/chat/dashboard/"
 
