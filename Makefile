@@ -19,9 +19,11 @@ need = command -v $(1) >/dev/null || { test "$$(id -u)" = 0 || { echo "$(1) is m
 	echo "== apt-get install $(2)"; apt-get update -qq; \
 	DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends $(2) >/dev/null; }
 
+# --- Setup
+
 .PHONY: help
 help: ## list the verbs
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{ printf "  make %-16s %s\n", $$1, $$2 }'
+	@awk -F ':.*## ' '/^# --- / { printf "\n%s\n", substr($$0, 7) } /^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: venv
 venv: $(VENV)/.made-from $(BIN)/channelbox ## the Python environment of the tools, in build/venv
@@ -40,14 +42,14 @@ $(VENV)/.made-from: $(LOCK)
 $(BIN)/channelbox: Makefile $(VENV)/.made-from
 	@printf '#!/bin/sh\nexec "$$(dirname "$$0")/python" -m channelbox.cli.main "$$@"\n' > $@ && chmod +x $@
 
-# --- Trying it
+# --- Try it
 
 .PHONY: run
 run: venv vendor ## the application alone on this machine; Ctrl-C ends it (ARGS="--port 9000 --workers 2", see ARGS=--help)
 	@$(call need,redis-server,redis-server)
 	@exec $(BIN)/channelbox run $(ARGS)
 
-# --- The package
+# --- Package
 
 VENDORED := $(BUILD)/vendor/uplot/uPlot.esm.js
 
@@ -95,7 +97,7 @@ MINUTES ?= 15
 .PHONY: test
 test: venv vendor ## everything that CI runs: lint, the application on both databases, the pages, the packages, the nodes
 	@$(TEST_PACKAGES)
-	@$(BIN)/python tests/everything.py
+	@$(BIN)/python scripts/run_tests.py
 
 .PHONY: test-app
 test-app: venv vendor ## the application's tests on a real Redis and a real database (DATABASE=sqlite or postgresql)
@@ -110,12 +112,12 @@ test-clients: venv ## the client libraries in JavaScript and Python, against scr
 
 .PHONY: test-trixie
 test-trixie: venv vendor ## the same with the Python, the PostgreSQL and the Redis of Debian 13, in a container
-	@$(BIN)/python tests/other_release.py $(ARGS)
+	@$(BIN)/python scripts/test_debian13.py $(ARGS)
 
-.PHONY: pictures
-pictures: venv vendor ## the pictures of the documents anew, in docs/images (MINUTES=15 of life before the dashboard's)
+.PHONY: screenshots
+screenshots: venv vendor ## renew the screenshots of the documents, in docs/images (MINUTES=15 of life before the dashboard's)
 	@$(TEST_PACKAGES)
-	@PICTURES=$(MINUTES) $(PYTEST) tests/browser/test_screenshots.py
+	@SCREENSHOTS=$(MINUTES) $(PYTEST) tests/browser/test_screenshots.py
 
 .PHONY: test-browser
 test-browser: venv vendor ## people in Debian's Chromium
@@ -133,7 +135,13 @@ test-faults: venv ## faults at random times while people talk, and a verdict: SE
 
 .PHONY: lint
 lint: venv ## every linter; all run, each says what it looks at
-	@$(BIN)/python tests/lint.py
+	@$(BIN)/python scripts/lint.py
+
+.PHONY: format
+format: venv ## format Python and templates as `make lint` wants them
+	@$(BIN)/ruff check --quiet --select I --fix .
+	@$(BIN)/ruff format .
+	@$(BIN)/djlint --reformat --quiet $$(git ls-files 'app/*.html')
 
 .PHONY: test-nodes
 test-nodes: venv ## the tool that makes the nodes: what it makes it removes
@@ -152,20 +160,20 @@ molecule: venv deb ## scenarios on nodes that boot systemd: SCENARIO="preflight 
 		done; \
 	done
 
-# --- How fast it is
+# --- Benchmarks
 
-.PHONY: overload
-overload: venv ## some ask for too much: what others notice, what is refused, what it costs (QUICK=1: a third of the time)
+.PHONY: bench-overload
+bench-overload: venv ## some ask for too much: what others notice, what is refused, what it costs (QUICK=1: a third of the time)
 	@$(call need,redis-server,redis-server); $(call need,pg_createcluster,postgresql)
 	@$(BIN)/python -m bench.overload $(if $(QUICK),--quick) $(ARGS)
 
-.PHONY: growth
-growth: venv $(if $(filter nodes spread,$(ARGS)),deb) ## what things cost as they grow: build/growth.json, build/growth.html (QUICK=1; ARGS="nodes spread": on nodes)
+.PHONY: bench-growth
+bench-growth: venv $(if $(filter nodes spread,$(ARGS)),deb) ## what things cost as they grow: build/growth.json, build/growth.html (QUICK=1; ARGS="nodes spread": on nodes)
 	@$(call need,redis-server,redis-server); $(call need,pg_createcluster,postgresql)
 	@$(BIN)/python -m bench.growth $(if $(QUICK),--quick) $(ARGS)
 
 .PHONY: simulate
-simulate: venv ## the model of the costs beside what `make growth` measured, and what more connections need
+simulate: venv ## the model of the costs beside what `make bench-growth` measured, and what more connections need
 	@$(BIN)/python -m bench.simulator
 
 .PHONY: bench
@@ -174,7 +182,7 @@ bench: venv ## channelbox beside the Channels tutorial and nchan: build/bench.js
 	@test -e /usr/lib/nginx/modules/ngx_nchan_module.so || { $(call need,nchan-module,libnginx-mod-nchan) }
 	@$(BIN)/python -m bench $(if $(QUICK),--quick) $(ARGS)
 
-# --- The demo
+# --- Demo
 
 .PHONY: demo
 demo: ## a cluster of fresh Debian nodes in containers, installed by site.yml
@@ -189,6 +197,8 @@ demo: ## a cluster of fresh Debian nodes in containers, installed by site.yml
 demo-down: ## remove the demo
 	@$(PYTHON) molecule/demo.py down
 
+# --- Clean up
+
 .PHONY: clean
 clean: ## remove what was built here, and the nodes that run from it
 	@if [ -d $(BUILD)/nodes ] && command -v podman >/dev/null; then \
@@ -198,3 +208,10 @@ clean: ## remove what was built here, and the nodes that run from it
 .PHONY: clean-images
 clean-images: ## remove the images of nodes and builders, which are kept for the next time and for other checkouts
 	@podman images --quiet --filter reference='localhost/channelbox-*' | sort --unique | xargs --no-run-if-empty podman rmi --force
+
+# Former names of targets, until 0.3.0.
+
+.PHONY: pictures growth overload
+pictures: screenshots
+growth: bench-growth
+overload: bench-overload

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
-from tests.servers import RedisServer, free_port
+from tests.support.servers import RedisServer, free_port
 
 from bench import machine, plan, report
 from bench.figures import summed_up

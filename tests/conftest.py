@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
-from tests.servers import PostgreSQLServer, RedisServer
+from tests.support.servers import PostgreSQLServer, RedisServer
 
 if TYPE_CHECKING:
     from channelbox.realtime.bus import Bus
@@ -63,7 +63,7 @@ def pytest_configure(config: pytest.Config) -> None:
     from django.contrib.auth.management import create_permissions
     from django.db.models.signals import post_migrate
 
-    settings.PASSWORD_HASHERS = ["tests.passwords.Cheap"]
+    settings.PASSWORD_HASHERS = ["tests.support.passwords.Cheap"]
     # Emptying the database after a test makes every permission anew, which nothing but Django's own tests looks at.
     post_migrate.disconnect(create_permissions, dispatch_uid="django.contrib.auth.management.create_permissions")
     # Processes that a test starts read the same environment: the test database has the name that they find there.

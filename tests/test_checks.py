@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.core.checks import ERROR, WARNING
 from pytest_django import Settings
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 
 from channelbox import checks
 from channelbox.realtime import sync_redis

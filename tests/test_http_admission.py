@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from pytest_django import Settings
-from tests.waiting import until
+from tests.support.waiting import until
 
 from channelbox import http_admission
 from channelbox.http_admission import HttpAdmission

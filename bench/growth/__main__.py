@@ -1,4 +1,4 @@
-"""`make growth`, or `python -m bench.growth --help`: what things cost as members, rooms, processes and nodes grow."""
+"""`make bench-growth`, or `python -m bench.growth --help`: costs as members, rooms, processes and nodes grow."""
 
 import argparse
 import json

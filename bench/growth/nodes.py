@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.servers import free_port
+from tests.support.servers import free_port
 
 from bench.generator import HOST, Address
 from bench.peers.peer import as_the_tutorial

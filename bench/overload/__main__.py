@@ -1,4 +1,4 @@
-"""`make overload`, or `python -m bench.overload --help`: some ask for too much, and what others notice of it."""
+"""`make bench-overload`, or `python -m bench.overload --help`: some ask for too much, and what others notice of it."""
 
 import argparse
 import asyncio

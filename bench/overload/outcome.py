@@ -9,6 +9,6 @@ class Outcome:
     missed: list[str] = field(default_factory=list)
 
     def expect(self, true: bool, words: str) -> None:
-        """Notes what had to be, where it is not: `make overload` ends with an error then."""
+        """Notes what had to be, where it is not: `make bench-overload` ends with an error then."""
         if not true:
             self.missed.append(words)

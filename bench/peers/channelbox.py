@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from tests.servers import PostgreSQLServer
+from tests.support.servers import PostgreSQLServer
 
 from bench.generator import HOST, Address
 from bench.peers.peer import as_the_tutorial

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from tests.nginx.serving import certificate, packaged_site
-from tests.servers import free_port
+from tests.support.servers import free_port
 
 from bench.generator import Address
 from bench.peers.channelbox import Channelbox

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from tests.servers import free_port
-from tests.waiting import until
+from tests.support.servers import free_port
+from tests.support.waiting import until
 
 from bench.generator import HOST, Address, Crowd
 from bench.peers.nginx import nginx

@@ -5,7 +5,7 @@ import socket
 from pathlib import Path
 from typing import Protocol
 
-from tests.servers import Server
+from tests.support.servers import Server
 
 from bench.generator import HOST, Address
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from signal import SIGTERM
 
-from tests.servers import free_port
+from tests.support.servers import free_port
 
 from bench.generator import HOST, Address
 from bench.peers.peer import Listening, as_the_tutorial

@@ -1,4 +1,4 @@
-"""`make simulate`: the model beside what `make growth` measured, then what more connections than that need."""
+"""`make simulate`: the model beside what `make bench-growth` measured, then what more connections than that need."""
 
 import json
 import math
@@ -27,11 +27,11 @@ LOOKED_AT = 2.0  # s, of the large ones
 
 
 def measured() -> list[Point]:
-    """The points of the last `make growth`. Raises SystemExit, with what to do, where there is none."""
+    """The points of the last `make bench-growth`. Raises SystemExit, with what to do, where there is none."""
     try:
         content = json.loads(GROWTH.read_text())
     except FileNotFoundError:
-        raise SystemExit("There is no build/growth.json yet. Run: make growth") from None
+        raise SystemExit("There is no build/growth.json yet. Run: make bench-growth") from None
     return [Point(**point) for point in content["points"]]
 
 

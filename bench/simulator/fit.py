@@ -1,4 +1,4 @@
-"""The costs of the model, from what `make growth` measured."""
+"""The costs of the model, from what `make bench-growth` measured."""
 
 from collections.abc import Callable, Sequence
 
@@ -27,7 +27,7 @@ def costs(points: Sequence[Point]) -> Costs:
     alone = [point for point in own if point.in_flight == ALONE and point.at >= FROM]
     batched = [point for point in own if point.in_flight == BATCHED and point.at >= FROM]
     if len(alone) < 2 or len(batched) < 2:
-        raise ValueError("make growth has not measured the members; run: make growth ARGS=members")
+        raise ValueError("make bench-growth has not measured the members; run: make bench-growth ARGS=members")
     n = BATCHED
     start, write = _line(alone, lambda point: point.web_us)
     if rooms := sorted(point.web_us for point in points if point.sweep == ROOMS.name):

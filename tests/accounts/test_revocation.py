@@ -20,7 +20,7 @@ from django.test import Client
 from django.urls import reverse
 from pytest_django import Settings
 from tests.chat.process import runtime  # noqa: F401 - a fixture
-from tests.waiting import most_in_a_turn, until
+from tests.support.waiting import most_in_a_turn, until
 
 from channelbox.accounts import revocation
 from channelbox.accounts.models import User

@@ -7,7 +7,7 @@ from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.sessions.models import Session
 from django.db import transaction
 from django.test import Client
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 
 from channelbox.accounts.models import User
 from channelbox.chat import cleanup

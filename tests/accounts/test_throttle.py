@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from pytest_django import Settings
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 
 from channelbox.accounts import throttle
 from channelbox.accounts.throttle import Attempt, refund, take

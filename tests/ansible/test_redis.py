@@ -5,7 +5,7 @@ from pathlib import Path
 
 import jinja2
 import redis
-from tests.servers import RedisServer, free_port
+from tests.support.servers import RedisServer, free_port
 
 TEMPLATE = Path(__file__).parents[2] / "ansible/roles/redis/templates/channelbox.conf.j2"
 PASSWORD = "a-password-of-the-cluster"

@@ -122,5 +122,5 @@ def test_the_costs_are_found_again_in_what_they_make() -> None:
 
 
 def test_too_little_to_fit_is_told() -> None:
-    with pytest.raises(ValueError, match="make growth"):
+    with pytest.raises(ValueError, match="make bench-growth"):
         costs([])

@@ -1,6 +1,6 @@
 """Pictures of every page in every state, in build/screenshots, to be looked at.
 
-With PICTURES=<minutes> in the environment (make pictures) the installation lives for so long before the dashboard is
+With SCREENSHOTS=<minutes> set (make screenshots) the installation lives for so long before the dashboard is
 taken, and the pictures of README are renewed in docs/images.
 """
 
@@ -20,7 +20,7 @@ from tests.browser.people import Scheme, Town, connected, say
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
-MINUTES = float(os.environ.get("PICTURES", "0"))
+MINUTES = float(os.environ.get("SCREENSHOTS", "0"))
 Look = tuple[int, int, Scheme]
 LOOKS: list[Look] = [(1440, 900, "light"), (1440, 900, "dark"), (390, 844, "light"), (390, 844, "dark")]
 SMALL: list[Look] = [(1280, 700, "light"), (1280, 700, "dark")]  # many lines make big files

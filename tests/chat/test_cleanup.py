@@ -17,8 +17,8 @@ from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 from tests.chat.many import say_much
 from tests.chat.process import connections_go_back, enter, installation, people, runtime
-from tests.servers import RedisServer
-from tests.waiting import until
+from tests.support.servers import RedisServer
+from tests.support.waiting import until
 
 from channelbox.accounts.models import User
 from channelbox.chat import cleanup

@@ -10,7 +10,7 @@ from pytest_django import Settings
 from tests.chat.many import say_much
 from tests.chat.process import installation, runtime
 from tests.chat.test_costs import enter, numbers, rooms_with_messages, say_more
-from tests.waiting import until
+from tests.support.waiting import until
 
 from channelbox.chat import history, permissions, serializers
 from channelbox.chat.event_kinds import Kind

@@ -10,8 +10,8 @@ from channels.db import database_sync_to_async as in_database
 from django.test import Client
 from pytest_django import Settings
 from tests.chat.process import Person, Workers, connections_go_back, enter, installation, people, runtime, workers
-from tests.clock import clock_of
-from tests.waiting import until
+from tests.support.clock import clock_of
+from tests.support.waiting import until
 
 from channelbox.accounts.models import User
 from channelbox.chat import permissions

@@ -21,8 +21,8 @@ from tests.chat.process import (
     workers,
 )
 from tests.realtime.two_hosts import hosts_of, one_of_each
-from tests.servers import RedisServer
-from tests.waiting import until
+from tests.support.servers import RedisServer
+from tests.support.waiting import until
 
 from channelbox.accounts import revocation
 from channelbox.accounts.models import User

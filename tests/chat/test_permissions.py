@@ -13,7 +13,7 @@ from django.db import connection
 from django.test import Client
 from pytest_django import DjangoAssertNumQueries, Settings
 from tests.chat.process import connections_go_back, enter, installation, people, runtime
-from tests.waiting import until
+from tests.support.waiting import until
 
 from channelbox.accounts.models import User
 from channelbox.chat import permissions

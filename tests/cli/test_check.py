@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 
 from .conftest import Run
 

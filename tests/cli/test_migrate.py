@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from tests.servers import PostgreSQLServer
+from tests.support.servers import PostgreSQLServer
 
 from .conftest import CHANNELBOX, Run, environment
 

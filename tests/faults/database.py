@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from tests.servers import PostgreSQLServer
+from tests.support.servers import PostgreSQLServer
 
 ROWS = """
     SELECT chat_room.name, chat_event.seq, chat_event.name || '/' || chat_event.client_id

@@ -17,7 +17,7 @@ from tests.faults.entry import AFTER_COMMIT, BEFORE_COMMIT
 from tests.faults.faults import ONE_PROCESS_SECONDS, Fault, Strike
 from tests.faults.nginx import Nginx
 from tests.faults.people import guest_cookie
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 
 from channelbox.cli import dev_installation as installation
 from channelbox.cli.supervisor import SupervisedProcess

@@ -5,7 +5,7 @@ import socket
 from pathlib import Path
 
 from tests.nginx.serving import packaged_site
-from tests.servers import Server, free_port
+from tests.support.servers import Server, free_port
 
 CONFIGURATION = """
 daemon off;

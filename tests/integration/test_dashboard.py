@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from tests.integration.local import FRAME_SECONDS, Installation, Person, installation
-from tests.waiting import until
+from tests.support.waiting import until
 
 from channelbox.cli.errors import CliError
 from channelbox.cli.supervisor import SupervisedProcess

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from tests.integration.local import Installation, installation
 from tests.nginx.serving import ERRORS
-from tests.servers import Server
+from tests.support.servers import Server
 
 from channelbox.cli.connectivity import ConnectivityCheck
 from channelbox.cli.dev_installation import COMMAND

@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 from tests.integration.local import installation
-from tests.servers import PostgreSQLServer, RedisServer
+from tests.support.servers import PostgreSQLServer, RedisServer
 
 from channelbox_client.aio import Room
 from channelbox_client.effects import Effect, State

@@ -15,8 +15,8 @@ from pathlib import Path
 import psycopg
 import pytest
 from tests.integration.local import Installation, Person, installation
-from tests.servers import RedisServer, SentinelServer, free_port
-from tests.waiting import until
+from tests.support.servers import RedisServer, SentinelServer, free_port
+from tests.support.waiting import until
 
 from channelbox.cli.supervisor import SupervisedProcess
 

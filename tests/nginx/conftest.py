@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from tests.nginx.application import Application
 from tests.nginx.serving import PACKAGED, Nginx, certificate, moved, role_sites
-from tests.servers import free_port
+from tests.support.servers import free_port
 
 ADDRESSES = {"lb1": "127.0.0.1", "web1": "127.0.0.2", "web2": "127.0.0.3"}
 NODES = ("web1", "web2")

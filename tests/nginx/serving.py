@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.servers import Server
+from tests.support.servers import Server
 
 ROOT = Path(__file__).parents[2]
 PACKAGED = ROOT / "packaging/debian/nginx"

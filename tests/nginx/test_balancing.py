@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from tests.nginx.conftest import Cluster, Layout
-from tests.waiting import until
+from tests.support.waiting import until
 
 NOBODY = 504
 """A node's word to its balancer that no process accepted; no application says this."""

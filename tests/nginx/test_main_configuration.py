@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.servers import free_port
-from tests.waiting import until
+from tests.support.servers import free_port
+from tests.support.waiting import until
 
 DEBIAN_FOLDER = Path(__file__).parents[2] / "packaging/debian"
 PROGRAM = DEBIAN_FOLDER / "nginx-conf"

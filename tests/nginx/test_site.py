@@ -13,8 +13,8 @@ from tests.nginx.application import Application
 from tests.nginx.conftest import TRUSTING, Door
 from tests.nginx.serving import PACKAGED, Nginx, certificate, moved, packaged_site, role_sites
 from tests.nginx.test_balancing import UPGRADE
-from tests.servers import free_port
-from tests.waiting import until
+from tests.support.servers import free_port
+from tests.support.waiting import until
 
 ALICE, BOB = "192.0.2.1", "192.0.2.2"
 FEW = {

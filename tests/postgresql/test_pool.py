@@ -17,7 +17,7 @@ from django.db import DatabaseError, OperationalError
 from django.db.backends.postgresql.base import DatabaseWrapper
 from django.db.utils import ConnectionHandler
 from pytest_django import DjangoDbBlocker
-from tests.servers import PostgreSQLServer
+from tests.support.servers import PostgreSQLServer
 from tests.test_settings import read
 
 from channelbox.logs import Journal

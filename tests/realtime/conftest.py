@@ -8,7 +8,7 @@ import uvloop
 from pytest_django import Settings
 from tests.realtime.exchanges import Exchanges
 from tests.realtime.serving import Run
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 
 from channelbox.realtime.layer import ChannelLayer
 

@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 from pytest_django import Settings
-from tests.clock import Clock, clock_of
-from tests.waiting import until
+from tests.support.clock import Clock, clock_of
+from tests.support.waiting import until
 
 from channelbox.realtime import admission as admission_module
 from channelbox.realtime import rate_sync, token_bucket

@@ -4,7 +4,7 @@ import asyncio
 import logging
 
 import pytest
-from tests.waiting import until
+from tests.support.waiting import until
 
 from channelbox.monitoring.process_reports import _totals
 from channelbox.realtime import background_tasks

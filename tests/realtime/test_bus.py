@@ -10,7 +10,7 @@ from django.conf import settings as settings_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.realtime.heard import Heard
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 
 from channelbox.logs import Repeats
 from channelbox.realtime import subscription_session

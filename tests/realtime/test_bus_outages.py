@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from tests.realtime.heard import Heard
 from tests.realtime.two_hosts import hosts_of
-from tests.servers import RedisServer, SentinelServer, free_port
+from tests.support.servers import RedisServer, SentinelServer, free_port
 
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.counters import counters

@@ -2,7 +2,7 @@
 
 import pytest
 from tests.realtime.hub import NEW, Record, frames, hub, joined, record, told
-from tests.waiting import until
+from tests.support.waiting import until
 
 from channelbox.realtime import background_tasks
 from channelbox.realtime.bus import Bus

@@ -5,7 +5,7 @@ import tracemalloc
 
 import pytest
 from tests.realtime.hub import Listener, Record, frames, greet, hub, joined, opening, record
-from tests.waiting import until
+from tests.support.waiting import until
 
 from channelbox.realtime.envelope import BatchOutcome, BatchRef, Envelope
 from channelbox.realtime.frames import text_frame

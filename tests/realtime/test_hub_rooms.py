@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 from tests.realtime.hub import NEW, Record, frames, hub, joined, opening, record, told
-from tests.waiting import until
+from tests.support.waiting import until
 
 from channelbox.realtime import hub as hub_module
 from channelbox.realtime import redis_keys

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
-from tests.waiting import most_in_a_turn
+from tests.support.waiting import most_in_a_turn
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 

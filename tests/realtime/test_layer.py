@@ -9,7 +9,7 @@ import pytest
 from channels.exceptions import ChannelFull
 from channels.layers import BaseChannelLayer, get_channel_layer
 from tests.realtime.receiving import next_of, nothing_for
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 
 from channelbox.realtime import redis_keys
 from channelbox.realtime.bus import Bus

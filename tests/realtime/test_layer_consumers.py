@@ -9,7 +9,7 @@ import pytest
 from channels.layers import get_channel_layer
 from channels.testing import ApplicationCommunicator, WebsocketCommunicator
 from tests.realtime.tutorial import AsyncChat, JsonChat, SyncChat
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 
 from channelbox.realtime import redis_keys
 from channelbox.realtime.layer import ChannelLayer

@@ -8,8 +8,8 @@ import pytest
 import uvloop
 from asgiref.sync import async_to_sync, sync_to_async
 from tests.realtime.receiving import next_of, nothing_for
-from tests.servers import RedisServer
-from tests.waiting import until
+from tests.support.servers import RedisServer
+from tests.support.waiting import until
 
 from channelbox.realtime import redis_keys
 from channelbox.realtime.bus import Bus

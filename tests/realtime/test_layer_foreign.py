@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 
 import channelbox
 

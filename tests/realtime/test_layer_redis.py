@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from redis.exceptions import RedisError
 from tests.realtime.receiving import next_of, nothing_for
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 
 from channelbox.realtime import redis_keys
 from channelbox.realtime.layer import ChannelLayer

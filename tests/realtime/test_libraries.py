@@ -9,7 +9,7 @@ import pytest
 from channels.consumer import AsyncConsumer
 from channels.testing import ApplicationCommunicator
 from tests.realtime.serving import Run
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 
 from channelbox.realtime.mailbox import ChannelName
 from channelbox.realtime.redis_hosts import make_pool

@@ -8,8 +8,8 @@ import msgpack
 import pytest
 from tests.realtime.presence_process import Process
 from tests.realtime.two_hosts import hosts_of, one_of_each
-from tests.servers import RedisServer
-from tests.waiting import until
+from tests.support.servers import RedisServer
+from tests.support.waiting import until
 
 from channelbox.realtime import presence, redis_keys
 from channelbox.realtime.bus import Bus

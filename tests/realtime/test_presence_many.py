@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from tests.realtime.exchanges import Exchanges
 from tests.realtime.presence_process import Process
-from tests.servers import RedisServer
-from tests.waiting import most_in_a_turn, until
+from tests.support.servers import RedisServer
+from tests.support.waiting import most_in_a_turn, until
 
 from channelbox.realtime import presence, redis_keys
 from channelbox.realtime.frames import json_frame

@@ -2,7 +2,7 @@
 
 import pytest
 from pytest_django import Settings
-from tests.clock import clock_of
+from tests.support.clock import clock_of
 
 from channelbox.realtime import read_budget
 from channelbox.realtime.read_budget import CHARGED_FRAMES, EMPTY_SECONDS, MAX_EMPTY_SECONDS, ReadBudget

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 
 import pytest
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 
 from channelbox.realtime import reconciler, redis_keys
 from channelbox.realtime.bus import Bus

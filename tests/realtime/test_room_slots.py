@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 from tests.realtime.two_hosts import hosts_of, one_of_each
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 
 from channelbox.realtime import redis_keys, room_slots
 from channelbox.realtime.bus import Bus

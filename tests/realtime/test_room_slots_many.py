@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 from tests.realtime.exchanges import Exchanges
 from tests.realtime.two_hosts import hosts_of
-from tests.servers import RedisServer
-from tests.waiting import until
+from tests.support.servers import RedisServer
+from tests.support.waiting import until
 
 from channelbox.realtime import redis_keys, room_slots
 from channelbox.realtime.bus import Bus

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 from pytest_django import Settings
-from tests.clock import Clock, clock_of
 from tests.realtime.serving import RawClient as Client
 from tests.realtime.serving import Room, Run, masked, served
 from tests.realtime.test_floods import Flood
-from tests.waiting import until
+from tests.support.clock import Clock, clock_of
+from tests.support.waiting import until
 
 from channelbox.realtime import read_budget, token_bucket
 from channelbox.realtime.admission import TABLE, Kind

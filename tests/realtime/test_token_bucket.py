@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.clock import Clock, clock_of
-from tests.waiting import until
+from tests.support.clock import Clock, clock_of
+from tests.support.waiting import until
 
 from channelbox.realtime import rate_sync as settlement_module
 from channelbox.realtime import token_bucket

@@ -1,6 +1,6 @@
 """Two Redis hosts, and rooms on each."""
 
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.redis_hosts import Host

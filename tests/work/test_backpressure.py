@@ -1,7 +1,7 @@
 """How much an outbox may hold, by how fast it empties."""
 
 import pytest
-from tests.clock import Clock, clock_of
+from tests.support.clock import Clock, clock_of
 
 from channelbox.work import backpressure as module
 from channelbox.work.backpressure import MIN_MESSAGES, ThroughputEstimate

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from tests.realtime.two_hosts import hosts_of, one_of_each
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 from tests.work.outbox_line import CHANNEL, Line, Sender, ids, lines, started
 
 from channelbox.realtime.counters import counters

@@ -7,7 +7,7 @@ import msgpack
 import pytest
 from channels.exceptions import ChannelFull
 from redis.exceptions import RedisError
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 
 from channelbox.realtime import redis_keys
 from channelbox.realtime.bus import Bus

@@ -11,8 +11,8 @@ from channels.consumer import AsyncConsumer
 from channels.routing import ChannelNameRouter, ProtocolTypeRouter
 from pytest_django import Settings
 from tests.realtime.two_hosts import hosts_of
-from tests.servers import RedisServer
-from tests.waiting import until
+from tests.support.servers import RedisServer
+from tests.support.waiting import until
 
 from channelbox.realtime import redis_keys
 from channelbox.realtime.bus import Bus

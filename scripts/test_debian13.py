@@ -21,7 +21,9 @@ def main() -> int:
     try:
         prepare()
         servers = with_packages("servers", RELEASE, PACKAGES)
-        image = with_libraries("tests", RELEASE, servers, RELEASE.dev_lock, ROOT / "tests" / "libraries.sh")
+        image = with_libraries(
+            "tests", RELEASE, servers, RELEASE.dev_lock, ROOT / "scripts" / "install_test_libraries.sh"
+        )
     except (NodeError, subprocess.CalledProcessError) as error:
         print(error, file=sys.stderr)
         return 1

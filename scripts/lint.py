@@ -1,6 +1,6 @@
 """`make lint`: every tool runs, each says what it looks at, and the exit status is 1 when any of them objects.
 
-Started by the Python of build/venv, whose tools it uses; `python tests/lint.py mypy ruff` runs only those.
+Started by the Python of build/venv, whose tools it uses; `python scripts/lint.py mypy ruff` runs only those.
 """
 
 import os
