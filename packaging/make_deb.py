@@ -14,14 +14,16 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import changelog
 from builder import builder_image
 from containers import BUILD, PACKAGING, RELEASES, ROOT, Release, in_container
 from nodes.machine import prepare
 from nodes.run import NodeError
 
+CHANGELOG = ROOT / "CHANGELOG.md"
 DEBS, VENDOR = BUILD / "deb", BUILD / "vendor"
 # All that goes into a package besides the lock file of its release.
-INGREDIENTS = ("app", "LICENSE", "README.md", "pyproject.toml", "packaging")
+INGREDIENTS = ("app", "CHANGELOG.md", "LICENSE", "README.md", "pyproject.toml", "packaging")
 NOT_INGREDIENTS = ("__pycache__", "locks", "channelbox.egg-info")
 
 
@@ -33,7 +35,7 @@ def main() -> int:
     releases = [r for r in RELEASES if not options.release or r.suffix in options.release]
     try:
         prepare()
-        version = _changelog_version()
+        version = changelog.releases(CHANGELOG)[0].version
         DEBS.mkdir(parents=True, exist_ok=True)
         # Two at once take turns, and the second finds what the first has built.
         with (DEBS / "lock").open("w") as lock, ThreadPoolExecutor(len(releases)) as pool:
@@ -95,14 +97,12 @@ def _source_tree(release: Release, version: str, work: Path) -> Path:
         shutil.copy2(file, target)
     wheel = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(source), str(project)]
     subprocess.run(wheel, check=True, capture_output=True, text=True)
-    changelog = source / "debian" / "changelog"
-    text = changelog.read_text()
-    changelog.write_text(text.replace(f"({version})", f"({version}~{release.suffix})", 1))
+    released = changelog.releases(CHANGELOG)
+    (source / "debian" / "changelog").write_text(changelog.debian(released, release.suffix))
+    page = source / "debian" / "channelbox.8"
+    words = page.read_text().replace("@VERSION@", version).replace("@DATE@", f"{released[0].date:%Y-%m-%d}")
+    page.write_text(words)
     return source
-
-
-def _changelog_version() -> str:
-    return (PACKAGING / "debian" / "changelog").read_text().split("(", 1)[1].split(")", 1)[0]
 
 
 if __name__ == "__main__":

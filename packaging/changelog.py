@@ -1,0 +1,61 @@
+"""The releases of CHANGELOG.md, for the Debian package: its version, its changelog and its manual page."""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from pathlib import Path
+
+HEADING = re.compile(r"^## (?P<version>\d+\.\d+\.\d+) - (?P<date>\d{4}-\d{2}-\d{2})$", re.MULTILINE)
+MAINTAINER = "channelbox maintainers <maintainers@channelbox.invalid>"
+
+
+@dataclass(frozen=True)
+class Release:
+    """One released version. `text`: its part of CHANGELOG.md, without the heading."""
+
+    version: str
+    date: datetime
+    text: str
+
+
+def releases(changelog: Path) -> list[Release]:
+    """Return the releases, newest first. What is under "Unreleased" is none of them. Raises ValueError without any."""
+    text = changelog.read_text()
+    headings = list(HEADING.finditer(text))
+    if not headings:
+        raise ValueError(f"{changelog} has no heading of a release, such as: ## 0.2.0 - 2026-12-01")
+    ends = [heading.start() for heading in headings[1:]] + [len(text)]
+    return [
+        Release(
+            heading["version"],
+            datetime.fromisoformat(heading["date"]).replace(hour=6, tzinfo=UTC),
+            text[heading.end() : end].strip(),
+        )
+        for heading, end in zip(headings, ends, strict=True)
+    ]
+
+
+def debian(releases: list[Release], suffix: str) -> str:
+    """Return the Debian changelog (deb-changelog(5)). `suffix` marks the newest version as one for a Debian release."""
+    entries = []
+    for number, release in enumerate(releases):
+        version = release.version if number else f"{release.version}~{suffix}"
+        entries.append(
+            f"channelbox ({version}) stable; urgency=medium\n\n{_details(release.text)}\n\n"
+            f" -- {MAINTAINER}  {format_datetime(release.date)}\n"
+        )
+    return "\n".join(entries)
+
+
+def _details(text: str) -> str:
+    """Return Markdown's headings, items and their further lines as Debian writes them."""
+    lines = []
+    for line in text.splitlines():
+        if line.startswith("### "):
+            lines.append(f"  [ {line.removeprefix('### ')} ]")
+        elif line.startswith("- "):
+            lines.append(f"  * {line.removeprefix('- ')}")
+        elif line.strip():
+            lines.append(f"    {line.strip()}")
+    return "\n".join(lines)
