@@ -33,7 +33,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if config.option.help or config.option.version:
+    shares_out = config.getoption("numprocesses", 0) and not hasattr(config, "workerinput")  # to pytest-xdist's workers
+    if config.option.help or config.option.version or shares_out:
         return
     stack = config.stash[STACK] = contextlib.ExitStack()
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="channelbox-")))
@@ -73,6 +74,11 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     if STACK in config.stash:
         config.stash[STACK].close()
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings_xdist_suffix() -> None:
+    """Keep the database's name: each worker of pytest-xdist has a server or a file of its own."""
 
 
 @pytest.fixture(scope="session")

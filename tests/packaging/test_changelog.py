@@ -48,7 +48,8 @@ def test_debian_reads_it(tmp_path: Path) -> None:
     (tmp_path / "CHANGELOG.md").write_text(TEXT)
     made = changelog.debian(changelog.releases(tmp_path / "CHANGELOG.md"), "deb13")
     assert made == (
-        "channelbox (1.2.0~deb13) stable; urgency=medium\n\n  [ Added ]\n  * A thing that takes\n    two lines.\n  * Another.\n"
+        "channelbox (1.2.0~deb13) stable; urgency=medium\n\n"
+        "  [ Added ]\n  * A thing that takes\n    two lines.\n  * Another.\n"
         "  [ Fixed ]\n  * A mistake.\n\n"
         " -- channelbox maintainers <maintainers@channelbox.invalid>  Sun, 31 Jan 2027 06:00:00 +0000\n"
         "\n"
@@ -59,7 +60,7 @@ def test_debian_reads_it(tmp_path: Path) -> None:
 
 def test_without_a_release_it_says_what_a_heading_looks_like(tmp_path: Path) -> None:
     (tmp_path / "CHANGELOG.md").write_text("# Changelog\n\n## Unreleased\n")
-    with pytest.raises(ValueError, match="## 0.2.0 - 2026-12-01"):
+    with pytest.raises(ValueError, match=r"## 0\.2\.0 - 2026-12-01"):
         changelog.releases(tmp_path / "CHANGELOG.md")
 
 
