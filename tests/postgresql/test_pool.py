@@ -169,7 +169,8 @@ def test_callers_do_not_queue_for_a_database_that_is_away(
     server.kill()
     until_it_fails(handler)
     while not attempts.of or min(attempts.of.values()) < 4:
-        time.sleep(0.02)
+        with contextlib.suppress(OperationalError):  # a pool that nobody asks need not try
+            ask(handler)
     began = time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(6) as threads:
         errors = [asked.exception() for asked in [threads.submit(ask, handler) for _ in range(60)]]

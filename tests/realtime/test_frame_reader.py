@@ -57,7 +57,10 @@ CLOSES = st.builds(masked, st.just(CLOSE), CODES)
 def test_frames_are_read_as_websockets_reads_them(
     frames: list[bytes], close: bytes, places: list[int], most: int
 ) -> None:
-    """Except for what it does wrong: text is looked at late there, and a Close between fragments is refused."""
+    """Except for what it does wrong: text is looked at late there, and a Close between fragments is refused.
+
+    Of a frame that is wrong in two ways it names the size first.
+    """
     data = b"".join(frames) + close
     events, code = read(cut(data, places), most, most * 7)
 
@@ -85,8 +88,22 @@ def test_frames_are_read_as_websockets_reads_them(
         assert events == expected[: len(events)]
     elif theirs.close_rcvd is not None and expected_code == 1002 and events and events[-1][0] == CLOSE:
         assert (events[:-1], code) == (expected, None)
+    elif (expected_code, code) == (1009, 1002):
+        assert events == expected
     else:
         assert (events, code) == (expected, expected_code)
+
+
+@pytest.mark.parametrize(
+    ("frame", "code"),
+    [
+        pytest.param(masked(CONTINUATION, b"x" * 600), 1009, id="too long"),
+        pytest.param(masked(TEXT, b"x" * 600), 1002, id="too long, inside another message"),
+        pytest.param(masked(CONTINUATION, b"x" * 600, FIN | 0x40), 1002, id="too long, with a reserved bit"),
+    ],
+)
+def test_of_two_violations_the_order_of_frames_is_named(frame: bytes, code: int) -> None:
+    assert read([masked(TEXT, b"x" * 600, 0) + frame]) == ([], code)
 
 
 def test_a_slice_is_no_longer_than_it_may_be() -> None:
