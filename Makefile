@@ -91,6 +91,9 @@ TEST_PACKAGES = $(call need,redis-server,redis-server); $(call need,pg_createclu
 	$(call need,chromium,chromium fonts-dejavu-core); $(call need,node,nodejs); \
 	$(call need,faketime,faketime); $(call need,openssl,openssl)
 PYTEST = $(BIN)/python -m pytest
+# Most tests wait for something: more of them than processors run at a time. Those of one file run in order.
+JOBS ?= 4
+PARALLEL = --numprocesses $(JOBS) --dist loadfile
 DATABASE ?= sqlite
 MINUTES ?= 15
 
@@ -100,9 +103,16 @@ test: venv vendor ## everything that CI runs: lint, the application on both data
 	@$(BIN)/python scripts/run_tests.py
 
 .PHONY: test-app
-test-app: venv vendor ## the application's tests on a real Redis and a real database (DATABASE=sqlite or postgresql)
+test-app: venv vendor ## the application's tests on a real Redis and a real database (DATABASE=postgresql JOBS=4)
 	@$(TEST_PACKAGES)
-	@$(PYTEST) tests --ignore tests/browser --ignore tests/faults/test_broken.py --database $(DATABASE) $(ARGS)
+	@$(PYTEST) tests --ignore tests/browser --ignore tests/faults/test_broken.py --database $(DATABASE) $(PARALLEL) $(ARGS)
+
+.PHONY: test-quick
+test-quick: venv vendor ## before each commit, in two minutes: lint, the clients, and the tests that start no installation
+	@$(BIN)/python scripts/lint.py
+	@$(MAKE) --no-print-directory test-clients
+	@$(TEST_PACKAGES)
+	@$(PYTEST) tests $(PARALLEL) $(foreach folder,ansible browser cli clients faults integration nginx packaging,--ignore tests/$(folder)) $(ARGS)
 
 .PHONY: test-clients
 test-clients: venv ## the client libraries in JavaScript and Python, against scripted servers
@@ -112,7 +122,7 @@ test-clients: venv ## the client libraries in JavaScript and Python, against scr
 
 .PHONY: test-trixie
 test-trixie: venv vendor ## the same with the Python, the PostgreSQL and the Redis of Debian 13, in a container
-	@$(BIN)/python scripts/test_debian13.py $(ARGS)
+	@$(BIN)/python scripts/test_debian13.py $(PARALLEL) $(ARGS)
 
 .PHONY: screenshots
 screenshots: venv vendor ## renew the screenshots of the documents, in docs/images (MINUTES=15 of life before the dashboard's)
@@ -122,7 +132,7 @@ screenshots: venv vendor ## renew the screenshots of the documents, in docs/imag
 .PHONY: test-browser
 test-browser: venv vendor ## people in Debian's Chromium
 	@$(TEST_PACKAGES)
-	@$(PYTEST) tests/browser $(ARGS)
+	@$(PYTEST) tests/browser $(PARALLEL) $(ARGS)
 
 .PHONY: test-faults
 test-faults: venv ## faults at random times while people talk, and a verdict: SEED= LONG=1 DATABASE= TARGET=cluster REDIS_HOSTS=2 ONLY= BROKEN=

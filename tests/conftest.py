@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+from pytest_django import DjangoDbBlocker
 from tests.support.servers import PostgreSQLServer, RedisServer
 
 if TYPE_CHECKING:
@@ -108,6 +109,13 @@ def new_redis() -> Iterator[Callable[..., RedisServer]]:
             return server
 
         yield start
+
+
+@pytest.fixture
+def connections_of_others(django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """Let Channels' consumers look at the database connections that earlier tests left open in its thread."""
+    with django_db_blocker.unblock():
+        yield
 
 
 @pytest.fixture
