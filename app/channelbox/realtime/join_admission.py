@@ -1,4 +1,4 @@
-"""Handshakes are admitted by address before anything is looked up for them."""
+"""Admission of WebSocket handshakes by client address, before anything is looked up for them."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from channelbox.realtime.origin_check import Refusal
 
 
 class JoinRefusal(Refusal):
-    """Says that too many come at once."""
+    """Refuse a handshake because too many arrive at once."""
 
     def __init__(self, refused: Refused) -> None:
         super().__init__()
@@ -17,7 +17,10 @@ class JoinRefusal(Refusal):
 
 
 class JoinAdmission:
-    """ASGI middleware for WebSockets. Persons are counted by their consumer, which knows who they are."""
+    """ASGI middleware that admits WebSocket handshakes by client address.
+
+    The limits per person are applied by the consumer, which knows the person.
+    """
 
     def __init__(self, application: Any) -> None:
         self.application = application
@@ -31,5 +34,8 @@ class JoinAdmission:
 
 
 def address_of(scope: dict[str, Any]) -> str:
-    """What counts as the client's address. Behind the installation's proxy it is the one that nginx tells."""
+    """Return the network address under which the client's work is counted.
+
+    Behind the installation's proxy it is derived from the client address that nginx passes on.
+    """
     return network((scope.get("client") or ("", 0))[0])

@@ -1,19 +1,25 @@
-"""The one deadline of a handshake: by then its client is in, or knows why not."""
+"""Deadline of a handshake: by then the client has entered, or has been told why not."""
 
 import asyncio
 from typing import Any
 
-# From the handshake to the welcome or to the refusal. Less than the 10 s after which the clients of clients/ give an
-# attempt up: the rest is for the network and for a balancer that waits 2 s for a dead node before it asks this one.
+# From the handshake to the welcome or the refusal. Less than the 10 s after which the clients in clients/ abandon an
+# attempt: the rest is for the network and for a load balancer that waits 2 s for a dead node before it tries this one.
 ENTER_SECONDS = 7.0
 
 
 def asked_at(scope: dict[str, Any], time: float) -> None:
-    """Have the deadline run from this time of the loop's clock, when the handshake came: it may have waited since."""
+    """Start the deadline at `time`, on the event loop's clock.
+
+    That is when the handshake arrived, which may have waited since then.
+    """
     scope["enter_by"] = time + ENTER_SECONDS
 
 
 def enter_by(scope: dict[str, Any]) -> float:
-    """Return the deadline of this connection, on the loop's clock; without `asked_at` it runs from the first call."""
+    """Return the deadline of this connection, on the event loop's clock.
+
+    Without `asked_at`, it runs from the first call of this function.
+    """
     deadline: float = scope.setdefault("enter_by", asyncio.get_running_loop().time() + ENTER_SECONDS)
     return deadline

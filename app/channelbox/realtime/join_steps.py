@@ -1,7 +1,7 @@
-"""Joins go on in bounded slices: a few steps of all joins together in one turn of the event loop.
+"""Time slices for joins: in one turn of the event loop, only a few steps of all joins together run.
 
-A join waits for the database, for a place and for the room together with all others. When these answer, hundreds of
-joins could go on in one turn, and everybody's messages would wait for all of them.
+All joins wait together for the database, for slots and for the room. When one of these answers, hundreds of joins could
+continue in one turn, and everybody's messages would wait for all of them.
 """
 
 import asyncio
@@ -10,39 +10,39 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 
-SLICE_STEPS = 32  # about 3 ms; with 16 nobody notices less, and the last of many is in later
+SLICE_STEPS = 32  # about 3 ms; with 16, others notice no less of it, and the last of many joins ends later
 
 Step = Callable[[], object]
 
 
 class JoinSteps:
-    """Takes steps in order, but those that begin a join only when no other waits. Belongs to one event loop."""
+    """Runs the steps of joins in order, but begins a join only when no other step waits. Belongs to one event loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._under_way: deque[Step] = deque()
         self._beginning: deque[Step] = deque()
-        self._left = SLICE_STEPS  # of this slice, which ends with the turn of the loop
+        self._left = SLICE_STEPS  # in this slice, which ends with the turn of the loop
         self._scheduled = False
 
     @staticmethod
     def of(loop: asyncio.AbstractEventLoop) -> "JoinSteps":
-        """Return the steps of this loop."""
+        """Return the instance of this event loop."""
         steps = _steps.get(loop)
         if steps is None:
             steps = _steps[loop] = JoinSteps(loop)
         return steps
 
     def begin(self, step: Step) -> None:
-        """Have a join begun: at once where no other step waits and the slice has room, else when it is its turn."""
+        """Run a step that begins a join: at once if no other step waits and the slice has room, else in its turn."""
         self._do(step, self._beginning)
 
     def go_on(self, step: Step) -> None:
-        """Have a join that was begun go on, at once or when it is its turn."""
+        """Run another step of a join that has begun, at once or in its turn."""
         self._do(step, self._under_way)
 
     async def turn(self) -> None:
-        """Return when a join that was begun may go on."""
+        """Wait until a join that has begun may continue."""
         turn: asyncio.Future[None] = self._loop.create_future()
         self.go_on(functools.partial(_end, turn))
         await turn

@@ -1,4 +1,4 @@
-"""The `default` channel layer: the contract of Channels, with its extensions for groups and flush, over the bus."""
+"""The `default` channel layer: the contract of Channels, with its extensions `groups` and `flush`, over the bus."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,18 +17,19 @@ from channelbox.realtime.standalone_settings import complete_settings
 
 
 class ChannelLayer(BaseChannelLayer):
-    """Anything written for Channels works on it as it is, in projects of others too: `hosts` is all that they need.
+    """Channel layer for any code written for Channels, also in other projects, where `hosts` is all that it needs.
 
-    hosts: as in `RedisHosts`; None means those of the settings, on the connections that the process has to them anyway.
-    capacity: unread messages in one channel, beyond which `send` raises ChannelFull and what goes to its groups is
-        dropped for it and counted; `channel_capacity` as in Channels.
-    expiry: seconds after which an unread message is given to nobody.
+    hosts: as in `RedisHosts`. None: those of the settings, over the connections that the process has to them anyway.
+    capacity: unread messages in one channel. Beyond it, `send` raises ChannelFull, and messages to the channel's groups
+        are dropped for this channel and counted.
+    expiry: seconds after which an unread message is no longer delivered.
+    channel_capacity: as in Channels.
     serializer_format, symmetric_encryption_keys: as in channels_redis.
 
-    A channel made by `new_channel` belongs to this process and event loop, and lives as long as its name is held: the
-    consumer's `channel_name`. Whatever happens to a consumer, its channel, its messages and its places in groups go
-    with it. Each message reaches a consumer at most once; what is sent while Redis is away raises RedisError, and what
-    is on its way when a connection breaks is lost.
+    A channel made by `new_channel` belongs to this process and event loop, and lives as long as its name is held, which
+    is the consumer's `channel_name`. However a consumer ends, its channel, messages and group memberships end with it.
+    Each message reaches a consumer at most once. `send` and `group_send` raise RedisError while Redis is away; messages
+    that are in transit when a connection breaks are lost.
 
     May be used from several event loops at once, and from sync code with async_to_sync.
     """
@@ -54,17 +55,17 @@ class ChannelLayer(BaseChannelLayer):
         self._kind = ("channel layer", serializer_format, tuple(symmetric_encryption_keys or ()))
 
     def serialize(self, message: Any) -> bytes:
-        """The message as bytes."""
+        """Return the message as bytes."""
         return bytes(self._serializer.serialize(message))
 
     def deserialize(self, payload: bytes) -> Any:
-        """The message of bytes."""
+        """Return the message that `serialize` made these bytes of."""
         return self._serializer.deserialize(payload)
 
-    # --- The contract of a channel layer
+    # --- Channels
 
     async def send(self, channel: str, message: Mapping[str, Any]) -> None:
-        """Sends to one channel. Raises ChannelFull when it holds as much as it may."""
+        """Send a message to one channel. Raises ChannelFull when the channel holds as many messages as it may."""
         self.require_valid_channel_name(channel)
         payload, capacity = self.serialize(message), self.get_capacity(channel)
         if "!" in channel:
@@ -73,10 +74,11 @@ class ChannelLayer(BaseChannelLayer):
             await self._local().shared(channel).put(payload, capacity, self.expiry)
 
     async def receive(self, channel: str) -> Any:
-        """The next message of a channel; waits for one. Cancelled: the message stays for the next call.
+        """Return the next message of a channel, waiting for one. If cancelled, the message stays for the next call.
 
-        A channel of a process (with a `!`) can be received from there only, and while its name is held: RuntimeError.
-        Of a channel that any process may receive from, each message reaches exactly one.
+        A process-local channel (with a `!`) can be received from in its own process only, and only while its name is
+        held; otherwise this raises RuntimeError. From a shared channel, which any process may receive from, each
+        message reaches exactly one receiver.
         """
         self.require_valid_channel_name(channel)
         local = self._local()
@@ -88,7 +90,7 @@ class ChannelLayer(BaseChannelLayer):
         return await mailbox.get()
 
     async def new_channel(self, prefix: str = "specific.") -> ChannelName:
-        """A channel of this process's own; returns when what is sent to it will be heard."""
+        """Create a channel of this process. Returns its name once messages that are sent to it will arrive."""
         self.require_valid_channel_name(f"{prefix}!")
         local = self._local()
         await local.open()
@@ -97,25 +99,25 @@ class ChannelLayer(BaseChannelLayer):
     # --- Groups
 
     async def group_add(self, group: str, channel: str) -> None:
-        """Adds a channel to a group; returns when what is sent to the group from now on is heard.
+        """Add a channel to a group. Returns once messages that are sent to the group from now on reach the channel.
 
-        A channel of another process is added there, or by nobody if that process has ended. Raises RedisError when
-        this is not known to have happened.
+        A channel of another process is added by that process, or not at all if it has ended. Raises RedisError when
+        the channel is not known to have been added.
         """
         self.require_valid_group_name(group)
         self.require_valid_channel_name(channel)
         await self._local().add(group, channel)
 
     async def group_discard(self, group: str, channel: str) -> None:
-        """Takes a channel out of a group; nothing happens if it is not in it."""
+        """Remove a channel from a group. Does nothing if the channel is not in it."""
         self.require_valid_group_name(group)
         self.require_valid_channel_name(channel)
         await self._local().discard(group, channel)
 
     async def group_send(self, group: str, message: Mapping[str, Any]) -> None:
-        """Sends to every channel of a group, in every process: one PUBLISH, whatever their number.
+        """Send a message to every channel of a group, in every process: one PUBLISH, whatever their number.
 
-        Channels that any process may receive from get it one by one.
+        Shared channels, which any process may receive from, get it one by one.
         """
         self.require_valid_group_name(group)
         payload = self.serialize(message)
@@ -129,7 +131,7 @@ class ChannelLayer(BaseChannelLayer):
     # --- Flush
 
     async def flush(self) -> None:
-        """Forgets every message, and every group of this process."""
+        """Delete every message, and every group of this process."""
         local = self._local()
         local.clear()
         for client in local.bus.clients():
@@ -138,7 +140,7 @@ class ChannelLayer(BaseChannelLayer):
                     await client.unlink(name)
 
     async def close(self) -> None:
-        """Forgets this event loop's channels and groups; the layer may be used again, with new channels."""
+        """Discard the channels and groups of this event loop. The layer may be used again, with new channels."""
         bus = Bus.current(self._hosts)
         if local := bus.shared.pop(self._kind, None):
             await local.close()

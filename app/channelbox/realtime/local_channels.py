@@ -1,4 +1,4 @@
-"""What one event loop of this process holds of the default channel layer: its channels, groups and inbox."""
+"""The part of the default channel layer in one event loop: its channels, groups and inbox."""
 
 import asyncio
 import collections
@@ -26,18 +26,18 @@ logger = logging.getLogger(__name__)
 
 SEND = Path(__file__).with_name("send_to_channel.lua").read_text()
 ACK = Path(__file__).with_name("ack.lua").read_text()
-INBOX = 16  # characters before the "!" of a channel's name: the inbox of the process that made it
+INBOX = 16  # the last ones before the "!" of a channel's name: the inbox of the process that made it
 CLOSE_SECONDS = 1
-END = b"\0"  # between a channel's name and the message
+END = b"\0"  # between the channel's name and the message
 
 
 def inbox_of(channel: str) -> str:
-    """The inbox that a single channel's messages go to."""
+    """Return the inbox that the messages of a process-local channel are sent to."""
     return channel[: channel.index("!")][-INBOX:]
 
 
 class _Group:
-    """The channels of this process in one group, and the future of the group's one subscription."""
+    """The channels of this process in one group, and the future of the group's single subscription."""
 
     __slots__ = ("confirmed", "members")
 
@@ -47,7 +47,7 @@ class _Group:
 
 
 class LocalChannels:
-    """Mailboxes of this loop's consumers. One subscription for each group, one for all single channels."""
+    """Mailboxes of this loop's consumers. Has a subscription per group, and one for all process-local channels."""
 
     def __init__(self, bus: Bus, deserialize: Callable[[bytes], Any]) -> None:
         self.bus = bus
@@ -66,20 +66,23 @@ class LocalChannels:
         bus.on_stop(self.close)
 
     async def open(self) -> None:
-        """Returns when messages to single channels are heard."""
+        """Subscribe to the inbox. Returns once messages to process-local channels will arrive."""
         if self._subscribed is None:
             self._subscribed = self.bus.begin(redis_keys.inbox(self.inbox), self._heard)
         await asyncio.shield(self._subscribed)
 
     def make(self, prefix: str, capacity: Callable[[str], int], expiry: float) -> ChannelName:
-        """A new channel, which is forgotten when its name is."""
+        """Create a channel and return its name. The channel is removed when nobody holds the name any more.
+
+        `capacity` returns the number of messages that a channel of a given name may hold; `expiry` is in seconds.
+        """
         name = ChannelName(f"{prefix}{self.inbox}!{secrets.token_hex(6)}")
-        key = "".join(name)  # not the name itself, which must be able to go
+        key = "".join(name)  # a copy: the name itself must be free to be collected
         self.mailboxes[key] = Mailbox(key, capacity(key), expiry, self._received)
         this = weakref.ref(self)
 
         def gone(_: object) -> None:
-            # In whatever thread the garbage was collected.
+            # May run in any thread: wherever the name was collected.
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 if local := this():
                     local._loop.call_soon_threadsafe(local.forget, key)
@@ -88,13 +91,13 @@ class LocalChannels:
         return name
 
     def shared(self, channel: str) -> SharedChannel:
-        """A channel that any process may receive from."""
+        """Return the shared channel of this name, which any process may receive from."""
         if channel not in self._shared:
             self._shared[channel] = SharedChannel(self.bus, redis_keys.channel(channel))
         return self._shared[channel]
 
     def forget(self, channel: str) -> None:
-        """Takes a channel out of everything."""
+        """Remove a channel, its messages and its group memberships."""
         self._names.pop(channel, None)
         if mailbox := self.mailboxes.pop(channel, None):
             for group in list(mailbox.groups):
@@ -104,7 +107,7 @@ class LocalChannels:
     # --- Groups
 
     async def add(self, group: str, channel: str) -> None:
-        """Add a channel of whatever process to a group; returns when the group's messages are heard there."""
+        """Add a channel of any process to a group. Returns once the group's messages arrive there."""
         if "!" not in channel:
             await self.remote.list_channel(group, channel)
         elif (inbox := inbox_of(channel)) == self.inbox:
@@ -114,7 +117,7 @@ class LocalChannels:
             await self.remote.ask("add", group, channel, inbox)
 
     async def discard(self, group: str, channel: str) -> None:
-        """Take a channel of whatever process out of a group."""
+        """Remove a channel of any process from a group."""
         if "!" not in channel:
             await self.remote.unlist_channel(group, channel)
         elif (inbox := inbox_of(channel)) == self.inbox:
@@ -125,7 +128,7 @@ class LocalChannels:
 
     async def _join(self, group: str, channel: str) -> None:
         mailbox = self.mailboxes.get(channel)
-        if mailbox is None:  # gone: there is nobody to receive
+        if mailbox is None:  # the channel is gone: nobody would receive
             return
         entry = self.groups.get(group)
         if entry is None:
@@ -144,7 +147,7 @@ class LocalChannels:
         self.leave(group, channel)
 
     def leave(self, group: str, channel: str) -> None:
-        """Take a channel of this process out of a group: from now on it gets nothing."""
+        """Remove a channel of this process from a group, whose messages it no longer gets."""
         if (entry := self.groups.get(group)) is None:
             return
         if mailbox := entry.members.pop(channel, None):
@@ -158,10 +161,13 @@ class LocalChannels:
         for mailbox in entry.members.values():
             mailbox.put(message)
 
-    # --- Single channels
+    # --- Process-local channels
 
     async def send(self, channel: str, payload: bytes, capacity: int, expiry: float) -> None:
-        """Raises ChannelFull when the channel, here or in another process, holds as much as it may."""
+        """Send to a process-local channel, of this process or another. `capacity` in messages, `expiry` in seconds.
+
+        Raises ChannelFull when the channel holds as many messages as it may.
+        """
         mailbox = self.mailboxes.get(channel)
         if mailbox is None or not mailbox.full:
             inbox = inbox_of(channel)
@@ -185,7 +191,7 @@ class LocalChannels:
             self._received(channel)
 
     def _received(self, channel: str) -> None:
-        """Makes a place for the next `send`, wherever that is; all of one turn of the loop in one command."""
+        """Free a place for the next `send`, in any process. All places of one turn of the loop share a command."""
         if not self._left:
             self._spawn(self._tell_received())
         self._left[channel] += 1
@@ -200,24 +206,24 @@ class LocalChannels:
             logger.debug("Unread counts are wrong until they expire: %s", error)
 
     def _restored(self) -> None:
-        """What was on its way when the connection broke is lost; its places are free."""
+        """Free the places of messages in transit, which are lost since the connection broke."""
         self._spawn(self._empty())
 
     async def _empty(self) -> None:
         with contextlib.suppress(*UNREACHABLE):
             await self.bus.client(redis_keys.inbox(self.inbox)).delete(redis_keys.unread(self.inbox))
 
-    # --- The end
+    # --- Closing
 
     def clear(self) -> None:
-        """Forgets all messages and groups; the channels remain."""
+        """Delete all messages and groups. The channels remain."""
         for channel, mailbox in self.mailboxes.items():
             for group in list(mailbox.groups):
                 self.leave(group, channel)
             mailbox.clear()
 
     async def close(self) -> None:
-        """Forgets everything and ends every subscription and task."""
+        """Discard everything, and end every subscription and task."""
         for channel in list(self.mailboxes):
             self.forget(channel)
         if self._subscribed is not None:
@@ -225,7 +231,7 @@ class LocalChannels:
             self._subscribed = None
         await asyncio.gather(*(shared.close() for shared in self._shared.values()))
         self._shared.clear()
-        if self._tasks:  # unread counts, which Redis lets expire if it does not answer now
+        if self._tasks:  # updates of unread counts, which expire if Redis does not answer now
             _, late = await asyncio.wait(self._tasks, timeout=CLOSE_SECONDS)
             for task in late:
                 task.cancel()

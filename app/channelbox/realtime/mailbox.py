@@ -1,4 +1,4 @@
-"""What waits in this process for one consumer: bounded, in order, and gone with the consumer."""
+"""Bounded queue of the messages that wait in this process for one consumer, and end with it."""
 
 import asyncio
 import collections
@@ -10,18 +10,18 @@ from channelbox.realtime.counters import counters
 
 
 class ChannelName(str):
-    """The name of a channel of this process, which a consumer holds for as long as it lives.
+    """Name of a channel of this process, which its consumer holds for as long as it lives.
 
-    A weak reference to it tells that the consumer is gone, in whatever way it went: Channels does not tell
+    A weak reference to the name shows when the consumer is gone, however it ended: Channels does not report that
     (docs/decisions/channel-lifetime.md).
     """
 
     def __str__(self) -> str:
-        return self  # str(name) is the same name, not a copy without a life of its own
+        return self  # str(name) must be this object: a copy would not keep the channel alive
 
 
 def own(message: Any) -> Any:
-    """A copy of what a serializer gave: a group's message is read once, and each consumer may change its own."""
+    """Copy a deserialized message: a group's message is deserialized once, and each consumer may change its copy."""
     if isinstance(message, dict):
         return {key: own(value) for key, value in message.items()}
     if isinstance(message, list):
@@ -30,11 +30,14 @@ def own(message: Any) -> Any:
 
 
 class Mailbox:
-    """The messages of one channel. Sent ones and group's ones keep the order in which they arrived."""
+    """Messages of one channel. Those sent to it and those sent to its groups keep the order in which they arrived."""
 
     def __init__(self, channel: str, capacity: int, expiry: float, received: Callable[[str], None]) -> None:
-        """`expiry` in seconds after arrival. `received` is called for each sent message that leaves."""
-        self.channel = channel  # a plain string, which keeps no ChannelName alive
+        """`capacity`: messages. `expiry`: seconds after a message's arrival.
+
+        `received` is called with the channel for each message that leaves, of those sent to the channel itself.
+        """
+        self.channel = channel  # a plain string, so as not to keep the ChannelName alive
         self.groups: set[str] = set()
         self._capacity = capacity
         self._expiry = expiry
@@ -45,13 +48,16 @@ class Mailbox:
 
     @property
     def full(self) -> bool:
-        """Whether no group's message would be taken."""
+        """Whether a group's message would be dropped now."""
         if len(self._messages) >= self._capacity:
             self._expire()
         return len(self._messages) >= self._capacity
 
     def put(self, message: Any, *, sent: bool = False) -> None:
-        """Takes a message or drops it, counted, when full. Sent ones were counted in Redis before, and find a place."""
+        """Add a message; when full, drop and count it.
+
+        `sent`: it was sent to the channel itself, and is always added, since Redis has counted it against the capacity.
+        """
         if self.full and not sent:
             counters.dropped += 1
             return
@@ -59,7 +65,7 @@ class Mailbox:
         self._wake()
 
     async def get(self) -> Any:
-        """The oldest message that has not expired. Cancelled: it stays for the next call."""
+        """Return the oldest message that has not expired, waiting for one. If cancelled, it stays for the next call."""
         while True:
             self._expire()
             if self._messages:
@@ -76,11 +82,11 @@ class Mailbox:
                 with contextlib.suppress(ValueError):
                     self._waiters.remove(waiter)
                 if self._messages and not waiter.cancelled():
-                    self._wake()  # it was this one's turn
+                    self._wake()  # this waiter had been woken: wake another
                 raise
 
     def clear(self) -> None:
-        """Forgets all messages."""
+        """Delete all messages."""
         for _, _, sent in self._messages:
             if sent:
                 self._received(self.channel)

@@ -1,4 +1,4 @@
-"""What the hub writes to: a connection of our own protocol, or a stand-in where the server is another."""
+"""Connections that the hub writes to: those of our own protocol, or a substitute under other servers."""
 
 import asyncio
 import contextlib
@@ -15,19 +15,19 @@ from channelbox.realtime.protocol import EXTENSION
 
 
 class Member(Protocol):
-    """A connection that takes finished frames."""
+    """Connection that takes encoded frames. `on_lost` is called when it is lost or closed."""
 
     on_lost: Callable[[], None] | None
 
     def write_frames(self, frames: bytes) -> None:
-        """Writes whole frames, at once, without waiting or raising."""
+        """Write whole frames at once, without waiting or raising."""
 
     def restart(self) -> None:
-        """Close with 1012, unless it is closed: the client comes back."""
+        """Close with 1012, unless closed already. The client reconnects."""
 
 
 class SendingMember:
-    """Frames taken apart again and sent one by one: for Channels' test client and for servers without our protocol."""
+    """Decodes frames and sends them one by one, for Channels' test client and for servers without our protocol."""
 
     on_lost: Callable[[], None] | None = None
 
@@ -49,7 +49,7 @@ class SendingMember:
             self._waiting.put_nowait(frames)
 
     async def _run(self) -> None:
-        with contextlib.suppress(OSError):  # uvicorn's ClientDisconnected is one
+        with contextlib.suppress(OSError):  # uvicorn's ClientDisconnected is an OSError
             while True:
                 frames = await self._waiting.get()
                 for _, payload in payloads(frames):
@@ -74,16 +74,16 @@ class SendingMember:
             await self._send({"type": "websocket.close", "code": code})
 
     async def drained(self) -> None:
-        """Returns when all is sent, or nothing more can be."""
+        """Wait until everything is sent, or nothing more can be."""
         waiting = asyncio.ensure_future(self._waiting.join())
         await asyncio.wait([waiting, self._task], return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
 
     def stop(self) -> None:
-        """Ends the sending; call it when the connection is over."""
+        """Stop sending. Call it when the connection is over."""
         self._task.cancel()
 
 
 def member_of(scope: dict[str, Any], send: Callable[[dict[str, Any]], Awaitable[None]]) -> Member:
-    """The connection of this scope, as a member."""
+    """Return the connection of this scope as a member."""
     return scope.get("extensions", {}).get(EXTENSION) or SendingMember(send)

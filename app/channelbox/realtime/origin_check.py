@@ -1,4 +1,7 @@
-"""Origin, with its scheme, against a list: a WebSocket carries cookies and no token, so this is the defence."""
+"""Check of the Origin header, with its scheme, against CHANNELBOX_ORIGINS.
+
+A WebSocket handshake carries cookies and no CSRF token, so this check is the defence against other sites.
+"""
 
 import json
 from typing import Any
@@ -10,7 +13,10 @@ from channelbox.realtime.errors import Close, Code, Refused
 
 
 class Refusal(AsyncWebsocketConsumer):
-    """Accepts, tells why and closes: a close before the accept is an HTTP 403, and its code is never seen."""
+    """Consumer that accepts, sends the reason and closes.
+
+    A close before the accept would be an HTTP 403, and the client would never see the close code.
+    """
 
     channel_layer_alias = "none"
     refused: Refused
@@ -31,16 +37,16 @@ class OriginRefusal(Refusal):
 
 
 class UnknownAddress(Refusal):
-    """What answers where no socket is."""
+    """Refuse a WebSocket at a path that has no consumer."""
 
     refused = Refused(Code.NO_ROOM, "There is no socket at this address.", close=Close.NOT_ALLOWED)
 
 
 def origin_allowed(scope: dict[str, Any]) -> bool:
-    """Whether a socket may enter by its Origin header.
+    """Return whether the Origin header allows this connection.
 
-    A browser always sends one. A program that sends none carries no cookie that it was not given; it is refused
-    where CHANNELBOX_ORIGIN_REQUIRED is on.
+    A browser always sends one. A program that sends none carries no cookie that it was not given; it is refused if
+    CHANNELBOX_ORIGIN_REQUIRED is on.
     """
     origins = [value.decode("latin1") for name, value in scope.get("headers", []) if name == b"origin"]
     if not origins:
@@ -49,7 +55,7 @@ def origin_allowed(scope: dict[str, Any]) -> bool:
 
 
 class OriginCheck:
-    """ASGI middleware, outermost: nothing is read for a socket that may not enter."""
+    """Outermost ASGI middleware: nothing is looked up for a connection that the Origin header rules out."""
 
     def __init__(self, application: Any) -> None:
         self.application = application

@@ -1,11 +1,11 @@
-"""Presence: the people in each room. Counts people by their names, not sockets.
+"""Presence: the people in each room. Counts people by name, not connections.
 
-Each process tells its part of a room when it changes, at most once a second: written to Redis for those who come later,
-and published for those who are there. Redis may lose any of it. Each process therefore compares every 5 s what Redis
-has with what it knows of its own members, and tells its part again where that differs; what is missing there says
-nothing about the others as long as they have not had the time to do the same.
+When its part of a room changes, a process writes the part to Redis for those who join later and publishes it for those
+who are in the room, at most once a second. Redis may lose any of it. Each process therefore compares every 5 s what
+Redis has with its own members, and publishes its part again where that differs. Until the other processes have had the
+time to do the same, a part that is missing in Redis does not mean that its people are gone.
 
-Each Redis host is told and read by itself: one that is away or hangs holds up no room of another.
+Each Redis host is written and read separately: one that is away or hangs holds up no room of another.
 """
 
 import asyncio
@@ -33,24 +33,24 @@ logger = logging.getLogger(__name__)
 
 GATHER_SECONDS = 1.0
 COMPARE_SECONDS = 5.0
-# A part that was published within this time is newer than what is stored. And so long what is missing in Redis is not
-# taken for gone after Redis has lost something: every process compares in the meantime.
+# A part that was published within this time is newer than what is stored. After Redis has lost something, what is
+# missing there is not taken for gone for the same time: every process compares in the meantime.
 HEARD_SECONDS = 2 * COMPARE_SECONDS
 EXPIRY_SECONDS = 86_400
 
 
 class _Host:
-    """What is to be done at one Redis host."""
+    """Work that is due at one Redis host."""
 
     def __init__(self, client: Redis) -> None:
         self.client = client
-        self.opened: set[str] = set()  # rooms whose other parts are not known yet
-        self.compare_at = 0.0  # on the loop's clock: with all rooms
+        self.opened: set[str] = set()  # rooms whose parts in other processes are not known yet
+        self.compare_at = 0.0  # all rooms; on the event loop's clock
         self.wake = asyncio.Event()
 
 
 class Presence:
-    """The people of the rooms that are open here."""
+    """The people of the rooms that are open in this process."""
 
     def __init__(self, bus: Bus, hub: Hub, process: str) -> None:
         self._bus = bus
@@ -65,7 +65,7 @@ class Presence:
         hub.on_open = self._open
 
     async def start(self) -> None:
-        """Begin to tell and to read."""
+        """Start publishing and reading."""
         self._bus.on_restored(self._restored)
         for number in range(len(self._hosts)):
             self._tasks += [
@@ -74,7 +74,7 @@ class Presence:
             ]
 
     async def stop(self) -> None:
-        """Take this process's people out of all rooms."""
+        """Remove this process's people from all rooms."""
         await cancel(*self._tasks)
         for people in self._rooms.values():
             people.names.clear()
@@ -84,14 +84,14 @@ class Presence:
                 logger.warning("Presence cannot be taken back: %r", error)
 
     def joined(self, name: str, person: str) -> None:
-        """Count a connection of a person in a room."""
+        """Count a connection of a person, by name, in a room."""
         people = self._rooms.setdefault(name, People())
         people.names[person] += 1
         if people.names[person] == 1:
             self._changed(name)
 
     def left(self, name: str, person: str) -> None:
-        """Take back one `came`."""
+        """Undo one `joined`."""
         if (people := self._rooms.get(name)) is not None:
             people.names[person] -= 1
             if people.names[person] <= 0:
@@ -99,7 +99,7 @@ class Presence:
                 self._changed(name)
 
     def frame(self, name: str) -> bytes:
-        """Return the newest presence frame for somebody who has just come; empty before it is known."""
+        """Return the newest presence frame of a room for a client that has just joined; empty before it is known."""
         people = self._rooms.get(name)
         return people.frame if people is not None and people.frame is not None else b""
 
@@ -116,14 +116,14 @@ class Presence:
         host.wake.set()
 
     def _restored(self) -> None:
-        """Tell and read everything anew: anything may have been missed here and lost there."""
+        """Publish and read everything again: this process may have missed anything, and Redis lost anything."""
         self._own_changed.update(self._rooms)
         for host in self._hosts:
             host.compare_at = 0.0
             host.wake.set()
 
     def _hear(self, name: str, process: str, names: list[str] | None, count: int) -> None:
-        """Another process's part, as it was published. Raises ValueError for what is none."""
+        """Take the part that another process has published. Raises ValueError if it is malformed."""
         people = self._rooms.get(name)
         part = checked(names, count)
         if people is not None and process != self._process:
@@ -134,7 +134,7 @@ class Presence:
         """Return the rooms that are on this host."""
         return [name for name in names if self._bus.host(name) == host]
 
-    # --- Telling
+    # --- Publishing
 
     async def _gather(self, host: int) -> None:
         while True:
@@ -145,7 +145,7 @@ class Presence:
                 for name in names:
                     try:
                         self._emit(name)
-                    except Exception as error:  # this room again with the next, and the others now
+                    except Exception as error:  # retry this room in the next round; the others go on
                         failed(logger, error, "Who is in room %s cannot be told", name)
                         self._heard.add(name)
                 await asyncio.sleep(0)
@@ -177,10 +177,10 @@ class Presence:
             room.write(frame, 0)
 
     async def _tell(self, host: int, names: list[str]) -> None:
-        """Publish this process's part of these rooms of this host, after trying to write it for those who come later.
+        """Publish this process's part of these rooms of this host, after trying to write it for those who join later.
 
-        Raises RedisError when it cannot be published. What cannot be written, because no memory is left perhaps, is
-        found missing at the next comparison.
+        Raises RedisError when it cannot be published. A part that cannot be written, perhaps because Redis is out of
+        memory, is found missing at the next comparison.
         """
         for some in slices(names):
             await self._tell_some(self._hosts[host].client, some)
@@ -191,7 +191,7 @@ class Presence:
             return
         parts = {name: people.part() for name, people in told.items()}
         pipeline = client.pipeline(transaction=False)
-        if any(count for _, count in parts.values()):  # a part is only believed under its process's lease
+        if any(count for _, count in parts.values()):  # a part counts only under its process's lease
             pipeline.set(redis_keys.lease(self._process), 1, px=LEASE_SECONDS * 1000)
         for name, part in parts.items():
             if part[1]:
@@ -211,7 +211,7 @@ class Presence:
     # --- Comparing
 
     async def _compare(self, number: int) -> None:
-        """Read the rooms that were opened at once, and all of them every 5 s."""
+        """Read newly opened rooms at once, and all rooms every 5 s."""
         host = self._hosts[number]
         while True:
             try:
@@ -222,7 +222,7 @@ class Presence:
             host.wake.clear()
             opened, host.opened = host.opened, set()
             if self._loop.time() >= host.compare_at:
-                # Processes that lost one Redis should not go on in step.
+                # With jitter: processes that lost the same Redis should not go on in step.
                 host.compare_at = self._loop.time() + COMPARE_SECONDS * random.uniform(0.8, 1)  # noqa: S311 - no secret
                 opened = set(self._rooms)
             names = self._of(number, opened)
@@ -234,7 +234,7 @@ class Presence:
                     break
 
     async def _read(self, number: int, names: list[str]) -> None:
-        """Compare what Redis has of these rooms of a host with what is known here. Raises RedisError."""
+        """Compare what Redis has of these rooms of a host with what this process knows. Raises RedisError."""
         client = self._hosts[number].client
         now = self._loop.time()
         asking = client.pipeline(transaction=False)
@@ -267,12 +267,12 @@ class Presence:
 
     @staticmethod
     def _is_stale(people: People, process: str, now: float) -> bool:
-        """Whether a process has published nothing about a room for a while: what is stored counts then."""
+        """Return whether a process has published nothing about a room for a while, so that its stored part counts."""
         other = people.others.get(process)
         return other is None or other.heard + HEARD_SECONDS < now
 
     def _merge(self, people: People, stored: dict[str, Part], now: float) -> bool:
-        """Take over the others' stored parts; returns whether any changed."""
+        """Adopt the stored parts of other processes. Returns whether any part changed."""
         changed = False
         for process, part in stored.items():
             if self._is_stale(people, process, now):
@@ -286,7 +286,10 @@ class Presence:
 
     @staticmethod
     async def _dead(client: Redis, processes: set[str]) -> set[str]:
-        """Return those without a lease, which is on every host: asked once for each, in however many rooms it is."""
+        """Return the processes without a lease.
+
+        Every host has the leases, and each is looked up once, in however many rooms its process is.
+        """
         ordered = sorted(processes)
         if not ordered:
             return set()

@@ -1,13 +1,13 @@
-"""The people of one room, as parts: one for each process that has any."""
+"""The people of one room, as parts: one for each process that has people in it."""
 
 import collections
 from typing import Any, NamedTuple
 
 import msgpack
 
-MAX_NAMED = 100  # above, only a count: a list of thousands helps nobody and costs each of them
+MAX_NAMED = 100  # beyond it, only a count: a list of thousands helps nobody, and is sent to each of them
 
-Part = tuple[list[str] | None, int]  # names, unless there are too many; how many
+Part = tuple[list[str] | None, int]  # the names, None if they are too many; their number
 EMPTY_PART: Part = ([], 0)
 
 
@@ -15,25 +15,25 @@ class OtherPart(NamedTuple):
     """Another process's part of a room."""
 
     part: Part
-    heard: float  # on the loop's clock; long ago when it was read from Redis
+    heard: float  # on the event loop's clock; -inf if read from Redis
 
 
 class People:
-    """The people of a room: those of this process by name and connections, and the other processes' parts."""
+    """People of a room: connections by name in this process, and the parts of other processes."""
 
     def __init__(self) -> None:
         self.names: collections.Counter[str] = collections.Counter()
         self.others: dict[str, OtherPart] = {}
         self.frame: bytes | None = None
-        self.written = False  # this process's part has been in Redis, and was not taken out
-        self.incomplete_until = 0.0  # Redis has lost parts; on the loop's clock
+        self.written = False  # this process's part was written to Redis and not removed since
+        self.incomplete_until = 0.0  # until when Redis may lack parts that it lost; on the event loop's clock
 
     def part(self) -> Part:
         """Return this process's part."""
         return (sorted(self.names) if len(self.names) <= MAX_NAMED else None), len(self.names)
 
     def all(self) -> Part:
-        """Return all parts together."""
+        """Return the parts of all processes as one."""
         parts = [self.part(), *(other.part for other in self.others.values())]
         if all(names is not None for names, _ in parts):
             together = sorted({name for names, _ in parts for name in names or ()})
@@ -42,7 +42,7 @@ class People:
 
 
 def checked(names: Any, count: Any) -> Part:
-    """Return a part of well-formed values. Raises ValueError for others."""
+    """Return these values as a part. Raises ValueError if they are malformed."""
     named = names is None or (isinstance(names, list) and all(isinstance(name, str) for name in names))
     if not named or type(count) is not int or count < 0:
         raise ValueError("This is no part of a room's people.")
@@ -50,7 +50,7 @@ def checked(names: Any, count: Any) -> Part:
 
 
 def unpack(packed: bytes) -> Part | None:
-    """Return a stored part, None for what is none."""
+    """Return a stored part, or None if it is malformed."""
     try:
         names, count = msgpack.unpackb(packed)
         return checked(names, count)

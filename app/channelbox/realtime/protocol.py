@@ -1,6 +1,7 @@
-"""One WebSocket connection: what uvicorn's protocols are to an ASGI application, and a member to the hub.
+"""One WebSocket connection: a protocol of uvicorn to the ASGI application, and a member to the hub.
 
-The hub writes the same bytes to every member's transport (`write_frames`): no task, no queue and no encoding for each.
+The hub writes the same bytes to every member's transport (`write_frames`), without a task, a queue or an encoding for
+each member.
 """
 
 import asyncio
@@ -28,7 +29,10 @@ EXTENSION = "channelbox.frames"
 
 
 class FrameProtocol(Wire):
-    """One connection. An idle one should cost little: nothing of the handshake is kept, all else made when needed."""
+    """One connection, which should cost little while it is idle.
+
+    So nothing of the handshake is kept, and everything else is created when it is needed.
+    """
 
     __slots__ = ("_app_state", "_key", "_response", "_server_state", "on_lost", "stay")
 
@@ -41,12 +45,12 @@ class FrameProtocol(Wire):
     ) -> None:
         super().__init__(config, _loop)
         self.on_lost: Callable[[], None] | None = None
-        # What is left to do when the application returns: a consumer's stay, outside of the middleware that let it in
+        # Runs when the application has returned: a consumer's life, outside the middleware that let its client in
         self.stay: Coroutine[Any, Any, None] | None = None
         self._server_state = server_state
         self._app_state = app_state
-        self._key = b""  # of a handshake that is not answered yet
-        self._response: tuple[int, list[tuple[bytes, bytes]], bytes] | None = None  # instead of the WebSocket
+        self._key = b""  # Sec-WebSocket-Key of a handshake that is not answered yet
+        self._response: tuple[int, list[tuple[bytes, bytes]], bytes] | None = None  # HTTP answer in place of the accept
 
     # --- The handshake
 
@@ -59,9 +63,10 @@ class FrameProtocol(Wire):
         more: bytes = b"",
         asked: float | None = None,
     ) -> None:
-        """Make this transport a WebSocket.
+        """Make this transport a WebSocket connection.
 
-        `more`: what the client sent behind its request. `asked`: when it came, on the loop's clock, if not now.
+        `made_with`: the arguments that uvicorn makes its protocols with. `more`: what the client sent after its
+        request. `asked`: when the request arrived, on the event loop's clock, if not now.
         """
         connection = cls(**made_with)
         transport.set_protocol(connection)
@@ -75,7 +80,7 @@ class FrameProtocol(Wire):
         self._server_state.connections.add(self)  # type: ignore[arg-type]
 
     def begin(self, upgrade: handshake.Upgrade, asked: float | None = None) -> None:
-        """Ask the application for an answer to a valid upgrade request, which came when `take_over` says."""
+        """Call the application for a valid upgrade request. `asked`: as in `take_over`."""
         self._key = upgrade.key
         path, _, query = upgrade.target.partition(b"?")
         root = self._config.root_path
@@ -102,7 +107,7 @@ class FrameProtocol(Wire):
         task.add_done_callback(self._server_state.tasks.discard)
 
     async def _run(self, scope: Any) -> None:
-        """Run the application, and end the connection with it."""
+        """Run the application, and end the connection when it returns."""
         code = Close.NORMAL
         try:
             await self._config.loaded_app(scope, self.receive, self.send)
@@ -112,7 +117,7 @@ class FrameProtocol(Wire):
                 await stay
         except ClientDisconnected:
             pass
-        except asyncio.CancelledError:  # uvicorn's patience with a stop is over
+        except asyncio.CancelledError:  # uvicorn's timeout for a graceful stop is over
             self.transport.abort()
             raise
         except Exception:
@@ -123,16 +128,16 @@ class FrameProtocol(Wire):
         else:
             self._close(code)
         if self._lost:
-            self._forget_charge()  # it may have been given after the connection was lost
+            self._forget_charge()  # the application may have set it after the connection was lost
 
     async def receive(self) -> dict[str, Any]:
         """ASGI: return the next event."""
         return await self._next_event()
 
     async def send(self, message: Any) -> None:
-        """ASGI: never waits. A client that is too slow is cut off.
+        """ASGI: send a message, without waiting. A client that reads too slowly is cut off.
 
-        Raises ClientDisconnected when the connection is gone or closed.
+        Raises ClientDisconnected when the connection is lost or closed.
         """
         kind = message["type"]
         if self._lost:
@@ -153,7 +158,7 @@ class FrameProtocol(Wire):
             raise RuntimeError(f"{kind} was sent on an open WebSocket.")
 
     def _answer(self, kind: str, message: Any) -> None:
-        """Answer the handshake as the application says."""
+        """Answer the handshake as the application decides."""
         if kind == "websocket.accept":
             headers = [*self._server_state.default_headers, *message.get("headers", ())]
             if message.get("subprotocol"):
@@ -175,14 +180,14 @@ class FrameProtocol(Wire):
             raise RuntimeError(f"{kind} was sent before the WebSocket was accepted.")
 
     def _accept(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """Let the client in."""
+        """Accept the WebSocket."""
         if self.transport.is_closing():
             raise ClientDisconnected
         self.transport.write(handshake.answer(self._key, headers))
         self._accepted = True
         self._key = b""
         self._schedule_ping()
-        if self._reader is not None:  # the client sent something before it was let in
+        if self._reader is not None:  # the client sent something before the accept
             self._wait_for_turn()
 
     def _refuse(self, status: int, body: str | bytes, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
@@ -200,16 +205,19 @@ class FrameProtocol(Wire):
         super().connection_lost(exc)
         self._server_state.connections.discard(self)
         if self.on_lost is not None:
-            # Out of the hub now, not when the consumer's task gets its turn.
+            # Leave the hub now, not when the consumer's task gets its turn.
             self.on_lost()
             self.on_lost = None
 
     def shutdown(self) -> None:
-        """uvicorn: the process stops. 1012, spread over the drain, so that the clients do not all return at once."""
+        """Close with 1012 when uvicorn stops the process.
+
+        Spread over CHANNELBOX_DRAIN_SECONDS, so that the clients do not all return at once.
+        """
         self.loop.call_later(random.random() * settings.CHANNELBOX_DRAIN_SECONDS, self.restart)  # noqa: S311
 
     def restart(self) -> None:
-        """Close with 1012, unless it is closed: the client comes back."""
+        """Close with 1012, unless closed already. The client reconnects."""
         if self._lost or self.transport.is_closing():
             return
         if self._key:

@@ -1,7 +1,7 @@
-"""A new connection, before its first request: a plain upgrade goes straight to the frames, all else to HTTP.
+"""Protocol of a new connection until its first request: a plain upgrade goes straight to WebSocket, all else to HTTP.
 
-uvicorn parses each request with httptools, finds an upgrade, writes the request anew and parses it once more for the
-WebSocket. Here the upgrade that nearly every client sends is read once.
+uvicorn parses each request with httptools, finds an upgrade, serializes the request again and parses it once more for
+the WebSocket. Here the upgrade request that nearly every client sends is parsed once.
 """
 
 import asyncio
@@ -14,19 +14,19 @@ from channelbox.realtime.protocol import FrameProtocol
 
 
 class ProtocolSwitch(asyncio.Protocol):
-    """For uvicorn's `http`. Holds a connection until its first bytes say which protocol it gets.
+    """Class for uvicorn's setting `http`. Holds a connection until its first bytes show which protocol it needs.
 
-    A request for a WebSocket waits for its turn: thousands may be there at once, when all return.
+    A request for a WebSocket waits for its turn: when all clients reconnect, thousands may arrive at once.
     """
 
     __slots__ = ("_asked", "_made_with", "_request", "_transport")
 
     def __init__(self, **made_with: Any) -> None:
-        """`made_with`: what uvicorn makes its protocols with, which is config, server_state, app_state and _loop."""
+        """`made_with`: what uvicorn makes its protocols with: config, server_state, app_state and _loop."""
         self._made_with = made_with
         self._transport: asyncio.Transport | None = None
-        self._request = b""  # that waits for its turn
-        self._asked = 0.0  # when it came, on the loop's clock
+        self._request = b""  # waits for its turn
+        self._asked = 0.0  # when the request arrived, on the event loop's clock
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
@@ -47,7 +47,7 @@ class ProtocolSwitch(asyncio.Protocol):
             self._switch()
 
     def _switch(self) -> None:
-        """Give the connection to the protocol that its request asks for, unless it has ended meanwhile."""
+        """Hand the connection to the protocol that its request asks for, unless it has ended meanwhile."""
         transport, self._transport = self._transport, None
         if transport is None or transport.is_closing():
             return
@@ -65,14 +65,14 @@ class ProtocolSwitch(asyncio.Protocol):
         self._connections.discard(self)
 
     def shutdown(self) -> None:
-        """uvicorn: the process stops. What was asked is answered; before that no answer is owed."""
+        """Stop with the process: uvicorn calls this. A request that has arrived is still answered."""
         if (transport := self._transport) is None:
             return
         if not self._request:
             transport.close()
             return
         self._switch()
-        transport.get_protocol().shutdown()  # type: ignore[attr-defined]  # of the protocol that it has now
+        transport.get_protocol().shutdown()  # type: ignore[attr-defined]  # the protocol that it has now
 
     @property
     def _connections(self) -> set[Any]:

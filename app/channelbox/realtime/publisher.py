@@ -1,4 +1,4 @@
-"""Publishing to one host: what is published while a command is on its way goes together in the next."""
+"""Publishing to one Redis host: what is published while a command is in flight shares the next pipeline."""
 
 import asyncio
 import itertools
@@ -20,14 +20,14 @@ Command = tuple[str, *tuple[str | bytes, ...]]
 
 
 class _Job(NamedTuple):
-    """What one caller wants done, and a future for each answer."""
+    """The commands of one caller, and a future for each reply."""
 
     commands: Sequence[Command]
     done: Sequence[asyncio.Future[Any]]
 
 
 class Publisher:
-    """One connection's worth of publishing, whatever the number of callers, in the order of their calls."""
+    """Publishes over one connection at a time for any number of callers, in the order of their calls."""
 
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
@@ -37,14 +37,15 @@ class Publisher:
         self._stopped = False
 
     def begin(self, publishes: Sequence[Publish]) -> list[asyncio.Future[int]]:
-        """Publish each once, without waiting. Returns a future for each, of how many heard it.
+        """Publish each once, without waiting. Returns a future for each.
 
-        A future raises RedisError within 5 s when its publish is not known to have happened.
+        A future gives how many connections received the publish. It raises RedisError within 5 s when the publish is
+        not known to have happened.
         """
         return self.begin_commands([("PUBLISH", *publish) for publish in publishes])
 
     def begin_commands(self, commands: Sequence[Command]) -> list[asyncio.Future[Any]]:
-        """Do commands among the publishes, in the order of all calls. Returns a future for each answer."""
+        """Execute commands between the publishes, in the order of all calls. Returns a future for each reply."""
         loop = asyncio.get_running_loop()
         job = _Job(commands, [loop.create_future() for _ in commands])
         if self._stopped:
@@ -56,7 +57,7 @@ class Publisher:
         return list(job.done)
 
     async def stop(self) -> None:
-        """End publishing. What was not published by now raises in its callers."""
+        """Stop publishing. What is not published by now raises in its callers."""
         self._stopped = True
         await cancel(self._task)
 
@@ -66,7 +67,7 @@ class Publisher:
             while self._jobs:
                 jobs = self._take()
                 answers = await self._execute(jobs)
-                if isinstance(answers, RedisTimeoutError):  # those behind have waited as well
+                if isinstance(answers, RedisTimeoutError):  # the jobs behind these have waited as well
                     jobs, self._jobs = jobs + self._jobs, []
                 _tell(jobs, answers)
         finally:
@@ -91,11 +92,11 @@ class Publisher:
             return RedisTimeoutError(f"Redis did not answer a PUBLISH within {PUBLISH_SECONDS:g} s")
         except OSError as error:
             return RedisConnectionError(str(error))
-        except Exception as error:  # whatever it is, the callers have it
+        except Exception as error:  # whatever it is, the callers get it
             return error
 
     async def _exchange(self, commands: Sequence[Command]) -> list[Any]:
-        """What redis-py's pipeline does, without what it does for transactions: half of its cost."""
+        """Do what redis-py's pipeline does, without what it does for transactions: half of its cost."""
         connection = await self._pool.get_connection()
         try:
             await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
@@ -118,6 +119,6 @@ def _tell(jobs: list[_Job], answers: list[Any] | Exception) -> None:
             continue
         if isinstance(answer, Exception):
             future.set_exception(answer)
-            future.exception()  # nobody need wait for it
+            future.exception()  # marks it as retrieved: nobody has to await it
         else:
             future.set_result(answer)

@@ -1,8 +1,8 @@
-"""Rates of persons and addresses, whose connections may be on several processes.
+"""Rate limits of persons and addresses, whose connections may be on several processes.
 
-Asking Redis about each message would double what a message costs. So each process has buckets of its own and tells the
-others once a second what was spent here; they take it out of theirs. What one spends everywhere is so bounded by the
-rate in the long run, and by a burst for each process and second in the short.
+Asking Redis about each message would double the cost of a message. So each process has buckets of its own and publishes
+once a second what was spent in it; the others take that out of theirs. The total over all processes is thus bounded by
+the rate in the long run, and by a burst for each process and second in the short run.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from channelbox.realtime.token_bucket import Bucket
 logger = logging.getLogger(__name__)
 
 INTERVAL_SECONDS = 1.0
-MIN_SYNC_SHARE = 0.125  # of a second's rate: the many who say little now and then cost nobody anything
+MIN_SYNC_SHARE = 0.125  # of a second's rate; less is not published: the many who say little cost nothing
 
 
 class RateSync:
@@ -29,11 +29,11 @@ class RateSync:
         self._bus = bus
         self._process = process
         self._buckets: dict[str, Bucket] = {}
-        self._spent: dict[str, tuple[float, float]] = {}  # since it was told, and how much is worth telling
+        self._spent: dict[str, tuple[float, float]] = {}  # tokens not published yet, and how many are worth it
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        # Nobody waits for the confirmation: without it each process counts for itself.
+        # Nobody waits for the confirmation: without it, each process counts for itself.
         self._bus.begin(redis_keys.rates(), self._heard)
         self._task = supervise("rate sync", self._run)
 
@@ -41,31 +41,34 @@ class RateSync:
         await cancel(self._task)
 
     def __len__(self) -> int:
-        """How many buckets there are."""
+        """Return the number of buckets."""
         return len(self._buckets)
 
     def __contains__(self, name: str) -> bool:
         return name in self._buckets
 
     def bucket(self, name: str, rate: float, burst: float, whose: str) -> Bucket:
-        """The bucket of this name, full when it is new. Ask again for each message: idle ones are let go."""
+        """Return the bucket of this name, full if it is new. Ask again for each message: idle buckets are removed.
+
+        `rate` in tokens a second, `burst` in tokens. `whose`: as in `Bucket`.
+        """
         bucket = self._buckets.get(name)
         if bucket is None:
             bucket = self._buckets[name] = Bucket(rate, burst, whose)
         return bucket
 
     def wait(self, name: str) -> float:
-        """Return the seconds until this bucket has a token, without making it: what is not there is full."""
+        """Return the seconds until this bucket has a token, without making one: a missing bucket is full."""
         bucket = self._buckets.get(name)
         return bucket.wait() if bucket is not None else 0.0
 
     def spent(self, name: str, rate: float, count: int) -> None:
-        """Have the others know that so many tokens were taken here."""
+        """Record `count` tokens that were taken in this process, to be published to the others."""
         so_far, _ = self._spent.get(name, (0.0, 0.0))
         self._spent[name] = (so_far + count, rate * MIN_SYNC_SHARE)
 
     def refunded(self, name: str, rate: float) -> None:
-        """A token was put back here. Where it was told of already, the next one that is taken is not."""
+        """Record a token that was put back. If it was published already, the next one that is taken is not."""
         so_far, _ = self._spent.get(name, (0.0, 0.0))
         self._spent[name] = (so_far - 1, rate * MIN_SYNC_SHARE)
 
@@ -78,7 +81,7 @@ class RateSync:
             if told:
                 try:
                     await self._bus.publish(redis_keys.rates(), msgpack.packb((self._process, told)))
-                except (RedisError, OSError) as error:  # each process for itself then
+                except (RedisError, OSError) as error:  # then each process counts for itself
                     logger.debug("What was spent here is not told: %s", error)
             idle = [name for name, bucket in self._buckets.items() if bucket.full]
             for name in idle:
@@ -92,6 +95,6 @@ class RateSync:
         for name, count in told.items():
             if not 0 < count < float("inf"):
                 raise ValueError(f"{count!r} is not a number of messages.")
-            # Whoever is not here now has a full bucket when they come: that is within the burst of a second.
+            # A name without a bucket here gets a full one when it comes: that is within the burst of a second.
             if (bucket := self._buckets.get(name)) is not None:
                 bucket.spend(count)

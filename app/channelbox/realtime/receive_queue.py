@@ -1,4 +1,4 @@
-"""Holds the events of one connection until the application takes them."""
+"""Queue of the events of one connection that the application has not taken yet."""
 
 import asyncio
 from typing import Any
@@ -7,7 +7,7 @@ Event = dict[str, Any]
 
 
 class ReceiveQueue:
-    """Queue with one reader. asyncio.Queue serves many readers, and its deques cost 2.5 KB for each connection."""
+    """Queue with one reader. asyncio.Queue serves many readers, and its deques cost 2.5 KB per connection."""
 
     __slots__ = ("_events", "_reader")
 

@@ -1,4 +1,4 @@
-"""Finds rooms that fell silent wrongly: what was published while nobody could hear it is in the record."""
+"""Detection of rooms that missed a publish: what was published while nobody could hear it is in the database."""
 
 import asyncio
 import logging
@@ -19,10 +19,13 @@ Renew = Callable[[Identity], Awaitable[object]]
 
 
 class Reconciler:
-    """Compares the rooms that are open here with the record, every 10 s and whenever something may have been missed."""
+    """Compares the rooms open in this process with the database, every 10 s and when something may have been missed."""
 
     def __init__(self, hub: Hub, observe: Observe, renew: Renew) -> None:
-        """`renew`: draws another epoch for the record, unless it is another one than this identity's already."""
+        """`observe`: returns what the database has of rooms, by name.
+
+        `renew`: draws another epoch for the installation, unless its epoch differs from this identity's already.
+        """
         self._hub = hub
         self._observe = observe
         self._renew = renew
@@ -36,7 +39,7 @@ class Reconciler:
         await cancel(self._task)
 
     def now(self) -> None:
-        """Compares all rooms at once: call it when messages may have been missed."""
+        """Compare all rooms at once. Call it when messages may have been missed."""
         self._wake.set()
 
     async def _run(self) -> None:
@@ -56,11 +59,11 @@ class Reconciler:
                 pause = 1.0
 
     async def compare(self) -> None:
-        """One comparison. Raises what the record raises."""
+        """Compare all rooms once. Raises what the database raises."""
         names = list(self._hub.rooms)
         for start in range(0, len(names), MAX_ROOMS_AT_ONCE):
             some = names[start : start + MAX_ROOMS_AT_ONCE]
-            # Those of before the look: its answer says nothing of a room that is opened meanwhile.
+            # Only rooms opened before the query: its answer says nothing about a room that is opened meanwhile.
             rooms = {name: room for name in some if (room := self._hub.rooms.get(name)) is not None and room.opened}
             heard = {name: room.seq for name, room in rooms.items()}
             observed = await self._observe(list(rooms))
@@ -72,7 +75,7 @@ class Reconciler:
                     self._hub.observe(name, room, found)
 
     async def _lost(self, name: str, room: HubRoom, heard: int, found: Observed) -> None:
-        """Have everybody begin anew: the numbers of events that were lost are given to others now."""
+        """Have all clients load the room again: the numbers of the lost events are given to other events now."""
         logger.error(
             "Room %s: the database ends at %d, and %d was stored: it has lost what was stored last, as a standby that "
             "lagged does. All clients load their rooms anew.",

@@ -1,4 +1,4 @@
-"""The Redis hosts: a pool and a client for each, and which of them holds a name."""
+"""The Redis hosts: a connection pool and a client for each, and which host holds a name."""
 
 import asyncio
 import functools
@@ -20,9 +20,9 @@ Host = Mapping[str, Any] | tuple[str, int] | str
 
 @functools.cache
 def _cancellable(kind: type[Any]) -> type[Any]:
-    """A connection class whose commands can be cancelled, and that makes no task for each command.
+    """Return a connection class whose commands can be cancelled, and which makes no task for each command.
 
-    redis-py writes within asyncio.wait_for. Python 3.11's may swallow a cancellation (bpo-37658): whoever cancels a
+    redis-py writes within asyncio.wait_for. Python 3.11's may swallow a cancellation (bpo-37658): code that cancels a
     task and then awaits it would wait for ever.
     """
 
@@ -52,17 +52,18 @@ def _cancellable(kind: type[Any]) -> type[Any]:
 
 
 def make_pool(host: Mapping[str, Any]) -> ConnectionPool:
-    """A pool whose commands run once or raise: whether a lost PUBLISH or RPUSH was done is the caller's question.
+    """Return a pool whose commands run once or raise.
 
-    Reads and connects end after `socket_timeout` and `socket_connect_timeout` seconds of the host's entry.
+    Nothing is retried: whether an unanswered PUBLISH or RPUSH was executed is for the caller to find out. Reads and
+    connects end after the `socket_timeout` and `socket_connect_timeout` seconds of the host's entry.
     """
     once = Retry(NoBackoff(), 0)
     options: dict[str, Any] = {
-        # redis-py's own 5 s for a read and 100 connections are too little for what waits in Redis, and for a crowd.
+        # redis-py's own 5 s for a read and 100 connections are too little for blocking commands and for a crowd.
         "socket_timeout": 15,
         "socket_connect_timeout": 5,
         "max_connections": 1000,
-        # RESP3 would ask each server for the maintenance notices of a cloud service.
+        # With RESP3, each server would be asked for the maintenance notifications of a cloud service.
         "protocol": 2,
         "retry": once,
         "driver_info": None,
@@ -70,7 +71,7 @@ def make_pool(host: Mapping[str, Any]) -> ConnectionPool:
         **host,
     }
     if "sentinels" in options:
-        # A dead Sentinel is asked once, then the next one: three tries with pauses would outlast the failover.
+        # A dead Sentinel is asked once, then the next one: three attempts with pauses would outlast the failover.
         options["sentinel_kwargs"] = {"retry": once, **(options.get("sentinel_kwargs") or {})}
     pool = create_pool(options)
     managers = [pool.sentinel_manager] if isinstance(pool, SentinelConnectionPool) else []
@@ -80,23 +81,23 @@ def make_pool(host: Mapping[str, Any]) -> ConnectionPool:
 
 
 class RedisHosts:
-    """Clients of all hosts, for one event loop. Names are spread over the hosts as channels_redis spreads them."""
+    """Clients of all Redis hosts, for one event loop. Names are spread over the hosts as in channels_redis."""
 
     def __init__(self, hosts: Sequence[Host] | None = None) -> None:
-        """`hosts` as in channels_redis' setting of that name; None means settings.CHANNELBOX_REDIS_HOSTS."""
+        """`hosts`: as in channels_redis' setting of that name. None: settings.CHANNELBOX_REDIS_HOSTS."""
         self.pools = [make_pool(h) for h in decode_hosts(settings.CHANNELBOX_REDIS_HOSTS if hosts is None else hosts)]
         self.clients = [Redis(connection_pool=pool) for pool in self.pools]
 
     def index(self, name: str) -> int:
-        """Which host holds a name."""
+        """Return the index of the host that holds a name."""
         return _consistent_hash(name, len(self.pools))
 
     def client(self, name: str) -> Redis:
-        """The client of the host that holds a name."""
+        """Return the client of the host that holds a name."""
         return self.clients[self.index(name)]
 
     async def aclose(self) -> None:
-        """Closes every connection; the clients must not be used afterwards."""
+        """Close every connection. The clients must not be used afterwards."""
         for pool in self.pools:
             await pool.aclose()
             if isinstance(pool, SentinelConnectionPool):

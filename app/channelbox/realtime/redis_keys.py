@@ -1,4 +1,4 @@
-"""Every name that this project uses in Redis, and the name of this process."""
+"""Every name that channelbox uses in Redis, and the name of this process."""
 
 import functools
 import secrets
@@ -9,7 +9,7 @@ from django.conf import settings
 
 @functools.cache
 def process_name() -> str:
-    """This process's name in the whole cluster: node, instance, start in ms and a random part."""
+    """Return the cluster-wide name of this process: node, instance, start time in ms and a random part."""
     start = int(time.time() * 1000)
     return f"{settings.CHANNELBOX_NODE}:{settings.CHANNELBOX_INSTANCE}:{start}-{secrets.token_hex(4)}"
 
@@ -22,37 +22,37 @@ def _key(*parts: str) -> str:
 
 
 def room(name: str) -> str:
-    """Frames for the members of a room, wherever they are."""
+    """Frames for the members of a room, in all processes."""
     return _key("room", name)
 
 
 def group(name: str) -> str:
-    """A group of the default channel layer."""
+    """Messages to a group of the default channel layer; also the set of the shared channels in it."""
     return _key("group", name)
 
 
 def inbox(prefix: str) -> str:
-    """What is sent to single channels of one process of the default channel layer."""
+    """Messages to the process-local channels of one process, in the default channel layer."""
     return _key("inbox", prefix)
 
 
 def probe(process: str) -> str:
-    """The process's own probe of its subscription."""
+    """Probes by which a process checks its own subscription."""
     return _key("probe", process)
 
 
 def dashboard() -> str:
-    """Asks every process to push the dashboard now."""
+    """Requests to all processes to push the dashboard now."""
     return _key("dashboard")
 
 
 def rates() -> str:
-    """What persons and addresses have sent through each process."""
+    """What persons and addresses have sent through each process, for the rate limits."""
     return _key("rates")
 
 
 def revoked() -> str:
-    """Whose rights have changed: their sockets are looked at anew."""
+    """Changes of rights: the connections concerned are checked again."""
     return _key("revoked")
 
 
@@ -60,37 +60,37 @@ def revoked() -> str:
 
 
 def queue(channel: str) -> str:
-    """A worker channel's list."""
+    """List: the entries of a worker channel."""
     return _key("queue", channel)
 
 
 def bulk_queue(channel: str) -> str:
-    """A worker channel's other list: entries of senders that have much to send."""
+    """List: the entries of a worker channel that come from senders with much to send."""
     return _key("bulk", channel)
 
 
 def channel(name: str) -> str:
-    """A channel of the default channel layer that any process may receive from: a list."""
+    """List: the messages of a shared channel of the default channel layer, which any process may receive from."""
     return _key("channel", name)
 
 
 def unread(prefix: str) -> str:
-    """Hash: how many messages sent to each single channel of an inbox have not been received."""
+    """Hash: the number of messages sent to each process-local channel of an inbox and not received yet."""
     return _key("unread", prefix)
 
 
 def lease(process: str) -> str:
-    """A process is alive as long as this exists."""
+    """Lease of a process, which is alive as long as this exists."""
     return _key("lease", process)
 
 
 def places(name: str) -> str:
-    """Hash: how many members of a room each process holds."""
+    """Hash: the number of slots in a room that each process holds."""
     return _key("places", name)
 
 
 def people(name: str) -> str:
-    """Hash: who is in a room, by process."""
+    """Hash: the people in a room, by process."""
     return _key("people", name)
 
 
@@ -100,22 +100,22 @@ def reports() -> str:
 
 
 def series() -> str:
-    """List: a sample of the whole installation for each second."""
+    """List: one sample of the whole installation per second."""
     return _key("series")
 
 
 def tick(second: int) -> str:
-    """Taken by the process that writes the sample of this second."""
+    """Lock of the process that writes the sample of this second."""
     return _key("tick", str(second))
 
 
 def dashboard_gate() -> str:
-    """Exists for a moment after the dashboard was asked for an update."""
+    """Exists for a moment after an update of the dashboard was requested."""
     return _key("dashboard", "asked")
 
 
 def cleanup() -> str:
-    """Held by the worker that removes what was deleted."""
+    """Lock of the worker that removes what was deleted."""
     return _key("cleanup")
 
 

@@ -1,8 +1,8 @@
-"""Group members that are no channels of this process.
+"""Group members that are not channels of this process.
 
-A single channel (with a `!` in its name) is in a group where it is received: its own process is asked to add it or to
-take it out, and answers when that is done. A channel that any process may receive from is on a list in Redis, which
-whoever sends to the group reads.
+A process-local channel (with a `!` in its name) joins a group in its own process: that process is asked to add or
+remove it, and answers when that is done. A shared channel, which any process may receive from, is in a set in Redis,
+which every sender to the group reads.
 """
 
 import asyncio
@@ -19,17 +19,17 @@ from channelbox.realtime.bus import Bus
 from channelbox.realtime.subscriber import UNREACHABLE
 
 ANSWER_SECONDS = 5.0
-EXPIRY_SECONDS = 86_400  # of a group's list after the newest was added, as in channels_redis
+EXPIRY_SECONDS = 86_400  # of a group's set, after the last addition, as in channels_redis
 DONE = "done"
 
 Act = Callable[[str, str], Awaitable[None]]  # with a group and a channel of this process
 
 
 class RemoteGroupMembers:
-    """Adds and discards members elsewhere, and does so for other processes."""
+    """Adds and removes members in other processes, and does the same for them."""
 
     def __init__(self, bus: Bus, inbox: str, acts: Mapping[str, Act], spawn: Callable[..., object]) -> None:
-        """`inbox`: this process's own. `acts`: what others may ask for, by name. `spawn` runs a coroutine."""
+        """`inbox`: that of this process. `acts`: what others may ask for, by name. `spawn` runs a coroutine."""
         self._bus = bus
         self._inbox = inbox
         self._acts = acts
@@ -37,10 +37,10 @@ class RemoteGroupMembers:
         self._asked: dict[str, asyncio.Future[None]] = {}
 
     async def ask(self, act: str, group: str, channel: str, inbox: str) -> None:
-        """Have the process of an inbox do something with its channel; returns when it is done.
+        """Have the process of an inbox act on its channel. Returns when that is done.
 
-        Nothing happens where there is no such process. Raises RedisError when it does not answer. This process must
-        hear its own inbox.
+        Does nothing if there is no such process. Raises RedisError if it does not answer. This process must be
+        subscribed to its own inbox.
         """
         token = secrets.token_hex(8)
         done = self._asked[token] = asyncio.get_running_loop().create_future()
@@ -54,7 +54,7 @@ class RemoteGroupMembers:
             del self._asked[token]
 
     def heard(self, content: bytes) -> None:
-        """Handle what another process asks for or has done. Raises ValueError, TypeError or LookupError for rubbish."""
+        """Handle a request or an answer of another process. Raises ValueError, TypeError or LookupError for others."""
         act, *words = msgpack.unpackb(content)
         if act == DONE:
             if (done := self._asked.get(words[0])) is not None and not done.done():
@@ -65,23 +65,23 @@ class RemoteGroupMembers:
 
     async def _do(self, act: Act, group: str, channel: str, inbox: str, token: str) -> None:
         await act(group, channel)
-        with contextlib.suppress(*UNREACHABLE):  # whoever asked raises
+        with contextlib.suppress(*UNREACHABLE):  # the process that asked raises
             await self._publish(inbox, DONE, token)
 
     def _publish(self, inbox: str, *words: str) -> Coroutine[Any, Any, int]:
-        return self._bus.publish(redis_keys.inbox(inbox), b"\0" + msgpack.packb(words))  # for no channel
+        return self._bus.publish(redis_keys.inbox(inbox), b"\0" + msgpack.packb(words))  # addressed to no channel
 
     # --- Channels that any process may receive from
 
     async def list_channel(self, group: str, channel: str) -> None:
-        """Put a channel on the list of a group."""
+        """Add a shared channel to the set of a group."""
         pipeline = self._bus.client(redis_keys.group(group)).pipeline(transaction=False)
         pipeline.sadd(redis_keys.group(group), channel)
         pipeline.expire(redis_keys.group(group), EXPIRY_SECONDS)
         await pipeline.execute()
 
     async def unlist_channel(self, group: str, channel: str) -> None:
-        """Take a channel off the list of a group."""
+        """Remove a shared channel from the set of a group."""
         pipeline = self._bus.client(redis_keys.group(group)).pipeline(transaction=False)
         pipeline.srem(redis_keys.group(group), channel)
         await pipeline.execute()

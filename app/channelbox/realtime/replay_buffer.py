@@ -6,23 +6,23 @@ from channelbox.realtime.frames import payloads, skip, split
 
 MAX_BYTES = 256 * 1024
 MAX_RUNS = 500
-RUN_BYTES = 16 * 1024  # what is longer is kept in parts, which fall out one by one
+RUN_BYTES = 16 * 1024  # longer runs are kept in parts, which are evicted one by one
 
 
 class ReplayBuffer:
-    """Runs of frames without a hole, newest last; the oldest fall out past a number of bytes or runs."""
+    """Contiguous runs of frames, newest last. The oldest are evicted beyond a number of bytes or runs."""
 
     def __init__(self) -> None:
         self._runs: collections.deque[tuple[int, int, bytes]] = collections.deque()
         self._bytes = 0
 
     def clear(self) -> None:
-        """Forget all: what follows begins anew."""
+        """Remove all frames. The buffer starts anew with the next run."""
         self._runs.clear()
         self._bytes = 0
 
     def add(self, first: int, last: int, frames: bytes) -> None:
-        """Takes the run that follows; one that does not follow starts the buffer anew."""
+        """Add the frames of events `first` to `last`. A run that does not follow the last one starts it anew."""
         if self._runs and self._runs[-1][1] + 1 != first:
             self.clear()
         self._bytes += len(frames)
@@ -36,7 +36,7 @@ class ReplayBuffer:
             self._bytes -= len(self._runs.popleft()[2])
 
     def replace(self, seq: int, frame: bytes) -> None:
-        """An event is no longer what it was: from now on this is handed out in its place, if it is still here."""
+        """Replace the frame of an event that has changed, if it is still in the buffer."""
         for index, (first, last, frames) in enumerate(self._runs):
             if first <= seq <= last:
                 before = len(frames) - len(skip(frames, seq - first))
@@ -46,7 +46,7 @@ class ReplayBuffer:
                 return
 
     def since(self, seq: int) -> bytes | None:
-        """The frames after `seq`; None when the buffer does not reach back that far."""
+        """Return the frames after `seq`, or None if the buffer does not reach back that far."""
         if not self._runs or self._runs[0][0] > seq + 1:
             return None
         wanted: list[bytes] = []
@@ -57,7 +57,7 @@ class ReplayBuffer:
         return b"".join(reversed(wanted))
 
     def newest(self, max_bytes: int) -> int | None:
-        """Return the lowest number behind which there are at most so many bytes; None when nothing is kept."""
+        """Return the lowest number with at most `max_bytes` of frames after it, or None if the buffer is empty."""
         start = None
         for first, _, frames in reversed(self._runs):
             ends = [0, *(end for end, _ in payloads(frames))] if len(frames) > max_bytes else [0]

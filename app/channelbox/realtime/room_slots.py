@@ -1,9 +1,10 @@
-"""Places in rooms, really counted: for each room and process a number, under one lease for the process.
+"""Slots in rooms, counted exactly: a number for each room and process, under one lease for the process.
 
-What a crashed process held is free again when its lease ends. Numbers are written whole, never added to, from what
-this process knows of its own members: an emptied Redis heals, and nothing drifts. A process's calls to a Redis host go
-out one pipeline after another, so that they cannot overtake each other, and what came meanwhile shares the next. Each
-has a bounded number of rooms, and those that somebody waits for do not wait behind those that are only written.
+The slots of a crashed process are free again when its lease ends. Numbers are written as absolute values, never as
+increments, from what this process knows of its own members: an emptied Redis recovers, and nothing drifts. The calls of
+a process to a Redis host go out one pipeline after another, so that they cannot overtake each other; what comes
+meanwhile shares the next pipeline. Each has a bounded number of rooms, and rooms that a client waits for do not wait
+behind those that are only rewritten.
 """
 
 import asyncio
@@ -29,20 +30,20 @@ logger = logging.getLogger(__name__)
 
 LEASE_SECONDS = 15
 RENEW_SECONDS = 5
-WAIT_SECONDS = 10  # of a client for its place, at most
+WAIT_SECONDS = 10  # the longest that a client waits for its slot
 
 TAKE = Path(__file__).with_name("take_slots.lua").read_text()
-TAKE_SHA = hashlib.sha1(TAKE.encode(), usedforsecurity=False).hexdigest()  # Redis' name for it
+TAKE_SHA = hashlib.sha1(TAKE.encode(), usedforsecurity=False).hexdigest()  # the name of the script in Redis
 
 T = TypeVar("T")
 
 
 @dataclass
 class _Waiting:
-    """Those who want a place in a room, and share a call and a deadline."""
+    """Clients that wait for a slot in one room, and share a call and a deadline."""
 
     limit: int
-    reserved: int = 0  # the last places, which those of `others` do not get
+    reserved: int = 0  # the last slots, which those in `others` do not get
     futures: list[asyncio.Future[bool]] = field(default_factory=list)
     others: list[asyncio.Future[bool]] = field(default_factory=list)
     deadline: asyncio.TimerHandle | None = None
@@ -59,23 +60,23 @@ class _Waiting:
 
 
 class _Host:
-    """What is to be written to one Redis host. One that is away or hangs holds up no other."""
+    """What is to be written to one Redis host. A host that is away or hangs holds up no other."""
 
     def __init__(self, client: Redis) -> None:
         self.client = client
         self.waiting: dict[str, _Waiting] = {}
         self.changed: dict[str, None] = {}  # rooms to be written, in order
-        self.failed: set[str] = set()  # rooms that could not be written: again with the next renewal
+        self.failed: set[str] = set()  # rooms that could not be written; retried with the next renewal
         self.wake = asyncio.Event()
 
     def change(self, name: str) -> None:
-        """Have the places in a room written."""
+        """Have the number of slots held in a room written."""
         self.changed[name] = None
         self.wake.set()
 
 
 class RoomSlots:
-    """The places that this process's members hold."""
+    """The slots that the members of this process hold."""
 
     def __init__(self, bus: Bus, process: str) -> None:
         self._bus = bus
@@ -83,10 +84,10 @@ class RoomSlots:
         self._held: dict[str, int] = {}
         self._hosts = [_Host(client) for client in bus.hosts.clients]
         self._tasks: list[asyncio.Task[None]] = []
-        self.taken: dict[str, int] = {}  # by all processes, as last heard
+        self.taken: dict[str, int] = {}  # by room: slots held by all processes, as Redis last reported
 
     async def start(self) -> None:
-        """Takes the lease and begins to renew it."""
+        """Take the lease and start renewing it."""
         self._bus.on_restored(self.rewrite)
         self._tasks = [
             supervise("room slots renewed", self._renew),
@@ -94,7 +95,7 @@ class RoomSlots:
         ]
 
     async def stop(self) -> None:
-        """Gives everything back."""
+        """Release all slots."""
         await cancel(*self._tasks)
         await asyncio.gather(*map(self._give_back, self._hosts))
 
@@ -105,7 +106,7 @@ class RoomSlots:
             logger.warning("Places cannot be given back (they end with the lease, in %d s): %r", LEASE_SECONDS, error)
 
     async def _delete(self, host: _Host) -> None:
-        """Delete the lease, with which all places end, and then what is written of them."""
+        """Delete the lease, which frees all slots, and then the numbers that are written under it."""
         await host.client.delete(redis_keys.lease(self._process))
         for names in slices(name for name in self._held if self._host(name) is host):
             pipeline = host.client.pipeline(transaction=False)
@@ -114,9 +115,9 @@ class RoomSlots:
             await pipeline.execute()
 
     async def take(self, name: str, limit: int, reserved: int = 0) -> None:
-        """Take a place in a room that has `limit` of them, of which the last `reserved` are not for this client.
+        """Take a slot in a room that has `limit` of them, of which the last `reserved` are not for this client.
 
-        Raises Refused when the others are taken already, or when nobody can tell.
+        Raises Refused when all the others are taken, or when the slots cannot be counted now.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[bool] = loop.create_future()
@@ -151,12 +152,12 @@ class RoomSlots:
 
     @staticmethod
     def _late(host: _Host, name: str, waiting: _Waiting) -> None:
-        if host.waiting.get(name) is waiting:  # not asked for yet: who comes now has a deadline of its own
+        if host.waiting.get(name) is waiting:  # not sent to Redis yet: later clients get a deadline of their own
             del host.waiting[name]
         waiting.fail(TimeoutError())
 
     def give(self, name: str) -> None:
-        """Gives a place back. The writing follows by itself."""
+        """Release a slot. The new number is written in the background."""
         held = self._held.get(name, 0) - 1
         if held > 0:
             self._held[name] = held
@@ -165,7 +166,7 @@ class RoomSlots:
         self._host(name).change(name)
 
     def rewrite(self) -> None:
-        """Write all that this process holds again, a few rooms after the other: Redis may have lost it."""
+        """Write all numbers of this process again, a few rooms at a time: Redis may have lost them."""
         for name in self._held:
             self._host(name).change(name)
         for host in self._hosts:
@@ -206,7 +207,7 @@ class RoomSlots:
             except Exception as error:
                 for wait in [*waiting.values(), *_first(host.waiting, behind).values()]:
                     wait.fail(error)
-                # Those who waited as well: perhaps they were given places, which nobody holds.
+                # Rooms with waiting clients too: these may have been given slots, which nobody holds now.
                 host.changed.update(dict.fromkeys(names))
                 host.wake.set()
                 if not isinstance(error, RedisError | OSError):
@@ -214,7 +215,7 @@ class RoomSlots:
                 await asyncio.sleep(0.5)
 
     async def _exchange(self, host: _Host, names: list[str], waiting: dict[str, _Waiting]) -> None:
-        """Writes what is held in these rooms, and takes what is waited for."""
+        """Write the numbers of slots held in these rooms, and take the slots that clients wait for."""
         asked: list[tuple[str, int, list[asyncio.Future[bool]], list[asyncio.Future[bool]]]] = []
         calls: list[tuple[Any, ...]] = []
         for name in names:
@@ -229,13 +230,13 @@ class RoomSlots:
         answers = await self._call(host, calls)
         if any(isinstance(answer, NoScriptError) for answer in answers):
             await host.client.script_load(TAKE)
-            answers = await self._call(host, calls)  # whole numbers are written: a second time changes nothing
-        if isinstance(answers[0], Exception):  # mostly no memory is left: then no room's answer is worth more
+            answers = await self._call(host, calls)  # numbers are absolute: a second time changes nothing
+        if isinstance(answers[0], Exception):  # mostly out of memory: then no room's answer is worth more
             raise answers[0]
         for wait in waiting.values():
             wait.end()
         for (name, held, futures, others), answer in zip(asked, answers[1:], strict=True):
-            if isinstance(answer, Exception):  # this room's alone
+            if isinstance(answer, Exception):  # of this room alone
                 logger.warning("The places in %s cannot be written: %s", name, answer)
                 host.failed.add(name)
                 if wait := waiting.get(name):
@@ -246,12 +247,12 @@ class RoomSlots:
             self._granted(name, others, more)
             self.taken[name] = taken
             if self._held.get(name, 0) != held + got + more:
-                host.change(name)  # someone left, or gave up waiting, while this was on its way
+                host.change(name)  # a client left, or gave up waiting, while this was in flight
             if not self._held.get(name):
                 self.taken.pop(name, None)
 
     async def _call(self, host: _Host, calls: list[tuple[Any, ...]]) -> list[Any]:
-        """Write the lease and call the script with each of these arguments. Return the answers and errors."""
+        """Write the lease, and call the script with each of these argument lists. Returns the answers and errors."""
         pipeline = host.client.pipeline(transaction=False)
         pipeline.set(redis_keys.lease(self._process), 1, px=LEASE_SECONDS * 1000)
         for call in calls:
@@ -261,7 +262,7 @@ class RoomSlots:
     def _granted(self, name: str, futures: list[asyncio.Future[bool]], got: int) -> None:
         steps = JoinSteps.of(asyncio.get_running_loop())
         for future in futures:
-            if future.done():  # gave up waiting: its place goes to the next
+            if future.done():  # gave up waiting: its slot goes to the next
                 continue
             if got > 0:
                 self._held[name] = self._held.get(name, 0) + 1
@@ -271,10 +272,10 @@ class RoomSlots:
     def _answer(self, name: str, future: asyncio.Future[bool], got: bool) -> None:
         if not future.done():
             future.set_result(got)
-        elif got:  # gave up while the answer was on its way
+        elif got:  # gave up while the answer was in flight
             self.give(name)
 
 
 def _first(rooms: dict[str, T], count: int) -> dict[str, T]:
-    """Take out the first of these rooms, and return them."""
+    """Remove and return the first `count` of these rooms."""
     return {name: rooms.pop(name) for name in list(itertools.islice(rooms, count))}

@@ -1,4 +1,4 @@
-"""Channels that any process may receive from: a list in Redis, each message to exactly one receiver."""
+"""Shared channels, which any process may receive from: a list in Redis, each message to exactly one receiver."""
 
 import asyncio
 import collections
@@ -17,13 +17,13 @@ from channelbox.realtime.subscriber import UNREACHABLE
 logger = logging.getLogger(__name__)
 
 PUT = Path(__file__).with_name("put_shared.lua").read_text()
-STAMP = 13  # digits before each message: when it expires
-WAIT_SECONDS = 2  # one wait of Redis, shorter than any usual socket_timeout
+STAMP = 13  # digits before each message: when it expires, in ms of Redis' clock
+WAIT_SECONDS = 2  # one blocking call to Redis, shorter than any usual socket_timeout
 RETRY_SECONDS = 0.5
 
 
 class SharedChannel:
-    """One such channel, as one process sees it: one wait in Redis for all who receive here."""
+    """A shared channel in one process: a single blocking call to Redis serves all receivers here."""
 
     def __init__(self, bus: Bus, key: str) -> None:
         self._key = key
@@ -34,14 +34,17 @@ class SharedChannel:
         self._giving: set[asyncio.Task[None]] = set()
 
     async def put(self, payload: bytes, capacity: int, expiry: float) -> None:
-        """Raises ChannelFull at capacity, RedisError when it is not known whether the message was taken."""
+        """Add a message. `capacity` in messages, `expiry` in seconds.
+
+        Raises ChannelFull at capacity, and RedisError when it is not known whether the message was added.
+        """
         taken, dropped = await self._push([self._key], [capacity, round(expiry * 1000), payload])
         counters.dropped += dropped
         if not taken:
             raise ChannelFull(f"{self._key} holds {capacity} messages that nobody has received")
 
     async def get(self) -> bytes:
-        """The oldest message that has not expired. Cancelled: it goes to the next receiver, here or elsewhere."""
+        """Return the oldest message that has not expired. If cancelled, it goes to the next receiver, anywhere."""
         waiter: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         if self._taking is None or self._taking.done():
@@ -57,7 +60,7 @@ class SharedChannel:
             raise
 
     async def close(self) -> None:
-        """Ends the wait in Redis. Who still waits here waits in vain."""
+        """End the blocking call to Redis. Receivers that still wait here wait in vain."""
         await cancel(self._taking)
         await asyncio.gather(*self._giving, return_exceptions=True)
 
@@ -65,7 +68,7 @@ class SharedChannel:
         while self._waiters:
             pipe = self._client.pipeline(transaction=False)
             pipe.blpop([self._key], WAIT_SECONDS)
-            pipe.time()  # answered when the wait is over: the time to compare with the expiry, in the same trip
+            pipe.time()  # answered when the wait is over: compared with the expiry, in the same round trip
             try:
                 popped, (seconds, micros) = await pipe.execute()
             except UNREACHABLE as error:
@@ -79,7 +82,7 @@ class SharedChannel:
                     await self._give(popped[1])
 
     async def _give(self, entry: bytes) -> None:
-        """To the first who waits here; to nobody: back to where it was."""
+        """Hand an entry to the first receiver that waits here, or put it back at the head of the list."""
         while self._waiters:
             waiter = self._waiters.popleft()
             if not waiter.done():

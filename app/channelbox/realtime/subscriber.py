@@ -1,4 +1,4 @@
-"""One Redis host's subscriptions: confirmed, in call order, restored after every loss, and probed."""
+"""Subscriptions at one Redis host: confirmed, in call order, restored after every loss, and probed."""
 
 import asyncio
 import logging
@@ -17,27 +17,27 @@ from channelbox.realtime.subscription_session import Handler, Session, Subscript
 
 logger = logging.getLogger(__name__)
 
-CONNECT_SECONDS = 10.0  # to connect and have every subscription confirmed
-CONFIRM_SECONDS = 3.0  # of silence while subscriptions wait to be confirmed: connect anew
+CONNECT_SECONDS = 10.0  # to connect and get every subscription confirmed
+CONFIRM_SECONDS = 3.0  # of silence while subscriptions wait to be confirmed: reconnect
 PROBE_SECONDS = 1.0  # between probes, and the longest that one may take
 MAX_PROBES_MISSED = 2  # in silence: reconnect
-MAX_PROBES_LATE = 10  # while other messages still arrive: a backlog, and reconnecting would only add to it
-MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.05, 2.0  # seconds between attempts to connect
-MAX_CHANNELS = 500
+MAX_PROBES_LATE = 10  # while other messages still arrive: a backlog, to which reconnecting would only add
+MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.05, 2.0  # between attempts to connect
+MAX_CHANNELS = 500  # in one SUBSCRIBE
 
 UNREACHABLE = (RedisError, OSError, TimeoutError)
 
 
 async def _spread(seconds: float) -> None:
-    """Sleeps about that long: processes that lost one Redis should not all return in one moment."""
+    """Sleep for about that long: processes that lost the same Redis should not all return in one moment."""
     await asyncio.sleep(seconds * (0.5 + random.random()))  # noqa: S311 - no secret
 
 
 class Subscriber:
-    """Keeps one connection to a host, with what is subscribed there, for as long as the bus lives."""
+    """Keeps a connection to a host, with all subscriptions there, for as long as the bus lives."""
 
     def __init__(self, pool: ConnectionPool, client: Redis, probe: str, restored: Callable[[], None]) -> None:
-        """`probe` is the channel of the probes; `restored` is called after a reconnect, with all confirmed again."""
+        """`probe`: the channel of the probes. `restored` is called after a reconnect, when all is confirmed again."""
         self.live: dict[bytes, Handler] = {}
         self._wanted: dict[bytes, Subscription] = {}
         self._pool = pool
@@ -47,7 +47,7 @@ class Subscriber:
         self._task: asyncio.Task[None] | None = None
         self._disposals: set[asyncio.Task[None]] = set()
         self._stopped = False
-        # Of this subscriber alone: one process may have several, each hearing the others' probes.
+        # Differs between subscribers: one process may have several, and each hears the others' probes.
         self._token = secrets.token_bytes(8)
         self._number = 0
         self._probe_channel = probe.encode()
@@ -55,11 +55,15 @@ class Subscriber:
 
     @property
     def connected(self) -> bool:
-        """Whether what is subscribed is heard, as far as is known."""
+        """Whether the subscriptions are active, as far as is known."""
         return self._session is not None and not self._session.lost.done()
 
     def subscribe(self, channel: bytes, handler: Handler) -> "asyncio.Future[None]":
-        """Return a future that ends when Redis has confirmed, or when this is unsubscribed. Do not cancel it."""
+        """Have `handler` called with each payload on a channel.
+
+        Returns a future that ends when Redis has confirmed, or when the channel is unsubscribed; do not cancel it.
+        Raises ValueError if the channel has a handler already, and ConnectionError of redis-py after `stop`.
+        """
         if self._stopped:
             raise RedisConnectionError("The bus has been stopped")
         if channel in self._wanted:
@@ -73,13 +77,13 @@ class Subscriber:
         return subscription.confirmed
 
     def withdraw(self, channel: bytes, confirmed: "asyncio.Future[None]") -> None:
-        """Unsubscribes if this is still the subscription that `subscribe` returned this future for."""
+        """Unsubscribe if this is still the subscription that `subscribe` returned this future for."""
         subscription = self._wanted.get(channel)
         if subscription is not None and subscription.confirmed is confirmed:
             self.unsubscribe(channel)
 
     def unsubscribe(self, channel: bytes) -> "asyncio.Future[None]":
-        """From now on the handler is not called; the future ends when Redis has confirmed or is not connected."""
+        """Stop calling the handler. The future ends when Redis has confirmed, or when it is not connected."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         subscription = self._wanted.pop(channel, None)
         self.live.pop(channel, None)
@@ -92,28 +96,28 @@ class Subscriber:
         return done
 
     def _confirm(self, channel: bytes, subscription: Subscription) -> None:
-        """Redis has confirmed a subscription."""
+        """Activate a subscription that Redis has confirmed."""
         if self._wanted.get(channel) is subscription or channel == self._probe_channel:
             self.live[channel] = subscription.handler
         resolve(subscription.confirmed)
 
     async def stop(self) -> None:
-        """Closes the connection; whoever waits for a confirmation gets an error."""
+        """Close the connection. Callers that wait for a confirmation get an error."""
         self._stopped = True
         await cancel(self._task)
         await asyncio.gather(*self._disposals, return_exceptions=True)
         for subscription in self._wanted.values():
             if not subscription.confirmed.done():
                 subscription.confirmed.set_exception(RedisConnectionError("The bus has been stopped"))
-                subscription.confirmed.exception()  # who waits gets it; if nobody does, that is no news
+                subscription.confirmed.exception()  # marks it as retrieved: nobody has to await it
         self._wanted.clear()
         self.live.clear()
 
     async def _run(self) -> None:
-        """Connects, watches, and connects again. Of failures in a row the first is logged."""
+        """Connect, watch the session, and connect again. Of failures in a row, the first is logged as a warning."""
         pause = MIN_PAUSE_SECONDS
         while True:
-            # Also where an earlier connection was lost before everything was confirmed: some may have relied on it.
+            # Also if an earlier connection was lost before everything was confirmed: some may have relied on it.
             again = bool(self.live)
             try:
                 session = await self._connect()
@@ -135,7 +139,7 @@ class Subscriber:
             await _spread(MIN_PAUSE_SECONDS)
 
     async def _connect(self) -> Session:
-        """A session with everything confirmed that is wanted. Sentinel, if any, is asked for the master anew."""
+        """Return a session with all wanted subscriptions confirmed. Sentinel, if any, is asked for the master again."""
         async with asyncio.timeout(CONNECT_SECONDS):
             connection = self._pool.make_connection()
             try:
@@ -145,7 +149,7 @@ class Subscriber:
                 raise
             session = Session(connection, self.live, self._confirm)
             try:
-                self._session = session  # subscriptions asked for from now on queue behind those of before
+                self._session = session  # new subscriptions from now on queue behind the earlier ones
                 wanted = list(self._wanted.items())
                 for start in range(0, len(wanted), MAX_CHANNELS):
                     session.subscribe(wanted[start : start + MAX_CHANNELS])
@@ -158,7 +162,7 @@ class Subscriber:
         return session
 
     async def _complete(self, session: Session, confirmed: "asyncio.Future[None]") -> None:
-        """Returns when the last subscription is confirmed. Those before it are relied on already: silence is a loss."""
+        """Wait until the last subscription is confirmed. Those before it are relied on already: silence is a loss."""
         silent = 0.0
         while not confirmed.done():
             reads = session.reads
@@ -170,7 +174,7 @@ class Subscriber:
                 raise RedisConnectionError(f"No subscription was confirmed for {CONFIRM_SECONDS:g} s")
 
     async def _watch(self, session: Session) -> str:
-        """Returns why the session is over."""
+        """Probe the session until it is over. Returns the reason."""
         missed = 0
         while True:
             reads = session.reads
@@ -189,7 +193,7 @@ class Subscriber:
                 return session.lost.result()
 
     async def _probe(self, session: Session) -> bool:
-        """Publishes as everybody publishes and waits until that is heard here."""
+        """Publish a probe as any other message. Returns whether it was heard here in time."""
         self._number += 1
         self._answer = asyncio.get_running_loop().create_future()
         try:
@@ -205,7 +209,7 @@ class Subscriber:
             resolve(self._answer)
 
     async def _moved(self, session: Session) -> bool:
-        """Whether Sentinel names another master than the one that is listened to. No answer is no reason to leave."""
+        """Return whether Sentinel names another master than that of the session. No answer is no reason to leave it."""
         if not isinstance(self._pool, SentinelConnectionPool) or session.lost.done():
             return False
         try:
@@ -215,7 +219,7 @@ class Subscriber:
             return False
 
     def _drop_commands(self) -> None:
-        """Ends the commands' connections too: they may lead to a frozen or replaced master."""
+        """Close the connections for commands too: they may lead to a frozen or replaced master."""
         once("drop connections", self._disconnect_pool(), self._disposals)
 
     async def _disconnect_pool(self) -> None:

@@ -1,4 +1,4 @@
-"""One connection to Redis that only subscribes: each subscription is confirmed, in call order."""
+"""A connection to Redis for subscriptions only: each is confirmed, in call order."""
 
 import asyncio
 import collections
@@ -22,12 +22,12 @@ _repeats = Repeats()
 
 
 def _pack(*words: bytes) -> bytes:
-    """A command in Redis' protocol."""
+    """Return a command in Redis' protocol."""
     return b"".join((b"*%d\r\n" % len(words), *(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)))
 
 
 class Subscription:
-    """What was asked for: who is called, and when Redis has confirmed it."""
+    """The handler of a channel, and the future that ends when Redis has confirmed."""
 
     __slots__ = ("confirmed", "handler")
 
@@ -42,7 +42,7 @@ def resolve(future: "asyncio.Future[None]") -> None:
 
 
 def _ignored(channel: bytes, error: Exception) -> None:
-    """Tell of a message that its handler could not take: whoever reaches Redis can send many."""
+    """Count and log a message whose handler failed. Repeats are held back: anybody who reaches Redis can send many."""
     counters.ignored += 1
     if (held := _repeats.pass_on((type(error), place_of(error)))) is not None:
         name = channel.decode(errors="replace")
@@ -50,7 +50,7 @@ def _ignored(channel: bytes, error: Exception) -> None:
 
 
 def take_over(connection: Any) -> asyncio.StreamWriter:
-    """Take the open stream out of a connection of redis-py's, which has connected and signed in, and return it.
+    """Take the open stream out of a redis-py connection that has connected and authenticated. Returns the writer.
 
     docs/decisions/subscriber.md says why. Raises RuntimeError when redis-py does not keep it where it used to.
     """
@@ -62,21 +62,21 @@ def take_over(connection: Any) -> asyncio.StreamWriter:
 
 
 class Session(asyncio.Protocol):
-    """One connection that only subscribes. Reads without a task: a read's messages are all handled where it arrives."""
+    """A connection for subscriptions only. Reads without a task: all messages of a read are handled when it arrives."""
 
     def __init__(
         self, connection: Any, live: Mapping[bytes, Handler], confirmed: Callable[[bytes, Subscription], None]
     ) -> None:
-        """Take over the connection. `live`: who hears which channel; `confirmed` is called with each subscription."""
+        """Take over the connection. `live`: handlers by channel. `confirmed` is called for each confirmation."""
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.reads = 0
         self.address = (getattr(connection, "host", None), getattr(connection, "port", None))
         self._live = live
         self._on_confirmed = confirmed
-        # Answers come in the order of the commands: what each confirms, and who waits for it.
+        # What each reply still to come confirms, and who waits for it. Replies come in the order of the commands.
         self._due: collections.deque[tuple[bytes, bytes, Subscription | asyncio.Future[None]]] = collections.deque()
         self._replies = hiredis.Reader(notEnoughData=_MISSING)
-        # The writer is kept because it closes the transport when it is collected.
+        # Kept because the writer closes the transport when it is garbage-collected.
         self._writer = take_over(connection)
         self._transport: asyncio.Transport = cast(asyncio.Transport, self._writer.transport)
         self._transport.set_protocol(self)
@@ -131,6 +131,6 @@ class Session(asyncio.Protocol):
             return
         self.lost.set_result(reason)
         for _, _, what in self._due:
-            if not isinstance(what, Subscription):  # what is no longer connected is no longer subscribed
+            if not isinstance(what, Subscription):  # a lost connection has unsubscribed everything
                 resolve(what)
         self._due.clear()

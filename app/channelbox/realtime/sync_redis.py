@@ -1,4 +1,4 @@
-"""Redis for code that runs on no event loop: sign-in, the checks, the command. Short timeouts, each command once."""
+"""Redis for code without an event loop: sign-in, the checks, the CLI. Short timeouts, and each command runs once."""
 
 import functools
 from typing import Any
@@ -10,17 +10,17 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-TIMEOUT_SECONDS = 1.0  # seconds
+TIMEOUT_SECONDS = 1.0
 
 
 @functools.cache
 def clients() -> list[redis.Redis]:
-    """A client for each configured Redis host, in the settings' order. It connects on first use."""
+    """Return a client for each configured Redis host, in the order of the settings. It connects on first use."""
     return [_client(dict(host)) for host in settings.CHANNELBOX_REDIS_HOSTS]
 
 
 def client(name: str) -> redis.Redis:
-    """The client of the host that holds a name, as `RedisHosts.client` has it for event loops."""
+    """Return the client of the host that holds a name, as `RedisHosts.client` does for event loops."""
     return clients()[_consistent_hash(name, len(clients()))]
 
 

@@ -1,9 +1,9 @@
-"""Shares an event loop's turns between the connections that are read and the rooms that are written to.
+"""Scheduler of an event loop's turns, for the connections that are read and the rooms that are written to.
 
-What is small does not queue: in one turn of the loop all connections together are read `TURN_FRAMES`, and all rooms
-together write `TURN_BYTES`. What is more waits in one of two lines, for connections and for rooms, each in its order.
-Between two turns the loop looks after everything else: sockets, timers, tasks. So however many clients send much, the
-others wait for a few slices, and those who send much for each other.
+Small work does not queue: in one turn of the loop, `TURN_FRAMES` are read from all connections together, and
+`TURN_BYTES` written to all rooms together. Anything more waits in one of two queues, for connections and for rooms, in
+order. Between two turns the loop serves everything else: sockets, timers, tasks. So however many clients send much, the
+others wait for a few slices, and those that send much wait for each other.
 """
 
 import asyncio
@@ -13,23 +13,23 @@ from collections.abc import Callable
 from typing import Protocol
 
 TURN_FRAMES = 32  # read in one turn of the loop: about 3 ms, with what the application makes of them
-FRAME_BYTES = 512  # read: count as a frame
-SELDOM_FRAMES = 128  # read in one turn before those wait, too, who are read seldom
+FRAME_BYTES = 512  # so many bytes that are read count as a frame
+SELDOM_FRAMES = 128  # read in one turn before connections that are seldom read wait too
 TURN_BYTES = 4 * 1024 * 1024  # written to members of rooms in one turn of the loop: about 3 ms
 
 
 class Waiting(Protocol):
-    """A connection or a room that has more to do than it may do at once."""
+    """Connection or room that has more to do than it may do at once."""
 
     def take_turn(self) -> None:
-        """Do one bounded slice. Whatever is left needs to wait for another turn."""
+        """Do one bounded slice. Whatever is left has to wait for another turn."""
 
 
 Line = collections.deque[Waiting]
 
 
 class _Turns:
-    """Those of one loop that wait for a turn; and what was read and written in this turn of the loop."""
+    """The queues of one event loop, and what was read and written in its current turn."""
 
     __slots__ = ("number", "read", "readers", "writers", "written")
 
@@ -54,10 +54,10 @@ def _of(loop: asyncio.AbstractEventLoop) -> _Turns:
 
 
 def _this_turn(loop: asyncio.AbstractEventLoop) -> _Turns:
-    """As `_of`, for what counts something: then the next turn of the loop begins with nothing counted."""
+    """As `_of`, to count something: the counts are reset when the next turn of the loop begins."""
     turns = _of(loop)
     if not (turns.read or turns.written):
-        loop.call_soon(turns.begin)  # is called in the next turn
+        loop.call_soon(turns.begin)  # runs in the next turn
     return turns
 
 
@@ -70,7 +70,7 @@ def _wait(
 
 
 def _serve_first(line: Line) -> None:
-    """Give the first its turn. It stays at the front meanwhile, so that no second one is asked to serve the line."""
+    """Give the first its turn. It stays in the queue meanwhile, so that serving is not scheduled a second time."""
     try:
         line[0].take_turn()
     finally:
@@ -83,8 +83,8 @@ def _serve_first(line: Line) -> None:
 def may_read(loop: asyncio.AbstractEventLoop, last_turn: int | None = None) -> bool:
     """Return whether a connection may be read in this turn of the loop without waiting.
 
-    `last_turn`: for one that was not read for some time, the turn in which it was. In a turn that takes long, time
-    passes for everybody, so who was read in this one or the one before has no privilege all the same.
+    `last_turn`: for a connection that was not read for some time, the turn in which it was last read. During a long
+    turn time passes for everybody, so a connection that was read in this turn or the one before has no privilege.
     """
     turns = _of(loop)
     if last_turn is None:
@@ -93,19 +93,22 @@ def may_read(loop: asyncio.AbstractEventLoop, last_turn: int | None = None) -> b
 
 
 def count_read(loop: asyncio.AbstractEventLoop, frames: int, size: int) -> int:
-    """Count a slice that was read: so many frames, and bytes. Return the number of this turn."""
+    """Count a slice that was read: a number of frames, and `size` in bytes. Return the number of this turn."""
     turns = _this_turn(loop)
     turns.read += max(frames, size // FRAME_BYTES, 1)
     return turns.number
 
 
 def wait_to_read(loop: asyncio.AbstractEventLoop, connection: Waiting) -> None:
-    """Have `connection.take_turn` called in a turn of the loop that has room for it. The caller waits only once."""
+    """Have `connection.take_turn` called in a turn of the loop that has room for it.
+
+    A connection must not wait twice at a time.
+    """
     _wait(loop, _of(loop).readers, connection, _read_next)
 
 
 def _read_next(loop: asyncio.AbstractEventLoop) -> None:
-    """Give connections a turn, each at most once, until this turn of the loop is full. One has it in any case."""
+    """Give connections a turn, each at most once, until this turn of the loop is full. At least one gets a turn."""
     turns = _of(loop)
     try:
         for _ in range(len(turns.readers)):
@@ -121,7 +124,7 @@ def _read_next(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def fits_turn(loop: asyncio.AbstractEventLoop, size: int) -> bool:
-    """Return whether so many bytes may be written in this turn of the loop, and count them if they may."""
+    """Return whether `size` bytes may be written in this turn of the loop, and count them if so."""
     if _of(loop).written + size > TURN_BYTES:
         return False
     _this_turn(loop).written += size
@@ -129,7 +132,10 @@ def fits_turn(loop: asyncio.AbstractEventLoop, size: int) -> bool:
 
 
 def wait_to_write(loop: asyncio.AbstractEventLoop, room: Waiting) -> None:
-    """Have `room.take_turn` called: of all rooms that wait, one in a turn of the loop. The caller waits only once."""
+    """Have `room.take_turn` called. Of all waiting rooms, one has a turn in each turn of the loop.
+
+    A room must not wait twice at a time.
+    """
     _wait(loop, _of(loop).writers, room, _write_next)
 
 

@@ -1,7 +1,8 @@
-"""The wire of one WebSocket connection: its frames both ways, pings, and the closing handshake (RFC 6455, 5 and 7).
+"""Wire protocol of one WebSocket connection: frames both ways, pings and the closing handshake (RFC 6455, 5 and 7).
 
-What a client sends is handled in bounded slices (`turns`), at a pace that counts every byte and every frame, also the
-frames that no application sees (`read_budget`). What is more stays in the kernel: TCP tells its sender to wait.
+What a client sends is handled in bounded slices (`turn_scheduler`), at a rate that counts every byte and every frame,
+also the frames that the application does not see (`read_budget`). Anything more stays in the kernel, and TCP has the
+sender wait.
 """
 
 import asyncio
@@ -20,16 +21,16 @@ from channelbox.realtime.read_budget import SLICE_BYTES, SLICE_FRAMES, Charge, R
 from channelbox.realtime.receive_queue import ReceiveQueue
 from channelbox.realtime.turn_scheduler import count_read, may_read, wait_to_read
 
-MAX_QUEUED = 16  # events that the application has not taken, before no more is read
-CLOSE_SECONDS = 10.0  # for the client's Close after ours
-GOODBYE_SECONDS = 2.0  # the same, after a violation and at a restart; and for its FIN after both
-SELDOM_SECONDS = 0.1  # who was last read longer ago waits behind nobody: most people, always
-MAX_SKIPPED_FRAMES = 1000  # after our Close, before a client's Close is not looked for any more
-MAX_SKIPPED_BYTES = 16 * 1024 * 1024  # after our Close, before no more is read
+MAX_QUEUED = 16  # events that the application has not taken; beyond it, reading stops
+CLOSE_SECONDS = 10.0  # to wait for the client's Close after ours
+GOODBYE_SECONDS = 2.0  # the same after a violation and at a restart; also for its FIN after both Closes
+SELDOM_SECONDS = 0.1  # a connection last read longer ago waits behind nobody: for most people, always
+MAX_SKIPPED_FRAMES = 1000  # after our Close; beyond it, the client's Close is no longer looked for
+MAX_SKIPPED_BYTES = 16 * 1024 * 1024  # after our Close; beyond it, reading stops
 
 
 class Wire(asyncio.Protocol):
-    """Reads frames into `_queue`, and writes finished ones."""
+    """Reads frames into `_queue`, and writes encoded ones."""
 
     __slots__ = (
         "_accepted",
@@ -60,25 +61,25 @@ class Wire(asyncio.Protocol):
         self._config = config
         self._queue = ReceiveQueue()
         self._accepted = False
-        self._ending: tuple[bytes, bool] | None = None  # payload of a Close that waits, and whether the client began it
+        self._ending: tuple[bytes, bool] | None = None  # payload of a Close to be sent; whether the client closes
         self._close_sent = False
         self._lost = False
-        self._timer: asyncio.TimerHandle | None = None  # of the next ping, its pong, or the end after a Close
+        self._timer: asyncio.TimerHandle | None = None  # for the next ping, its pong, or the end after a Close
         self._ping = b""  # payload of the ping that is not answered yet
         self._reader: FrameReader | None = None
         self._budget: ReadBudget | None = None
-        self.charge: Charge | None = None  # set by the application before it accepts, where anything is shared
+        self.charge: Charge | None = None  # set by the application before it accepts, if any bucket is shared
         self._paused = False  # reading from the transport
         self._waiting = False  # for a turn, or for tokens
-        self._full = False  # the application has enough to take for now
+        self._full = False  # enough events wait for the application
         self._read_at = 0.0  # time.monotonic()
-        self._read_turn = -2  # the number of that turn of the loop
-        self._skipped = 0  # frames after our Close
+        self._read_turn = -2  # number of the turn of the loop
+        self._skipped = 0  # frames skipped after our Close
         self._skipped_bytes = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]
-        # The transport counts what a slow reader has not taken; the limit fires `pause_writing`.
+        # The transport counts what a slow reader has not taken; at the limit it calls `pause_writing`.
         self.transport.set_write_buffer_limits(high=settings.CHANNELBOX_SLOW_READER_BYTES)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -89,14 +90,14 @@ class Wire(asyncio.Protocol):
         self._queue.put_nowait({"type": "websocket.disconnect", "code": 1006})
 
     def _forget_charge(self) -> None:
-        """Refer no more to the application, which refers to this: such a circle waits for the garbage collector."""
+        """Drop the references to the application, which refers to this: a cycle waits for the garbage collector."""
         self._budget = self.charge = None
 
     def eof_received(self) -> None:
-        """The transport closes itself then."""
+        """Do nothing: the transport then closes itself."""
 
     async def _next_event(self) -> dict[str, Any]:
-        """Return the next of what the client sent, and read on when there is room for more."""
+        """Return the next event from the client, and continue reading when there is room for more."""
         if self._full and not self._queue:
             self._full = False
             self._wait_for_turn()
@@ -117,7 +118,7 @@ class Wire(asyncio.Protocol):
             return
         reader = self._reader or self._make_reader()
         reader.feed(data)
-        if not self._accepted:  # no client of ours says anything before it is let in
+        if not self._accepted:  # our own clients send nothing before the accept
             self._pause()
         elif not (self._waiting or self._full or self._ending):
             if may_read(self.loop) or (
@@ -166,7 +167,7 @@ class Wire(asyncio.Protocol):
             self._wait_for_turn()
 
     def _handle(self, events: list[Event]) -> None:
-        """Pass on what was read, and answer it."""
+        """Queue what was read for the application, and answer control frames."""
         answers = []
         for opcode, payload in events:
             if opcode == TEXT:
@@ -187,7 +188,10 @@ class Wire(asyncio.Protocol):
             self.write_frames(b"".join(answers))
 
     def _end_behind_events(self, code: int, reason: str, payload: bytes, by_client: bool) -> None:
-        """Send a Close when the application has taken what came before it, and so can answer that; soon in any case."""
+        """Send a Close once the application has taken the events before it, and so can answer them.
+
+        Send it after GOODBYE_SECONDS in any case.
+        """
         self._ending = payload, by_client
         self._queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
         self._pause()
@@ -202,7 +206,7 @@ class Wire(asyncio.Protocol):
         self._await_close(GOODBYE_SECONDS, heard=by_client)
 
     def _wait_for_turn(self, tokens: bool = False) -> None:
-        """Ask for a turn of this connection's own. `tokens`: it waited for tokens until now."""
+        """Queue for a turn of this connection. `tokens`: until now it has waited for tokens."""
         if tokens or not self._waiting:
             self._waiting = True
             wait_to_read(self.loop, self)
@@ -220,10 +224,10 @@ class Wire(asyncio.Protocol):
     # --- What the client gets
 
     def write_frames(self, frames: bytes) -> None:
-        """Write whole frames. Never waits and never raises: one member that is gone must not end a fan-out.
+        """Write whole frames. Never waits and never raises: one lost member must not end a fan-out.
 
-        uvloop raises on a transport that was lost, in the moment before `connection_lost`; and a raw write after a
-        Close frame would go out.
+        uvloop raises on a lost transport in the moment before `connection_lost`, and a raw write after a Close frame
+        would go out.
         """
         if self._close_sent or self._lost or self.transport.is_closing():
             return
@@ -233,7 +237,7 @@ class Wire(asyncio.Protocol):
             self.transport.abort()
 
     def pause_writing(self) -> None:
-        """Cut off a client that does not read. A Close frame would only queue behind all the rest."""
+        """Cut off a client that does not read. A Close frame would only queue behind the unread data."""
         if not self._lost:
             counters.slow_closed += 1
             self.transport.abort()
@@ -246,17 +250,18 @@ class Wire(asyncio.Protocol):
             self._timer = self.loop.call_later(self._config.ws_ping_interval, self._send_ping)
 
     def _send_ping(self) -> None:
-        self._ping = random.getrandbits(32).to_bytes(
-            4, "big"
-        )  # unlike that of an older pong, or of one that nobody asked for
+        self._ping = random.getrandbits(32).to_bytes(4, "big")  # unlike the payload of an older or an unsolicited pong
         self.write_frames(frame(PING, self._ping))
         if self._config.ws_ping_timeout:
             self._timer = self.loop.call_later(self._config.ws_ping_timeout, self._no_pong)
 
     def _no_pong(self) -> None:
-        """End the connection, at once: who does not read would keep its place until the backlog is gone, so never."""
+        """End the connection at once.
+
+        A client that does not read would keep its slot until the backlog is sent, which is never.
+        """
         if self._paused:
-            # The pong may be in what was not read yet. Should the client be gone, the second write finds it out.
+            # The pong may be in the data not read yet. If the client is gone, the second write shows it.
             self.write_frames(frame(PING, self._ping))
             self._timer = self.loop.call_later(self._config.ws_ping_timeout or 0, self._no_pong)
             return
@@ -272,10 +277,10 @@ class Wire(asyncio.Protocol):
     # --- The end
 
     def _close(self, code: int, reason: str = "", soon: bool = False) -> None:
-        """Send a Close frame, and read on until the client's comes, for some seconds at most.
+        """Send a Close frame, and read on until the client's arrives, for some seconds at most.
 
-        Closing the socket with something unread would reset the connection, and a reset may overtake our Close: the
-        client would not see the code. So what it still sends is read, and thrown away.
+        Closing the socket with unread data would reset the connection, and a reset may overtake our Close: the client
+        would not see the code. So what it still sends is read and discarded.
         """
         if self._close_sent or self._lost or self.transport.is_closing():
             return
@@ -287,7 +292,7 @@ class Wire(asyncio.Protocol):
         self._await_close(GOODBYE_SECONDS if soon else CLOSE_SECONDS)
 
     def _await_close(self, seconds: float, heard: bool = False) -> None:
-        """After our Close frame, wait for the client's, unless that was `heard` before."""
+        """After our Close frame, wait for the client's, unless it was `heard` before."""
         self._close_sent = True
         self._end_within(seconds)
         if heard or (self._reader is not None and self._reader.close_read):
@@ -298,7 +303,7 @@ class Wire(asyncio.Protocol):
             self._look_for_close(b"")
 
     def _look_for_close(self, data: bytes) -> None:
-        """Pass over what the client sends after our Close. Of a flood not even its Close is looked for."""
+        """Skip what the client sends after our Close, up to its Close. In a flood, not even that is looked for."""
         self._skipped_bytes += len(data)
         if self._skipped_bytes > MAX_SKIPPED_BYTES:
             self._pause()
@@ -316,7 +321,7 @@ class Wire(asyncio.Protocol):
             self._end_within(GOODBYE_SECONDS)
 
     def _finish(self) -> None:
-        """Say that nothing more comes, and read on until the client says so too, for the reason that `_close` gives."""
+        """Half-close, and read on until the client has closed too, for the reason that `_close` gives."""
         self._skipped = MAX_SKIPPED_FRAMES
         self._reader = None
         if self.transport.is_closing():
@@ -333,7 +338,7 @@ class Wire(asyncio.Protocol):
         self._timer = self.loop.call_later(seconds, self._end)
 
     def _end(self) -> None:
-        """Close the socket; should the client not even read what was written, abort it later."""
+        """Close the socket. If the client does not even read what was written, abort it later."""
         self._stop_timer()
         if self.transport.get_write_buffer_size():
             self._timer = self.loop.call_later(CLOSE_SECONDS, self.transport.abort)
