@@ -123,7 +123,7 @@ def test_what_came_before_a_close_is_answered_before_it(run: Run) -> None:
 
 
 def test_a_close_is_answered_though_the_application_takes_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire, "GOODBYE_SECONDS", 0.1)
+    monkeypatch.setattr(wire, "SHORT_CLOSE_SECONDS", 0.1)
 
     async def scenario() -> None:
         room = Room()
@@ -161,7 +161,7 @@ def test_an_application_that_fails_is_told_by_1011(run: Run, caplog: pytest.LogC
 def test_a_client_that_reads_nothing_after_our_close_is_not_waited_for(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wire, "GOODBYE_SECONDS", 0.1)
+    monkeypatch.setattr(wire, "SHORT_CLOSE_SECONDS", 0.1)
     monkeypatch.setattr(wire, "CLOSE_SECONDS", 0.1)
 
     async def scenario() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from channelbox.realtime.counters import counters
-from channelbox.realtime.mailbox import ChannelName, Mailbox, own
+from channelbox.realtime.mailbox import ChannelName, Mailbox, copy_message
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False) | st.text() | st.binary(),
@@ -21,7 +21,7 @@ values = st.recursive(
 
 @given(values)
 def test_a_copy_is_equal_and_shares_nothing_that_can_change(value: object) -> None:
-    copy = own(value)
+    copy = copy_message(value)
     assert copy == value
     if isinstance(value, dict | list):
         before = msgpack.packb(value)

@@ -19,9 +19,9 @@ from channelbox.realtime.presence_state import Part, checked
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(presence, "GATHER_SECONDS", 0.1)
+    monkeypatch.setattr(presence, "PUBLISH_SECONDS", 0.1)
     monkeypatch.setattr(presence, "COMPARE_SECONDS", 0.5)
-    monkeypatch.setattr(presence, "HEARD_SECONDS", 1.0)
+    monkeypatch.setattr(presence, "FRESH_SECONDS", 1.0)
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ async def test_it_works(processes: list[Process]) -> None:
     await one.watcher.until("ann")
 
 
-@pytest.mark.parametrize("part", ["_emit", "_tell", "_read"])
+@pytest.mark.parametrize("part", ["_write_frame", "_publish", "_read"])
 async def test_what_breaks_unexpectedly_is_counted_and_done_all_the_same(
     processes: list[Process], monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:

@@ -29,7 +29,7 @@ def written(server: RedisServer) -> int:
 @pytest.fixture
 async def process(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Process]:
     """A process that has told of somebody in each room."""
-    monkeypatch.setattr(presence, "GATHER_SECONDS", 0.05)
+    monkeypatch.setattr(presence, "PUBLISH_SECONDS", 0.05)
     process = Process("one")
     await process.start()
     await asyncio.gather(*(process.enter("ann", room=name) for name in ROOMS))

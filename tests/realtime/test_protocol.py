@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed
 from channelbox.realtime.counters import counters
 from channelbox.realtime.protocol import EXTENSION
 from channelbox.realtime.read_budget import SLICE_BYTES, SLICE_FRAMES
-from channelbox.realtime.wire import GOODBYE_SECONDS, MAX_QUEUED
+from channelbox.realtime.wire import MAX_QUEUED, SHORT_CLOSE_SECONDS
 
 
 def test_frames_reach_every_member_between_the_librarys_own(run: Run) -> None:
@@ -101,7 +101,7 @@ def test_of_a_flood_little_is_read_and_the_close_is_heard_all_the_same(run: Run)
                 await asyncio.sleep(0)
             assert len(member._queue) <= MAX_QUEUED + SLICE_FRAMES
             server.room.taking.set()
-            async with asyncio.timeout(GOODBYE_SECONDS + 5):
+            async with asyncio.timeout(SHORT_CLOSE_SECONDS + 5):
                 await client.wait_closed()
             assert client.close_code == 4000
 

@@ -75,7 +75,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
         return events, frames, size
 
     monkeypatch.setattr(FrameReader, "read", read)
-    monkeypatch.setattr(read_budget, "EMPTY_SECONDS", 0.01)
+    monkeypatch.setattr(read_budget, "RECHECK_SECONDS", 0.01)
     return slices
 
 

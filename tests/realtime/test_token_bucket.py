@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.support.clock import Clock, clock_of
 from tests.support.waiting import until
 
-from channelbox.realtime import rate_sync as settlement_module
+from channelbox.realtime import rate_sync as rate_sync_module
 from channelbox.realtime import token_bucket
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.rate_sync import RateSync
@@ -66,7 +66,7 @@ Start = Callable[[str], Awaitable[RateSync]]
 @pytest.fixture
 async def start(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Start]:
     """As in a process of this name: with a bus of its own."""
-    monkeypatch.setattr(settlement_module, "INTERVAL_SECONDS", 0.05)
+    monkeypatch.setattr(rate_sync_module, "INTERVAL_SECONDS", 0.05)
     started: list[tuple[RateSync, Bus]] = []
 
     async def start(process: str) -> RateSync:

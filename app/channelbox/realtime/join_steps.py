@@ -22,7 +22,7 @@ class JoinSteps:
         self._loop = loop
         self._under_way: deque[Step] = deque()
         self._beginning: deque[Step] = deque()
-        self._left = SLICE_STEPS  # in this slice, which ends with the turn of the loop
+        self._steps_left = SLICE_STEPS  # in this slice, which ends with the turn of the loop
         self._scheduled = False
 
     @staticmethod
@@ -35,34 +35,34 @@ class JoinSteps:
 
     def begin(self, step: Step) -> None:
         """Run a step that begins a join: at once if no other step waits and the slice has room, else in its turn."""
-        self._do(step, self._beginning)
+        self._run_or_queue(step, self._beginning)
 
     def go_on(self, step: Step) -> None:
         """Run another step of a join that has begun, at once or in its turn."""
-        self._do(step, self._under_way)
+        self._run_or_queue(step, self._under_way)
 
     async def turn(self) -> None:
         """Wait until a join that has begun may continue."""
         turn: asyncio.Future[None] = self._loop.create_future()
-        self.go_on(functools.partial(_end, turn))
+        self.go_on(functools.partial(_grant_turn, turn))
         await turn
 
-    def _do(self, step: Step, waiting: deque[Step]) -> None:
+    def _run_or_queue(self, step: Step, waiting: deque[Step]) -> None:
         if not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._next_slice)
-        if self._left and not waiting and not self._under_way:
-            self._left -= 1
+        if self._steps_left and not waiting and not self._under_way:
+            self._steps_left -= 1
             step()
         else:
             waiting.append(step)
 
     def _next_slice(self) -> None:
         self._scheduled = False
-        self._left = SLICE_STEPS
+        self._steps_left = SLICE_STEPS
         try:
-            while self._left and (steps := self._under_way or self._beginning):
-                self._left -= 1
+            while self._steps_left and (steps := self._under_way or self._beginning):
+                self._steps_left -= 1
                 steps.popleft()()
         finally:
             if not self._scheduled and (self._under_way or self._beginning):
@@ -70,7 +70,7 @@ class JoinSteps:
                 self._loop.call_soon(self._next_slice)
 
 
-def _end(turn: asyncio.Future[None]) -> None:
+def _grant_turn(turn: asyncio.Future[None]) -> None:
     if not turn.done():
         turn.set_result(None)
 

@@ -52,7 +52,7 @@ class ChannelLayer(BaseChannelLayer):
         self._serializer = registry.get_serializer(
             serializer_format, symmetric_encryption_keys=symmetric_encryption_keys
         )
-        self._kind = ("channel layer", serializer_format, tuple(symmetric_encryption_keys or ()))
+        self._share_key = ("channel layer", serializer_format, tuple(symmetric_encryption_keys or ()))
 
     def serialize(self, message: Any) -> bytes:
         """Return the message as bytes."""
@@ -121,8 +121,8 @@ class ChannelLayer(BaseChannelLayer):
         """
         self.require_valid_group_name(group)
         payload = self.serialize(message)
-        listed = await Bus.current(self._hosts).publish_to_set(redis_keys.group(group), payload)
-        for channel in map(bytes.decode, listed):
+        shared_channels = await Bus.current(self._hosts).publish_to_set(redis_keys.group(group), payload)
+        for channel in map(bytes.decode, shared_channels):
             try:
                 await self._local().shared(channel).put(payload, self.get_capacity(channel), self.expiry)
             except ChannelFull:
@@ -142,9 +142,9 @@ class ChannelLayer(BaseChannelLayer):
     async def close(self) -> None:
         """Discard the channels and groups of this event loop. The layer may be used again, with new channels."""
         bus = Bus.current(self._hosts)
-        if local := bus.shared.pop(self._kind, None):
+        if local := bus.shared.pop(self._share_key, None):
             await local.close()
 
     def _local(self) -> LocalChannels:
         bus = Bus.current(self._hosts)
-        return bus.share(self._kind, lambda: LocalChannels(bus, self.deserialize))
+        return bus.share(self._share_key, lambda: LocalChannels(bus, self.deserialize))

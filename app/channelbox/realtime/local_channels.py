@@ -24,16 +24,16 @@ from channelbox.realtime.subscriber import UNREACHABLE
 
 logger = logging.getLogger(__name__)
 
-SEND = Path(__file__).with_name("send_to_channel.lua").read_text()
-ACK = Path(__file__).with_name("ack.lua").read_text()
-INBOX = 16  # the last ones before the "!" of a channel's name: the inbox of the process that made it
+SEND_SCRIPT = Path(__file__).with_name("send_to_channel.lua").read_text()
+ACK_SCRIPT = Path(__file__).with_name("ack.lua").read_text()
+INBOX_CHARACTERS = 16  # the last ones before the "!" of a channel's name: the inbox of the process that made it
 CLOSE_SECONDS = 1
-END = b"\0"  # between the channel's name and the message
+SEPARATOR = b"\0"  # between the channel's name and the message
 
 
 def inbox_of(channel: str) -> str:
     """Return the inbox that the messages of a process-local channel are sent to."""
-    return channel[: channel.index("!")][-INBOX:]
+    return channel[: channel.index("!")][-INBOX_CHARACTERS:]
 
 
 class _Group:
@@ -51,7 +51,7 @@ class LocalChannels:
 
     def __init__(self, bus: Bus, deserialize: Callable[[bytes], Any]) -> None:
         self.bus = bus
-        self.inbox = secrets.token_hex(INBOX // 2)
+        self.inbox = secrets.token_hex(INBOX_CHARACTERS // 2)
         self.mailboxes: dict[str, Mailbox] = {}
         self.groups: dict[str, _Group] = {}
         self._names: dict[str, weakref.ref[ChannelName]] = {}
@@ -59,7 +59,7 @@ class LocalChannels:
         self._deserialize = deserialize
         self._loop = asyncio.get_running_loop()
         self._subscribed: asyncio.Future[None] | None = None
-        self._left: collections.Counter[str] = collections.Counter()
+        self._unacknowledged: collections.Counter[str] = collections.Counter()
         self._tasks: set[asyncio.Task[None]] = set()
         self.remote = RemoteGroupMembers(bus, self.inbox, {"add": self._join, "discard": self._leave}, self._spawn)
         bus.on_restored(self._restored)
@@ -68,7 +68,7 @@ class LocalChannels:
     async def open(self) -> None:
         """Subscribe to the inbox. Returns once messages to process-local channels will arrive."""
         if self._subscribed is None:
-            self._subscribed = self.bus.begin(redis_keys.inbox(self.inbox), self._heard)
+            self._subscribed = self.bus.begin(redis_keys.inbox(self.inbox), self._on_inbox_message)
         await asyncio.shield(self._subscribed)
 
     def make(self, prefix: str, capacity: Callable[[str], int], expiry: float) -> ChannelName:
@@ -78,16 +78,16 @@ class LocalChannels:
         """
         name = ChannelName(f"{prefix}{self.inbox}!{secrets.token_hex(6)}")
         key = "".join(name)  # a copy: the name itself must be free to be collected
-        self.mailboxes[key] = Mailbox(key, capacity(key), expiry, self._received)
-        this = weakref.ref(self)
+        self.mailboxes[key] = Mailbox(key, capacity(key), expiry, self._acknowledge)
+        reference = weakref.ref(self)
 
-        def gone(_: object) -> None:
+        def name_collected(_: object) -> None:
             # May run in any thread: wherever the name was collected.
             with contextlib.suppress(RuntimeError):  # the loop is closed
-                if local := this():
-                    local._loop.call_soon_threadsafe(local.forget, key)
+                if owner := reference():
+                    owner._loop.call_soon_threadsafe(owner.forget, key)
 
-        self._names[key] = weakref.ref(name, gone)
+        self._names[key] = weakref.ref(name, name_collected)
         return name
 
     def shared(self, channel: str) -> SharedChannel:
@@ -114,7 +114,7 @@ class LocalChannels:
             await self._join(group, channel)
         else:
             await self.open()
-            await self.remote.ask("add", group, channel, inbox)
+            await self.remote.request("add", group, channel, inbox)
 
     async def discard(self, group: str, channel: str) -> None:
         """Remove a channel of any process from a group."""
@@ -124,7 +124,7 @@ class LocalChannels:
             self.leave(group, channel)
         else:
             await self.open()
-            await self.remote.ask("discard", group, channel, inbox)
+            await self.remote.request("discard", group, channel, inbox)
 
     async def _join(self, group: str, channel: str) -> None:
         mailbox = self.mailboxes.get(channel)
@@ -133,7 +133,9 @@ class LocalChannels:
         entry = self.groups.get(group)
         if entry is None:
             entry = _Group()
-            entry.confirmed = self.bus.begin(redis_keys.group(group), lambda payload: self._heard_group(entry, payload))
+            entry.confirmed = self.bus.begin(
+                redis_keys.group(group), lambda payload: self._on_group_message(entry, payload)
+            )
             self.groups[group] = entry
         entry.members[mailbox.channel] = mailbox
         mailbox.groups.add(group)
@@ -156,7 +158,7 @@ class LocalChannels:
             del self.groups[group]
             self.bus.forget(redis_keys.group(group))
 
-    def _heard_group(self, entry: _Group, payload: bytes) -> None:
+    def _on_group_message(self, entry: _Group, payload: bytes) -> None:
         message = self._deserialize(payload)
         for mailbox in entry.members.values():
             mailbox.put(message)
@@ -172,44 +174,44 @@ class LocalChannels:
         if mailbox is None or not mailbox.full:
             inbox = inbox_of(channel)
             key = redis_keys.inbox(inbox)
-            direct = AsyncScript(self.bus.client(key), SEND)
+            script = AsyncScript(self.bus.client(key), SEND_SCRIPT)
             limits = (channel, capacity, round(expiry * 1000))
-            if await direct([redis_keys.unread(inbox)], (*limits, key, channel.encode() + END + payload)):
+            if await script([redis_keys.unread(inbox)], (*limits, key, channel.encode() + SEPARATOR + payload)):
                 return
         raise ChannelFull(f"{channel} holds {capacity} messages that its consumer has not received")
 
-    def _heard(self, payload: bytes) -> None:
-        name, _, content = payload.partition(END)
+    def _on_inbox_message(self, payload: bytes) -> None:
+        name, _, content = payload.partition(SEPARATOR)
         if not name:
-            self.remote.heard(content)
+            self.remote.handle(content)
             return
         channel = name.decode()
         if mailbox := self.mailboxes.get(channel):
             mailbox.put(self._deserialize(content), sent=True)
         else:
             counters.dropped += 1
-            self._received(channel)
+            self._acknowledge(channel)
 
-    def _received(self, channel: str) -> None:
+    def _acknowledge(self, channel: str) -> None:
         """Free a place for the next `send`, in any process. All places of one turn of the loop share a command."""
-        if not self._left:
-            self._spawn(self._tell_received())
-        self._left[channel] += 1
+        if not self._unacknowledged:
+            self._spawn(self._send_acknowledgements())
+        self._unacknowledged[channel] += 1
 
-    async def _tell_received(self) -> None:
-        left, self._left = self._left, collections.Counter()
-        script = AsyncScript(self.bus.client(redis_keys.inbox(self.inbox)), ACK)
-        words = [str(word) for pair in left.items() for word in pair]
+    async def _send_acknowledgements(self) -> None:
+        counts, self._unacknowledged = self._unacknowledged, collections.Counter()
+        script = AsyncScript(self.bus.client(redis_keys.inbox(self.inbox)), ACK_SCRIPT)
+        arguments = [str(word) for pair in counts.items() for word in pair]
         try:
-            await script([redis_keys.unread(self.inbox)], words)
+            await script([redis_keys.unread(self.inbox)], arguments)
         except UNREACHABLE as error:
             logger.debug("Unread counts are wrong until they expire: %s", error)
 
     def _restored(self) -> None:
         """Free the places of messages in transit, which are lost since the connection broke."""
-        self._spawn(self._empty())
+        self._spawn(self._reset_unread())
 
-    async def _empty(self) -> None:
+    async def _reset_unread(self) -> None:
         with contextlib.suppress(*UNREACHABLE):
             await self.bus.client(redis_keys.inbox(self.inbox)).delete(redis_keys.unread(self.inbox))
 

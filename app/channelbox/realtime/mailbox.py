@@ -20,28 +20,28 @@ class ChannelName(str):
         return self  # str(name) must be this object: a copy would not keep the channel alive
 
 
-def own(message: Any) -> Any:
+def copy_message(message: Any) -> Any:
     """Copy a deserialized message: a group's message is deserialized once, and each consumer may change its copy."""
     if isinstance(message, dict):
-        return {key: own(value) for key, value in message.items()}
+        return {key: copy_message(value) for key, value in message.items()}
     if isinstance(message, list):
-        return [own(value) for value in message]
+        return [copy_message(value) for value in message]
     return message
 
 
 class Mailbox:
     """Messages of one channel. Those sent to it and those sent to its groups keep the order in which they arrived."""
 
-    def __init__(self, channel: str, capacity: int, expiry: float, received: Callable[[str], None]) -> None:
+    def __init__(self, channel: str, capacity: int, expiry: float, on_received: Callable[[str], None]) -> None:
         """`capacity`: messages. `expiry`: seconds after a message's arrival.
 
-        `received` is called with the channel for each message that leaves, of those sent to the channel itself.
+        `on_received` is called with the channel for each message that leaves, of those sent to the channel itself.
         """
         self.channel = channel  # a plain string, so as not to keep the ChannelName alive
         self.groups: set[str] = set()
         self._capacity = capacity
         self._expiry = expiry
-        self._received = received
+        self._on_received = on_received
         self._messages: collections.deque[tuple[float, Any, bool]] = collections.deque()
         self._waiters: collections.deque[asyncio.Future[None]] = collections.deque()
         self._loop = asyncio.get_running_loop()
@@ -71,9 +71,9 @@ class Mailbox:
             if self._messages:
                 _, message, sent = self._messages.popleft()
                 if sent:
-                    self._received(self.channel)
+                    self._on_received(self.channel)
                     return message
-                return own(message)
+                return copy_message(message)
             waiter: asyncio.Future[None] = self._loop.create_future()
             self._waiters.append(waiter)
             try:
@@ -89,7 +89,7 @@ class Mailbox:
         """Delete all messages."""
         for _, _, sent in self._messages:
             if sent:
-                self._received(self.channel)
+                self._on_received(self.channel)
         self._messages.clear()
 
     def _expire(self) -> None:
@@ -98,7 +98,7 @@ class Mailbox:
             _, _, sent = self._messages.popleft()
             counters.dropped += 1
             if sent:
-                self._received(self.channel)
+                self._on_received(self.channel)
 
     def _wake(self) -> None:
         while self._waiters:

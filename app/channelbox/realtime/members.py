@@ -44,7 +44,7 @@ class SendingMember:
         self._bytes += len(frames)
         if self._bytes > settings.CHANNELBOX_SLOW_READER_BYTES:
             counters.slow_closed += 1
-            self._end(Close.TRY_LATER)
+            self._start_closing(Close.TRY_LATER)
         else:
             self._waiting.put_nowait(frames)
 
@@ -61,9 +61,9 @@ class SendingMember:
 
     def restart(self) -> None:
         if not self._task.done():
-            self._end(Close.RESTART)
+            self._start_closing(Close.RESTART)
 
-    def _end(self, code: Close) -> None:
+    def _start_closing(self, code: Close) -> None:
         self._task.cancel()
         self._task = once("closing of a member", self._close(code), self._tasks)
 

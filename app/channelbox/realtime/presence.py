@@ -31,11 +31,11 @@ from channelbox.realtime.room_slots import LEASE_SECONDS
 
 logger = logging.getLogger(__name__)
 
-GATHER_SECONDS = 1.0
+PUBLISH_SECONDS = 1.0
 COMPARE_SECONDS = 5.0
 # A part that was published within this time is newer than what is stored. After Redis has lost something, what is
 # missing there is not taken for gone for the same time: every process compares in the meantime.
-HEARD_SECONDS = 2 * COMPARE_SECONDS
+FRESH_SECONDS = 2 * COMPARE_SECONDS
 EXPIRY_SECONDS = 86_400
 
 
@@ -57,8 +57,8 @@ class Presence:
         self._hub = hub
         self._process = process
         self._rooms: dict[str, People] = {}
-        self._own_changed: set[str] = set()
-        self._heard: set[str] = set()
+        self._unpublished: set[str] = set()  # rooms whose part of this process is to be published
+        self._changed_rooms: set[str] = set()  # rooms whose frame may have changed
         self._hosts = [_Host(client) for client in bus.hosts.clients]
         self._tasks: list[asyncio.Task[None]] = []
         self._loop = asyncio.get_running_loop()
@@ -69,7 +69,7 @@ class Presence:
         self._bus.on_restored(self._restored)
         for number in range(len(self._hosts)):
             self._tasks += [
-                supervise("presence told", functools.partial(self._gather, number)),
+                supervise("presence told", functools.partial(self._publish_changes, number)),
                 supervise("presence compared", functools.partial(self._compare, number)),
             ]
 
@@ -78,8 +78,8 @@ class Presence:
         await cancel(*self._tasks)
         for people in self._rooms.values():
             people.names.clear()
-        told = (self._tell(host, self._of(host, self._rooms)) for host in range(len(self._hosts)))
-        for error in await asyncio.gather(*(within(STOP_SECONDS, each) for each in told), return_exceptions=True):
+        publishes = (self._publish(host, self._on_host(host, self._rooms)) for host in range(len(self._hosts)))
+        for error in await asyncio.gather(*(within(STOP_SECONDS, each) for each in publishes), return_exceptions=True):
             if error is not None:
                 logger.warning("Presence cannot be taken back: %r", error)
 
@@ -88,7 +88,7 @@ class Presence:
         people = self._rooms.setdefault(name, People())
         people.names[person] += 1
         if people.names[person] == 1:
-            self._changed(name)
+            self._own_part_changed(name)
 
     def left(self, name: str, person: str) -> None:
         """Undo one `joined`."""
@@ -96,20 +96,20 @@ class Presence:
             people.names[person] -= 1
             if people.names[person] <= 0:
                 del people.names[person]
-                self._changed(name)
+                self._own_part_changed(name)
 
     def frame(self, name: str) -> bytes:
         """Return the newest presence frame of a room for a client that has just joined; empty before it is known."""
         people = self._rooms.get(name)
         return people.frame if people is not None and people.frame is not None else b""
 
-    def _changed(self, name: str) -> None:
-        self._own_changed.add(name)
-        self._heard.add(name)
+    def _own_part_changed(self, name: str) -> None:
+        self._unpublished.add(name)
+        self._changed_rooms.add(name)
 
     def _open(self, name: str, room: HubRoom) -> None:
-        room.on_presence = lambda told: self._hear(name, *told)
-        self._heard.add(name)
+        room.on_presence = lambda part: self._on_part(name, *part)
+        self._changed_rooms.add(name)
         self._rooms.setdefault(name, People())
         host = self._hosts[self._bus.host(name)]
         host.opened.add(name)
@@ -117,53 +117,53 @@ class Presence:
 
     def _restored(self) -> None:
         """Publish and read everything again: this process may have missed anything, and Redis lost anything."""
-        self._own_changed.update(self._rooms)
+        self._unpublished.update(self._rooms)
         for host in self._hosts:
             host.compare_at = 0.0
             host.wake.set()
 
-    def _hear(self, name: str, process: str, names: list[str] | None, count: int) -> None:
+    def _on_part(self, name: str, process: str, names: list[str] | None, count: int) -> None:
         """Take the part that another process has published. Raises ValueError if it is malformed."""
         people = self._rooms.get(name)
         part = checked(names, count)
         if people is not None and process != self._process:
             people.others[process] = OtherPart(part, self._loop.time())
-            self._heard.add(name)
+            self._changed_rooms.add(name)
 
-    def _of(self, host: int, names: Iterable[str]) -> list[str]:
+    def _on_host(self, host: int, names: Iterable[str]) -> list[str]:
         """Return the rooms that are on this host."""
         return [name for name in names if self._bus.host(name) == host]
 
     # --- Publishing
 
-    async def _gather(self, host: int) -> None:
+    async def _publish_changes(self, host: int) -> None:
         while True:
-            await asyncio.sleep(GATHER_SECONDS)
-            heard = self._of(host, self._heard)
-            self._heard.difference_update(heard)
-            for names in slices(heard):
+            await asyncio.sleep(PUBLISH_SECONDS)
+            changed = self._on_host(host, self._changed_rooms)
+            self._changed_rooms.difference_update(changed)
+            for names in slices(changed):
                 for name in names:
                     try:
-                        self._emit(name)
+                        self._write_frame(name)
                     except Exception as error:  # retry this room in the next round; the others go on
                         failed(logger, error, "Who is in room %s cannot be told", name)
-                        self._heard.add(name)
+                        self._changed_rooms.add(name)
                 await asyncio.sleep(0)
-            changed = self._of(host, self._own_changed)
-            self._own_changed.difference_update(changed)
+            unpublished = self._on_host(host, self._unpublished)
+            self._unpublished.difference_update(unpublished)
             try:
-                await self._tell(host, changed)
+                await self._publish(host, unpublished)
             except Exception as error:
-                self._own_changed.update(changed)
+                self._unpublished.update(unpublished)
                 if not isinstance(error, RedisError | OSError):
                     raise
                 logger.debug("Presence cannot be told: %s", error)
             empty = [name for name, people in self._rooms.items() if not people.names and name not in self._hub.rooms]
-            for name in self._of(host, empty):
-                if name not in self._own_changed:
+            for name in self._on_host(host, empty):
+                if name not in self._unpublished:
                     del self._rooms[name]
 
-    def _emit(self, name: str) -> None:
+    def _write_frame(self, name: str) -> None:
         people, room = self._rooms.get(name), self._hub.rooms.get(name)
         if people is None or room is None:
             return
@@ -176,20 +176,20 @@ class Presence:
             people.frame = frame
             room.write(frame, 0)
 
-    async def _tell(self, host: int, names: list[str]) -> None:
+    async def _publish(self, host: int, names: list[str]) -> None:
         """Publish this process's part of these rooms of this host, after trying to write it for those who join later.
 
         Raises RedisError when it cannot be published. A part that cannot be written, perhaps because Redis is out of
         memory, is found missing at the next comparison.
         """
         for some in slices(names):
-            await self._tell_some(self._hosts[host].client, some)
+            await self._publish_slice(self._hosts[host].client, some)
 
-    async def _tell_some(self, client: Redis, names: list[str]) -> None:
-        told = {name: people for name in names if (people := self._rooms.get(name)) is not None}
-        if not told:
+    async def _publish_slice(self, client: Redis, names: list[str]) -> None:
+        rooms = {name: people for name in names if (people := self._rooms.get(name)) is not None}
+        if not rooms:
             return
-        parts = {name: people.part() for name, people in told.items()}
+        parts = {name: people.part() for name, people in rooms.items()}
         pipeline = client.pipeline(transaction=False)
         if any(count for _, count in parts.values()):  # a part counts only under its process's lease
             pipeline.set(redis_keys.lease(self._process), 1, px=LEASE_SECONDS * 1000)
@@ -203,7 +203,7 @@ class Presence:
         if refused := next((answer for answer in answers if isinstance(answer, Exception)), None):
             logger.warning("Presence cannot be written: %s", refused)
         for name, (_, count) in parts.items():
-            told[name].written = bool(count) and refused is None
+            rooms[name].written = bool(count) and refused is None
         await self._bus.publish_many(
             [(redis_keys.room(name), Envelope(presence=(self._process, *part)).pack()) for name, part in parts.items()]
         )
@@ -225,7 +225,7 @@ class Presence:
                 # With jitter: processes that lost the same Redis should not go on in step.
                 host.compare_at = self._loop.time() + COMPARE_SECONDS * random.uniform(0.8, 1)  # noqa: S311 - no secret
                 opened = set(self._rooms)
-            names = self._of(number, opened)
+            names = self._on_host(number, opened)
             for some in slices(names):
                 try:
                     await self._read(number, some)
@@ -254,22 +254,22 @@ class Presence:
                 continue
             own = parts.pop(self._process, EMPTY_PART)
             if own != people.part():
-                self._own_changed.add(name)
+                self._unpublished.add(name)
                 if people.written and own == EMPTY_PART:
-                    people.incomplete_until = now + HEARD_SECONDS
+                    people.incomplete_until = now + FRESH_SECONDS
             for process in parts.keys() & dead:
                 if self._is_stale(people, process, now):
                     del parts[process]
                     cleaning.hdel(redis_keys.people(name), process)
             if self._merge(people, parts, now):
-                self._heard.add(name)
+                self._changed_rooms.add(name)
         await cleaning.execute(raise_on_error=False)
 
     @staticmethod
     def _is_stale(people: People, process: str, now: float) -> bool:
         """Return whether a process has published nothing about a room for a while, so that its stored part counts."""
         other = people.others.get(process)
-        return other is None or other.heard + HEARD_SECONDS < now
+        return other is None or other.heard_at + FRESH_SECONDS < now
 
     def _merge(self, people: People, stored: dict[str, Part], now: float) -> bool:
         """Adopt the stored parts of other processes. Returns whether any part changed."""

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import msgpack
 
-MAX_NAMED = 100  # beyond it, only a count: a list of thousands helps nobody, and is sent to each of them
+MAX_NAMES = 100  # beyond it, only a count: a list of thousands helps nobody, and is sent to each of them
 
 Part = tuple[list[str] | None, int]  # the names, None if they are too many; their number
 EMPTY_PART: Part = ([], 0)
@@ -15,7 +15,7 @@ class OtherPart(NamedTuple):
     """Another process's part of a room."""
 
     part: Part
-    heard: float  # on the event loop's clock; -inf if read from Redis
+    heard_at: float  # on the event loop's clock; -inf if read from Redis
 
 
 class People:
@@ -30,14 +30,14 @@ class People:
 
     def part(self) -> Part:
         """Return this process's part."""
-        return (sorted(self.names) if len(self.names) <= MAX_NAMED else None), len(self.names)
+        return (sorted(self.names) if len(self.names) <= MAX_NAMES else None), len(self.names)
 
     def all(self) -> Part:
         """Return the parts of all processes as one."""
         parts = [self.part(), *(other.part for other in self.others.values())]
         if all(names is not None for names, _ in parts):
             together = sorted({name for names, _ in parts for name in names or ()})
-            return (together if len(together) <= MAX_NAMED else None), len(together)
+            return (together if len(together) <= MAX_NAMES else None), len(together)
         return None, sum(count for _, count in parts)
 
 

@@ -58,20 +58,20 @@ class FrameProtocol(Wire):
     def take_over(
         cls,
         transport: asyncio.Transport,
-        made_with: dict[str, Any],
+        options: dict[str, Any],
         upgrade: handshake.Upgrade,
         more: bytes = b"",
-        asked: float | None = None,
+        requested_at: float | None = None,
     ) -> None:
         """Make this transport a WebSocket connection.
 
-        `made_with`: the arguments that uvicorn makes its protocols with. `more`: what the client sent after its
-        request. `asked`: when the request arrived, on the event loop's clock, if not now.
+        `options`: the arguments that uvicorn makes its protocols with. `more`: what the client sent after its
+        request. `requested_at`: when the request arrived, on the event loop's clock, if not now.
         """
-        connection = cls(**made_with)
+        connection = cls(**options)
         transport.set_protocol(connection)
         connection.connection_made(transport)
-        connection.begin(upgrade, asked)
+        connection.begin(upgrade, requested_at)
         if more:
             connection.data_received(more)
 
@@ -79,8 +79,8 @@ class FrameProtocol(Wire):
         super().connection_made(transport)
         self._server_state.connections.add(self)  # type: ignore[arg-type]
 
-    def begin(self, upgrade: handshake.Upgrade, asked: float | None = None) -> None:
-        """Call the application for a valid upgrade request. `asked`: as in `take_over`."""
+    def begin(self, upgrade: handshake.Upgrade, requested_at: float | None = None) -> None:
+        """Call the application for a valid upgrade request. `requested_at`: as in `take_over`."""
         self._key = upgrade.key
         path, _, query = upgrade.target.partition(b"?")
         root = self._config.root_path
@@ -99,8 +99,8 @@ class FrameProtocol(Wire):
             "state": self._app_state.copy(),
             "extensions": {"websocket.http.response": {}, EXTENSION: self},
         }
-        if asked is not None:
-            asked_at(scope, asked)
+        if requested_at is not None:
+            asked_at(scope, requested_at)
         self._queue.put_nowait({"type": "websocket.connect"})
         task = self.loop.create_task(self._run(scope))
         self._server_state.tasks.add(task)
@@ -128,7 +128,7 @@ class FrameProtocol(Wire):
         else:
             self._close(code)
         if self._lost:
-            self._forget_charge()  # the application may have set it after the connection was lost
+            self._drop_charge()  # the application may have set it after the connection was lost
 
     async def receive(self) -> dict[str, Any]:
         """ASGI: return the next event."""
@@ -197,7 +197,7 @@ class FrameProtocol(Wire):
         if not self.transport.is_closing():
             headers = [*self._server_state.default_headers, *headers]
             self.transport.write(handshake.refusal(status, body, headers))
-            self._finish()
+            self._half_close()
 
     # --- The end
 
@@ -223,6 +223,6 @@ class FrameProtocol(Wire):
         if self._key:
             self._refuse(503, "The server restarts.", [(b"Retry-After", b"1")])
         elif self._close_sent:
-            self._end()
+            self._close_transport()
         else:
             self._close(Close.RESTART, soon=True)

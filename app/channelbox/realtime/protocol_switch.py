@@ -19,14 +19,14 @@ class ProtocolSwitch(asyncio.Protocol):
     A request for a WebSocket waits for its turn: when all clients reconnect, thousands may arrive at once.
     """
 
-    __slots__ = ("_asked", "_made_with", "_request", "_transport")
+    __slots__ = ("_options", "_request", "_requested_at", "_transport")
 
-    def __init__(self, **made_with: Any) -> None:
-        """`made_with`: what uvicorn makes its protocols with: config, server_state, app_state and _loop."""
-        self._made_with = made_with
+    def __init__(self, **options: Any) -> None:
+        """`options`: what uvicorn makes its protocols with: config, server_state, app_state and _loop."""
+        self._options = options
         self._transport: asyncio.Transport | None = None
         self._request = b""  # waits for its turn
-        self._asked = 0.0  # when the request arrived, on the event loop's clock
+        self._requested_at = 0.0  # when the request arrived, on the event loop's clock
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
@@ -40,7 +40,7 @@ class ProtocolSwitch(asyncio.Protocol):
         elif b"upgrade:" in data.lower():
             self._request = data
             loop = asyncio.get_running_loop()
-            self._asked = loop.time()
+            self._requested_at = loop.time()
             JoinSteps.of(loop).begin(self._switch)
         else:
             self._request = data
@@ -54,9 +54,9 @@ class ProtocolSwitch(asyncio.Protocol):
         self._connections.discard(self)
         transport.resume_reading()
         if (upgrade := handshake.read(self._request)) is not None:
-            FrameProtocol.take_over(transport, self._made_with, upgrade, asked=self._asked or None)
+            FrameProtocol.take_over(transport, self._options, upgrade, requested_at=self._requested_at or None)
         else:
-            http = HttpProtocol(**self._made_with)
+            http = HttpProtocol(**self._options)
             transport.set_protocol(http)
             http.connection_made(transport)
             http.data_received(self._request)
@@ -76,5 +76,5 @@ class ProtocolSwitch(asyncio.Protocol):
 
     @property
     def _connections(self) -> set[Any]:
-        connections: set[Any] = self._made_with["server_state"].connections
+        connections: set[Any] = self._options["server_state"].connections
         return connections

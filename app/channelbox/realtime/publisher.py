@@ -49,7 +49,7 @@ class Publisher:
         loop = asyncio.get_running_loop()
         job = _Job(commands, [loop.create_future() for _ in commands])
         if self._stopped:
-            _tell([job], RedisConnectionError("The bus has been stopped"))
+            _resolve([job], RedisConnectionError("The bus has been stopped"))
         elif commands:
             self._jobs.append(job)
             if self._task is None:
@@ -65,17 +65,17 @@ class Publisher:
         jobs: list[_Job] = []
         try:
             while self._jobs:
-                jobs = self._take()
+                jobs = self._next_jobs()
                 answers = await self._execute(jobs)
                 if isinstance(answers, RedisTimeoutError):  # the jobs behind these have waited as well
                     jobs, self._jobs = jobs + self._jobs, []
-                _tell(jobs, answers)
+                _resolve(jobs, answers)
         finally:
             self._task = None
-            _tell([*jobs, *self._jobs], RedisConnectionError("The bus has been stopped"))
+            _resolve([*jobs, *self._jobs], RedisConnectionError("The bus has been stopped"))
             self._jobs = []
 
-    def _take(self) -> list[_Job]:
+    def _next_jobs(self) -> list[_Job]:
         taken = size = 0
         while taken < len(self._jobs) and (not taken or size + len(self._jobs[taken].commands) <= MAX_COMMANDS):
             size += len(self._jobs[taken].commands)
@@ -87,7 +87,7 @@ class Publisher:
         commands = [command for job in jobs for command in job.commands]
         try:
             async with asyncio.timeout(PUBLISH_SECONDS):
-                return await self._exchange(commands)
+                return await self._round_trip(commands)
         except TimeoutError:
             return RedisTimeoutError(f"Redis did not answer a PUBLISH within {PUBLISH_SECONDS:g} s")
         except OSError as error:
@@ -95,7 +95,7 @@ class Publisher:
         except Exception as error:  # whatever it is, the callers get it
             return error
 
-    async def _exchange(self, commands: Sequence[Command]) -> list[Any]:
+    async def _round_trip(self, commands: Sequence[Command]) -> list[Any]:
         """Do what redis-py's pipeline does, without what it does for transactions: half of its cost."""
         connection = await self._pool.get_connection()
         try:
@@ -111,7 +111,7 @@ class Publisher:
             await self._pool.release(connection)
 
 
-def _tell(jobs: list[_Job], answers: list[Any] | Exception) -> None:
+def _resolve(jobs: list[_Job], answers: list[Any] | Exception) -> None:
     futures = [future for job in jobs for future in job.done]
     each = itertools.repeat(answers, len(futures)) if isinstance(answers, Exception) else answers
     for future, answer in zip(futures, each, strict=True):

@@ -34,7 +34,7 @@ class RateSync:
 
     async def start(self) -> None:
         # Nobody waits for the confirmation: without it, each process counts for itself.
-        self._bus.begin(redis_keys.rates(), self._heard)
+        self._bus.begin(redis_keys.rates(), self._on_spent)
         self._task = supervise("rate sync", self._run)
 
     async def stop(self) -> None:
@@ -75,12 +75,12 @@ class RateSync:
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(INTERVAL_SECONDS)
-            told = {name: count for name, (count, worth) in self._spent.items() if count >= worth}
-            for name in told:
+            amounts = {name: count for name, (count, threshold) in self._spent.items() if count >= threshold}
+            for name in amounts:
                 del self._spent[name]
-            if told:
+            if amounts:
                 try:
-                    await self._bus.publish(redis_keys.rates(), msgpack.packb((self._process, told)))
+                    await self._bus.publish(redis_keys.rates(), msgpack.packb((self._process, amounts)))
                 except (RedisError, OSError) as error:  # then each process counts for itself
                     logger.debug("What was spent here is not told: %s", error)
             idle = [name for name, bucket in self._buckets.items() if bucket.full]
@@ -88,11 +88,11 @@ class RateSync:
                 del self._buckets[name]
                 self._spent.pop(name, None)
 
-    def _heard(self, payload: bytes) -> None:
-        process, told, *_ = msgpack.unpackb(payload)
+    def _on_spent(self, payload: bytes) -> None:
+        process, amounts, *_ = msgpack.unpackb(payload)
         if process == self._process:
             return
-        for name, count in told.items():
+        for name, count in amounts.items():
             if not 0 < count < float("inf"):
                 raise ValueError(f"{count!r} is not a number of messages.")
             # A name without a bucket here gets a full one when it comes: that is within the burst of a second.

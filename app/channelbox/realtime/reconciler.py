@@ -70,11 +70,11 @@ class Reconciler:
             for name, room in rooms.items():
                 found = observed.get(name, NO_ROOM)
                 if self._hub.has_lost(room, found, heard[name]):
-                    await self._lost(name, room, heard[name], found)
+                    await self._reload_room(name, room, heard[name], found)
                 else:
                     self._hub.observe(name, room, found)
 
-    async def _lost(self, name: str, room: HubRoom, heard: int, found: Observed) -> None:
+    async def _reload_room(self, name: str, room: HubRoom, heard: int, found: Observed) -> None:
         """Have all clients load the room again: the numbers of the lost events are given to other events now."""
         logger.error(
             "Room %s: the database ends at %d, and %d was stored: it has lost what was stored last, as a standby that "

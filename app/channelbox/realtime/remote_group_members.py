@@ -22,54 +22,54 @@ ANSWER_SECONDS = 5.0
 EXPIRY_SECONDS = 86_400  # of a group's set, after the last addition, as in channels_redis
 DONE = "done"
 
-Act = Callable[[str, str], Awaitable[None]]  # with a group and a channel of this process
+Action = Callable[[str, str], Awaitable[None]]  # with a group and a channel of this process
 
 
 class RemoteGroupMembers:
     """Adds and removes members in other processes, and does the same for them."""
 
-    def __init__(self, bus: Bus, inbox: str, acts: Mapping[str, Act], spawn: Callable[..., object]) -> None:
-        """`inbox`: that of this process. `acts`: what others may ask for, by name. `spawn` runs a coroutine."""
+    def __init__(self, bus: Bus, inbox: str, actions: Mapping[str, Action], spawn: Callable[..., object]) -> None:
+        """`inbox`: that of this process. `actions`: what others may ask for, by name. `spawn` runs a coroutine."""
         self._bus = bus
         self._inbox = inbox
-        self._acts = acts
+        self._actions = actions
         self._spawn = spawn
-        self._asked: dict[str, asyncio.Future[None]] = {}
+        self._pending: dict[str, asyncio.Future[None]] = {}
 
-    async def ask(self, act: str, group: str, channel: str, inbox: str) -> None:
+    async def request(self, action: str, group: str, channel: str, inbox: str) -> None:
         """Have the process of an inbox act on its channel. Returns when that is done.
 
         Does nothing if there is no such process. Raises RedisError if it does not answer. This process must be
         subscribed to its own inbox.
         """
         token = secrets.token_hex(8)
-        done = self._asked[token] = asyncio.get_running_loop().create_future()
+        done = self._pending[token] = asyncio.get_running_loop().create_future()
         try:
-            if await self._publish(inbox, act, group, channel, self._inbox, token):
+            if await self._publish(inbox, action, group, channel, self._inbox, token):
                 async with asyncio.timeout(ANSWER_SECONDS):
                     await done
         except TimeoutError:
             raise RedisTimeoutError(f"The process of {channel} did not answer within {ANSWER_SECONDS:g} s") from None
         finally:
-            del self._asked[token]
+            del self._pending[token]
 
-    def heard(self, content: bytes) -> None:
+    def handle(self, content: bytes) -> None:
         """Handle a request or an answer of another process. Raises ValueError, TypeError or LookupError for others."""
-        act, *words = msgpack.unpackb(content)
-        if act == DONE:
-            if (done := self._asked.get(words[0])) is not None and not done.done():
+        action, *fields = msgpack.unpackb(content)
+        if action == DONE:
+            if (done := self._pending.get(fields[0])) is not None and not done.done():
                 done.set_result(None)
         else:
-            group, channel, inbox, token = map(str, words)
-            self._spawn(self._do(self._acts[act], group, channel, inbox, token))
+            group, channel, inbox, token = map(str, fields)
+            self._spawn(self._perform(self._actions[action], group, channel, inbox, token))
 
-    async def _do(self, act: Act, group: str, channel: str, inbox: str, token: str) -> None:
-        await act(group, channel)
+    async def _perform(self, action: Action, group: str, channel: str, inbox: str, token: str) -> None:
+        await action(group, channel)
         with contextlib.suppress(*UNREACHABLE):  # the process that asked raises
             await self._publish(inbox, DONE, token)
 
-    def _publish(self, inbox: str, *words: str) -> Coroutine[Any, Any, int]:
-        return self._bus.publish(redis_keys.inbox(inbox), b"\0" + msgpack.packb(words))  # addressed to no channel
+    def _publish(self, inbox: str, *fields: str) -> Coroutine[Any, Any, int]:
+        return self._bus.publish(redis_keys.inbox(inbox), b"\0" + msgpack.packb(fields))  # addressed to no channel
 
     # --- Channels that any process may receive from
 

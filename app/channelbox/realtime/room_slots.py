@@ -32,8 +32,8 @@ LEASE_SECONDS = 15
 RENEW_SECONDS = 5
 WAIT_SECONDS = 10  # the longest that a client waits for its slot
 
-TAKE = Path(__file__).with_name("take_slots.lua").read_text()
-TAKE_SHA = hashlib.sha1(TAKE.encode(), usedforsecurity=False).hexdigest()  # the name of the script in Redis
+TAKE_SCRIPT = Path(__file__).with_name("take_slots.lua").read_text()
+TAKE_SCRIPT_SHA = hashlib.sha1(TAKE_SCRIPT.encode(), usedforsecurity=False).hexdigest()  # its name in Redis
 
 T = TypeVar("T")
 
@@ -43,14 +43,14 @@ class _Waiting:
     """Clients that wait for a slot in one room, and share a call and a deadline."""
 
     limit: int
-    reserved: int = 0  # the last slots, which those in `others` do not get
+    reserved: int = 0  # the last slots, which those in `restricted` do not get
     futures: list[asyncio.Future[bool]] = field(default_factory=list)
-    others: list[asyncio.Future[bool]] = field(default_factory=list)
+    restricted: list[asyncio.Future[bool]] = field(default_factory=list)
     deadline: asyncio.TimerHandle | None = None
 
     def fail(self, error: Exception) -> None:
         self.end()
-        for future in self.futures + self.others:
+        for future in self.futures + self.restricted:
             if not future.done():
                 future.set_exception(error)
 
@@ -97,9 +97,9 @@ class RoomSlots:
     async def stop(self) -> None:
         """Release all slots."""
         await cancel(*self._tasks)
-        await asyncio.gather(*map(self._give_back, self._hosts))
+        await asyncio.gather(*map(self._release, self._hosts))
 
-    async def _give_back(self, host: _Host) -> None:
+    async def _release(self, host: _Host) -> None:
         try:
             await within(STOP_SECONDS, self._delete(host))
         except (RedisError, OSError) as error:
@@ -125,11 +125,11 @@ class RoomSlots:
         waiting = host.waiting.get(name)
         if waiting is None:
             waiting = host.waiting[name] = _Waiting(limit)
-            waiting.deadline = loop.call_later(WAIT_SECONDS, self._late, host, name, waiting)
+            waiting.deadline = loop.call_later(WAIT_SECONDS, self._time_out, host, name, waiting)
         waiting.limit = limit
         if reserved:
             waiting.reserved = reserved
-            waiting.others.append(future)
+            waiting.restricted.append(future)
         else:
             waiting.futures.append(future)
         host.wake.set()
@@ -151,7 +151,7 @@ class RoomSlots:
             raise Refused(Code.ROOM_FULL, f"The room is {full} are connected.", close=Close.ROOM_FULL)
 
     @staticmethod
-    def _late(host: _Host, name: str, waiting: _Waiting) -> None:
+    def _time_out(host: _Host, name: str, waiting: _Waiting) -> None:
         if host.waiting.get(name) is waiting:  # not sent to Redis yet: later clients get a deadline of their own
             del host.waiting[name]
         waiting.fail(TimeoutError())
@@ -195,17 +195,17 @@ class RoomSlots:
         while True:
             await host.wake.wait()
             host.wake.clear()
-            waiting = _first(host.waiting, MAX_ROOMS_AT_ONCE)
+            waiting = _pop_first(host.waiting, MAX_ROOMS_AT_ONCE)
             behind = len(host.waiting)
             for name in waiting:
                 host.changed.pop(name, None)
-            names = [*waiting, *_first(host.changed, MAX_ROOMS_AT_ONCE)]
+            names = [*waiting, *_pop_first(host.changed, MAX_ROOMS_AT_ONCE)]
             if host.waiting or host.changed:
                 host.wake.set()
             try:
                 await self._exchange(host, names, waiting)
             except Exception as error:
-                for wait in [*waiting.values(), *_first(host.waiting, behind).values()]:
+                for wait in [*waiting.values(), *_pop_first(host.waiting, behind).values()]:
                     wait.fail(error)
                 # Rooms with waiting clients too: these may have been given slots, which nobody holds now.
                 host.changed.update(dict.fromkeys(names))
@@ -221,32 +221,32 @@ class RoomSlots:
         for name in names:
             wait = waiting.get(name)
             futures = [f for f in wait.futures if not f.done()] if wait else []
-            others = [f for f in wait.others if not f.done()] if wait else []
+            restricted = [f for f in wait.restricted if not f.done()] if wait else []
             held = self._held.get(name, 0)
             limit, reserved = (wait.limit, wait.reserved) if wait else (0, 0)
-            wanted = (len(futures), limit, redis_keys.lease(""), len(others), reserved)
+            wanted = (len(futures), limit, redis_keys.lease(""), len(restricted), reserved)
             calls.append((redis_keys.places(name), self._process, held, *wanted))
-            asked.append((name, held, futures, others))
+            asked.append((name, held, futures, restricted))
         answers = await self._call(host, calls)
         if any(isinstance(answer, NoScriptError) for answer in answers):
-            await host.client.script_load(TAKE)
+            await host.client.script_load(TAKE_SCRIPT)
             answers = await self._call(host, calls)  # numbers are absolute: a second time changes nothing
         if isinstance(answers[0], Exception):  # mostly out of memory: then no room's answer is worth more
             raise answers[0]
         for wait in waiting.values():
             wait.end()
-        for (name, held, futures, others), answer in zip(asked, answers[1:], strict=True):
+        for (name, held, futures, restricted), answer in zip(asked, answers[1:], strict=True):
             if isinstance(answer, Exception):  # of this room alone
                 logger.warning("The places in %s cannot be written: %s", name, answer)
                 host.failed.add(name)
                 if wait := waiting.get(name):
                     wait.fail(answer)
                 continue
-            got, more, taken = answer
-            self._granted(name, futures, got)
-            self._granted(name, others, more)
+            got, got_restricted, taken = answer
+            self._grant(name, futures, got)
+            self._grant(name, restricted, got_restricted)
             self.taken[name] = taken
-            if self._held.get(name, 0) != held + got + more:
+            if self._held.get(name, 0) != held + got + got_restricted:
                 host.change(name)  # a client left, or gave up waiting, while this was in flight
             if not self._held.get(name):
                 self.taken.pop(name, None)
@@ -256,10 +256,10 @@ class RoomSlots:
         pipeline = host.client.pipeline(transaction=False)
         pipeline.set(redis_keys.lease(self._process), 1, px=LEASE_SECONDS * 1000)
         for call in calls:
-            pipeline.evalsha(TAKE_SHA, 1, *call)
+            pipeline.evalsha(TAKE_SCRIPT_SHA, 1, *call)
         return list(await pipeline.execute(raise_on_error=False))
 
-    def _granted(self, name: str, futures: list[asyncio.Future[bool]], got: int) -> None:
+    def _grant(self, name: str, futures: list[asyncio.Future[bool]], got: int) -> None:
         steps = JoinSteps.of(asyncio.get_running_loop())
         for future in futures:
             if future.done():  # gave up waiting: its slot goes to the next
@@ -276,6 +276,6 @@ class RoomSlots:
             self.give(name)
 
 
-def _first(rooms: dict[str, T], count: int) -> dict[str, T]:
+def _pop_first(rooms: dict[str, T], count: int) -> dict[str, T]:
     """Remove and return the first `count` of these rooms."""
     return {name: rooms.pop(name) for name in list(itertools.islice(rooms, count))}

@@ -16,8 +16,8 @@ from channelbox.realtime.subscriber import UNREACHABLE
 
 logger = logging.getLogger(__name__)
 
-PUT = Path(__file__).with_name("put_shared.lua").read_text()
-STAMP = 13  # digits before each message: when it expires, in ms of Redis' clock
+PUT_SCRIPT = Path(__file__).with_name("put_shared.lua").read_text()
+EXPIRY_DIGITS = 13  # digits before each message: when it expires, in ms of Redis' clock
 WAIT_SECONDS = 2  # one blocking call to Redis, shorter than any usual socket_timeout
 RETRY_SECONDS = 0.5
 
@@ -28,17 +28,17 @@ class SharedChannel:
     def __init__(self, bus: Bus, key: str) -> None:
         self._key = key
         self._client = bus.client(key)
-        self._push = AsyncScript(self._client, PUT)
+        self._put_script = AsyncScript(self._client, PUT_SCRIPT)
         self._waiters: collections.deque[asyncio.Future[bytes]] = collections.deque()
-        self._taking: asyncio.Task[None] | None = None
-        self._giving: set[asyncio.Task[None]] = set()
+        self._receiving: asyncio.Task[None] | None = None
+        self._returning: set[asyncio.Task[None]] = set()
 
     async def put(self, payload: bytes, capacity: int, expiry: float) -> None:
         """Add a message. `capacity` in messages, `expiry` in seconds.
 
         Raises ChannelFull at capacity, and RedisError when it is not known whether the message was added.
         """
-        taken, dropped = await self._push([self._key], [capacity, round(expiry * 1000), payload])
+        taken, dropped = await self._put_script([self._key], [capacity, round(expiry * 1000), payload])
         counters.dropped += dropped
         if not taken:
             raise ChannelFull(f"{self._key} holds {capacity} messages that nobody has received")
@@ -47,24 +47,24 @@ class SharedChannel:
         """Return the oldest message that has not expired. If cancelled, it goes to the next receiver, anywhere."""
         waiter: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
-        if self._taking is None or self._taking.done():
-            self._taking = supervise(f"receive {self._key}", self._take)
+        if self._receiving is None or self._receiving.done():
+            self._receiving = supervise(f"receive {self._key}", self._receive)
         try:
-            return (await waiter)[STAMP:]
+            return (await waiter)[EXPIRY_DIGITS:]
         except asyncio.CancelledError:
             if waiter.cancelled():
                 with contextlib.suppress(ValueError):
                     self._waiters.remove(waiter)
             else:
-                once(f"give back to {self._key}", self._give(waiter.result()), self._giving)
+                once(f"give back to {self._key}", self._hand_over(waiter.result()), self._returning)
             raise
 
     async def close(self) -> None:
         """End the blocking call to Redis. Receivers that still wait here wait in vain."""
-        await cancel(self._taking)
-        await asyncio.gather(*self._giving, return_exceptions=True)
+        await cancel(self._receiving)
+        await asyncio.gather(*self._returning, return_exceptions=True)
 
-    async def _take(self) -> None:
+    async def _receive(self) -> None:
         while self._waiters:
             pipe = self._client.pipeline(transaction=False)
             pipe.blpop([self._key], WAIT_SECONDS)
@@ -76,12 +76,12 @@ class SharedChannel:
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
             if popped is not None:
-                if int(popped[1][:STAMP]) < seconds * 1000 + micros // 1000:
+                if int(popped[1][:EXPIRY_DIGITS]) < seconds * 1000 + micros // 1000:
                     counters.dropped += 1
                 else:
-                    await self._give(popped[1])
+                    await self._hand_over(popped[1])
 
-    async def _give(self, entry: bytes) -> None:
+    async def _hand_over(self, entry: bytes) -> None:
         """Hand an entry to the first receiver that waits here, or put it back at the head of the list."""
         while self._waiters:
             waiter = self._waiters.popleft()
@@ -91,7 +91,7 @@ class SharedChannel:
         try:
             pipe = self._client.pipeline()
             pipe.lpush(self._key, entry)
-            pipe.pexpireat(self._key, int(entry[:STAMP]), nx=True)
+            pipe.pexpireat(self._key, int(entry[:EXPIRY_DIGITS]), nx=True)
             await pipe.execute()
         except UNREACHABLE as error:
             counters.dropped += 1

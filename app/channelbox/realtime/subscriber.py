@@ -28,7 +28,7 @@ MAX_CHANNELS = 500  # in one SUBSCRIBE
 UNREACHABLE = (RedisError, OSError, TimeoutError)
 
 
-async def _spread(seconds: float) -> None:
+async def _sleep_about(seconds: float) -> None:
     """Sleep for about that long: processes that lost the same Redis should not all return in one moment."""
     await asyncio.sleep(seconds * (0.5 + random.random()))  # noqa: S311 - no secret
 
@@ -38,7 +38,7 @@ class Subscriber:
 
     def __init__(self, pool: ConnectionPool, client: Redis, probe: str, restored: Callable[[], None]) -> None:
         """`probe`: the channel of the probes. `restored` is called after a reconnect, when all is confirmed again."""
-        self.live: dict[bytes, Handler] = {}
+        self.handlers: dict[bytes, Handler] = {}
         self._wanted: dict[bytes, Subscription] = {}
         self._pool = pool
         self._client = client
@@ -51,7 +51,7 @@ class Subscriber:
         self._token = secrets.token_bytes(8)
         self._number = 0
         self._probe_channel = probe.encode()
-        self._answer: asyncio.Future[None] | None = None
+        self._probe_heard: asyncio.Future[None] | None = None
 
     @property
     def connected(self) -> bool:
@@ -86,7 +86,7 @@ class Subscriber:
         """Stop calling the handler. The future ends when Redis has confirmed, or when it is not connected."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         subscription = self._wanted.pop(channel, None)
-        self.live.pop(channel, None)
+        self.handlers.pop(channel, None)
         if subscription is not None:
             resolve(subscription.confirmed)
         if subscription is not None and self._session is not None and self.connected:
@@ -98,7 +98,7 @@ class Subscriber:
     def _confirm(self, channel: bytes, subscription: Subscription) -> None:
         """Activate a subscription that Redis has confirmed."""
         if self._wanted.get(channel) is subscription or channel == self._probe_channel:
-            self.live[channel] = subscription.handler
+            self.handlers[channel] = subscription.handler
         resolve(subscription.confirmed)
 
     async def stop(self) -> None:
@@ -111,23 +111,23 @@ class Subscriber:
                 subscription.confirmed.set_exception(RedisConnectionError("The bus has been stopped"))
                 subscription.confirmed.exception()  # marks it as retrieved: nobody has to await it
         self._wanted.clear()
-        self.live.clear()
+        self.handlers.clear()
 
     async def _run(self) -> None:
         """Connect, watch the session, and connect again. Of failures in a row, the first is logged as a warning."""
         pause = MIN_PAUSE_SECONDS
         while True:
             # Also if an earlier connection was lost before everything was confirmed: some may have relied on it.
-            again = bool(self.live)
+            reconnecting = bool(self.handlers)
             try:
                 session = await self._connect()
             except UNREACHABLE as error:
                 logger.log(logging.WARNING if pause == MIN_PAUSE_SECONDS else logging.DEBUG, "Redis: %r", error)
-                await _spread(pause)
+                await _sleep_about(pause)
                 pause = min(pause * 2, MAX_PAUSE_SECONDS)
                 continue
             pause = MIN_PAUSE_SECONDS
-            if again:
+            if reconnecting:
                 counters.reconnects += 1
                 logger.info("Connected to Redis again, with %d subscriptions", len(self._wanted))
                 self._restored()
@@ -136,7 +136,7 @@ class Subscriber:
             finally:
                 session.close()
             logger.warning("Lost the subscriptions at Redis: %s", reason)
-            await _spread(MIN_PAUSE_SECONDS)
+            await _sleep_about(MIN_PAUSE_SECONDS)
 
     async def _connect(self) -> Session:
         """Return a session with all wanted subscriptions confirmed. Sentinel, if any, is asked for the master again."""
@@ -147,21 +147,21 @@ class Subscriber:
             except BaseException:
                 await connection.disconnect(nowait=True)
                 raise
-            session = Session(connection, self.live, self._confirm)
+            session = Session(connection, self.handlers, self._confirm)
             try:
                 self._session = session  # new subscriptions from now on queue behind the earlier ones
                 wanted = list(self._wanted.items())
                 for start in range(0, len(wanted), MAX_CHANNELS):
                     session.subscribe(wanted[start : start + MAX_CHANNELS])
-                last = Subscription(self._heard_probe, asyncio.get_running_loop().create_future())
+                last = Subscription(self._on_probe, asyncio.get_running_loop().create_future())
                 session.subscribe([(self._probe_channel, last)])
-                await self._complete(session, last.confirmed)
+                await self._wait_confirmed(session, last.confirmed)
             except BaseException:
                 session.close()
                 raise
         return session
 
-    async def _complete(self, session: Session, confirmed: "asyncio.Future[None]") -> None:
+    async def _wait_confirmed(self, session: Session, confirmed: "asyncio.Future[None]") -> None:
         """Wait until the last subscription is confirmed. Those before it are relied on already: silence is a loss."""
         silent = 0.0
         while not confirmed.done():
@@ -183,10 +183,10 @@ class Subscriber:
             elif not session.lost.done():
                 missed += 1
                 if missed >= (MAX_PROBES_MISSED if session.reads == reads else MAX_PROBES_LATE):
-                    self._drop_commands()
+                    self._drop_command_connections()
                     return f"{missed} probes were not heard"
-            if await self._moved(session):
-                self._drop_commands()
+            if await self._master_changed(session):
+                self._drop_command_connections()
                 return "Sentinel names another master"
             await asyncio.wait((session.lost,), timeout=PROBE_SECONDS)
             if session.lost.done():
@@ -195,20 +195,20 @@ class Subscriber:
     async def _probe(self, session: Session) -> bool:
         """Publish a probe as any other message. Returns whether it was heard here in time."""
         self._number += 1
-        self._answer = asyncio.get_running_loop().create_future()
+        self._probe_heard = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(PROBE_SECONDS):
                 await self._client.publish(self._probe_channel, self._token + b"%d" % self._number)
-                await asyncio.wait((self._answer, session.lost), return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait((self._probe_heard, session.lost), return_when=asyncio.FIRST_COMPLETED)
         except UNREACHABLE:
             return False
-        return self._answer.done()
+        return self._probe_heard.done()
 
-    def _heard_probe(self, payload: bytes) -> None:
-        if self._answer is not None and payload == self._token + b"%d" % self._number:
-            resolve(self._answer)
+    def _on_probe(self, payload: bytes) -> None:
+        if self._probe_heard is not None and payload == self._token + b"%d" % self._number:
+            resolve(self._probe_heard)
 
-    async def _moved(self, session: Session) -> bool:
+    async def _master_changed(self, session: Session) -> bool:
         """Return whether Sentinel names another master than that of the session. No answer is no reason to leave it."""
         if not isinstance(self._pool, SentinelConnectionPool) or session.lost.done():
             return False
@@ -218,7 +218,7 @@ class Subscriber:
         except UNREACHABLE:
             return False
 
-    def _drop_commands(self) -> None:
+    def _drop_command_connections(self) -> None:
         """Close the connections for commands too: they may lead to a frozen or replaced master."""
         once("drop connections", self._disconnect_pool(), self._disposals)
 

@@ -41,7 +41,7 @@ def resolve(future: "asyncio.Future[None]") -> None:
         future.set_result(None)
 
 
-def _ignored(channel: bytes, error: Exception) -> None:
+def _log_ignored(channel: bytes, error: Exception) -> None:
     """Count and log a message whose handler failed. Repeats are held back: anybody who reaches Redis can send many."""
     counters.ignored += 1
     if (held := _repeats.pass_on((type(error), place_of(error)))) is not None:
@@ -65,16 +65,16 @@ class Session(asyncio.Protocol):
     """A connection for subscriptions only. Reads without a task: all messages of a read are handled when it arrives."""
 
     def __init__(
-        self, connection: Any, live: Mapping[bytes, Handler], confirmed: Callable[[bytes, Subscription], None]
+        self, connection: Any, handlers: Mapping[bytes, Handler], confirmed: Callable[[bytes, Subscription], None]
     ) -> None:
-        """Take over the connection. `live`: handlers by channel. `confirmed` is called for each confirmation."""
+        """Take over the connection. `handlers`: by channel. `confirmed` is called for each confirmation."""
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.reads = 0
         self.address = (getattr(connection, "host", None), getattr(connection, "port", None))
-        self._live = live
+        self._handlers = handlers
         self._on_confirmed = confirmed
         # What each reply still to come confirms, and who waits for it. Replies come in the order of the commands.
-        self._due: collections.deque[tuple[bytes, bytes, Subscription | asyncio.Future[None]]] = collections.deque()
+        self._pending: collections.deque[tuple[bytes, bytes, Subscription | asyncio.Future[None]]] = collections.deque()
         self._replies = hiredis.Reader(notEnoughData=_MISSING)
         # Kept because the writer closes the transport when it is garbage-collected.
         self._writer = take_over(connection)
@@ -83,54 +83,54 @@ class Session(asyncio.Protocol):
 
     def subscribe(self, subscriptions: Iterable[tuple[bytes, Subscription]]) -> None:
         some = list(subscriptions)
-        self._due.extend((b"subscribe", channel, subscription) for channel, subscription in some)
+        self._pending.extend((b"subscribe", channel, subscription) for channel, subscription in some)
         self._transport.write(_pack(b"SUBSCRIBE", *(channel for channel, _ in some)))
 
     def unsubscribe(self, channel: bytes, done: "asyncio.Future[None]") -> None:
-        self._due.append((b"unsubscribe", channel, done))
+        self._pending.append((b"unsubscribe", channel, done))
         self._transport.write(_pack(b"UNSUBSCRIBE", channel))
 
     def close(self) -> None:
         self._transport.abort()
-        self._ended("closed")
+        self._end("closed")
 
     def data_received(self, data: bytes) -> None:
         self.reads += 1
-        replies, live = self._replies, self._live
+        replies, handlers = self._replies, self._handlers
         replies.feed(data)
         try:
             while (reply := replies.gets()) is not _MISSING:
                 if type(reply) is list and reply[0] == b"message":
-                    if handler := live.get(reply[1]):
+                    if handler := handlers.get(reply[1]):
                         try:
                             handler(reply[2])
                         except Exception as error:
-                            _ignored(reply[1], error)
+                            _log_ignored(reply[1], error)
                 else:
-                    self._confirmed(reply)
+                    self._on_reply(reply)
         except (hiredis.HiredisError, RedisError) as error:
             self._transport.abort()
-            self._ended(str(error))
+            self._end(str(error))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._ended(str(exc or "Redis closed the connection"))
+        self._end(str(exc or "Redis closed the connection"))
 
-    def _confirmed(self, reply: Any) -> None:
+    def _on_reply(self, reply: Any) -> None:
         if isinstance(reply, Exception):
             raise RedisConnectionError(f"Redis refused a subscription: {reply}")
-        kind, channel, what = self._due.popleft() if self._due else (b"", b"", None)
+        kind, channel, waiter = self._pending.popleft() if self._pending else (b"", b"", None)
         if reply[:2] != [kind, channel]:
             raise RedisConnectionError(f"Redis answered {reply!r} where {kind!r} of {channel!r} was due")
-        if isinstance(what, Subscription):
-            self._on_confirmed(channel, what)
-        elif what is not None:
-            resolve(what)
+        if isinstance(waiter, Subscription):
+            self._on_confirmed(channel, waiter)
+        elif waiter is not None:
+            resolve(waiter)
 
-    def _ended(self, reason: str) -> None:
+    def _end(self, reason: str) -> None:
         if self.lost.done():
             return
         self.lost.set_result(reason)
-        for _, _, what in self._due:
-            if not isinstance(what, Subscription):  # a lost connection has unsubscribed everything
-                resolve(what)
-        self._due.clear()
+        for _, _, waiter in self._pending:
+            if not isinstance(waiter, Subscription):  # a lost connection has unsubscribed everything
+                resolve(waiter)
+        self._pending.clear()

@@ -25,7 +25,7 @@ class Waiting(Protocol):
         """Do one bounded slice. Whatever is left has to wait for another turn."""
 
 
-Line = collections.deque[Waiting]
+Queue = collections.deque[Waiting]
 
 
 class _Turns:
@@ -34,7 +34,7 @@ class _Turns:
     __slots__ = ("number", "read", "readers", "writers", "written")
 
     def __init__(self) -> None:
-        self.readers, self.writers = Line(), Line()
+        self.readers, self.writers = Queue(), Queue()
         self.number = self.read = self.written = 0
 
     def begin(self) -> None:
@@ -46,7 +46,7 @@ class _Turns:
 _turns: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Turns]" = weakref.WeakKeyDictionary()
 
 
-def _of(loop: asyncio.AbstractEventLoop) -> _Turns:
+def _turns_of(loop: asyncio.AbstractEventLoop) -> _Turns:
     turns = _turns.get(loop)
     if turns is None:
         turns = _turns[loop] = _Turns()
@@ -54,27 +54,27 @@ def _of(loop: asyncio.AbstractEventLoop) -> _Turns:
 
 
 def _this_turn(loop: asyncio.AbstractEventLoop) -> _Turns:
-    """As `_of`, to count something: the counts are reset when the next turn of the loop begins."""
-    turns = _of(loop)
+    """As `_turns_of`, to count something: the counts are reset when the next turn of the loop begins."""
+    turns = _turns_of(loop)
     if not (turns.read or turns.written):
         loop.call_soon(turns.begin)  # runs in the next turn
     return turns
 
 
 def _wait(
-    loop: asyncio.AbstractEventLoop, line: Line, waiting: Waiting, serve: Callable[[asyncio.AbstractEventLoop], None]
+    loop: asyncio.AbstractEventLoop, queue: Queue, waiting: Waiting, serve: Callable[[asyncio.AbstractEventLoop], None]
 ) -> None:
-    line.append(waiting)
-    if len(line) == 1:
+    queue.append(waiting)
+    if len(queue) == 1:
         loop.call_soon(serve, loop)
 
 
-def _serve_first(line: Line) -> None:
+def _serve_first(queue: Queue) -> None:
     """Give the first its turn. It stays in the queue meanwhile, so that serving is not scheduled a second time."""
     try:
-        line[0].take_turn()
+        queue[0].take_turn()
     finally:
-        line.popleft()
+        queue.popleft()
 
 
 # --- Reading
@@ -86,7 +86,7 @@ def may_read(loop: asyncio.AbstractEventLoop, last_turn: int | None = None) -> b
     `last_turn`: for a connection that was not read for some time, the turn in which it was last read. During a long
     turn time passes for everybody, so a connection that was read in this turn or the one before has no privilege.
     """
-    turns = _of(loop)
+    turns = _turns_of(loop)
     if last_turn is None:
         return turns.read < TURN_FRAMES
     return turns.number > last_turn + 1 and turns.read < SELDOM_FRAMES
@@ -104,12 +104,12 @@ def wait_to_read(loop: asyncio.AbstractEventLoop, connection: Waiting) -> None:
 
     A connection must not wait twice at a time.
     """
-    _wait(loop, _of(loop).readers, connection, _read_next)
+    _wait(loop, _turns_of(loop).readers, connection, _read_next)
 
 
 def _read_next(loop: asyncio.AbstractEventLoop) -> None:
     """Give connections a turn, each at most once, until this turn of the loop is full. At least one gets a turn."""
-    turns = _of(loop)
+    turns = _turns_of(loop)
     try:
         for _ in range(len(turns.readers)):
             _serve_first(turns.readers)
@@ -125,7 +125,7 @@ def _read_next(loop: asyncio.AbstractEventLoop) -> None:
 
 def fits_turn(loop: asyncio.AbstractEventLoop, size: int) -> bool:
     """Return whether `size` bytes may be written in this turn of the loop, and count them if so."""
-    if _of(loop).written + size > TURN_BYTES:
+    if _turns_of(loop).written + size > TURN_BYTES:
         return False
     _this_turn(loop).written += size
     return True
@@ -136,11 +136,11 @@ def wait_to_write(loop: asyncio.AbstractEventLoop, room: Waiting) -> None:
 
     A room must not wait twice at a time.
     """
-    _wait(loop, _of(loop).writers, room, _write_next)
+    _wait(loop, _turns_of(loop).writers, room, _write_next)
 
 
 def _write_next(loop: asyncio.AbstractEventLoop) -> None:
-    writers = _of(loop).writers
+    writers = _turns_of(loop).writers
     try:
         _serve_first(writers)
     finally:

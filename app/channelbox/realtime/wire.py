@@ -23,7 +23,7 @@ from channelbox.realtime.turn_scheduler import count_read, may_read, wait_to_rea
 
 MAX_QUEUED = 16  # events that the application has not taken; beyond it, reading stops
 CLOSE_SECONDS = 10.0  # to wait for the client's Close after ours
-GOODBYE_SECONDS = 2.0  # the same after a violation and at a restart; also for its FIN after both Closes
+SHORT_CLOSE_SECONDS = 2.0  # the same after a violation and at a restart; also for its FIN after both Closes
 SELDOM_SECONDS = 0.1  # a connection last read longer ago waits behind nobody: for most people, always
 MAX_SKIPPED_FRAMES = 1000  # after our Close; beyond it, the client's Close is no longer looked for
 MAX_SKIPPED_BYTES = 16 * 1024 * 1024  # after our Close; beyond it, reading stops
@@ -37,12 +37,12 @@ class Wire(asyncio.Protocol):
         "_budget",
         "_close_sent",
         "_config",
-        "_ending",
-        "_full",
         "_lost",
         "_paused",
+        "_pending_close",
         "_ping",
         "_queue",
+        "_queue_full",
         "_read_at",
         "_read_turn",
         "_reader",
@@ -61,7 +61,8 @@ class Wire(asyncio.Protocol):
         self._config = config
         self._queue = ReceiveQueue()
         self._accepted = False
-        self._ending: tuple[bytes, bool] | None = None  # payload of a Close to be sent; whether the client closes
+        # Payload of a Close that is still to be sent, and whether the client closed first
+        self._pending_close: tuple[bytes, bool] | None = None
         self._close_sent = False
         self._lost = False
         self._timer: asyncio.TimerHandle | None = None  # for the next ping, its pong, or the end after a Close
@@ -71,7 +72,7 @@ class Wire(asyncio.Protocol):
         self.charge: Charge | None = None  # set by the application before it accepts, if any bucket is shared
         self._paused = False  # reading from the transport
         self._waiting = False  # for a turn, or for tokens
-        self._full = False  # enough events wait for the application
+        self._queue_full = False  # enough events wait for the application
         self._read_at = 0.0  # time.monotonic()
         self._read_turn = -2  # number of the turn of the loop
         self._skipped = 0  # frames skipped after our Close
@@ -86,10 +87,10 @@ class Wire(asyncio.Protocol):
         self._lost = True
         self._stop_timer()
         self._reader = None
-        self._forget_charge()
+        self._drop_charge()
         self._queue.put_nowait({"type": "websocket.disconnect", "code": 1006})
 
-    def _forget_charge(self) -> None:
+    def _drop_charge(self) -> None:
         """Drop the references to the application, which refers to this: a cycle waits for the garbage collector."""
         self._budget = self.charge = None
 
@@ -98,12 +99,12 @@ class Wire(asyncio.Protocol):
 
     async def _next_event(self) -> dict[str, Any]:
         """Return the next event from the client, and continue reading when there is room for more."""
-        if self._full and not self._queue:
-            self._full = False
+        if self._queue_full and not self._queue:
+            self._queue_full = False
             self._wait_for_turn()
         event = await self._queue.get()
-        if self._ending is not None and event["type"] == "websocket.disconnect":
-            self._send_ending()
+        if self._pending_close is not None and event["type"] == "websocket.disconnect":
+            self._send_pending_close()
         return event
 
     # --- What the client sends
@@ -114,39 +115,39 @@ class Wire(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._close_sent:
-            self._look_for_close(data)
+            self._skip_to_close(data)
             return
         reader = self._reader or self._make_reader()
         reader.feed(data)
         if not self._accepted:  # our own clients send nothing before the accept
-            self._pause()
-        elif not (self._waiting or self._full or self._ending):
+            self._pause_reading()
+        elif not (self._waiting or self._queue_full or self._pending_close):
             if may_read(self.loop) or (
                 time.monotonic() - self._read_at > SELDOM_SECONDS and may_read(self.loop, self._read_turn)
             ):
                 self.take_turn()
             else:
-                self._pause()
+                self._pause_reading()
                 self._wait_for_turn()
 
     def take_turn(self) -> None:
         """Handle one slice of what the client sent."""
         self._waiting = False
         reader = self._reader
-        if reader is None or self._ending or self._close_sent or self.transport.is_closing():
+        if reader is None or self._pending_close or self._close_sent or self.transport.is_closing():
             return
         if reader.hungry:
-            self._read_on()
+            self._resume_reading()
             return
         if len(self._queue) > MAX_QUEUED:
-            self._full = True
-            self._pause()
+            self._queue_full = True
+            self._pause_reading()
             return
         if self._budget is None:
             self._budget = ReadBudget(self.charge)
         if wait := self._budget.wait():
             self._waiting = True
-            self._pause()
+            self._pause_reading()
             self.loop.call_later(wait, self._wait_for_turn, True)
             return
         events, frames, size = reader.read(SLICE_FRAMES, SLICE_BYTES)
@@ -157,13 +158,13 @@ class Wire(asyncio.Protocol):
             self._handle(events)
         if reader.violation is not None:
             code, reason = reader.violation.code, reader.violation.reason
-            self._end_behind_events(code, reason, close_payload(code, reason), by_client=False)
-        elif self._ending or self._close_sent:
+            self._close_after_events(code, reason, close_payload(code, reason), by_client=False)
+        elif self._pending_close or self._close_sent:
             pass
         elif reader.hungry:
-            self._read_on()
+            self._resume_reading()
         else:
-            self._pause()
+            self._pause_reading()
             self._wait_for_turn()
 
     def _handle(self, events: list[Event]) -> None:
@@ -183,27 +184,27 @@ class Wire(asyncio.Protocol):
             elif opcode == CLOSE:
                 # Echoed (RFC 6455, 5.5.1)
                 code = int.from_bytes(payload[:2], "big") if payload else 1005
-                self._end_behind_events(code, payload[2:].decode(), payload, by_client=True)
+                self._close_after_events(code, payload[2:].decode(), payload, by_client=True)
         if answers:
             self.write_frames(b"".join(answers))
 
-    def _end_behind_events(self, code: int, reason: str, payload: bytes, by_client: bool) -> None:
+    def _close_after_events(self, code: int, reason: str, payload: bytes, by_client: bool) -> None:
         """Send a Close once the application has taken the events before it, and so can answer them.
 
-        Send it after GOODBYE_SECONDS in any case.
+        Send it after SHORT_CLOSE_SECONDS in any case.
         """
-        self._ending = payload, by_client
+        self._pending_close = payload, by_client
         self._queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
-        self._pause()
+        self._pause_reading()
         self._stop_timer()
-        self._timer = self.loop.call_later(GOODBYE_SECONDS, self._send_ending)
+        self._timer = self.loop.call_later(SHORT_CLOSE_SECONDS, self._send_pending_close)
 
-    def _send_ending(self) -> None:
-        if self._ending is None or self._close_sent or self._lost:
+    def _send_pending_close(self) -> None:
+        if self._pending_close is None or self._close_sent or self._lost:
             return
-        payload, by_client = self._ending
+        payload, by_client = self._pending_close
         self.write_frames(frame(CLOSE, payload))
-        self._await_close(GOODBYE_SECONDS, heard=by_client)
+        self._await_close(SHORT_CLOSE_SECONDS, heard=by_client)
 
     def _wait_for_turn(self, tokens: bool = False) -> None:
         """Queue for a turn of this connection. `tokens`: until now it has waited for tokens."""
@@ -211,12 +212,12 @@ class Wire(asyncio.Protocol):
             self._waiting = True
             wait_to_read(self.loop, self)
 
-    def _pause(self) -> None:
+    def _pause_reading(self) -> None:
         if not self._paused and not self.transport.is_closing():
             self._paused = True
             self.transport.pause_reading()
 
-    def _read_on(self) -> None:
+    def _resume_reading(self) -> None:
         if self._paused and not self.transport.is_closing():
             self._paused = False
             self.transport.resume_reading()
@@ -253,9 +254,9 @@ class Wire(asyncio.Protocol):
         self._ping = random.getrandbits(32).to_bytes(4, "big")  # unlike the payload of an older or an unsolicited pong
         self.write_frames(frame(PING, self._ping))
         if self._config.ws_ping_timeout:
-            self._timer = self.loop.call_later(self._config.ws_ping_timeout, self._no_pong)
+            self._timer = self.loop.call_later(self._config.ws_ping_timeout, self._pong_timed_out)
 
-    def _no_pong(self) -> None:
+    def _pong_timed_out(self) -> None:
         """End the connection at once.
 
         A client that does not read would keep its slot until the backlog is sent, which is never.
@@ -263,7 +264,7 @@ class Wire(asyncio.Protocol):
         if self._paused:
             # The pong may be in the data not read yet. If the client is gone, the second write shows it.
             self.write_frames(frame(PING, self._ping))
-            self._timer = self.loop.call_later(self._config.ws_ping_timeout or 0, self._no_pong)
+            self._timer = self.loop.call_later(self._config.ws_ping_timeout or 0, self._pong_timed_out)
             return
         self.write_frames(frame(CLOSE, close_payload(Close.FAILED, "keepalive ping timeout")))
         self._close_sent = True
@@ -284,29 +285,29 @@ class Wire(asyncio.Protocol):
         """
         if self._close_sent or self._lost or self.transport.is_closing():
             return
-        if self._ending is not None:
-            self._send_ending()
+        if self._pending_close is not None:
+            self._send_pending_close()
             return
         self._queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
         self.write_frames(frame(CLOSE, close_payload(code, reason)))
-        self._await_close(GOODBYE_SECONDS if soon else CLOSE_SECONDS)
+        self._await_close(SHORT_CLOSE_SECONDS if soon else CLOSE_SECONDS)
 
     def _await_close(self, seconds: float, heard: bool = False) -> None:
         """After our Close frame, wait for the client's, unless it was `heard` before."""
         self._close_sent = True
-        self._end_within(seconds)
+        self._close_transport_within(seconds)
         if heard or (self._reader is not None and self._reader.close_read):
-            self._finish()
+            self._half_close()
             return
-        self._read_on()
+        self._resume_reading()
         if self._reader is not None:
-            self._look_for_close(b"")
+            self._skip_to_close(b"")
 
-    def _look_for_close(self, data: bytes) -> None:
+    def _skip_to_close(self, data: bytes) -> None:
         """Skip what the client sends after our Close, up to its Close. In a flood, not even that is looked for."""
         self._skipped_bytes += len(data)
         if self._skipped_bytes > MAX_SKIPPED_BYTES:
-            self._pause()
+            self._pause_reading()
         if self._skipped >= MAX_SKIPPED_FRAMES:
             return
         reader = self._reader or self._make_reader()
@@ -315,12 +316,12 @@ class Wire(asyncio.Protocol):
         found, frames = reader.skip(MAX_SKIPPED_FRAMES - self._skipped)
         self._skipped += frames
         if found:
-            self._finish()
+            self._half_close()
         elif self._skipped >= MAX_SKIPPED_FRAMES:
             self._reader = None
-            self._end_within(GOODBYE_SECONDS)
+            self._close_transport_within(SHORT_CLOSE_SECONDS)
 
-    def _finish(self) -> None:
+    def _half_close(self) -> None:
         """Half-close, and read on until the client has closed too, for the reason that `_close` gives."""
         self._skipped = MAX_SKIPPED_FRAMES
         self._reader = None
@@ -328,16 +329,16 @@ class Wire(asyncio.Protocol):
             return
         if self.transport.can_write_eof():
             self.transport.write_eof()
-            self._end_within(GOODBYE_SECONDS)
-            self._read_on()
+            self._close_transport_within(SHORT_CLOSE_SECONDS)
+            self._resume_reading()
         else:
             self.transport.close()
 
-    def _end_within(self, seconds: float) -> None:
+    def _close_transport_within(self, seconds: float) -> None:
         self._stop_timer()
-        self._timer = self.loop.call_later(seconds, self._end)
+        self._timer = self.loop.call_later(seconds, self._close_transport)
 
-    def _end(self) -> None:
+    def _close_transport(self) -> None:
         """Close the socket. If the client does not even read what was written, abort it later."""
         self._stop_timer()
         if self.transport.get_write_buffer_size():
