@@ -1,4 +1,4 @@
-"""Detection of rooms that missed a publish: what was published while nobody could hear it is in the database."""
+"""Detection of rooms that missed a publish: what was published while it could not be heard is in the database."""
 
 import asyncio
 import logging

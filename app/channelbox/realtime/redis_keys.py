@@ -65,7 +65,7 @@ def queue(channel: str) -> str:
 
 
 def bulk_queue(channel: str) -> str:
-    """List: the entries of a worker channel that come from senders with much to send."""
+    """Second list of a worker channel: entries of senders that have much to send."""
     return _key("bulk", channel)
 
 

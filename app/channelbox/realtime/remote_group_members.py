@@ -54,7 +54,7 @@ class RemoteGroupMembers:
             del self._pending[token]
 
     def handle(self, content: bytes) -> None:
-        """Handle a request or an answer of another process. Raises ValueError, TypeError or LookupError for others."""
+        """Handle a request or answer of another process. Raises ValueError, TypeError or LookupError if malformed."""
         action, *fields = msgpack.unpackb(content)
         if action == DONE:
             if (done := self._pending.get(fields[0])) is not None and not done.done():

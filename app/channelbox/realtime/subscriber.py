@@ -117,7 +117,7 @@ class Subscriber:
         """Connect, watch the session, and connect again. Of failures in a row, the first is logged as a warning."""
         pause = MIN_PAUSE_SECONDS
         while True:
-            # Also if an earlier connection was lost before everything was confirmed: some may have relied on it.
+            # True also if an earlier connection was lost before all was confirmed: some may have relied on it.
             reconnecting = bool(self.handlers)
             try:
                 session = await self._connect()

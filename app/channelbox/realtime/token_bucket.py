@@ -25,7 +25,7 @@ class Bucket:
         return 0.0 if self._tokens >= 1 else (1 - self._tokens) / self._rate
 
     def spend(self, tokens: float = 1) -> None:
-        """Take tokens, even if there are too few: they were spent elsewhere. The debt is at most one burst."""
+        """Take tokens, even missing ones: they were spent already, elsewhere. The debt is at most one burst."""
         self._tokens = max(-self._burst, self._tokens - tokens)
 
     def refund(self) -> None:
