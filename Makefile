@@ -98,9 +98,9 @@ DATABASE ?= sqlite
 MINUTES ?= 15
 
 .PHONY: test
-test: venv vendor ## everything that CI runs: lint, the application on both databases, the pages, the packages, the nodes
+test: venv vendor ## everything that CI runs (RECORD=1: renew the table of times in CONTRIBUTING.md)
 	@$(TEST_PACKAGES)
-	@$(BIN)/python scripts/run_tests.py
+	@$(BIN)/python scripts/run_tests.py $(if $(RECORD),--record)
 
 .PHONY: test-app
 test-app: venv vendor ## the application's tests on a real Redis and a real database (DATABASE=postgresql JOBS=4)

@@ -1,9 +1,11 @@
-"""`make test`: every stage, the fast ones first; the first that fails ends it. Says how long each took.
+"""Run every stage of `make test`, the fast ones first, and stop after the first group with a failure.
 
-Stages that mostly wait run side by side; what they print comes one after the other. Where this machine cannot make
-nodes, what needs them is named as not run, with the reason; with CI=true that is a failure.
+The stages of a group run side by side, as most of their time is waiting; their output is printed one after the other.
+A stage that needs nodes is named as not run, with the reason, on a machine that cannot make them; with CI=true that is
+a failure. `--record` writes the table of stages and seconds into CONTRIBUTING.md.
 """
 
+import argparse
 import contextlib
 import os
 import subprocess
@@ -26,14 +28,16 @@ class Stage:
     nodes: bool = False
 
 
-# Debian 13's run goes through everything on PostgreSQL, and SQLite's with the Python of Debian 12. So what knows no
-# database is not run a third time.
+# Everything runs once with the Python of Debian 12 on SQLite, and once with that of Debian 13 on PostgreSQL. The third
+# combination, Debian 12 with PostgreSQL, is run for the tests that use a database.
 WITHOUT_DATABASE = (
     "ansible bench clients faults monitoring nginx packaging realtime integration/test_hostile.py "
     "integration/test_hostile_pages.py integration/test_memory.py test_docs.py test_http_admission.py test_logs.py "
     "test_one_address.py test_sd_notify.py test_server.py test_settings.py"
 )
 IGNORED = " ".join(f"--ignore tests/{name}" for name in WITHOUT_DATABASE.split())
+
+START, END = "<!-- stages -->\n", "<!-- /stages -->\n"
 
 STAGES = [
     [Stage("lint", ["make", "lint"]), Stage("clients", ["make", "test-clients"])],
@@ -70,7 +74,7 @@ class Result:
 
 
 def run(stages: Sequence[Stage]) -> list[Result]:
-    """All at once, to the end of each; the first prints as it goes, the others when it has ended."""
+    """Run stages side by side and wait for all. The first prints as it runs, the others after it has ended."""
     for stage in stages:
         print(f"\n=== {stage.name}: {' '.join(stage.command)}", flush=True)
     started = time.monotonic()
@@ -100,11 +104,26 @@ def run(stages: Sequence[Stage]) -> list[Result]:
     return results
 
 
+def record(groups: Sequence[Sequence[Result]], total: float) -> None:
+    """Write the table of stages into CONTRIBUTING.md."""
+    rows = ["| stages, side by side | seconds |", "|---|---|"]
+    rows += [f"| {result.name} | {result.seconds:.0f} |" for group in groups for result in group]
+    page = ROOT / "CONTRIBUTING.md"
+    before, _, rest = page.read_text().partition(START)
+    rows.append(f"| **all** | **{total:.0f}** |")
+    page.write_text("".join((before, START, "\n".join(rows), "\n", END, rest.partition(END)[2])))
+
+
 def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--record", action="store_true", help="write the table of stages into CONTRIBUTING.md")
+    options = parser.parse_args()
     possible = subprocess.run(NODES, cwd=ROOT, capture_output=True, text=True)
     no_nodes = (possible.stdout + possible.stderr).strip() if possible.returncode else ""
     strict = os.environ.get("CI") == "true"
+    started = time.monotonic()
     table: list[str] = []
+    groups: list[list[Result]] = []
     passed = failed = 0
     for group in STAGES:
         stages = [stage for stage in group if not (no_nodes and stage.nodes)]
@@ -112,18 +131,22 @@ def main() -> int:
         table += [f"{stage.name:26} NOT RUN: this machine cannot make nodes" for stage in lacking]
         failed += strict * len(lacking)
         results = run(stages) if stages else []
+        groups.append(results)
         table += map(str, results)
         broken = sum(result.status != 0 for result in results)
         failed += broken
         passed += len(results) - broken
         if broken:
             break
+    total = time.monotonic() - started
     print("\n=== make test")
     for line in table:
         print(f"  {line}")
     if no_nodes:
         print(f"\nWhat needs nodes was not run. {no_nodes}")
-    print(f"{passed} passed, {failed} failed", flush=True)
+    print(f"{passed} passed, {failed} failed in {total:.0f} s", flush=True)
+    if options.record and not failed and not no_nodes:
+        record(groups, total)
     return 1 if failed else 0
 
 

@@ -1,5 +1,5 @@
 from django.apps import AppConfig
 
 
-class FleetConfig(AppConfig):
+class MonitoringConfig(AppConfig):
     name = "channelbox.monitoring"
