@@ -96,8 +96,8 @@ async def test_a_crowd_is_looked_up_in_portions() -> None:
 
 
 async def crowded(monkeypatch: pytest.MonkeyPatch, wait: float, seconds: float) -> tuple[Record, BatchLoader[int, int]]:
-    """Of whom several have just been looked up, with these times in the place of CROWD_WAIT and CROWD_SECONDS."""
-    monkeypatch.setattr(batch_loader, "CROWD_WAIT", wait)
+    """Just looked up several keys at once; with these times in place of CROWD_WAIT_SECONDS and CROWD_SECONDS."""
+    monkeypatch.setattr(batch_loader, "CROWD_WAIT_SECONDS", wait)
     monkeypatch.setattr(batch_loader, "CROWD_SECONDS", seconds)
     record = Record()
     record.go.set()

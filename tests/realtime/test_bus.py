@@ -185,7 +185,7 @@ async def test_one_loop_has_one_bus_and_each_its_own() -> None:
     assert Bus.current() is Bus.current(settings_of.CHANNELBOX_REDIS_HOSTS)
     other = await asyncio.to_thread(lambda: asyncio.run(current()))
     assert other is not Bus.current()
-    assert all(not loop.is_closed() for loop in Bus._all)
+    assert all(not loop.is_closed() for loop in Bus._buses)
 
 
 async def current() -> Bus:

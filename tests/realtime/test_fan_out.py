@@ -116,7 +116,7 @@ async def test_what_waits_to_be_written_is_bounded(hub: Hub, record: Record, mon
 async def full_room(hub: Hub, record: Record, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[HubRoom, int]]:
     """A room in which more waits than may, and the newest number of which was heard. One byte goes out in a turn."""
     monkeypatch.setattr(fan_out, "FULL_BYTES", 100)
-    monkeypatch.setattr(fan_out, "PASS_BYTES", 10)
+    monkeypatch.setattr(fan_out, "MAX_PASS_BYTES", 10)
     monkeypatch.setattr(fan_out, "MIN_WRITE_BYTES", 1)
     monkeypatch.setattr(turn_scheduler, "TURN_BYTES", 1)
     for _ in range(200):
@@ -317,7 +317,7 @@ STEPS = st.one_of(
 def test_each_member_hears_a_whole_stretch_in_order(steps: list[tuple[str, int]], turn_bytes: int) -> None:
     """The model: a list of all that was said. Each member has heard the first of what follows its coming."""
     everybody = [("comes", who) for who in range(6)]
-    sizes = mock.patch.multiple(fan_out, PASS_BYTES=100, FULL_BYTES=200, MIN_WRITE_BYTES=1)
+    sizes = mock.patch.multiple(fan_out, MAX_PASS_BYTES=100, FULL_BYTES=200, MIN_WRITE_BYTES=1)
     with sizes, mock.patch.object(turn_scheduler, "TURN_BYTES", turn_bytes):
         asyncio.run(_play([*everybody, *steps]))
 

@@ -160,7 +160,7 @@ async def test_a_crowd_that_returns_to_a_process_that_is_behind_hears_nothing_tw
 
 async def test_catch_ups_have_a_bound_together(hub: Hub, record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those who ask for much and do not read it would fill the memory of the process."""
-    monkeypatch.setattr(catch_up, "SMALL_BYTES", 100)
+    monkeypatch.setattr(catch_up, "GUARANTEED_BYTES", 100)
     record.last = 900
     await joined(hub)
     hub._catch_ups.sent = Bucket(0.001, 2 * len(frames(101, 900)))
@@ -183,7 +183,7 @@ async def test_catch_ups_have_a_bound_together(hub: Hub, record: Record, monkeyp
 async def test_one_address_has_a_share_of_what_all_may_miss(
     hub: Hub, record: Record, monkeypatch: pytest.MonkeyPatch, opens_with: int
 ) -> None:
-    monkeypatch.setattr(catch_up, "SMALL_BYTES", 100)
+    monkeypatch.setattr(catch_up, "GUARANTEED_BYTES", 100)
     much = len(frames(101, 900))
     limit = Limit(0.001, 2 * much)
     monkeypatch.setitem(TABLE, Kind.CATCH_UPS, Row(person=lambda: limit, address=lambda: limit))
@@ -203,7 +203,7 @@ async def test_one_address_has_a_share_of_what_all_may_miss(
 async def test_joins_of_one_address_under_way_at_once_hold_no_more_than_its_share(
     hub: Hub, record: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(catch_up, "SMALL_BYTES", 100)
+    monkeypatch.setattr(catch_up, "GUARANTEED_BYTES", 100)
     limit = Limit(0.001, 2 * len(frames(101, 900)))
     monkeypatch.setitem(TABLE, Kind.CATCH_UPS, Row(person=lambda: limit, address=lambda: limit))
     record.last, record.opens_with = 900, 0
@@ -222,7 +222,7 @@ async def test_joins_of_one_address_under_way_at_once_hold_no_more_than_its_shar
 async def test_a_newcomer_for_whom_nothing_fits_is_told_of_a_gap(
     hub: Hub, record: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(catch_up, "SMALL_BYTES", 4)
+    monkeypatch.setattr(catch_up, "GUARANTEED_BYTES", 4)
     record.last = 900
     hub._catch_ups.sent = Bucket(0.001, 1)
     hub._catch_ups.sent.spend()
@@ -245,9 +245,9 @@ async def test_a_newcomer_whose_history_ends_with_a_full_mebibyte_is_told_of_a_g
 
 async def test_joins_under_way_hold_so_much_together(hub: Hub, record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is read for them waits for all of it, and so for the slowest."""
-    monkeypatch.setattr(catch_up, "SMALL_BYTES", 1000)  # two hundred events
+    monkeypatch.setattr(catch_up, "GUARANTEED_BYTES", 1000)  # two hundred events
     record.last, record.opens_with = 900, 0
-    hub._catch_ups.most_held = 2500
+    hub._catch_ups.max_held = 2500
     alone = await joined(hub, after=400)
     assert (alone.gaps, alone.numbers) == ([], list(range(401, 901)))
     hub._catch_ups.held = 2000  # of others

@@ -79,7 +79,7 @@ def test_it_can_be_used_from_sync_code(
         async_to_sync(layer.group_send)("g", {"type": "group"})
         received = [runner.run(layer.receive(channel))["type"] for _ in range(4)]
     assert received == ["0", "1", "2", "group"]
-    assert not any(loop.is_closed() for loop in Bus._all)
+    assert not any(loop.is_closed() for loop in Bus._buses)
     with redis_server.client() as client:
         assert len(client.client_list()) == before
 

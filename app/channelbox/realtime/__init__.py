@@ -1,1 +1,1 @@
-"""Out: from Redis to the sockets of this process. Frames, the hub, the bus, the layer, leases."""
+"""The outbound side: delivers from Redis to this process's WebSockets (frames, hub, bus, channel layer, leases)."""

@@ -1,7 +1,7 @@
-"""Background tasks that do not end unseen: what one raises is logged and counted, and it is started again.
+"""Supervised background tasks: an exception is logged and counted, and the task is started again.
 
-A task whose work comes again by itself, or goes back to whoever wants it, runs `once`; what it raises is logged and
-counted too.
+A task whose work is repeated anyway, or is left to its caller when it fails, runs with `once`; its exception is logged
+and counted too.
 """
 
 import asyncio
@@ -17,25 +17,25 @@ from channelbox.realtime.counters import counters
 
 logger = logging.getLogger(__name__)
 
-PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.5, 30.0  # before a task is started again; doubled while it fails at once
-# That giving something back may take when a part stops. What hangs then ends by itself, with its lease.
+PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.5, 30.0  # before a restart; doubled while the task fails again quickly
+# Timeout for releasing resources at shutdown. What is not released by then ends by itself, with its lease.
 STOP_SECONDS = 3.0
-GOOD_SECONDS = 60.0  # that a task ran before it counts as recovered
-# What says that Redis, the database or a room is away: no fault of a task
-AWAY = (RedisError, DatabaseError, OSError, LookupError)
+RECOVERED_SECONDS = 60.0  # a task that ran this long starts again with the shortest pause
+# Redis, the database or a room is unavailable: an outage, not a fault of the task
+OUTAGES = (RedisError, DatabaseError, OSError, LookupError)
 
 
 def supervise(name: str, run: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
     """Run a coroutine function as a task, until it returns or the task is cancelled.
 
-    An exception is logged and counted (`counters.restarted`), and the function is called anew after a pause. So it must
-    leave nothing half done behind when it raises.
+    `name` is the name of the task in the logs. An exception is logged and counted (`counters.restarted`), and the
+    function is called again after a pause, so it must not leave a half-finished state behind when it raises.
     """
-    return asyncio.create_task(_keep(name, run), name=name)
+    return asyncio.create_task(_restart_on_failure(name, run), name=name)
 
 
 def once(name: str, work: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]]) -> asyncio.Task[None]:
-    """Run a coroutine as a task, which is in `tasks` until it ends. What it raises is logged and counted."""
+    """Run a coroutine as a task that is kept in `tasks` until it ends. An exception is logged and counted."""
     task = asyncio.create_task(work, name=name)
     tasks.add(task)
 
@@ -50,8 +50,12 @@ def once(name: str, work: Coroutine[Any, Any, None], tasks: set[asyncio.Task[Non
 
 
 def failed(log: logging.Logger, error: Exception, what: str, *args: object) -> None:
-    """Log what could not be done, for a task that goes on. What nobody expected is counted too, with its traceback."""
-    if isinstance(error, AWAY) and not isinstance(error, KeyError | IndexError):
+    """Log an error after which the task goes on.
+
+    `what` and `args`: the log message and its arguments. An outage is a warning. Any other error is logged with its
+    traceback and counted (`counters.restarted`).
+    """
+    if isinstance(error, OUTAGES) and not isinstance(error, KeyError | IndexError):
         log.warning(what + ": %s", *args, error)
     else:
         counters.restarted += 1
@@ -59,7 +63,7 @@ def failed(log: logging.Logger, error: Exception, what: str, *args: object) -> N
 
 
 async def cancel(*tasks: asyncio.Task[None] | None) -> None:
-    """Cancel tasks and return when they have ended."""
+    """Cancel tasks and wait until they have ended. None is skipped."""
     running = [task for task in tasks if task is not None]
     for task in running:
         task.cancel()
@@ -67,12 +71,12 @@ async def cancel(*tasks: asyncio.Task[None] | None) -> None:
 
 
 async def within(seconds: float, work: Awaitable[object]) -> None:
-    """Await something for at most so long. Raises TimeoutError, and what it raises."""
+    """Await `work` for at most `seconds`. Raises TimeoutError, or the exception of `work`."""
     async with asyncio.timeout(seconds):
         await work
 
 
-async def _keep(name: str, run: Callable[[], Awaitable[None]]) -> None:
+async def _restart_on_failure(name: str, run: Callable[[], Awaitable[None]]) -> None:
     loop = asyncio.get_running_loop()
     pause = PAUSE_SECONDS
     while True:
@@ -82,7 +86,7 @@ async def _keep(name: str, run: Callable[[], Awaitable[None]]) -> None:
             return
         except Exception:
             counters.restarted += 1
-            if loop.time() - began > GOOD_SECONDS:
+            if loop.time() - began > RECOVERED_SECONDS:
                 pause = PAUSE_SECONDS
             logger.exception("The task %r failed; it is started again in %.1f s", name, pause)
         await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - no secret

@@ -1,4 +1,4 @@
-"""The process's way to and from Redis' pub/sub: one for each event loop, over all hosts."""
+"""The bus: publishes and subscribes over all Redis hosts, with one instance for each event loop."""
 
 import asyncio
 import contextlib
@@ -22,85 +22,90 @@ T = TypeVar("T")
 
 
 class Bus:
-    """Confirmed subscriptions, publishing, and the clients of the hosts. Nothing connects before it is used."""
+    """Confirmed subscriptions, publishing, and the hosts' Redis clients. Connections are opened on first use."""
 
-    _all: ClassVar[dict[asyncio.AbstractEventLoop, dict[str, "Bus"]]] = {}
-    _endings: ClassVar[dict[asyncio.AbstractEventLoop, AsyncGenerator[None, None]]] = {}
+    _buses: ClassVar[dict[asyncio.AbstractEventLoop, dict[str, "Bus"]]] = {}
+    _stop_generators: ClassVar[dict[asyncio.AbstractEventLoop, AsyncGenerator[None, None]]] = {}
     _lock: ClassVar[threading.Lock] = threading.Lock()
-    # The one that was asked for last, with its loop and the settings' hosts: mostly the same one is asked for again.
-    _last: ClassVar[tuple[asyncio.AbstractEventLoop, Sequence[Host], "Bus"] | None] = None
+    # Cache of `current()`: the bus of the last call, with its loop and the hosts of the settings.
+    _last_current: ClassVar[tuple[asyncio.AbstractEventLoop, Sequence[Host], "Bus"] | None] = None
 
     def __init__(self, hosts: Sequence[Host] | None = None) -> None:
-        """Use `current()`, except for a bus of one's own. `hosts` as in `RedisHosts`."""
+        """Make a separate bus; `current()` returns the shared one. `hosts` as in `RedisHosts`."""
         self.hosts = RedisHosts(hosts)
-        self.shared: dict[Hashable, Any] = {}  # what others keep for as long as this bus
+        self.shared: dict[Hashable, Any] = {}  # other objects with the lifetime of this bus
         self._callbacks: list[Callable[[], None]] = []
         self._closers: list[Callable[[], Awaitable[None]]] = []
         self._publishers = [Publisher(pool) for pool in self.hosts.pools]
         probe = redis_keys.probe(redis_keys.process_name())
         self._subscribers = [
-            Subscriber(pool, client, probe, self._restored)
+            Subscriber(pool, client, probe, self._call_restored)
             for pool, client in zip(self.hosts.pools, self.hosts.clients, strict=True)
         ]
 
     @classmethod
     def current(cls, hosts: Sequence[Host] | None = None) -> "Bus":
-        """The running loop's bus to these hosts (None: those of the settings). Ends with the loop, or by `stop()`."""
+        """Return the running event loop's bus to these hosts (None: those of the settings).
+
+        It is made on the first call and stops with the loop, or when `stop()` is called.
+        """
         loop = asyncio.get_running_loop()
-        last = cls._last
+        last = cls._last_current
         if last is not None and hosts is None and last[0] is loop and last[1] is settings.CHANNELBOX_REDIS_HOSTS:
             return last[2]
         asked = settings.CHANNELBOX_REDIS_HOSTS if hosts is None else hosts
         name = repr(asked)
         with cls._lock:
-            if loop not in cls._all:
-                cls._all[loop] = {}
-                cls._end_with(loop)
-            buses = cls._all[loop]
+            if loop not in cls._buses:
+                cls._buses[loop] = {}
+                cls._stop_with(loop)
+            buses = cls._buses[loop]
             if name not in buses:
                 buses[name] = cls(hosts)
             if hosts is None:
-                cls._last = loop, asked, buses[name]
+                cls._last_current = loop, asked, buses[name]
             return buses[name]
 
     def share(self, key: Hashable, make: Callable[[], T]) -> T:
-        """What is kept under this key for as long as this bus; made when it is first asked for."""
+        """Return the object kept under this key for the lifetime of this bus; `make` creates it on the first call."""
         if key not in self.shared:
             self.shared[key] = make()
-        kept: T = self.shared[key]
-        return kept
+        shared: T = self.shared[key]
+        return shared
 
     @classmethod
-    def _end_with(cls, loop: asyncio.AbstractEventLoop) -> None:
-        """Have the running loop stop its buses when it ends.
+    def _stop_with(cls, loop: asyncio.AbstractEventLoop) -> None:
+        """Stop the buses of the running loop when the loop ends.
 
-        asyncio closes the generators that a loop has begun before it closes the loop (`shutdown_asyncgens`):
-        `asyncio.run` and `async_to_sync`, which makes a loop for each call from sync code, do it.
+        Before a loop is closed, its started asynchronous generators are closed (`shutdown_asyncgens`). `asyncio.run`
+        does so, and `async_to_sync`, which makes a loop for each call from sync code.
         """
-        for other in [other for other in cls._endings if other.is_closed()]:  # by hand, without that
-            del cls._endings[other]
-            cls._all.pop(other, None)
-        ending = cls._endings[loop] = cls._stopping(loop)
-        with contextlib.suppress(StopIteration):  # it runs up to its yield
-            ending.__anext__().send(None)
+        # Loops that were closed without `shutdown_asyncgens`
+        for other in [other for other in cls._stop_generators if other.is_closed()]:
+            del cls._stop_generators[other]
+            cls._buses.pop(other, None)
+        generator = cls._stop_generators[loop] = cls._stop_on_close(loop)
+        with contextlib.suppress(StopIteration):  # runs the generator up to its yield
+            generator.__anext__().send(None)
 
     @classmethod
-    async def _stopping(cls, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[None, None]:
+    async def _stop_on_close(cls, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[None, None]:
         try:
             yield
         finally:
             with cls._lock:
-                cls._endings.pop(loop, None)
-                buses = cls._all.pop(loop, {})
-                cls._last = None
+                cls._stop_generators.pop(loop, None)
+                buses = cls._buses.pop(loop, {})
+                cls._last_current = None
             for bus in buses.values():
                 await bus.stop()
 
     async def subscribe(self, channel: str, handler: Handler) -> None:
-        """Has `handler` called with each payload, synchronously; returns when Redis has confirmed.
+        """Subscribe to a channel, and return when Redis has confirmed the subscription.
 
-        Calls take effect in call order. While Redis is away this waits until it is back. A handler's exception is
-        logged. Raises ValueError if the channel has a handler already.
+        `handler` is called synchronously with each payload; its exceptions are logged. Subscriptions take effect in
+        call order. While Redis is unavailable, this waits until it is back. Raises ValueError if the channel has a
+        handler already.
         """
         confirmed = self.begin(channel, handler)
         try:
@@ -110,38 +115,45 @@ class Bus:
             raise
 
     def begin(self, channel: str, handler: Handler) -> "asyncio.Future[None]":
-        """As `subscribe`, for waiting later or by several: shield the future, which also ends with `forget`."""
+        """Subscribe as `subscribe` does, without waiting. Returns a future that ends when Redis has confirmed.
+
+        Several callers may await the future; each must shield it. It also ends when the channel is unsubscribed.
+        """
         return self._subscriber(channel).subscribe(channel.encode(), handler)
 
     async def unsubscribe(self, channel: str) -> None:
-        """The handler is not called from the first step on; returns when Redis has confirmed (if it is there)."""
+        """Unsubscribe from a channel, and return when Redis has confirmed, or at once if it is not connected.
+
+        The handler is not called any more as soon as this coroutine starts.
+        """
         await self._subscriber(channel).unsubscribe(channel.encode())
 
     def forget(self, channel: str) -> None:
-        """As `unsubscribe`, without waiting."""
+        """Unsubscribe as `unsubscribe` does, without waiting."""
         self._subscriber(channel).unsubscribe(channel.encode())
 
     async def publish(self, channel: str, payload: bytes) -> int:
-        """Publishes once and returns how many connections heard it.
+        """Publish a message at most once, and return the number of connections that received it.
 
-        Publishes of one process to one host keep the order of the calls. Raises RedisError if it is not known to have
-        happened, within seconds.
+        Messages from one process to one host are published in call order. Raises RedisError within 5 s if it is not
+        known whether the message was published.
         """
         (heard,) = self._publishers[self.hosts.index(channel)].begin([(channel, payload)])
         return await heard
 
     async def publish_to_set(self, channel: str, payload: bytes) -> list[bytes]:
-        """Publish as `publish` does, and return the members of the set of the same name: one trip for both."""
+        """Publish as `publish` does, and return the members of the set of the same name, in one round trip."""
         publisher = self._publishers[self.hosts.index(channel)]
         heard, members = publisher.begin_commands([("PUBLISH", channel, payload), ("SMEMBERS", channel)])
         await heard
         return list(await members)
 
     def begin_publish(self, publishes: Sequence[tuple[str, bytes]]) -> list[asyncio.Future[int]]:
-        """Publish each once, in this order on each host, without waiting. Returns a future for each publish.
+        """Publish messages, given as (channel, payload), in this order on each host, without waiting.
 
-        A future gives how many connections heard it, or raises RedisError within 5 s when it is not known to have
-        happened. Hosts do not wait for each other: those of one that is away or hangs fail by themselves.
+        Returns a future for each message. Its result is the number of connections that received the message; it raises
+        RedisError within 5 s if it is not known whether the message was published. Hosts do not wait for each other: if
+        one is down or hangs, only its messages fail.
         """
         by_host: dict[int, list[int]] = {}
         for position, (channel, _) in enumerate(publishes):
@@ -153,42 +165,45 @@ class Bus:
         return [begun[position] for position in range(len(publishes))]
 
     async def publish_each(self, publishes: Sequence[tuple[str, bytes]]) -> list[int | BaseException]:
-        """Publish as `begin_publish` does, and return for each how many heard it, or why that is not known."""
+        """Publish as `begin_publish` does, and return for each message its number of receivers, or the exception."""
         return await asyncio.gather(*self.begin_publish(publishes), return_exceptions=True)
 
     async def publish_many(self, publishes: Sequence[tuple[str, bytes]]) -> None:
-        """Publish as `begin_publish` does, for a caller who needs all of them. Raises RedisError when one failed."""
+        """Publish as `begin_publish` does, for a caller that needs all of them. Raises RedisError if one failed."""
         for result in await self.publish_each(publishes):
             if isinstance(result, BaseException):
                 raise result
 
     def on_restored(self, callback: Callable[[], None]) -> None:
-        """Has `callback` called when a lost host is back with all its subscriptions: anything may have been missed."""
+        """Call `callback` whenever all subscriptions of a lost host are restored. Any message may have been missed."""
         self._callbacks.append(callback)
 
     def on_stop(self, closer: Callable[[], Awaitable[None]]) -> None:
-        """Has `closer` awaited when the bus is stopped, while everything still works."""
+        """Await `closer` when the bus is stopped, while its connections still work."""
         self._closers.append(closer)
 
     def host(self, room: str) -> int:
-        """Which host a room is heard on. What belongs to the room is kept there too: one fate."""
+        """Return the index of the host that carries a room's messages.
+
+        The room's other data is kept on the same host, so that both are available or unavailable together.
+        """
         return self.hosts.index(redis_keys.room(room))
 
     def client(self, name: str) -> Redis:
-        """The command client of the host that holds this name. Its commands run once or raise RedisError."""
+        """Return the command client of the host that holds this name. Its commands run once or raise RedisError."""
         return self.hosts.client(name)
 
     def clients(self) -> list[Redis]:
-        """The command clients of all hosts."""
+        """Return the command clients of all hosts."""
         return self.hosts.clients
 
     async def stop(self) -> None:
-        """Ends every subscription and connection. Who waits for a confirmation gets a ConnectionError."""
+        """End all subscriptions and connections. Callers that wait for a confirmation get a ConnectionError."""
         with self._lock:
-            for buses in self._all.values():
+            for buses in self._buses.values():
                 for name in [name for name, bus in buses.items() if bus is self]:
                     del buses[name]
-            Bus._last = None
+            Bus._last_current = None
         results = await asyncio.gather(*(closer() for closer in self._closers), return_exceptions=True)
         self._closers.clear()
         for result in results:
@@ -201,7 +216,7 @@ class Bus:
     def _subscriber(self, channel: str) -> Subscriber:
         return self._subscribers[self.hosts.index(channel)]
 
-    def _restored(self) -> None:
+    def _call_restored(self) -> None:
         for callback in list(self._callbacks):
             try:
                 callback()

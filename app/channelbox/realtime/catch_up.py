@@ -1,8 +1,8 @@
-"""Catching up: how many bytes of what somebody missed are sent at once, and whose share they come out of.
+"""Catch-up: limits how many bytes of missed events are sent when a client joins, and accounts for them.
 
-What is sent on joining is written in one piece and waits in memory for a client that may not read it. So there is a
-bound for all joins of a process together, one for each person and each address (admission.py), and a small part that
-everybody gets. What is more is told as a gap, and read over HTTP.
+A catch-up is written in one piece and stays in memory if the client does not read it. So there is a limit for all joins
+of a process together and one for each person and each address (admission.py); a small amount is always sent. What
+exceeds the limits is reported to the client as a gap, and the client reads it over HTTP.
 """
 
 from django.conf import settings
@@ -12,21 +12,21 @@ from channelbox.realtime.token_bucket import Bucket
 
 MAX_EVENTS = 1000
 MAX_BYTES = 1024 * 1024  # for one join
-SMALL_BYTES = 64 * 1024  # as much is sent to everybody
+GUARANTEED_BYTES = 64 * 1024  # up to this much is sent on every join, whatever the limits say
 
 
 class CatchUps:
-    """What the joins of this process have of the bound that holds for all of them."""
+    """What all joins of this process together have used of their common limit."""
 
     def __init__(self) -> None:
-        most = settings.CHANNELBOX_CATCH_UP_BYTES
-        self.sent = Bucket(most / CATCH_UPS_SECONDS, most)
-        self.most_held = most
-        self.held = 0  # bytes that were read for joins that are under way
+        limit = settings.CHANNELBOX_CATCH_UP_BYTES
+        self.sent = Bucket(limit / CATCH_UPS_SECONDS, limit)
+        self.max_held = limit
+        self.held = 0  # bytes that were read for joins in progress
 
 
 class CatchUp:
-    """What one join reads and sends, in bytes. Call `end` when it is over, whatever came of it."""
+    """The bytes that one join reads and sends. Call `end` when the join has ended, whether it succeeded or not."""
 
     __slots__ = ("_all", "_has_share", "_held", "_shares", "_source")
 
@@ -38,10 +38,14 @@ class CatchUp:
         self._has_share = True
 
     def keep(self, size: int) -> bool:
-        """Count all that was read so far. False: that is too much, and nothing of it may be kept."""
-        shares = self._find_shares()
+        """Account for all that was read so far, `size` bytes in total.
+
+        Returns False if this exceeds a limit: then none of it may be kept.
+        """
+        shares = self._share_buckets()
         kept = size <= MAX_BYTES and (
-            size <= SMALL_BYTES or (self._all.held - self._held + size <= self._all.most_held and _have_left(shares))
+            size <= GUARANTEED_BYTES
+            or (self._all.held - self._held + size <= self._all.max_held and _have_tokens(shares))
         )
         added = (size if kept else 0) - self._held
         self._held += added
@@ -51,24 +55,27 @@ class CatchUp:
         return kept
 
     def may_send(self, size: int) -> bool:
-        """Return whether so much may be written; where it may not, SMALL_BYTES may. `send` follows without an await."""
-        self._shares = self._find_shares()
-        self._has_share = self._held > SMALL_BYTES or _have_left(self._shares)
-        return size <= SMALL_BYTES or (self._has_share and not self._all.sent.wait())
+        """Return whether `size` bytes may be written. If not, GUARANTEED_BYTES may.
+
+        Call `send` afterwards, without an await in between.
+        """
+        self._shares = self._share_buckets()
+        self._has_share = self._held > GUARANTEED_BYTES or _have_tokens(self._shares)
+        return size <= GUARANTEED_BYTES or (self._has_share and not self._all.sent.wait())
 
     def send(self, size: int) -> None:
-        """Count what is written, after `may_send`."""
+        """Account for `size` bytes that are written, after `may_send`."""
         for bucket in self._shares:
             bucket.spend(size - self._held)
-        if self._has_share:  # what everybody gets does not come out of the others' shares
+        if self._has_share:  # guaranteed bytes beyond a client's own share do not reduce what others may get
             self._all.sent.spend(size)
 
     def end(self) -> None:
         self._all.held -= self._held
 
-    def _find_shares(self) -> list[Bucket]:
+    def _share_buckets(self) -> list[Bucket]:
         return Admission.current().shares(Kind.CATCH_UPS, self._source)
 
 
-def _have_left(shares: list[Bucket]) -> bool:
+def _have_tokens(shares: list[Bucket]) -> bool:
     return not any(bucket.wait() for bucket in shares)

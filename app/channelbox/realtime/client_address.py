@@ -1,4 +1,4 @@
-"""Whose address it is, where addresses are counted."""
+"""What counts as one client address in limits by address."""
 
 import functools
 import ipaddress
@@ -6,7 +6,10 @@ import ipaddress
 
 @functools.lru_cache(maxsize=10_000)
 def network(address: str) -> str:
-    """What counts as one address: for IPv6 a /64, since each customer has at least as many."""
+    """Return the unit in which an address is counted: for IPv6 its /64 network, as each customer has at least one.
+
+    An IPv4-mapped address counts as its IPv4 address. A string that is no address gives "unknown".
+    """
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

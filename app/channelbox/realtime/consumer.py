@@ -1,4 +1,4 @@
-"""The consumer that the sockets share: a Channels consumer without what each member would pay for."""
+"""The base class of all WebSocket consumers: a Channels consumer without Channels' cost for each connection."""
 
 import asyncio
 import contextlib
@@ -23,22 +23,22 @@ from channelbox.realtime.protocol import EXTENSION
 
 logger = logging.getLogger(__name__)
 
-# How many more of a client's frames may be refused than are not
-MAX_REFUSALS = 300  # before one that does not heed them is closed with 4008
-FREE_REFUSALS = 20  # before its frames are taken more slowly
-# s before the next frame of a client is taken; what it sends meanwhile is not even read
+# By how many a client's refused frames may exceed its accepted ones
+MAX_REFUSALS = 300  # before the connection is closed with 4008, as the client ignores the errors
+FREE_REFUSALS = 20  # before its frames are handled more slowly
+# Pauses before the next frame of a client is handled; what it sends meanwhile is not even read
 REFUSED_PAUSE_SECONDS = 0.01
-FULL_PAUSE_SECONDS = 0.2  # too much is sent by all: refusing costs what storing needs
+FULL_PAUSE_SECONDS = 0.2  # after `queue_full`: under overload, refusing takes time that storing needs
 
 
 class RealtimeConsumer(AsyncJsonWebsocketConsumer):
-    """Accepts first, answers errors as frames, and cleans up whatever happens.
+    """Accepts the connection first, reports errors as frames, and always cleans up.
 
-    Group messages come from the hub straight to the connection, so there is no channel of its own in a layer, no task
-    beside this one and no thread hop for a message (Channels' `dispatch` makes one to close old database connections;
-    database work here goes through `database_sync_to_async`, which does so itself).
+    The hub writes a room's messages directly to the connection. So this consumer has no channel in a channel layer, no
+    second task, and no switch to a thread for each message (Channels' `dispatch` makes one to close old database
+    connections; database work here goes through `database_sync_to_async`, which does so itself).
 
-    A subclass has `enter()`, `receive_json()` and `left()`; each of the first two may raise `Refused`.
+    A subclass implements `enter()`, `receive_json()` and `left()`. The first two may raise `Refused`.
     """
 
     member: Member
@@ -46,17 +46,18 @@ class RealtimeConsumer(AsyncJsonWebsocketConsumer):
     _counted: list[str]
 
     def count(self, person: str | None, *, guest: bool) -> None:
-        """Count this connection for its person, None for a stranger, and for its address, until it is gone.
+        """Count this connection for its person and its address until it ends. Call it once, from `enter()`.
 
-        Raises Refused when either has too many, or the person opens them too fast.
+        `person`: the key of the person, None if unknown. `guest`: count it among the guests of its address, too. Raises
+        Refused if the person or the address has too many connections, or the person opens them too fast.
         """
         self.source.person = person
         address = self.source.address
         limits = [Limit(f"address {address}", settings.CHANNELBOX_SOCKETS_ADDRESS, " from your address")]
-        if guest:  # with each connection another person, if it likes
+        if guest:  # a guest can be another person on each connection
             most = settings.CHANNELBOX_SOCKETS_GUESTS
             limits.append(Limit(f"guests {address}", most, " by guests from your address"))
-            # In buckets of their own: what guests send holds up nobody at their address who is signed in.
+            # Guests have separate buckets, so that they do not use up the limits of users at the same address.
             self.source.address = f"guests {address}"
         if person is not None:
             self._admission.admit(Kind.JOINS, Source(None, person))  # its address was counted at the handshake
@@ -64,20 +65,27 @@ class RealtimeConsumer(AsyncJsonWebsocketConsumer):
         self._counted = ConnectionLimits.current().enter(limits)
 
     async def enter(self) -> None:
-        """After the accept: decides whether this client may be here, and joins it."""
+        """Check whether the client may connect, and join it. Called after the connection was accepted.
+
+        May raise Refused. It is cancelled at the deadline of the handshake (join_deadline.py).
+        """
 
     def left(self) -> None:
-        """The connection is gone, or going. Called once, as early as it is known; may not wait."""
+        """Clean up. Called once, as soon as it is known that the connection has ended or is ending; must not block."""
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
-        """Where the connection can take it over, the stay is left to it: ten coroutines of middleware end here."""
+        """Serve one connection, as an ASGI application.
+
+        If the server supports it, `_serve` is handed to the protocol, which runs it after this call has returned: then
+        the ten coroutines of the middleware end here.
+        """
         self.scope = scope
         self.base_send = send
         self.channel_layer = None
         self.source = Source(address_of(scope))
         self._admission = Admission.current()
         self._gone = False
-        self._refusals = 0  # more than what went well
+        self._refusals = 0  # refused frames in excess of accepted ones
         self._pause = 0.0
         self._counted = []
         stay = self._serve(receive)
@@ -92,7 +100,7 @@ class RealtimeConsumer(AsyncJsonWebsocketConsumer):
             with contextlib.suppress(StopConsumer):
                 while True:
                     await self.dispatch(await receive())
-        except ClientDisconnected:  # gone while something was sent
+        except ClientDisconnected:  # the client disconnected while something was sent
             pass
         finally:
             self._leave()
@@ -111,8 +119,8 @@ class RealtimeConsumer(AsyncJsonWebsocketConsumer):
         self.member.on_lost = self._leave
         counters.connections += 1
         counters.accepted += 1
-        await self._answer(self._enter_in_time())
-        self.scope = {}  # headers, session, user: nothing of it is needed any more
+        await self._report_errors(self._enter_in_time())
+        self.scope = {}  # frees the headers, the session and the user, which are not needed any more
 
     async def _enter_in_time(self) -> None:
         try:
@@ -125,7 +133,7 @@ class RealtimeConsumer(AsyncJsonWebsocketConsumer):
             ) from error
 
     async def websocket_receive(self, message: dict[str, Any]) -> None:
-        if self._gone:  # queued before our Close went out
+        if self._gone:  # queued before our Close was sent
             return
         text = message.get("text")
         if isinstance(self.member, SendingMember) and (
@@ -143,7 +151,7 @@ class RealtimeConsumer(AsyncJsonWebsocketConsumer):
             content = json.loads(text)
         except (ValueError, RecursionError):
             content = None
-        await self._answer(self._receive(content))
+        await self._report_errors(self._receive(content))
         if self._pause and not self._gone:
             await asyncio.sleep(self._pause)
             self._pause = 0
@@ -154,19 +162,23 @@ class RealtimeConsumer(AsyncJsonWebsocketConsumer):
         await self.receive_json(content)
         self._refusals = max(0, self._refusals - 1)
 
-    async def _answer(self, step: Any) -> None:
+    async def _report_errors(self, step: Any) -> None:
         try:
             await step
         except Refused as refused:
             await self.refuse(refused)
         except ClientDisconnected:
             raise
-        except Exception:  # a TimeoutError is an OSError, as ClientDisconnected is, but the client must be told
+        # TimeoutError and ClientDisconnected are both OSErrors, but after a timeout the client must get an error.
+        except Exception:
             logger.exception("A frame could not be handled")
             await self.refuse(Refused(Code.TRY_LATER, "Something went wrong. Try again.", close=Close.TRY_LATER))
 
     async def refuse(self, refused: Refused) -> None:
-        """Tells an error; closes when it has a close code, or when the client has heeded too few before it."""
+        """Send an error to the client.
+
+        Closes the connection if the error has a close code, or if the client has ignored too many errors before.
+        """
         counters.refused += 1
         self._refusals += 1
         if refused.code is Code.QUEUE_FULL:
@@ -180,7 +192,7 @@ class RealtimeConsumer(AsyncJsonWebsocketConsumer):
             await self.end(Close.TOO_MUCH, str(Code.TOO_FAST))
 
     async def end(self, code: Close, reason: str) -> None:
-        """Closes from our side."""
+        """Close the connection from the server's side. `reason` is an error code for the Close frame."""
         self._leave()
         if isinstance(self.member, SendingMember):
             await self.member.drained()

@@ -1,4 +1,4 @@
-"""What this process has done: plain numbers, raised where it happens and reported each second."""
+"""Counters of this process: plain numbers, incremented where things happen and reported every second."""
 
 import collections
 from dataclasses import dataclass, field
@@ -6,27 +6,27 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Counters:
-    """Totals since the start, and the newest durations of some steps, in seconds."""
+    """Totals since the process started, current values, and recent durations of some steps, in seconds."""
 
-    connections: int = 0  # open now
-    rooms: int = 0  # rooms with members here now
-    accepted: int = 0  # sockets, since the start
+    connections: int = 0  # open connections now
+    rooms: int = 0  # rooms with members in this process now
+    accepted: int = 0  # connections accepted
     delivered: int = 0  # frames written to members
     received: int = 0  # frames from clients
     sent: int = 0  # messages put into the outbox
-    acknowledged: int = 0  # messages heard back
-    resent: int = 0  # batches sent again because no answer came
-    refused: int = 0  # errors told to clients
-    slow_closed: int = 0  # readers cut off
-    repairs: int = 0  # holes read from the database
-    dropped: int = 0  # messages that a channel of the default layer was too full or too late to take
+    acknowledged: int = 0  # messages whose outcome came back
+    resent: int = 0  # batches sent again because no outcome came
+    refused: int = 0  # errors sent to clients
+    slow_closed: int = 0  # connections closed because the client did not read
+    repairs: int = 0  # reads of missing events from the database
+    dropped: int = 0  # messages of the default channel layer that were lost because a channel was full or they expired
     reconnects: int = 0  # of the bus
-    ignored: int = 0  # messages from pub/sub that could not be understood
-    restarted: int = 0  # times that a background task failed, and was started again or its work came again
+    ignored: int = 0  # pub/sub messages that could not be handled
+    restarted: int = 0  # failures of background tasks, restarted or repeated later
     handled: int = 0  # entries taken from the queue by this worker
     expired: int = 0  # entries too old to be stored
     stored: int = 0  # messages committed
-    draining: bool = False  # going away: takes nothing new
+    draining: bool = False  # the process is stopping and accepts nothing new
     durations: dict[str, collections.deque[float]] = field(default_factory=dict)
 
 
@@ -34,7 +34,7 @@ counters = Counters()
 
 
 def observe(step: str, seconds: float) -> None:
-    """Remembers how long a step took; the newest 1,000 of each step are kept."""
+    """Record how long a step took, in seconds. The latest 1,000 durations of each step are kept."""
     kept = counters.durations.get(step)
     if kept is None:
         kept = counters.durations[step] = collections.deque(maxlen=1000)

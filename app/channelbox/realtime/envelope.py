@@ -1,8 +1,8 @@
-"""What processes send each other about a room: batches to the workers, envelopes to the members. One schema, by names.
+"""The schema of what processes send each other about a room: batches to the workers, envelopes to the web processes.
 
-Both are msgpack maps with a version. A reader ignores fields that it does not know and has defaults for those that it
-does not find, so that adjacent versions of the package understand each other; a change that needs more than that raises
-`VERSION`, and a reader refuses what is newer than itself (ValueError).
+Both are msgpack maps with named fields and a version. A reader ignores unknown fields and has defaults for missing
+ones, so that adjacent versions of the package understand each other. A change that needs more than that raises
+`VERSION`; a reader refuses a version newer than its own (ValueError).
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,14 +12,14 @@ from typing import Any, NamedTuple, Self
 import msgpack
 
 VERSION = 1
-# What Python takes for an envelope without frames and names, and for each of those besides its text
+# Memory that Python needs for an envelope without frames and names, and for each frame and name besides its content
 ENVELOPE_BYTES, FRAME_BYTES, NAME_BYTES = 384, 192, 64
 
 
 class RoomRef(NamedTuple):
-    """A room as queue entries name it. The key tells it from other rooms that have or had the same name.
+    """A room as queue entries refer to it. The key tells it apart from other rooms that have or had the same name.
 
-    `epoch`: what the numbers of its events were numbers of when the messages were sent; "" says nothing of that.
+    `epoch`: the epoch of the room's event numbers when the messages were sent; "" if it is not given.
     """
 
     key: int
@@ -28,7 +28,7 @@ class RoomRef(NamedTuple):
 
 
 class BatchRef(NamedTuple):
-    """A batch of one process's outbox. Its messages and their order never change, however often it is sent."""
+    """The identity of a batch in one process's outbox. Its messages and their order stay the same on every resend."""
 
     process: str
     number: int
@@ -36,10 +36,10 @@ class BatchRef(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """An entry of the queue: one room's messages from one outbox.
+    """A queue entry: messages of one room from one outbox.
 
-    `messages`: each a map of an event's fields (`chat.incoming.IncomingEvent`). They differ by (sender, id), so the
-    position of a message in its batch stands for that pair in the outcome.
+    `messages`: maps of an event's fields (`chat.incoming.IncomingEvent`). Each (sender, id) occurs once, so the outcome
+    refers to a message by its position in the batch.
     """
 
     ref: BatchRef
@@ -47,7 +47,7 @@ class Batch:
     messages: Sequence[Mapping[str, Any]]
 
     def entry(self, type: str) -> dict[str, object]:
-        """Return what goes into the queue. `type`: as Channels' messages have it."""
+        """Return the queue entry as a map. `type`: the message type of Channels."""
         return {
             "type": type,
             "v": VERSION,
@@ -61,22 +61,24 @@ class Batch:
 
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> Self:
-        """Return the batch of a queue entry. Raises ValueError for what is none, and for a later version's."""
+        """Return the batch in a queue entry. Raises ValueError if it is not a batch or is of a later version."""
         try:
             _check_version(entry)
-            ref = BatchRef(_is(str, entry["process"]), _is(int, entry["batch"]))
-            room = RoomRef(_is(int, entry["key"]), _is(str, entry["room"]), _is(str, entry.get("epoch", "")))
-            return cls(ref, room, [_is(dict, message) for message in entry["messages"]])
+            ref = BatchRef(_checked(str, entry["process"]), _checked(int, entry["batch"]))
+            room = RoomRef(
+                _checked(int, entry["key"]), _checked(str, entry["room"]), _checked(str, entry.get("epoch", ""))
+            )
+            return cls(ref, room, [_checked(dict, message) for message in entry["messages"]])
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not a batch: {error!r}") from error
 
 
 @dataclass(frozen=True, slots=True)
 class BatchOutcome:
-    """What became of every message of a batch, by position. Each batch gets one.
+    """The outcome of every message of a batch, by position. Each batch gets one outcome.
 
-    `numbers`: the number under which each is stored, 0 for those that are refused. `known`: the positions of those that
-    were stored before this run. `refused`: position to code and sentence.
+    `numbers`: the number under which each message is stored, 0 if it was refused. `known`: the positions of messages
+    that had already been stored before this run. `refused`: maps a position to the error code and sentence.
     """
 
     ref: BatchRef
@@ -84,7 +86,7 @@ class BatchOutcome:
     known: frozenset[int] = frozenset()
     refused: Mapping[int, tuple[str, str]] = field(default_factory=dict)
 
-    def _map(self) -> dict[str, object]:
+    def _pack(self) -> dict[str, object]:
         packed: dict[str, object] = {
             "process": self.ref.process,
             "batch": self.ref.number,
@@ -97,10 +99,10 @@ class BatchOutcome:
         return packed
 
     @classmethod
-    def _of(cls, packed: Mapping[str, Any]) -> Self:
+    def _unpack(cls, packed: Mapping[str, Any]) -> Self:
         return cls(
-            BatchRef(_is(str, packed["process"]), _is(int, packed["batch"])),
-            [_is(int, number) for number in packed["numbers"]],
+            BatchRef(_checked(str, packed["process"]), _checked(int, packed["batch"])),
+            [_checked(int, number) for number in packed["numbers"]],
             frozenset(packed.get("known", ())),
             {position: (code, sentence) for position, code, sentence, *_ in packed.get("refused", ())},
         )
@@ -108,13 +110,15 @@ class BatchOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """One publish to a room.
+    """One pub/sub message to a room.
 
-    With `first` > 0: the finished frames of the events `first` .. `last`. With `first` 0: frames without a number
-    (typing), or none; `last` > 0 then says that the room is known to have reached this number. `key`: the room's; 0:
-    whichever has the name. `outcomes`: of the batches that were stored or refused with this. `presence`: one process's
-    part of the people in the room, as (process, names or None, count). `replaced`: number and frame of earlier events
-    that these events have changed, as they are from now on. `epoch`: what the numbers are of; "" says nothing of that.
+    With `first` > 0, `frames` are the encoded frames of the events `first` to `last`. With `first` = 0, they are frames
+    without a number (typing) or empty; `last` > 0 then says that the room has reached this number.
+
+    `key`: the room's key; 0 means whichever room has the name. `epoch`: the epoch of the numbers; "" if not given.
+    `outcomes`: those of the batches whose messages were stored or refused. `presence`: one process's part of the people
+    in the room, as (process, names or None, count). `replaced`: number and new frame of each earlier event that these
+    events have changed.
     """
 
     first: int = 0
@@ -128,7 +132,7 @@ class Envelope:
 
     @property
     def memory(self) -> int:
-        """About how many bytes this takes, but for its outcomes."""
+        """Return about how many bytes of memory the envelope takes, without its outcomes."""
         names = (self.presence[1] if self.presence is not None else None) or ()
         return (
             ENVELOPE_BYTES
@@ -144,7 +148,7 @@ class Envelope:
         if self.epoch:
             packed["epoch"] = self.epoch
         if self.outcomes:
-            packed["outcomes"] = [outcome._map() for outcome in self.outcomes]
+            packed["outcomes"] = [outcome._pack() for outcome in self.outcomes]
         if self.presence is not None:
             packed["presence"] = self.presence
         if self.replaced:
@@ -153,23 +157,23 @@ class Envelope:
 
     @classmethod
     def unpack(cls, payload: bytes) -> Self:
-        """Return the envelope of a payload. Raises ValueError for what is none, and for a later version's."""
+        """Return the envelope in a payload. Raises ValueError if it is not an envelope or is of a later version."""
         try:
             packed = msgpack.unpackb(payload)
             _check_version(packed)
             presence = packed.get("presence")
             if presence is not None:
                 process, names, count, *_ = presence
-                presence = _is(str, process), names, _is(int, count)
+                presence = _checked(str, process), names, _checked(int, count)
             return cls(
-                _is(int, packed.get("first", 0)),
-                _is(int, packed.get("last", 0)),
-                _is(bytes, packed.get("frames", b"")),
-                _is(int, packed.get("key", 0)),
-                [BatchOutcome._of(outcome) for outcome in packed.get("outcomes", ())],
+                _checked(int, packed.get("first", 0)),
+                _checked(int, packed.get("last", 0)),
+                _checked(bytes, packed.get("frames", b"")),
+                _checked(int, packed.get("key", 0)),
+                [BatchOutcome._unpack(outcome) for outcome in packed.get("outcomes", ())],
                 presence,
-                [(_is(int, seq), _is(bytes, frame)) for seq, frame, *_ in packed.get("replaced", ())],
-                _is(str, packed.get("epoch", "")),
+                [(_checked(int, seq), _checked(bytes, frame)) for seq, frame, *_ in packed.get("replaced", ())],
+                _checked(str, packed.get("epoch", "")),
             )
         except (KeyError, TypeError, AttributeError, msgpack.exceptions.UnpackException) as error:
             raise ValueError(f"not an envelope: {error!r}") from error
@@ -181,7 +185,7 @@ def _check_version(packed: Mapping[str, Any]) -> None:
         raise ValueError(f"of version {version!r}; this process reads {VERSION}")
 
 
-def _is(kind: type, value: Any) -> Any:
+def _checked(kind: type, value: Any) -> Any:
     if not isinstance(value, kind):
         raise TypeError(f"{value!r:.100} is not {kind.__name__}")
     return value

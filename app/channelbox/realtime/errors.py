@@ -1,4 +1,4 @@
-"""The close codes and the words for errors: the protocol's vocabulary, in one place (docs/protocol.md)."""
+"""Close codes and error codes of the protocol (docs/protocol.md)."""
 
 import enum
 import math
@@ -22,7 +22,7 @@ class Close(enum.IntEnum):
 
 
 class Code(enum.StrEnum):
-    """What went wrong, as a word for programs; the sentence beside it is for people."""
+    """Error codes for programs. The sentence that goes with a code is for people."""
 
     INVALID = "invalid"
     EMPTY = "empty"
@@ -43,11 +43,15 @@ class Code(enum.StrEnum):
     TRY_LATER = "try_later"
 
 
-INVALID_FORMAT = "Invalid message format"  # the tutorial's words, which its clients look for
+INVALID_FORMAT = "Invalid message format"  # the wording of the tutorial, whose clients look for it
 
 
 class Refused(Exception):
-    """Something that a client asked for and does not get. With a close code the connection ends."""
+    """Raised when a client's request is refused. With a close code, the connection is closed too.
+
+    `id`: of the message that is refused. `retry_after`: seconds after which the client may try again. `frame` is the
+    error as it is sent to the client.
+    """
 
     def __init__(
         self,
@@ -65,4 +69,4 @@ class Refused(Exception):
         if id is not None:
             self.frame["id"] = id
         if retry_after is not None:
-            self.frame["retry_after"] = math.ceil(retry_after * 1000) / 1000  # never 0: that were no wait
+            self.frame["retry_after"] = math.ceil(retry_after * 1000) / 1000  # rounded up, so never 0

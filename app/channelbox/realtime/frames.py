@@ -1,4 +1,4 @@
-"""WebSocket frames as bytes: built once for everybody (RFC 6455, 5.2)."""
+"""WebSocket frames as bytes, encoded once for all receivers (RFC 6455, 5.2)."""
 
 import json
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def frame(opcode: int, payload: bytes) -> bytes:
-    """An unmasked, unfragmented frame."""
+    """Return an unmasked, unfragmented frame."""
     size = len(payload)
     head = bytes((0x80 | opcode,))
     if size < 126:
@@ -19,22 +19,25 @@ def frame(opcode: int, payload: bytes) -> bytes:
 
 
 def text_frame(payload: bytes) -> bytes:
-    """A text frame: the same bytes for every member of every process."""
+    """Return a text frame. The bytes are the same for every member in every process."""
     return frame(1, payload)
 
 
 def close_payload(code: int, reason: str = "") -> bytes:
-    """The payload of a Close frame. A reason of more than 123 bytes is cut (RFC 6455, 5.5)."""
+    """Return the payload of a Close frame. The reason is cut to 123 bytes (RFC 6455, 5.5)."""
     return code.to_bytes(2, "big") + reason.encode()[:123].decode(errors="ignore").encode()
 
 
 def json_frame(content: Any) -> bytes:
-    """A text frame of compact JSON."""
+    """Return a text frame with `content` as compact JSON."""
     return text_frame(_encode(content).encode())
 
 
 def payloads(frames: bytes) -> Iterator[tuple[int, memoryview]]:
-    """Where each frame of a run ends, and its payload. The run must be whole frames made by `text_frame`."""
+    """Yield for each frame of a run the offset of its end, and its payload.
+
+    The run must consist of whole frames made by `text_frame`.
+    """
     view = memoryview(frames)
     at = 0
     while at < len(view):
@@ -49,7 +52,7 @@ def payloads(frames: bytes) -> Iterator[tuple[int, memoryview]]:
 
 
 def skip(frames: bytes, count: int) -> bytes:
-    """The run without its first `count` frames."""
+    """Return the run without its first `count` frames."""
     if count <= 0:
         return frames
     for number, (end, _) in enumerate(payloads(frames), 1):
@@ -59,7 +62,7 @@ def skip(frames: bytes, count: int) -> bytes:
 
 
 def split(frames: bytes, max_bytes: int) -> Iterator[tuple[bytes, int]]:
-    """Split a run into parts of at most so many bytes, or one frame. Yields each with the number of its frames."""
+    """Split a run into parts of at most `max_bytes`, or of one longer frame. Yield each part with its frame count."""
     start = end = count = 0
     for next_end, _ in payloads(frames):
         if count and next_end - start > max_bytes:

@@ -1,4 +1,4 @@
-"""What the hub asks of the record: which room has a name, and the events in it."""
+"""The hub's interface to the database: which room has a name, and the room's events."""
 
 from typing import NamedTuple, Protocol
 
@@ -6,10 +6,10 @@ from channelbox.realtime.hub_room import Run
 
 
 class Identity(NamedTuple):
-    """Which of the rooms that have or had one name.
+    """Identifies a room among all that have or had the same name.
 
-    `key`: of the room's row, 0 where there is none. `epoch`: another one when the room was made anew, or a backup was
-    restored: numbers mean something else then.
+    `key`: the key of the room's row, 0 if there is no room. `epoch`: changes when the room is recreated or a backup is
+    restored, as event numbers then mean other events.
     """
 
     key: int
@@ -17,7 +17,7 @@ class Identity(NamedTuple):
 
 
 class Opened(NamedTuple):
-    """A room as the record has it. An empty `run` ends at the newest number. Numbers below `floor` are gone."""
+    """A room as the database has it. `run` ends at the newest number, even if empty. Numbers below `floor` are gone."""
 
     identity: Identity
     floor: int
@@ -25,7 +25,7 @@ class Opened(NamedTuple):
 
 
 class Observed(NamedTuple):
-    """The same without events. `seq`: the newest number."""
+    """The same as `Opened`, without events. `seq`: the newest number."""
 
     identity: Identity
     floor: int
@@ -36,12 +36,14 @@ NO_ROOM = Observed(Identity(0, ""), 1, 0)
 
 
 class HistorySource(Protocol):
-    """The record of what was said. Its methods may raise anything: the hub tries again."""
+    """Reads rooms and events. Its methods may raise any exception; the hub tries again."""
 
-    async def open(self, name: str) -> Opened: ...
+    async def open(self, name: str) -> Opened:
+        """Return the room that has this name, with its newest events."""
 
     async def after(self, name: str, identity: Identity, seq: int, most: int) -> Run:
-        """Return up to `most` events after `seq`, oldest first, up to a hole; where they begin with one, the hole.
+        """Return up to `most` events after `seq`, oldest first, up to the first missing number.
 
-        Raises LookupError where another room has the name now.
+        If the number after `seq` is missing itself, returns a run that says which numbers are gone. Raises LookupError
+        if another room has the name now.
         """

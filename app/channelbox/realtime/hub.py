@@ -132,7 +132,7 @@ class Hub:
             if self.rooms.get(name) is not room:
                 raise LookupError("it was removed and made anew")
             if not account.may_send(len(missed) + len(recent)):
-                fits = room.replay.newest(catch_up.SMALL_BYTES)
+                fits = room.replay.newest(catch_up.GUARANTEED_BYTES)
                 start, missed = max(start, room.seq if fits is None else fits), b""  # the greeting tells of the gap
                 recent = room.recent(start) or b""
             account.send(len(missed) + len(recent))

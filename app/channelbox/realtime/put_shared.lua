@@ -1,6 +1,8 @@
--- Puts a message on the list of a channel that any process may receive from, unless that is full.
--- KEYS: the list. ARGV: capacity, expiry in ms, the message. Returns whether it was taken, and how many expired ones made room.
--- Each entry gets the time when it expires, in ms of Redis' own clock and 13 digits: nodes' clocks may differ.
+-- Appends a message to the list of a channel that any process may receive from, unless the list is at capacity.
+-- At capacity, expired messages at the front of the list are removed first.
+-- KEYS: the list. ARGV: capacity, expiry in ms, the message.
+-- Returns 1 if the message was added, otherwise 0, and the number of expired messages that were removed.
+-- Each entry begins with its expiry time: 13 digits, in ms of Redis' clock, because the nodes' clocks may differ.
 local list, capacity, expiry = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)

@@ -1,7 +1,10 @@
--- Writes how many places in a room a process holds, and gives it as many more as it wants and as are free.
--- KEYS: the room's places. ARGV: this process, the places it holds, how many more it wants, the limit, lease prefix, how
--- many more it wants that do not get the last places, how many of those there are.
--- Returns how many of either it gets, and how many are taken by all processes.
+-- Writes how many slots of a room a process holds, and grants further slots as far as they are free.
+-- Slots of processes whose lease has ended do not count and are removed.
+-- KEYS: the room's hash of slots by process.
+-- ARGV: 1. this process, 2. how many slots it holds, 3. how many more it wants, 4. the room's limit,
+-- 5. the prefix of lease names, 6. how many more it wants that may not come out of the reserve,
+-- 7. the reserve: how many of the last slots are kept from these.
+-- Returns how many of 3. and of 6. are granted, and how many slots all processes hold then.
 local others = 0
 local all = redis.call('HGETALL', KEYS[1])
 for i = 1, #all, 2 do
