@@ -87,8 +87,8 @@ async def test_what_waits_to_be_written_is_bounded(hub: Hub, record: Record, mon
     """More comes than the turns can write: the rest is read from the record, and nobody waits for this room."""
     monkeypatch.setattr(fan_out, "FULL_BYTES", 200)
     monkeypatch.setattr(fan_out, "MIN_WRITE_BYTES", 1)
-    monkeypatch.setattr(hub_module, "PAGE", 20)
-    monkeypatch.setattr(hub_module, "CROSSED_SECONDS", 0.001)
+    monkeypatch.setattr(hub_module, "PAGE_EVENTS", 20)
+    monkeypatch.setattr(hub_module, "REORDER_SECONDS", 0.001)
     everybody = [await joined(hub) for _ in range(50)]
     monkeypatch.setattr(turn_scheduler, "TURN_BYTES", 30)
     room, waiting, wrote = hub.rooms["r"], [], []

@@ -259,7 +259,7 @@ def test_of_many_requests_at_once_so_many_are_answered(run: Run, caplog: pytest.
             await asyncio.wait_for(site.begun.acquire(), 10)
             site.go_on.set()
             answers = await asyncio.wait_for(client.ended(), 30)
-            assert answers.count(b"HTTP/1.1 200 ") == answers.count(b"HTTP/1.1") == http_protocol.MAX_WAITING + 1
+            assert answers.count(b"HTTP/1.1 200 ") == answers.count(b"HTTP/1.1") == http_protocol.MAX_PIPELINED + 1
             client.leave()
         assert not caplog.records
 
@@ -280,7 +280,7 @@ class LargeSite(Site):
 
 def test_who_does_not_take_its_answer_is_cut_off(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """A request keeps its database connection until its answer is written."""
-    monkeypatch.setattr(http_protocol, "TAKE_SECONDS", 0.3)
+    monkeypatch.setattr(http_protocol, "WRITE_SECONDS", 0.3)
 
     async def scenario() -> None:
         async with served(LargeSite()) as server:
@@ -291,7 +291,7 @@ def test_who_does_not_take_its_answer_is_cut_off(run: Run, monkeypatch: pytest.M
             got = 0
             while piece := await asyncio.wait_for(reading.reader.read(1 << 20), 10):
                 got += len(piece)
-                await asyncio.sleep(0.02)  # slower than it could, and longer in all than TAKE_SECONDS
+                await asyncio.sleep(0.02)  # slower than it could, and longer in all than WRITE_SECONDS
             assert got > len(LargeSite.PIECE) * LargeSite.PIECES
             async with asyncio.timeout(10):
                 while server.server.server_state.tasks:
@@ -317,7 +317,7 @@ class LargePageBeside(Site):
 
 
 def test_a_websocket_behind_an_answer_that_is_not_taken_yet_stays(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_protocol, "TAKE_SECONDS", 0.3)
+    monkeypatch.setattr(http_protocol, "WRITE_SECONDS", 0.3)
 
     async def scenario() -> None:
         async with served(LargePageBeside()) as server:

@@ -10,7 +10,7 @@ from tests.support.waiting import until
 from channelbox.realtime.envelope import BatchOutcome, BatchRef, Envelope
 from channelbox.realtime.frames import text_frame
 from channelbox.realtime.history_source import Identity, Observed
-from channelbox.realtime.hub import CROSSED_SECONDS, MAX_REPAIRS, Hub
+from channelbox.realtime.hub import MAX_REPAIRS, REORDER_SECONDS, Hub
 from channelbox.realtime.hub_room import MAX_PARKED_BYTES, HubRoom, Run
 
 __all__ = ["hub", "opening", "record"]
@@ -98,7 +98,7 @@ async def test_few_holes_are_read_at_one_time_however_many_rooms_have_one(
     for name in rooms:
         hub.observe(name, hub.rooms[name], Observed(record.identity, 1, 2))
     await until(lambda: reading >= MAX_REPAIRS)
-    await asyncio.sleep(2 * CROSSED_SECONDS)  # that every room waits before it reads
+    await asyncio.sleep(2 * REORDER_SECONDS)  # that every room waits before it reads
     hub.heard(rooms[-1], hub.rooms[rooms[-1]], Envelope(1, 2, frames(1, 2), 1))
     go.set()
     for listener in listeners:

@@ -1,14 +1,14 @@
-"""Reads a client's WebSocket frames (RFC 6455, 5), a bounded number of frames and bytes at a time.
+"""An incremental parser of client WebSocket frames (RFC 6455, 5) that reads a bounded amount at a time.
 
-The parser of the library `websockets` parses all that it is given in one go, so that one client's small frames stop the
-event loop; it leaves looking at text to its caller; and it refuses a Close between the fragments of a message, which
-RFC 6455, 5.4 and 5.5 allow (websockets 17.4, `Protocol.recv_frame`).
+It replaces the parser of the library `websockets`, which parses all its input in one go, so that many small frames of
+one client block the event loop; leaves the validation of text to its caller; and refuses a Close frame between the
+fragments of a message, which RFC 6455, 5.4 and 5.5 allow (websockets 17.4, `Protocol.recv_frame`).
 """
 
 import codecs
 from typing import Any
 
-from websockets.frames import apply_mask  # the one in C, where its wheel has it
+from websockets.frames import apply_mask  # in C, if the installed wheel includes it
 
 from channelbox.realtime.errors import Close
 
@@ -16,18 +16,18 @@ MAX_CONTROL_BYTES = 125  # of payload (5.5)
 # Close codes that a client may send (7.4.1 and IANA's registry); beside them 3000 to 4999 (7.4.2)
 CLOSE_CODES = frozenset((1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014))
 
-_utf8 = codecs.getincrementaldecoder("utf-8")
+_utf8_decoder = codecs.getincrementaldecoder("utf-8")
 
 # Opcodes, and bits of a frame's first two bytes (5.2)
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 FIN, RESERVED, CONTROL, MASKED = 0x80, 0x70, 0x08, 0x80
 
-# What was read: an opcode with the text, the bytes, or the payload of a control frame
+# An opcode with the text or the bytes of a message, or with the payload of a control frame
 Event = tuple[int, Any]
 
 
 class Violation(Exception):
-    """The client broke the protocol. `code` is the close code that tells it so, `reason` the sentence beside it."""
+    """A violation of the protocol by the client. `code` and `reason` are for the Close frame."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(reason)
@@ -36,7 +36,7 @@ class Violation(Exception):
 
 
 class FrameReader:
-    """Incremental parser of one client's frames. `max_bytes` bounds a message, over all its fragments."""
+    """Parser of one client's frames. `max_bytes` limits the size of a message, summed over its fragments."""
 
     __slots__ = (
         "_at",
@@ -54,28 +54,28 @@ class FrameReader:
 
     def __init__(self, max_bytes: int) -> None:
         self._max = max_bytes
-        self._data = b""  # fed, and read up to `_at`
+        self._data = b""  # received bytes, read up to `_at`
         self._at = 0
         self._head = 0  # first byte of the frame whose payload is being read
-        self._left = 0  # bytes of its payload that were not read yet
+        self._left = 0  # bytes of its payload that are not read yet
         self._mask = b""
         self._kind = 0  # TEXT or BINARY while a message is being read
-        self._message: bytearray | None = None  # what came of a message that is not complete
+        self._message: bytearray | None = None  # payload so far of a message that is not complete
         self._decoder: codecs.IncrementalDecoder | None = None
-        self.hungry = True  # nothing more can be read before more is fed
-        self.violation: Violation | None = None  # set by `read` behind the events that came before it
+        self.hungry = True  # nothing more can be read until more is fed
+        self.violation: Violation | None = None  # set by `read`, which still returns the events before it
 
     def feed(self, data: bytes) -> None:
-        """Add received bytes. They stay unread until `read` or `skip` is called."""
+        """Append received bytes. They stay unread until `read` or `skip` is called."""
         self._data = self._data[self._at :] + data if self._at < len(self._data) else data
         self._at = 0
         self.hungry = False
 
     def read(self, max_frames: int, max_bytes: int) -> tuple[list[Event], int, int]:
-        """Read at most so many frames and about so many bytes.
+        """Read at most `max_frames` frames and about `max_bytes` bytes.
 
-        Returns the messages and control frames that are complete, the number of frames that were begun, and the
-        number of bytes. It stops behind a Close frame, and where `violation` is set.
+        Returns the complete messages and control frames, the number of frames that were begun, and the number of bytes
+        read. Stops after a Close frame, or at a violation of the protocol, which sets `violation`.
         """
         events: list[Event] = []
         frames = 0
@@ -100,9 +100,9 @@ class FrameReader:
         return events, frames, size
 
     def skip(self, max_frames: int) -> tuple[bool, int]:
-        """Pass over frames, looking for nothing but a Close frame, as there is nothing else of interest after ours.
+        """Skip frames up to a Close frame; nothing else matters after the server has sent its own.
 
-        Returns whether it was found and the number of frames that were passed.
+        Returns whether a Close frame was found, and the number of frames skipped.
         """
         for frames in range(max_frames):
             step = min(self._left, len(self._data) - self._at)
@@ -118,11 +118,11 @@ class FrameReader:
 
     @property
     def close_read(self) -> bool:
-        """Whether the last frame was a Close: nothing follows it."""
+        """Whether the last frame was a Close frame, so that nothing follows."""
         return self._head & 0x0F == CLOSE and not self._left
 
     def _trim(self) -> None:
-        """Forget what was read. An idle connection holds no bytes."""
+        """Drop the bytes that were read, so that an idle connection holds none."""
         if self._at >= len(self._data):
             self.hungry = True
         if self.hungry:
@@ -130,7 +130,10 @@ class FrameReader:
             self._at = 0
 
     def _header(self, check: bool = True) -> bool:
-        """Read a frame's header. Returns False when it has not come as a whole. Raises Violation."""
+        """Read a frame's header. Returns False if it is incomplete, as is a control frame without all of its payload.
+
+        Raises Violation.
+        """
         data, at = self._data, self._at
         known = len(data) - at
         if known < 2:
@@ -142,7 +145,7 @@ class FrameReader:
         if length >= 126:
             size = 2 if length == 126 else 8
             if known < 2 + size:
-                if check:  # what is wrong with the first two bytes is said at once: the rest may never come
+                if check:  # an error in the first two bytes is reported at once, as the rest may never come
                     self._check(head, masked, length)
                 return False
             length = int.from_bytes(data[at : at + size], "big")
@@ -150,7 +153,7 @@ class FrameReader:
         if masked:
             self._mask = data[at : at + 4]
             at += 4
-        # A control frame is read as a whole, so that it may come in pieces between the pieces of a message.
+        # A control frame is read as a whole, as it may arrive in pieces between the fragments of a message.
         if len(data) < at + (length if head & CONTROL and check else 0):
             if check:
                 self._check(head, masked, length)
@@ -163,7 +166,7 @@ class FrameReader:
         return True
 
     def _check(self, head: int, masked: int, length: int) -> None:
-        """Raise Violation for a header that may not be sent now (5.1 to 5.5)."""
+        """Raise Violation if this header is not allowed here (5.1 to 5.5)."""
         opcode = head & 0x0F
         if head & RESERVED:
             raise Violation(Close.PROTOCOL_ERROR, "reserved bits must be 0")
@@ -184,7 +187,7 @@ class FrameReader:
             raise Violation(Close.TOO_BIG, f"more than {self._max} bytes")
 
     def _payload(self, size: int, events: list[Event]) -> None:
-        """Read so many bytes of the payload; at its end, add the event that they complete. Raises Violation."""
+        """Read `size` bytes of the payload, and add the event that they complete, if any. Raises Violation."""
         head = self._head
         if head & CONTROL:
             size = self._left
@@ -200,7 +203,7 @@ class FrameReader:
             events.append((head & 0x0F, data))
             return
         last = not self._left and head & FIN
-        if last and self._message is None:  # a whole message in one piece, as nearly all are
+        if last and self._message is None:  # a whole message in one piece, as in nearly all cases
             payload: bytes | bytearray = data
         else:
             if self._message is None:
@@ -215,9 +218,9 @@ class FrameReader:
             self._message = self._decoder = None
 
     def _decode(self, data: bytes, last: bool) -> None:
-        """Look whether a piece of a text goes on as UTF-8, so that a wrong byte is refused when it comes (8.1)."""
+        """Check that a piece of a text continues valid UTF-8, so that a wrong byte is refused at once (8.1)."""
         if self._decoder is None:
-            self._decoder = _utf8()
+            self._decoder = _utf8_decoder()
         try:
             self._decoder.decode(data, last)
         except UnicodeDecodeError:
@@ -233,7 +236,7 @@ def _text(payload: bytes | bytearray) -> str:
 
 
 def _check_close(payload: bytes) -> None:
-    """Raise Violation for a Close frame with a code or a reason that may not be sent (5.5.1, 7.4)."""
+    """Raise Violation for a Close frame whose code or reason is not allowed (5.5.1, 7.4)."""
     if not payload:
         return
     code = int.from_bytes(payload[:2], "big")

@@ -1,7 +1,7 @@
-"""The opening handshake (RFC 6455, 4.2): checks an upgrade request, and says what is wrong with it.
+"""The opening handshake (RFC 6455, 4.2): checks upgrade requests and builds the responses.
 
-`read` takes the request of nearly every client, whole and in plain form, straight from its bytes. All others are parsed
-by httptools (`http_protocol`) and checked by `check`, by the same rules.
+`read` parses a request that is complete and in plain form, as nearly all are, straight from its bytes. All others are
+parsed by httptools (`http_protocol`) and checked by `check`, by the same rules.
 """
 
 import base64
@@ -12,17 +12,19 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-MAX_LINE_BYTES = 8192  # the request line, or a header; nginx takes no longer ones either
-MAX_HEAD_BYTES = 64 * 1024  # of any request, its line and headers; nginx takes 32 KiB and adds its own
+MAX_LINE_BYTES = 8192  # the request line, or a header; nginx accepts no longer ones either
+MAX_HEAD_BYTES = 64 * 1024  # of any request: its line and headers; nginx accepts 32 KiB and adds its own
 MAX_HEADERS = 128
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 VERSION = b"13"
 
-# What RFC 9110, 5 has in a header, one after the other; a target of printable ASCII; a list of tokens
+# The header lines that RFC 9110, 5 allows; a target of printable ASCII; a token
 HEAD = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\x00-\x08\n-\x1f\x7f]*\r\n)+\r\n")
 TARGET = re.compile(rb"(?:https?://[^/?#]*(?=/))?(/[!-~]*)", re.IGNORECASE)
 TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-ONCE = frozenset((b"upgrade", b"sec-websocket-key", b"sec-websocket-version", b"host", b"origin", b"content-length"))
+SINGLE_HEADERS = frozenset(
+    (b"upgrade", b"sec-websocket-key", b"sec-websocket-version", b"host", b"origin", b"content-length")
+)
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -31,13 +33,13 @@ class Upgrade(NamedTuple):
     """A valid upgrade request."""
 
     target: bytes  # path and query
-    headers: Headers  # names in small letters
+    headers: Headers  # names in lower case
     key: bytes  # Sec-WebSocket-Key
     subprotocols: list[str]
 
 
 class Refusal(Exception):
-    """A request that is answered with an error status."""
+    """Raised for a request that is answered with an error status."""
 
     def __init__(self, status: int, reason: str, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         super().__init__(reason)
@@ -47,9 +49,9 @@ class Refusal(Exception):
 
 
 def read(request: bytes) -> Upgrade | None:
-    """Return the upgrade that these bytes ask for.
+    """Return the upgrade that these bytes request.
 
-    None when they are no whole request, or ask for something else, or are odd: httptools is to look at them.
+    Returns None if they are not one complete request for a WebSocket in plain form. Then httptools must parse them.
     """
     if len(request) > MAX_LINE_BYTES:
         return None
@@ -71,13 +73,16 @@ def read(request: bytes) -> Upgrade | None:
 
 
 def check(method: bytes, target: bytes, headers: Headers, version: str) -> Upgrade:
-    """Check a request that was parsed. Header names are in small letters. Raises Refusal."""
+    """Return the upgrade that a parsed request asks for. Header names are in lower case.
+
+    Raises Refusal if the request is too large or not a valid upgrade request.
+    """
     check_size(method, target, headers)
     return _check(method, target, headers, version)
 
 
 def _check(method: bytes, target: bytes, headers: Headers, version: str) -> Upgrade:
-    """As `check`, of a request that is not too large."""
+    """Check a request as `check` does, except for its size."""
     if method != b"GET":
         raise Refusal(405, "A WebSocket is asked for with GET.", [(b"Allow", b"GET")])
     if version != "1.1":
@@ -86,7 +91,7 @@ def _check(method: bytes, target: bytes, headers: Headers, version: str) -> Upgr
     connection: list[bytes] = []
     subprotocols: list[bytes] = []
     for name, value in headers:
-        if name in ONCE:
+        if name in SINGLE_HEADERS:
             if name in found:
                 raise Refusal(400, f"The header {name.decode()} came twice.")
             found[name] = value
@@ -114,7 +119,7 @@ def _check(method: bytes, target: bytes, headers: Headers, version: str) -> Upgr
 
 
 def check_size(method: bytes, target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:
-    """Raise Refusal for a request, of any kind, whose target or headers are too large."""
+    """Raise Refusal if the target or the headers of a request are too large. This holds for requests of any kind."""
     if len(method) + len(target) + len(b"  HTTP/1.1") > MAX_LINE_BYTES:
         raise Refusal(414, f"A request line of more than {MAX_LINE_BYTES} bytes.")
     sizes = [len(name) + len(value) + len(b": ") for name, value in headers]
@@ -136,7 +141,7 @@ def _tokens(value: bytes) -> list[bytes]:
 
 
 def _is_key(key: bytes) -> bool:
-    """Return whether this is base64 of 16 bytes."""
+    """Return whether this is the base64 encoding of 16 bytes."""
     try:
         return len(key) == 24 and len(binascii.a2b_base64(key, strict_mode=True)) == 16
     except binascii.Error:
@@ -144,7 +149,7 @@ def _is_key(key: bytes) -> bool:
 
 
 def answer(key: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Return the response that opens the WebSocket, with further headers."""
+    """Return the response that accepts the WebSocket. `key`: Sec-WebSocket-Key. `headers` are added to it."""
     accepted = base64.b64encode(hashlib.sha1(key + GUID, usedforsecurity=False).digest())
     return (
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
@@ -156,7 +161,7 @@ def answer(key: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
 
 
 def refusal(status: int, body: str | bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Return a response that ends the connection. `body` is plain text unless the headers say another type."""
+    """Return a response that ends the connection. `body` is plain text unless `headers` has a Content-Type."""
     if isinstance(body, str):
         body = f"{body}\n".encode() if body else b""
     headers = list(headers)
@@ -165,7 +170,7 @@ def refusal(status: int, body: str | bytes, headers: Iterable[tuple[bytes, bytes
         headers.append((b"Content-Type", b"text/plain; charset=utf-8"))
     if b"content-length" not in names:
         headers.append((b"Content-Length", b"%d" % len(body)))
-    # Named beside the upgrade that a 426 asks for (RFC 9110, 7.8)
+    # The Upgrade header of a 426 must be listed in Connection, too (RFC 9110, 7.8).
     headers.append((b"Connection", b"close, Upgrade" if b"upgrade" in names else b"close"))
     try:
         phrase = http.HTTPStatus(status).phrase

@@ -1,4 +1,4 @@
-"""uvicorn's HTTP, which answers every request with a status, also those that are too large, odd or never complete."""
+"""uvicorn's HTTP protocol with limits: requests that are too large, malformed or never complete get a status, too."""
 
 import asyncio
 from typing import Any
@@ -14,42 +14,43 @@ from channelbox.realtime.protocol import FrameProtocol
 from channelbox.realtime.wire import MAX_SKIPPED_BYTES
 
 REQUEST_SECONDS = 10.0  # until a request's headers are complete, and between two pieces of its body
-TAKE_SECONDS = 30.0  # for a client to take the most that waits for it, 64 KiB of an answer
-MAX_WAITING = 100  # requests that were sent before the answer to an earlier one, on one connection
-LINGER_SECONDS = 2.0  # in which what a refused client still sends is read
+WRITE_SECONDS = 30.0  # for a client to read what is buffered for it, at most 64 KiB of a response
+MAX_PIPELINED = 100  # requests that wait on one connection for the response to an earlier one
+LINGER_SECONDS = 2.0  # for which input is still read from a client that was refused
 
-# What this package uses of uvicorn's objects
-OF_CONFIG = "loaded_app root_path asgi_version ws_max_size ws_ping_interval ws_ping_timeout"
-OF_STATE = "connections tasks default_headers"
-OF_HTTP = (
+# The attributes of uvicorn's objects that this package uses
+CONFIG_NAMES = "loaded_app root_path asgi_version ws_max_size ws_ping_interval ws_ping_timeout"
+STATE_NAMES = "connections tasks default_headers"
+HTTP_NAMES = (
     "connection_made connection_lost data_received pause_writing resume_writing"
     " on_message_begin on_url on_header on_headers_complete"
     " on_message_complete _should_upgrade _unset_keepalive_if_required _start_asgi_task pipeline"
     " config server_state connections loop transport flow parser url headers cycle"
 )
-OF_PARSER = "feed_data get_method get_http_version should_upgrade"
-OF_CYCLE = "response_started response_complete keep_alive more_body disconnected message_event"
+PARSER_NAMES = "feed_data get_method get_http_version should_upgrade"
+CYCLE_NAMES = "response_started response_complete keep_alive more_body disconnected message_event"
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """The requests of one connection. Hands it over to `FrameProtocol` when one asks for a WebSocket."""
+    """Handles the HTTP requests of one connection, and hands it to `FrameProtocol` when a WebSocket is requested."""
 
     def __init__(self, **made_with: Any) -> None:
-        """`made_with`: what uvicorn makes its protocols with, which is config, server_state, app_state and _loop."""
+        """`made_with`: uvicorn's arguments for its protocols, which are config, server_state, app_state and _loop."""
         super().__init__(**made_with)
         self._made_with = made_with
-        self._answering: RequestResponseCycle | None = None  # `cycle` is the last request that came, which may wait
-        self._asked: handshake.Upgrade | None = None
-        self._under_way = False  # a request has begun and is not complete
+        # The request in progress. `cycle` is the last one received, which may wait in the pipeline.
+        self._responding: RequestResponseCycle | None = None
+        self._upgrade: handshake.Upgrade | None = None
+        self._receiving = False  # a request has begun to arrive and is not complete
         self._in_head = False  # its headers are not complete
         self._head_bytes = 0
         self._deadline: asyncio.TimerHandle | None = None
-        self._taking: asyncio.TimerHandle | None = None  # for the client to take what waits for it
-        self._deaf = False  # what still comes is read and thrown away
+        self._write_timer: asyncio.TimerHandle | None = None  # for the client to read what is buffered for it
+        self._discarding = False  # further input is read and discarded
         self._skipped_bytes = 0
 
     def data_received(self, data: bytes) -> None:
-        if self._deaf:
+        if self._discarding:
             self._skipped_bytes += len(data)
             if self._skipped_bytes > MAX_SKIPPED_BYTES:
                 self.flow.pause_reading()
@@ -59,23 +60,23 @@ class HttpProtocol(HttpToolsProtocol):
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             self._cancel_deadline()
-            if self._asked is not None:
-                self._stop_taking()
+            if self._upgrade is not None:
+                self._stop_write_timer()
                 self.connections.discard(self)
-                FrameProtocol.take_over(self.transport, self._made_with, self._asked, data[upgrade.args[0] :])
+                FrameProtocol.take_over(self.transport, self._made_with, self._upgrade, data[upgrade.args[0] :])
             else:
-                # Answered without the upgrade (RFC 9110, 7.8). httptools passed over the body, if there was one: what
-                # follows must not be taken for a request.
-                self._deaf = True
+                # The request is answered without an upgrade (RFC 9110, 7.8). httptools skipped its body, if it has one,
+                # so what follows must not be taken for another request.
+                self._discarding = True
                 self.cycle.keep_alive = False
         except httptools.HttpParserError as error:
             cause = error.__context__
             self._refuse(cause if isinstance(cause, Refusal) else Refusal(400, "This is not a valid HTTP request."))
         else:
-            self._watch(len(data))
+            self._watch_progress(len(data))
 
     def on_message_begin(self) -> None:
-        self._under_way = self._in_head = True
+        self._receiving = self._in_head = True
         self._head_bytes = 0
         super().on_message_begin()
 
@@ -95,20 +96,20 @@ class HttpProtocol(HttpToolsProtocol):
             if self.cycle is not None and not self.cycle.response_complete:
                 raise Refusal(400, "A WebSocket was asked for before the last request was answered.")
             headers = [(name, value.strip(b" \t")) for name, value in self.headers]
-            self._asked = handshake.check(method, self.url, headers, self.parser.get_http_version())
+            self._upgrade = handshake.check(method, self.url, headers, self.parser.get_http_version())
         else:
             handshake.check_size(method, self.url, self.headers)
-            if len(self.pipeline) >= MAX_WAITING:
-                raise Refusal(429, f"More than {MAX_WAITING} requests wait on this connection.")
+            if len(self.pipeline) >= MAX_PIPELINED:
+                raise Refusal(429, f"More than {MAX_PIPELINED} requests wait on this connection.")
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        self._under_way = False
+        self._receiving = False
         super().on_message_complete()
 
-    def _watch(self, size: int) -> None:
-        """See to it that a request that has begun ends: its headers in time as a whole, its body piece by piece."""
-        if not self._under_way:
+    def _watch_progress(self, size: int) -> None:
+        """Enforce the deadlines of a request in progress: one for all its headers, one for each piece of its body."""
+        if not self._receiving:
             self._cancel_deadline()
             return
         if self._in_head:
@@ -123,15 +124,17 @@ class HttpProtocol(HttpToolsProtocol):
             self._deadline = self.loop.call_later(REQUEST_SECONDS, self._refuse, late)
 
     def _refuse(self, refusal: Refusal) -> None:
-        """Answer with an error, and read on for a moment: closing with something unread would reset the connection.
+        """Answer with an error and close the connection.
 
-        A request before it that is not answered yet is answered instead, and the connection closed behind it.
+        Input is read for LINGER_SECONDS more, as closing with unread input would reset the connection. If an earlier
+        request is not answered yet, it gets its response instead of the error, and the connection is closed after that.
         """
         self._cancel_deadline()
-        self._deaf = True
-        if self.pipeline and self.cycle.more_body:  # it waits for the answers before it: the last of them ends all
+        self._discarding = True
+        # The refused request waits in the pipeline: the connection is closed after the response before it.
+        if self.pipeline and self.cycle.more_body:
             self.pipeline.popleft()
-            before = self.pipeline[0][0] if self.pipeline else self._answering
+            before = self.pipeline[0][0] if self.pipeline else self._responding
             if before is not None:
                 before.keep_alive = False
             return
@@ -139,7 +142,7 @@ class HttpProtocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
             if self.cycle.response_started or not self.cycle.more_body:
                 return
-            self.cycle.disconnected = True  # this request's body is what never came
+            self.cycle.disconnected = True  # the body of this request was not received
             self.cycle.message_event.set()
         if self.transport.is_closing():
             return
@@ -158,45 +161,45 @@ class HttpProtocol(HttpToolsProtocol):
             self._deadline = None
 
     def pause_writing(self) -> None:
-        """Cut a client off that does not take its answer: its request keeps a database connection meanwhile."""
+        """Close the connection if the client does not read its response, as the request holds a database connection."""
         super().pause_writing()
-        self._taking = self.loop.call_later(TAKE_SECONDS, self.transport.abort)
+        self._write_timer = self.loop.call_later(WRITE_SECONDS, self.transport.abort)
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._stop_taking()
+        self._stop_write_timer()
 
-    def _stop_taking(self) -> None:
-        if self._taking is not None:
-            self._taking.cancel()
-            self._taking = None
+    def _stop_write_timer(self) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        self._answering = cycle
+        self._responding = cycle
         super()._start_asgi_task(cycle, app)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell the request that is being answered too: uvicorn tells the last, which may wait behind it.
+        """Mark the request in progress as disconnected, too: uvicorn marks the last one, which may wait behind it.
 
-        What is written to a lost connection raises on uvloop. Django would then not end its request, and keep the
-        database connection that it has for it.
+        On uvloop, writing to a lost connection raises. Django would then not finish its request and would keep the
+        request's database connection.
         """
         self._cancel_deadline()
-        self._stop_taking()
+        self._stop_write_timer()
         super().connection_lost(exc)
-        if self._answering is not None:
-            self._answering.disconnected = True
-            self._answering.message_event.set()
+        if self._responding is not None:
+            self._responding.disconnected = True
+            self._responding.message_event.set()
 
 
 async def _no_application(scope: Any, receive: Any, send: Any) -> None:
-    """Config asks for one."""
+    """Stand in for the application that Config requires."""
 
 
 def check_uvicorn() -> None:
-    """Raise RuntimeError when uvicorn no longer has the names that `HttpProtocol` and `FrameProtocol` rely on.
+    """Raise RuntimeError if uvicorn lacks attributes that `HttpProtocol` and `FrameProtocol` use.
 
-    Only some of them are documented: the minor version is pinned (pyproject.toml). Needs a running event loop.
+    Only some of them are documented, so the minor version is pinned (pyproject.toml). Needs a running event loop.
     """
     config = Config(_no_application, interface="asgi3", ws="none", log_config=None)
     config.load()
@@ -204,7 +207,13 @@ def check_uvicorn() -> None:
     http = HttpToolsProtocol(config=config, server_state=state, app_state={})
     http._start_asgi_task = lambda cycle, app: None  # type: ignore[method-assign]
     http.parser.feed_data(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-    used = ((config, OF_CONFIG), (state, OF_STATE), (http, OF_HTTP), (http.parser, OF_PARSER), (http.cycle, OF_CYCLE))
+    used = (
+        (config, CONFIG_NAMES),
+        (state, STATE_NAMES),
+        (http, HTTP_NAMES),
+        (http.parser, PARSER_NAMES),
+        (http.cycle, CYCLE_NAMES),
+    )
     lacking = [
         f"{type(owner).__name__}.{name}" for owner, names in used for name in names.split() if not hasattr(owner, name)
     ]

@@ -1,4 +1,4 @@
-"""The hub: this process's one subscription to each room, and each room's frames in sequence, once, to each member."""
+"""The hub: subscribes to each room once for this process, and writes its frames in sequence, once, to each member."""
 
 import asyncio
 import functools
@@ -21,54 +21,62 @@ from channelbox.realtime.members import Member
 
 logger = logging.getLogger(__name__)
 
-CROSSED_SECONDS = 0.05  # two workers' publishes that crossed are mostly solved by then
+# Wait before missing events are read: when two workers' messages cross, the earlier one has mostly arrived by then.
+REORDER_SECONDS = 0.05
 MAX_REPAIR_PAUSE_SECONDS = 5.0
 OPEN_SECONDS = 10.0
-LINGER_SECONDS = 10.0  # a reload or a reconnect finds the room still open
-PAGE = 200  # events in one read
-MAX_REPAIRS = 8  # rooms whose holes are read at one time: as many as the record reads together
-NO_SOURCE = Source(None)  # has no share, and takes of what all have
-ORPHANED_SECONDS = 5.0  # after which a member of a room that is no more is sent away, should nobody else have done so
+LINGER_SECONDS = 10.0  # an empty room stays open this long, for a page reload or a reconnect
+PAGE_EVENTS = 200  # in one read
+MAX_REPAIRS = 8  # rooms whose missing events are read at the same time: as many as the database reads in one query
+NO_SOURCE = Source(None)  # has no limit of its own, only that of the process
+ORPHANED_SECONDS = 5.0  # after which members of a replaced room are disconnected, if nothing else has done so
 
 
 class Hello(NamedTuple):
-    """What a newcomer's greeting says of the room."""
+    """The room's state for the greeting of a member that joins."""
 
     newest: int
     floor: int
-    resumed: bool  # everything after the number that the client gave follows, but for what is no longer there
+    resumed: bool  # all events after the number that the client reported follow, except those that no longer exist
 
 
 class Hub:
-    """All rooms with members in this process."""
+    """All rooms with members in this process.
+
+    `on_outcome` is called with the outcome of each batch of this process, `on_open` with each room that was opened, and
+    `on_replaced` with the key of each room that was removed, recreated or restored.
+    """
 
     def __init__(self, bus: Bus, store: HistorySource, process: str) -> None:
         self.rooms: dict[str, HubRoom] = {}
         self.on_outcome: Callable[[BatchOutcome], None] | None = None
         self.on_open: Callable[[str, HubRoom], None] | None = None
-        self.on_replaced: Callable[[int], None] | None = None  # given the key of the room that is no longer what it was
+        self.on_replaced: Callable[[int], None] | None = None
         self._bus = bus
         self._store = store
         self._process = process
         self._tasks: set[asyncio.Task[None]] = set()
-        self._repairs = asyncio.Semaphore(MAX_REPAIRS)  # others of the record's readers do not wait for all of them
+        self._repairs = asyncio.Semaphore(MAX_REPAIRS)  # so that other reads do not wait for all repairs
         self._catch_ups = catch_up.CatchUps()
 
     # --- Joining and leaving
 
     async def hold(self, name: str) -> HubRoom:
-        """Subscribe to a room and keep it open until `release`. Raises Refused when that takes too long."""
+        """Open a room, and keep it open until `release` is called.
+
+        Raises Refused if the room cannot be subscribed to and read within OPEN_SECONDS.
+        """
         room = self.rooms.get(name)
         if room is None:
             room = self.rooms[name] = HubRoom(asyncio.get_running_loop().create_future())
             once(f"opening of room {name}", self._open(name, room), self._tasks)
         room.holds += 1
-        if room.opened:  # mostly: no timer is needed then
+        if room.opened:  # the usual case, which needs no timer
             return room
         try:
             async with asyncio.timeout(OPEN_SECONDS):
                 await asyncio.shield(room.ready)
-                await JoinSteps.of(asyncio.get_running_loop()).turn()  # many may have waited for it
+                await JoinSteps.of(asyncio.get_running_loop()).turn()  # many joins may have waited for the room
         except BaseException as error:
             self.release(name, room)
             if isinstance(error, Exception):
@@ -82,6 +90,7 @@ class Hub:
         return room
 
     def release(self, name: str, room: HubRoom) -> None:
+        """Release a room that `hold` returned. It is closed later if it is not used any more."""
         room.holds -= 1
         self._close_later(name, room)
 
@@ -96,16 +105,18 @@ class Hub:
         last: Callable[[], bytes] = bytes,
         source: Source = NO_SOURCE,
     ) -> HubRoom:
-        """Write the greeting, what the member lacks and `last`, and add it to the room without a gap or a double.
+        """Send a member a greeting and the events that it lacks, and add it to the room without a gap or a duplicate.
 
-        `identity`: of the room that the member was let into. `after`: the newest number that the member has, None for a
-        newcomer, which gets the last `history` events. `source`: whose share of all that is sent to those who join it
-        takes. Raises Refused when the room cannot be opened.
+        `identity`: the room that the member was admitted to. `after`: the newest number that the member has, None for a
+        newcomer, which gets the last `history` events. `greet` returns the greeting's frames, `last` the frames to send
+        after the events. `source`: the connection whose catch-up limits the bytes are charged to.
+
+        Returns the room. Raises Refused if the room cannot be opened or read, or is another one now.
         """
         room = await self._hold_identified(name, identity)
         account = catch_up.CatchUp(self._catch_ups, source)
         try:
-            await self._reach(name, room, after or 0)
+            await self._read_up_to(name, room, after or 0)
             newest = room.seq
             have = None if after is None else max(after, min(room.floor - 1, newest))
             resumed = (
@@ -113,13 +124,13 @@ class Hub:
             )
             seq = have if resumed and have is not None else max(room.floor - 1, newest - history, 0)
             wanted, start, missed = seq, seq, b""
-            read = seq - seq % PAGE  # whole pages: whoever else joins needs the same ones
+            read = seq - seq % PAGE_EVENTS  # whole pages, so that joins at one moment share the reads
             while (recent := room.recent(seq)) is None:
                 run = await self._read(name, room, read)
                 if run.last <= read:
                     raise LookupError(f"the record ends at {read}, the room at {room.seq}")
                 read = run.last
-                if run.last > room.seq:  # stored, and not heard yet: the members get it now, and once
+                if run.last > room.seq:  # stored but not received yet: the members get it now, and only once
                     room.park(run)
                     self._advance(name, room)
                 if run.last <= seq:
@@ -127,18 +138,19 @@ class Hub:
                 missed += run.after(seq).frames
                 seq = run.last
                 if not account.keep(len(missed)):
-                    start, missed = seq, b""  # the greeting tells of the gap; HTTP has the rest, page by page
-            # No await from here to the end: no gap, no double.
+                    start, missed = seq, b""  # reported as a gap; the client reads it over HTTP, page by page
+            # No await from here to the end, so that there is no gap and no duplicate.
             if self.rooms.get(name) is not room:
                 raise LookupError("it was removed and made anew")
             if not account.may_send(len(missed) + len(recent)):
                 fits = room.replay.newest(catch_up.GUARANTEED_BYTES)
-                start, missed = max(start, room.seq if fits is None else fits), b""  # the greeting tells of the gap
+                start, missed = max(start, room.seq if fits is None else fits), b""  # reported as a gap
                 recent = room.recent(start) or b""
             account.send(len(missed) + len(recent))
             resumed = resumed and start == have
             gaps = gap_frames(after, have, start)
-            if after is None and wanted < start == room.seq:  # a newcomer who gets nothing would take it for everything
+            # Without this gap, a newcomer that gets no events would take that for the whole history.
+            if after is None and wanted < start == room.seq:
                 gaps = gap_frame(wanted + 1, start)
             greeting = greet(Hello(room.seq, room.floor, resumed)) + gaps
             member.write_frames(greeting + missed + recent + last())
@@ -157,12 +169,12 @@ class Hub:
             self.release(name, room)
 
     async def _hold_identified(self, name: str, identity: Identity) -> HubRoom:
-        """Hold the room of this identity. Raises Refused where that is not the one that has the name now."""
+        """Hold the room of this identity. Raises Refused if another room has the name now."""
         room = await self.hold(name)
         if _identity(room) == identity:
             return room
         self.release(name, room)
-        if await self._check(name, room):  # the client was let in before the room was replaced
+        if await self._check(name, room):  # the client was admitted before the room was replaced
             raise Refused(Code.TRY_LATER, "The room was made anew. Try again.", close=Close.TRY_LATER)
         room = await self.hold(name)
         if _identity(room) != identity:
@@ -170,11 +182,12 @@ class Hub:
             raise Refused(Code.TRY_LATER, "The room was made anew. Try again.", close=Close.TRY_LATER)
         return room
 
-    async def _reach(self, name: str, room: HubRoom, seq: int) -> None:
-        """Read on to a number that a client has heard elsewhere, unless it is not in the record: a backup's is older.
+    async def _read_up_to(self, name: str, room: HubRoom, seq: int) -> None:
+        """Read up to a number that a client got from another process, as far as the database has it.
 
-        Redis may have been away from this process alone: to say that the room has less would make the client forget.
-        Raises Refused while more waits to be written here than can be: another process may be further.
+        Redis may have been unavailable to this process alone. If it reported that the room ends earlier, the client
+        would discard events. After a restore, however, the database may end before the number. Raises Refused while the
+        room is full: then another process may be ahead of this one.
         """
         while room.seq < seq:
             if room.full:
@@ -193,7 +206,7 @@ class Hub:
                 return
 
     async def _read(self, name: str, room: HubRoom, seq: int) -> Run:
-        """Read what follows a number, once for all who need it at this moment."""
+        """Read the page after a number, once for all joins that need it at this moment."""
         if room.reads is None:
             room.reads = BatchLoader(functools.partial(self._read_each, name, _identity(room)))
         if (run := await room.reads.get(seq)) is None:
@@ -201,28 +214,29 @@ class Hub:
         return run
 
     async def _read_each(self, name: str, identity: Identity, seqs: list[int]) -> dict[int, Run]:
-        runs = await asyncio.gather(*(self._store.after(name, identity, seq, PAGE) for seq in seqs))
+        runs = await asyncio.gather(*(self._store.after(name, identity, seq, PAGE_EVENTS) for seq in seqs))
         return dict(zip(seqs, runs, strict=True))
 
     def leave(self, name: str, member: Member) -> None:
+        """Remove a member from a room, if it is there."""
         if (room := self.rooms.get(name)) is not None and member in room.members:
             room.members.discard(member)
             counters.rooms -= not room.members
             self._close_later(name, room)
 
     def written_to(self, name: str, member: Member) -> int:
-        """Return the newest number of a room that was written to this member of it."""
+        """Return the newest event number of a room that was written to this member, 0 if the room is not open."""
         return room.written_to(member) if (room := self.rooms.get(name)) is not None else 0
 
     # --- Opening and closing
 
     async def _open(self, name: str, room: HubRoom) -> None:
-        """Subscribe, then read the newest number: what is published between the two is kept."""
+        """Subscribe, then read the newest number. Messages that arrive in between are kept."""
         try:
             await self._bus.subscribe(redis_keys.room(name), lambda payload: self._payload(name, room, payload))
             opened = await self._store.open(name)
             if self.rooms.get(name) is not room:
-                return  # given up meanwhile: nobody waits, and the next to join opens the room anew
+                return  # replaced meanwhile: nobody waits for it, and the next join opens the room again
             (room.key, room.epoch), room.floor = opened.identity, opened.floor
             run = opened.run
             room.seq = run.last
@@ -233,14 +247,14 @@ class Hub:
                 self.on_open(name, room)
             room.ready.set_result(None)
             for envelope in room.take_early():
-                self._take(name, room, envelope)
+                self._apply(name, room, envelope)
             self._advance(name, room)
         except Exception as error:
             failed(logger, error, "Room %s cannot be opened", name)
-            self._forget(name, room)
+            self._remove(name, room)
             if not room.ready.done():
                 room.ready.set_exception(error)
-                room.ready.exception()  # those who wait are told; nobody waiting is no error
+                room.ready.exception()  # marked as retrieved, as it is no error if nobody awaits it
 
     def _close_later(self, name: str, room: HubRoom) -> None:
         if not room.members and not room.holds and room.linger is None:
@@ -250,19 +264,22 @@ class Hub:
         room.linger = None
         if room.members or room.holds or self.rooms.get(name) is not room:
             return
-        self._forget(name, room)
+        self._remove(name, room)
 
-    def _forget(self, name: str, room: HubRoom) -> None:
+    def _remove(self, name: str, room: HubRoom) -> None:
         if self.rooms.get(name) is room:
             del self.rooms[name]
             self._bus.forget(redis_keys.room(name))
         if room.repair is not None:
             room.repair.cancel()
 
-    # --- A room that is no longer what it was
+    # --- Rooms that were removed, recreated or restored
 
     async def _check(self, name: str, room: HubRoom) -> bool:
-        """Return whether the record still has this room under this name; give the room up where it has not."""
+        """Return whether the database still has this room under this name. If not, the room is given up.
+
+        Raises Refused if the database cannot be read.
+        """
         try:
             opened = await self._store.open(name)
         except Exception as error:
@@ -273,21 +290,21 @@ class Hub:
         return _identity(room) == opened.identity
 
     def give_up(self, name: str, room: HubRoom) -> None:
-        """Give up a room that was removed, made anew or restored: its numbers mean something else now."""
+        """Close a room that was removed, recreated or restored, as its numbers mean other events now."""
         if self.rooms.get(name) is not room:
             return
         counters.rooms -= bool(room.members)
-        # They are told why by those who look after rights. Should nobody do so, they have to come back by themselves.
-        asyncio.get_running_loop().call_later(ORPHANED_SECONDS, _restart, list(room.members))
+        # Normally the check of permissions tells the members why. If nothing does, they have to reconnect on their own.
+        asyncio.get_running_loop().call_later(ORPHANED_SECONDS, _restart_all, list(room.members))
         room.members.clear()
-        self._forget(name, room)
+        self._remove(name, room)
         if self.on_replaced is not None:
             self.on_replaced(room.key)
 
     def observe(self, name: str, room: HubRoom, observed: Observed) -> None:
-        """Compare a room with the record: read what is missing, give up what was replaced.
+        """Compare a room with the database: read missing events, and give up a room that was replaced.
 
-        The record was read after the room was opened: an older answer would be of the room before it.
+        `observed` must have been read after the room was opened; an older result could be about the previous room.
         """
         if self.rooms.get(name) is not room:
             return
@@ -301,36 +318,36 @@ class Hub:
 
     @staticmethod
     def has_lost(room: HubRoom, observed: Observed, seq: int) -> bool:
-        """Return whether the record ends before a number that a room had before the record was read.
+        """Return whether the database ends before `seq`, the number that the room had before the database was read.
 
-        What is heard was committed, so the database has lost it.
+        Only committed events are published, so the database has lost some in that case.
         """
         return _identity(room) == observed.identity and observed.seq < seq
 
-    # --- What is heard
+    # --- Messages from Redis
 
     def _payload(self, name: str, room: HubRoom, payload: bytes) -> None:
         self.heard(name, room, Envelope.unpack(payload))
 
     def heard(self, name: str, room: HubRoom, envelope: Envelope) -> None:
-        """Take one publish: write what is next in sequence, keep what is ahead, drop what was written already."""
+        """Handle an envelope: write events that are next in sequence, keep later ones, drop those already written."""
         if room.ready.done():
-            self._take(name, room, envelope)
+            self._apply(name, room, envelope)
             self._advance(name, room)
         else:
-            room.hear_early(envelope)
+            room.keep_early(envelope)
         if self.on_outcome is not None:
             for outcome in envelope.outcomes:
                 if outcome.ref.process == self._process:
                     self.on_outcome(outcome)
 
-    def _take(self, name: str, room: HubRoom, envelope: Envelope) -> None:
+    def _apply(self, name: str, room: HubRoom, envelope: Envelope) -> None:
         if (envelope.key and envelope.key != room.key) or (envelope.epoch and envelope.epoch != room.epoch):
             if room.check is None:
                 room.check = once(f"comparison of room {name}", self._compare(name, room), self._tasks)
             return
-        room.replace(envelope.replaced)  # now: the event that tells of it may have to wait
-        if envelope.first and room.full:  # more comes than can be written: the repair reads it when there is space
+        room.replace(envelope.replaced)  # at once, as the event that announces the change may have to wait
+        if envelope.first and room.full:  # too much to write now: the repair reads it when there is space
             room.known = max(room.known, envelope.last)
         elif envelope.first:
             if envelope.last > room.seq:
@@ -345,7 +362,7 @@ class Hub:
     async def _compare(self, name: str, room: HubRoom) -> None:
         try:
             await self._check(name, room)
-        except Refused as error:  # the reconciler looks again
+        except Refused as error:  # the reconciler checks again
             logger.warning("Room %s may have been made anew and cannot be read: %s", name, error.__cause__)
         finally:
             room.check = None
@@ -357,8 +374,8 @@ class Hub:
             room.repair.add_done_callback(self._tasks.discard)
 
     async def _repair(self, name: str, room: HubRoom) -> None:
-        """Read a hole from the record: one read for the process, never one a member."""
-        pause = CROSSED_SECONDS
+        """Read missing events from the database, once for the process rather than for each member."""
+        pause = REORDER_SECONDS
         await asyncio.sleep(pause)
         while room.known > room.seq:
             await room.has_space()
@@ -366,8 +383,8 @@ class Hub:
             try:
                 async with self._repairs:
                     if room.known <= room.seq:
-                        continue  # heard meanwhile
-                    run = await self._store.after(name, _identity(room), room.seq, PAGE)
+                        continue  # received meanwhile
+                    run = await self._store.after(name, _identity(room), room.seq, PAGE_EVENTS)
             except Exception as error:
                 failed(logger, error, "Room %s: what is missing after %d cannot be read", name, room.seq)
                 run, read = Run(room.seq + 1, room.seq, b""), False
@@ -375,7 +392,7 @@ class Hub:
                 counters.repairs += 1
                 room.park(run)
                 self._advance(name, room)
-                pause = CROSSED_SECONDS
+                pause = REORDER_SECONDS
             elif pause >= MAX_REPAIR_PAUSE_SECONDS and read:
                 logger.warning(
                     "Room %s: no event after %d is in the record; %d was heard of", name, room.seq, room.known
@@ -384,10 +401,10 @@ class Hub:
             else:
                 pause = min(pause * 2, MAX_REPAIR_PAUSE_SECONDS)
                 await asyncio.sleep(pause)
-        room.repair = None  # not where it failed: then it is begun again
+        room.repair = None  # not if this raised: then the repair is started again
 
     async def stop(self) -> None:
-        """End what runs in the background. Members are the server's to close."""
+        """End all background tasks. The server closes the members' connections."""
         for room in self.rooms.values():
             if room.linger is not None:
                 room.linger.cancel()
@@ -395,7 +412,7 @@ class Hub:
         self.rooms.clear()
 
 
-def _restart(members: list[Member]) -> None:
+def _restart_all(members: list[Member]) -> None:
     for member in members:
         member.restart()
 
