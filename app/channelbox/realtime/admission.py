@@ -20,7 +20,7 @@ from channelbox.realtime.redis_keys import process_name
 from channelbox.realtime.token_bucket import Bucket, take
 
 MAX_BUCKETS = 50_000  # of persons, addresses and rooms in a process, about 25 MB; the rest share one per kind of work
-# Messages worth this long are allowed on top of a burst: what a client sent on time may arrive late and all at once.
+# Seconds of the rate that are allowed on top of a burst: what a client sent on time may arrive late and all at once.
 STALL_SECONDS = 1.0
 FRAMES_PER_MESSAGE = 5  # frames of any kind, including pings, for each message that the rates allow
 TYPING_SECONDS = 2.0  # between two typing frames from a connection

@@ -138,14 +138,14 @@ class Bus:
         Messages from one process to one host are published in call order. Raises RedisError within 5 s if it is not
         known whether the message was published.
         """
-        (heard,) = self._publishers[self.hosts.index(channel)].begin([(channel, payload)])
-        return await heard
+        (receivers,) = self._publishers[self.hosts.index(channel)].begin([(channel, payload)])
+        return await receivers
 
     async def publish_to_set(self, channel: str, payload: bytes) -> list[bytes]:
         """Publish as `publish` does, and return the members of the set of the same name, in one round trip."""
         publisher = self._publishers[self.hosts.index(channel)]
-        heard, members = publisher.begin_commands([("PUBLISH", channel, payload), ("SMEMBERS", channel)])
-        await heard
+        receivers, members = publisher.begin_commands([("PUBLISH", channel, payload), ("SMEMBERS", channel)])
+        await receivers
         return list(await members)
 
     def begin_publish(self, publishes: Sequence[tuple[str, bytes]]) -> list[asyncio.Future[int]]:

@@ -1,4 +1,4 @@
-"""What counts as one client address in limits by address."""
+"""The unit in which client addresses are counted for limits."""
 
 import functools
 import ipaddress

@@ -46,7 +46,7 @@ class RealtimeConsumer(AsyncJsonWebsocketConsumer):
     _counted: list[str]
 
     def count(self, person: str | None, *, guest: bool) -> None:
-        """Count this connection for its person and its address until it ends. Call it once, from `enter()`.
+        """Count this connection for its person and its address until it ends.
 
         `person`: the key of the person, None if unknown. `guest`: count it among the guests of its address, too. Raises
         Refused if the person or the address has too many connections, or the person opens them too fast.

@@ -46,7 +46,7 @@ def gap_frame(first: int, last: int, *, gone: bool = False) -> bytes:
 
 
 def gap_frames(after: int | None, have: int | None, start: int) -> bytes:
-    """Return the frames that report which events a client does not get between those that it has and those that follow.
+    """Return the frames that report the events between those that a client has and those that follow.
 
     `after`: the newest number that the client reported, None for a newcomer. `have`: the same, but not below the last
     number before the room's floor. `start`: the number before the first event that follows.
