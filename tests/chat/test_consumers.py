@@ -181,7 +181,7 @@ async def test_nothing_is_acknowledged_without_a_worker_and_nothing_is_lost(
 
 
 async def test_a_full_outbox_is_told_with_the_id(enter, runtime: ChatRuntime) -> None:
-    runtime.outbox._senders[0].throughput.most = 2
+    runtime.outbox._host_senders[0].throughput.max_messages = 2
     ann = await enter()
     for number in range(3):
         await ann.say("hi", id=str(number))
@@ -193,7 +193,7 @@ async def test_who_sends_into_a_full_outbox_is_read_later(
     enter, runtime: ChatRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(consumer, "FULL_PAUSE_SECONDS", 0.5)
-    runtime.outbox._senders[0].throughput.most = 0
+    runtime.outbox._host_senders[0].throughput.max_messages = 0
     ann = await enter()
     started = time.monotonic()
     await ann.say("hi")

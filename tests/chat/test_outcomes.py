@@ -43,7 +43,7 @@ WELL_SECONDS = 4.0
 async def waits(runtime: ChatRuntime, count: int) -> None:
     """Return when this process has taken so many messages."""
     async with asyncio.timeout(10):
-        while runtime.outbox._size < count:
+        while runtime.outbox._message_count < count:
             await asyncio.sleep(0.01)
 
 

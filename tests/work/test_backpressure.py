@@ -15,41 +15,41 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def works(estimate: ThroughputEstimate, clock: Clock, rate: float, seconds: float) -> None:
     for _ in range(round(seconds * 20)):
         clock.now += 0.05
-        estimate.finished(round(rate / 20), more=True)
+        estimate.record(round(rate / 20), more=True)
 
 
 def test_it_holds_what_is_stored_in_time(clock: Clock) -> None:
     estimate = ThroughputEstimate(10_000, 0.5)
     works(estimate, clock, 4000, 2)
-    assert estimate.room == pytest.approx(2000, rel=0.05)
+    assert estimate.capacity == pytest.approx(2000, rel=0.05)
     works(estimate, clock, 8000, 2)
-    assert estimate.room == pytest.approx(4000, rel=0.05)
+    assert estimate.capacity == pytest.approx(4000, rel=0.05)
 
 
 def test_a_little_always_fits_and_never_more_than_the_most(clock: Clock) -> None:
     estimate = ThroughputEstimate(10_000, 0.5)
     works(estimate, clock, 20, 2)
-    assert estimate.room == MIN_MESSAGES
+    assert estimate.capacity == MIN_MESSAGES
     works(estimate, clock, 100_000, 2)
-    assert estimate.room == 10_000
-    assert ThroughputEstimate(100, 0.5).room == 100
+    assert estimate.capacity == 10_000
+    assert ThroughputEstimate(100, 0.5).capacity == 100
 
 
 def test_while_nothing_comes_back_everything_is_held(clock: Clock) -> None:
     estimate = ThroughputEstimate(10_000, 0.5)
-    assert estimate.room == 10_000  # nothing is known yet
+    assert estimate.capacity == 10_000  # nothing is known yet
     works(estimate, clock, 4000, 2)
     clock.now += 3
-    assert estimate.room == 10_000
-    estimate.finished(100, more=True)  # the first answer after the outage
-    assert estimate.room == 10_000
+    assert estimate.capacity == 10_000
+    estimate.record(100, more=True)  # the first answer after the outage
+    assert estimate.capacity == 10_000
 
 
 def test_what_was_idle_time_is_not_slowness(clock: Clock) -> None:
     estimate = ThroughputEstimate(10_000, 0.5)
     works(estimate, clock, 4000, 1)
-    estimate.finished(1, more=False)
+    estimate.record(1, more=False)
     clock.now += 1.5
-    estimate.begin()
+    estimate.restart()
     works(estimate, clock, 4000, 0.5)
-    assert estimate.room == pytest.approx(2000, rel=0.1)
+    assert estimate.capacity == pytest.approx(2000, rel=0.1)

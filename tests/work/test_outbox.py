@@ -222,7 +222,7 @@ async def test_a_deadline_and_an_outcome_in_one_turn_send_nothing_twice(lines: l
     line.put("a")
     (entry,) = await line.taken()
     backlog = line.outbox._backlogs[RoomRef(1, "r")]
-    backlog.sender.add(backlog)  # the deadline
+    backlog.host_sender.add(backlog)  # the deadline
     line.outbox.settle(BatchOutcome(Batch.of(entry).ref, [1]))
     line.put("b")
     (entry,) = await line.taken()

@@ -18,7 +18,7 @@ async def test_an_outbox_is_full_of_bytes_as_of_messages(lines: list[Line]) -> N
     with pytest.raises(Refused) as refused:
         line.put(*map(str, range(200)), room="loud", text="\N{GRINNING FACE}" * 4000)
     assert refused.value.code == "queue_full"
-    assert 60 <= line.outbox._size <= 63  # 16 KB each
+    assert 60 <= line.outbox._message_count <= 63  # 16 KB each
     line.put("x", room="quiet")
     told = [await line.sender.next() for _ in range(line.sender.told.qsize())]
     assert told
@@ -28,7 +28,7 @@ async def test_an_outbox_is_full_of_bytes_as_of_messages(lines: list[Line]) -> N
 async def test_bytes_are_given_back_with_the_messages(lines: list[Line]) -> None:
     line = await started(lines)
     line.put(*map(str, range(50)), text="x" * 10_000)
-    (sender,) = line.outbox._senders
+    (sender,) = line.outbox._host_senders
     assert sender.bytes > 500_000
     stored = 0
     while stored < 50:
@@ -58,14 +58,14 @@ async def test_a_batch_and_a_call_of_the_queue_are_bounded_in_bytes(
     while len(rooms) < 20:
         rooms.update(entry["room"] for entry in await line.taken())
     assert max(itertools.chain(*calls)) <= outbox_module.MAX_BATCH_BYTES
-    assert max(map(sum, calls)) <= outbox_module.MAX_SENT_BYTES
+    assert max(map(sum, calls)) <= outbox_module.MAX_CALL_BYTES
     assert sum(map(len, calls)) == 20
 
 
 async def test_a_room_with_little_goes_before_the_rest_of_what_is_too_much_for_one_call(
     lines: list[Line], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox_module, "MAX_SENT_BYTES", 1)
+    monkeypatch.setattr(outbox_module, "MAX_CALL_BYTES", 1)
     line = await started(lines, expiry=5)
     send = line.layer.send_many
     calls: list[str] = []

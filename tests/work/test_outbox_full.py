@@ -12,7 +12,7 @@ from tests.work.outbox_line import CHANNEL, Line, Sender, ids, lines, started
 from channelbox.realtime.counters import counters
 from channelbox.realtime.errors import Code, Refused
 from channelbox.work import outbox as outbox_module
-from channelbox.work import room_backlogs as lanes_module
+from channelbox.work import room_backlogs as backlogs_module
 from channelbox.work.backpressure import ThroughputEstimate
 from channelbox.work.queue import WorkLayer
 from channelbox.work.room_backlogs import RoomBacklog
@@ -92,7 +92,7 @@ def all_of(line: Line) -> list[RoomBacklog]:
 async def test_the_batches_of_many_rooms_go_in_several_calls(
     lines: list[Line], calls: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox_module, "MAX_SENT", 10)
+    monkeypatch.setattr(outbox_module, "MAX_CALL_BATCHES", 10)
     line = await started(lines, capacity=1000)
     for number in range(60):
         line.put("a", room=f"r{number}")
@@ -126,7 +126,7 @@ async def test_more_than_is_stored_in_time_is_refused_where_most_waits(
     lines: list[Line], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     line = await started(lines)
-    monkeypatch.setattr(ThroughputEstimate, "room", property(lambda _: 4))
+    monkeypatch.setattr(ThroughputEstimate, "capacity", property(lambda _: 4))
     line.put("a", "b", "c", "d", room="loud")
     with pytest.raises(Refused) as refused:
         line.put("e", room="loud")
@@ -140,7 +140,7 @@ async def test_more_than_is_stored_in_time_is_refused_where_most_waits(
 async def test_a_room_with_little_to_store_does_not_wait_behind_those_with_much(
     lines: list[Line], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lanes_module, "BULK_SIZE", 10)
+    monkeypatch.setattr(backlogs_module, "MIN_BULK_MESSAGES", 10)
     line = await started(lines)
     line.put(*"abcdefghijkl", room="loud")
     while await line.layer.length(CHANNEL) < 1:
@@ -158,7 +158,7 @@ async def test_a_room_with_little_does_not_wait_for_a_call_for_those_with_much(
     lines: list[Line], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A full list is asked for one batch after another, which takes long."""
-    monkeypatch.setattr(lanes_module, "BULK_SIZE", 10)
+    monkeypatch.setattr(backlogs_module, "MIN_BULK_MESSAGES", 10)
     line = await started(lines, expiry=5)
     send, begun, go_on = line.layer.send_many, asyncio.Event(), asyncio.Event()
 
@@ -206,21 +206,21 @@ async def test_a_room_without_outcomes_keeps_no_other_out(lines: list[Line]) -> 
             if entry["room"] == "quiet":
                 await line.settled(entry, stored + 1)
                 stored += len(ids(entry))
-    assert line.outbox._size == 300 - len(told)
+    assert line.outbox._message_count == 300 - len(told)
 
 
 async def test_many_rooms_with_little_are_not_looked_through_for_each_message(
     lines: list[Line], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where no room has much, nothing is won by it, and thousands of rooms take long."""
-    monkeypatch.setattr(lanes_module, "LOOK_SECONDS", 60)
+    monkeypatch.setattr(backlogs_module, "EVICTION_PAUSE_SECONDS", 60)
     line = await started(lines, most=80, expiry=5)
     for room in range(40):
         line.put("1", "2", room=str(room))
     for room in range(40, 60):
         line.put("1", room=str(room))
     assert line.sender.told.qsize() == 1
-    assert line.outbox._size == 99
+    assert line.outbox._message_count == 99
     line.put("1", room="last")
     with pytest.raises(Refused):
         line.put("1", room="one more")
@@ -242,7 +242,7 @@ async def test_rooms_with_all_they_hold_in_flight_keep_no_other_out(lines: list[
             line.put("1", "2", "3", room=f"late-{room}")
         except Refused:
             continue
-    assert line.outbox._size <= 100
+    assert line.outbox._message_count <= 100
 
 
 async def test_a_host_without_outcomes_keeps_out_no_room_of_another(
@@ -267,7 +267,7 @@ async def test_what_is_late_takes_no_place_from_what_is_stored_in_time(
     lines: list[Line], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     line = await started(lines, expiry=0.1)
-    monkeypatch.setattr(ThroughputEstimate, "room", property(lambda _: 10))
+    monkeypatch.setattr(ThroughputEstimate, "capacity", property(lambda _: 10))
     line.put(*map(str, range(10)), room="stuck")
     with pytest.raises(Refused):
         line.put(*map(str, range(10)), room="busy", who="ben")  # the half of 10 is its share
@@ -279,7 +279,7 @@ async def test_what_is_late_takes_no_place_from_what_is_stored_in_time(
         if entry["room"] == "busy":
             await line.settled(entry)
     async with asyncio.timeout(10):
-        while line.outbox._size > 10:
+        while line.outbox._message_count > 10:
             await asyncio.sleep(0.01)
     line.put(*map(str, range(10)), room="busy", who="ben")
     with pytest.raises(Refused):
@@ -290,9 +290,9 @@ async def test_a_room_that_is_late_is_no_slowness_of_the_others(
     lines: list[Line], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     line = await started(lines, expiry=0.1)
-    (sender,) = line.outbox._senders
+    (sender,) = line.outbox._host_senders
     left: list[bool] = []
-    monkeypatch.setattr(sender.throughput, "finished", lambda count, more: left.append(more))
+    monkeypatch.setattr(sender.throughput, "record", lambda count, more: left.append(more))
     line.put("a", room="stuck")
     resent = counters.resent
     async with asyncio.timeout(10):

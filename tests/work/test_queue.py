@@ -12,7 +12,7 @@ from tests.support.servers import RedisServer
 from channelbox.realtime import redis_keys
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.counters import counters
-from channelbox.work.queue import BULK_BYTES, WorkLayer
+from channelbox.work.queue import MAX_BULK_BYTES, WorkLayer
 
 JOBS = "jobs"
 
@@ -105,7 +105,7 @@ async def test_what_is_bulk_is_read_by_itself() -> None:
 
 async def test_no_more_bulk_is_taken_at_once_than_its_bytes_allow() -> None:
     layer = WorkLayer()
-    large = {"type": "job", "text": "x" * (BULK_BYTES // 4)}
+    large = {"type": "job", "text": "x" * (MAX_BULK_BYTES // 4)}
     await layer.send_many(JOBS, [large] * 12, bulk=True)
     # Nothing is known of their size at first.
     assert [len(await layer.receive_many(JOBS, 50, 1, bulk=True)) for _ in range(4)] == [2, 4, 4, 2]

@@ -1,1 +1,1 @@
-"""In: from the sockets to the workers. The queue, the outbox, the worker and its command."""
+"""The path of messages from the connections to the workers: outbox, queue, worker and its command."""

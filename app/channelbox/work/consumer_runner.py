@@ -1,4 +1,4 @@
-"""A worker's consumer, called directly: when it asks for its next message, the last one is handled."""
+"""Runs a worker's consumer by direct calls: once it asks for its next message, the last one is handled."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -9,7 +9,7 @@ Application = Callable[..., Awaitable[None]]
 
 
 class ConsumerRunner:
-    """One channel's consumer. An instance that failed or ended is replaced by a new one for the next message."""
+    """Consumer of one channel. After an instance failed or ended, the next message goes to a new one."""
 
     def __init__(self, application: Application, channel: str) -> None:
         self.application = application
@@ -22,8 +22,11 @@ class ConsumerRunner:
         return f"a consumer of {self.channel}"
 
     async def handle(self, message: Message) -> None:
-        """Returns when the message is handled, and raises what the consumer raised."""
-        instance = await self._asking()
+        """Pass a message to the consumer and return when it is handled.
+
+        Raises what the consumer raised, and RuntimeError when it was cancelled or ended before it took the message.
+        """
+        instance = await self._waiting_instance()
         self._asked.clear()
         self._inbox.put_nowait(message)
         await self._asked.wait()
@@ -31,18 +34,18 @@ class ConsumerRunner:
             self._raise_from(instance)
 
     async def close(self) -> None:
-        """Ends the instance, wherever it is."""
+        """Cancel the instance, whatever it is doing."""
         if self._instance is not None:
             self._instance.cancel()
             await asyncio.gather(self._instance, return_exceptions=True)
 
-    async def _asking(self) -> asyncio.Future[None]:
-        """An instance that waits for a message."""
+    async def _waiting_instance(self) -> asyncio.Future[None]:
+        """Return an instance that waits for a message; start one if there is none."""
         if self._instance is None or self._instance.done():
             self._inbox, self._asked = asyncio.Queue(), asyncio.Event()
             scope = {"type": "channel", "channel": self.channel}
             self._instance = asyncio.ensure_future(self.application(scope, self._receive, self._send))
-            # An end, good or bad, is an answer too.
+            # Without this, waiting for an instance that ended would never return.
             self._instance.add_done_callback(lambda _: self._asked.set())
             await self._asked.wait()
             if self._instance.done():
@@ -52,7 +55,7 @@ class ConsumerRunner:
 
     def _raise_from(self, instance: asyncio.Future[None]) -> None:
         if instance.cancelled():
-            # Not CancelledError: nobody cancelled the worker.
+            # Not CancelledError: the worker itself was not cancelled.
             raise RuntimeError(f"The consumer of {self.channel} was cancelled.")
         instance.result()
 

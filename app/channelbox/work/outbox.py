@@ -1,21 +1,21 @@
-"""The outbox: what this process's clients sent, on its way to the workers, until each message has its outcome.
+"""The outbox: messages of this process's clients on their way to the workers, until each has its outcome.
 
-For each room one batch is in flight; what comes meanwhile joins the next, so each sender's order holds whatever the
-number of workers. A batch without an outcome is sent again as it was: storing makes it once. A message is in it once,
-however often it is sent: were one copy refused and the other stored, its sender would be told two things. And when a
-message is refused because the queue is full, so are those of its sender behind it: they would overtake it.
+For each room one batch is in flight. Messages that arrive meanwhile join the next batch, so each sender's order holds
+whatever the number of workers. A batch without an outcome is sent again unchanged; the store stores it once. A message
+that is sent several times is in the outbox once: if one copy were refused and another stored, its sender would get two
+different answers. When a message is refused because the queue is full, the later messages of its sender are refused
+too, because they would overtake it.
 
-A batch costs a transaction and a write to every member, however many messages it has. So where several people talked at
-once just now, the next batch waits a moment for more of them: the larger the room, the longer.
+A batch costs a transaction and a write to every member, however many messages it has. Therefore, where several people
+talked at once just now, the next batch waits a moment for more messages: the larger the room, the longer.
 
 When more is sent than can be stored in time, the rooms with the most to store are refused most. Their batches go to the
-queue's bulk list, by calls of their own, so rooms in which little is said do not wait behind them (as sparse flows in
-FQ-CoDel, RFC 8290).
-When no more may be held, the newest messages of the room with the most give way to one that has less than its equal
-share: a room without outcomes keeps no other out.
+queue's bulk list, by separate calls, so rooms with little to store do not wait behind them (like the sparse flows of
+FQ-CoDel, RFC 8290). When the outbox is full, the newest messages of the room with the most are evicted in favour of a
+room that has less than its equal share: a room without outcomes keeps no other room out.
 
-Batches go to the queue on the Redis host on which their room is heard, one sender for each host, with an equal part of
-what may be held: a host that is away holds up no room of another.
+Batches go to the queue on the Redis host on which their room is published. Each host has a sender and an equal part of
+the bounds: a host that is away holds up no room of another.
 """
 
 import asyncio
@@ -41,23 +41,28 @@ from channelbox.work.room_backlogs import RESERVE, Call, HostSender, InFlight, R
 
 logger = logging.getLogger(__name__)
 
-DEADLINE_MARGIN_SECONDS = 0.5  # after the expiry, before a batch is sent again: a worker may have just taken it
+DEADLINE_MARGIN_SECONDS = 0.5  # after the expiry, before a batch is sent again: a worker may just have taken it
 MAX_BATCH = 200  # messages
 MAX_BATCH_BYTES = 256 * 1024  # of their texts; one message may have more
-MAX_SENT = 500  # batches that are packed at once, in one turn of the event loop
-MAX_SENT_BYTES = 1024 * 1024  # of their texts
-MAX_FULL_TRIES = 8  # batches in a row for which a full queue has no place, before it is asked no more
+MAX_CALL_BATCHES = 500  # batches in one call: they are packed in one turn of the event loop
+MAX_CALL_BYTES = 1024 * 1024  # of their texts
+MAX_FULL_TRIES = 8  # batches in a row that a full queue rejects before the others are not tried
 MIN_FULL_PAUSE_SECONDS = 0.05
 MAX_FULL_PAUSE_SECONDS = 1.0
-BATCH_DELAY_SECONDS = 0.001  # for others to join a batch, and so much more for each member of the room here
-BATCH_DELAY_SECONDS_PER_MEMBER = 0.000002  # less than half of what a write costs
+BATCH_DELAY_SECONDS = 0.001  # that a batch waits for more messages, besides the time for each member
+BATCH_DELAY_SECONDS_PER_MEMBER = 0.000002  # of the room in this process: less than half of what a write costs
 MAX_BATCH_DELAY_SECONDS = 0.005
 REOPEN_SECONDS = 1.0  # before a room that could not be opened is tried again
 QUEUE_FULL_SENTENCE = "Not sent: too much is waiting to be stored. Try again."
 
 
 class Outbox:
-    """All rooms of this process."""
+    """The outbox of this process, for all rooms.
+
+    layer, channel: the queue to which batches are sent. kind: the `type` of its entries.
+    process: the name of this process, by which it recognises the outcomes of its batches.
+    bounds: what may be held; each Redis host gets an equal part.
+    """
 
     def __init__(
         self,
@@ -78,27 +83,32 @@ class Outbox:
         self._numbers = itertools.count(1)
         self._backlogs: dict[RoomRef, RoomBacklog] = {}
         self._batches: dict[int, RoomBacklog] = {}
-        self._senders = [HostSender(host, bounds.divided(layer.hosts)) for host in range(layer.hosts)]
+        self._host_senders = [HostSender(host, bounds.divided(layer.hosts)) for host in range(layer.hosts)]
         self._empty = asyncio.Event()
         self._empty.set()
-        self._holds: set[asyncio.Task[None]] = set()
+        self._opening_tasks: set[asyncio.Task[None]] = set()
         hub.on_outcome = self.settle
 
     async def start(self) -> None:
-        """Begin to send."""
-        for sender in self._senders:
+        """Start sending."""
+        for host_sender in self._host_senders:
             for bulk in (False, True):
-                name = f"outbox of host {sender.host}{', bulk' if bulk else ''}"
-                sender.tasks.append(asyncio.create_task(self._run(sender, bulk=bulk), name=name))
+                name = f"outbox of host {host_sender.host}{', bulk' if bulk else ''}"
+                host_sender.tasks.append(asyncio.create_task(self._run(host_sender, bulk=bulk), name=name))
 
     async def stop(self, seconds: float) -> None:
-        """Wait up to `seconds` for what is in flight. What is left was never acknowledged; its senders have it."""
+        """Wait up to `seconds` until every message has its outcome, then stop.
+
+        Messages that are left were never acknowledged; their senders still have them.
+        """
         try:
             async with asyncio.timeout(seconds):
                 await self._empty.wait()
         except TimeoutError:
-            logger.warning("%d messages were not stored in time; their senders will send them again", self._size)
-        tasks = [*self._holds, *(task for sender in self._senders for task in sender.tasks)]
+            logger.warning(
+                "%d messages were not stored in time; their senders will send them again", self._message_count
+            )
+        tasks = [*self._opening_tasks, *(task for host_sender in self._host_senders for task in host_sender.tasks)]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -111,24 +121,25 @@ class Outbox:
     def put(
         self, room: RoomRef, message: PendingMessage, admit: Callable[[PendingMessage], None] | None = None
     ) -> None:
-        """Take a message for a room, unless it is on its way already: then this connection too is told of the outcome.
+        """Accept a message for a room. If it is on its way already, only have this connection told of its outcome too.
 
-        `admit` may refuse it. It is asked last: what is not taken otherwise is not counted against anybody. Raises
-        Refused when there is no place for it; nothing is kept then.
+        `admit` may raise Refused. It is called last, so that a message that is refused for another reason is not
+        counted against anybody. Raises Refused when there is no capacity, or when too many connections wait for this
+        message already. A message that is refused is not kept.
         """
         backlog = self._backlogs.get(room)
-        if backlog is not None and (first := backlog.get(message.key)) is not None:
-            self._tell_too(first, room, message.member)
+        if backlog is not None and (pending := backlog.get(message.key)) is not None:
+            self._add_recipient(pending, room, message.member)
             return
-        sender = backlog.sender if backlog is not None else self._senders[self._bus.host(room.name)]
-        self._check_place(sender, backlog, room, message.id)
+        host_sender = backlog.host_sender if backlog is not None else self._host_senders[self._bus.host(room.name)]
+        self._check_capacity(host_sender, backlog, room, message.id)
         if admit is not None:
             admit(message)
         if backlog is None:
-            backlog = self._backlogs[room] = RoomBacklog(room, sender)
-            sender.backlogs.add(backlog)
-        if not backlog.sender.moving:
-            backlog.sender.throughput.begin()
+            backlog = self._backlogs[room] = RoomBacklog(room, host_sender)
+            host_sender.backlogs.add(backlog)
+        if not backlog.host_sender.on_time:
+            backlog.host_sender.throughput.restart()
         self._empty.clear()
         counters.sent += 1
         message.add_recipient(message.member, self._hub.written_to(room.name, message.member), ())
@@ -136,100 +147,105 @@ class Outbox:
         if backlog.in_flight is None and len(backlog.waiting) == 1:
             self._schedule_batch(backlog)
 
-    def _tell_too(self, message: PendingMessage, room: RoomRef, member: Member) -> None:
-        """Have one more connection told of a message. Raises Refused when too many wait for that."""
-        held = self._hub.rooms.get(room.name)
-        message.add_recipient(member, self._hub.written_to(room.name, member), held.members if held is not None else ())
+    def _add_recipient(self, message: PendingMessage, room: RoomRef, member: Member) -> None:
+        hub_room = self._hub.rooms.get(room.name)
+        message.add_recipient(
+            member, self._hub.written_to(room.name, member), hub_room.members if hub_room is not None else ()
+        )
 
-    def _check_place(self, sender: HostSender, backlog: RoomBacklog | None, room: RoomRef, id: str) -> None:
-        """Raise Refused, for the message of this id, where there is no place. Messages of another room may give way.
+    def _check_capacity(self, host_sender: HostSender, backlog: RoomBacklog | None, room: RoomRef, id: str) -> None:
+        """Raise Refused, for the message with this id, if there is no capacity. May evict messages of another room.
 
-        There is a place for all that will be stored in time; past that, for a room that has less than its equal share.
+        There is capacity for what will be stored in time; beyond that, for a room that is below its equal share.
         """
         messages, size, late = (backlog.messages, backlog.bytes, backlog.late) if backlog is not None else (0, 0, False)
-        in_time = sender.throughput.room
-        if (sender.late if late else sender.moving) < in_time or messages * len(sender.backlogs) < in_time:
-            if sender.messages < sender.most and sender.bytes < sender.most_bytes:
+        in_time = host_sender.throughput.capacity
+        held = host_sender.late if late else host_sender.on_time
+        if held < in_time or messages * len(host_sender.backlogs) < in_time:
+            if host_sender.messages < host_sender.max_messages and host_sender.bytes < host_sender.max_bytes:
                 return
-            if self._evict(sender, messages, size):
+            if self._evict(host_sender, messages, size):
                 return
         raise Refused(
             Code.QUEUE_FULL,
-            f"Not sent: {sender.messages} messages are waiting to be stored. Try again.",
+            f"Not sent: {host_sender.messages} messages are waiting to be stored. Try again.",
             id=id,
             retry_after=1,
         )
 
-    def _evict(self, sender: HostSender, messages: int, size: int) -> bool:
-        """Make a place in a full outbox for a room with so much in it, at the expense of the room with the most."""
-        if not sender.is_below_share(messages, size):
+    def _evict(self, host_sender: HostSender, messages: int, size: int) -> bool:
+        """Return whether a full outbox can take one more message of a room that holds `messages` and `size` bytes.
+
+        Evicts messages of the largest room, or uses the reserve.
+        """
+        if not host_sender.is_below_share(messages, size):
             return False
-        given = sender.evict(messages, size)
-        for message in given:
+        evicted = host_sender.evict(messages, size)
+        for message in evicted:
             message.tell_refused(Code.QUEUE_FULL, QUEUE_FULL_SENTENCE, 2)
-        return sender.has_reserve and (bool(given) or sender.is_below_share(messages, size, RESERVE))
+        return host_sender.has_reserve and (bool(evicted) or host_sender.is_below_share(messages, size, RESERVE))
 
     @property
-    def _size(self) -> int:
-        return sum(sender.messages for sender in self._senders)
+    def _message_count(self) -> int:
+        return sum(host_sender.messages for host_sender in self._host_senders)
 
     # --- Sending
 
     def _schedule_batch(self, backlog: RoomBacklog) -> None:
-        """Have the next batch sent: at once, or a moment later where others are likely to join it."""
+        """Make the next batch ready: at once, or after a moment where more messages are likely to join it."""
         room = self._hub.rooms.get(backlog.room.name)
         if room is None or not room.several:
-            backlog.sender.add(backlog)
+            backlog.host_sender.add(backlog)
             return
         pause = min(MAX_BATCH_DELAY_SECONDS, BATCH_DELAY_SECONDS + BATCH_DELAY_SECONDS_PER_MEMBER * len(room.members))
-        backlog.batch_timer = asyncio.get_running_loop().call_later(pause, backlog.sender.add, backlog)
+        backlog.batch_timer = asyncio.get_running_loop().call_later(pause, backlog.host_sender.add, backlog)
 
-    async def _run(self, sender: HostSender, *, bulk: bool) -> None:
-        ready_lanes = sender.bulk if bulk else sender.few
+    async def _run(self, host_sender: HostSender, *, bulk: bool) -> None:
+        ready_backlogs = host_sender.ready_bulk if bulk else host_sender.ready
         while True:
-            ready = await ready_lanes.take()
+            ready = await ready_backlogs.take()
             try:
-                await self._send(sender, ready, bulk=bulk)
+                await self._send(host_sender, ready, bulk=bulk)
             except Exception:
-                # Whatever it was, the other rooms go on, and these are tried again after the deadline.
+                # Whatever the error, the other rooms go on, and these are tried again after the deadline.
                 counters.restarted += 1
                 logger.exception("Batches could not be sent")
                 for backlog in ready:
-                    if backlog in sender.bulk or backlog in sender.few:  # it was handed on
+                    if backlog in host_sender.ready_bulk or backlog in host_sender.ready:  # for a later call
                         continue
                     if backlog.in_flight is not None:
-                        self._sent(backlog, backlog.in_flight)
+                        self._start_deadline(backlog, backlog.in_flight)
                     else:
-                        asyncio.get_running_loop().call_later(REOPEN_SECONDS, sender.add, backlog)
+                        asyncio.get_running_loop().call_later(REOPEN_SECONDS, host_sender.add, backlog)
 
-    async def _send(self, sender: HostSender, backlogs: list[RoomBacklog], *, bulk: bool) -> None:
-        """Send the batches of the rooms that are ready for a list, in one call. What is too much for it goes next."""
-        call = Call(MAX_SENT, MAX_SENT_BYTES)
+    async def _send(self, host_sender: HostSender, backlogs: list[RoomBacklog], *, bulk: bool) -> None:
+        """Send the batches of these rooms to one of the queue's lists, in one call. Those beyond its limits go next."""
+        call = Call(MAX_CALL_BATCHES, MAX_CALL_BYTES)
         for backlog in backlogs:
-            if backlog.has_much and not bulk:  # since it became ready
-                sender.bulk.add(backlog)
+            if backlog.is_bulk and not bulk:  # it grew since it became ready
+                host_sender.ready_bulk.add(backlog)
             elif (batch := self._prepare(backlog)) is not None and not call.add(backlog, batch):
-                sender.add(backlog)
+                host_sender.add(backlog)
         if not (sending := call.batches):
             return
-        entries = [self._entry(backlog, batch) for backlog, batch in sending.items()]
+        entries = [self._queue_entry(backlog, batch) for backlog, batch in sending.items()]
         try:
-            await self._layer.send_many(self._channel, entries, sender.host, bulk=bulk)
+            await self._layer.send_many(self._channel, entries, host_sender.host, bulk=bulk)
         except ChannelFull:
-            await self._send_each(sender, sending, bulk=bulk)
+            await self._send_each(host_sender, sending, bulk=bulk)
             return
         except (RedisError, OSError) as error:
-            # It may have arrived all the same: the deadline decides.
+            # The batches may have arrived all the same: the deadline decides.
             logger.warning("The queue cannot be reached: %s", error)
         for backlog, batch in sending.items():
-            self._sent(backlog, batch)
+            self._start_deadline(backlog, batch)
 
     def _prepare(self, backlog: RoomBacklog) -> InFlight | None:
-        """Return the batch to send: the one in flight, or the next."""
-        if not backlog:  # its outcome came in the same turn as the deadline
+        """Return the batch to send, which is the one in flight or the next; None if there is none to send now."""
+        if not backlog:  # the outcome arrived in the same turn as the deadline
             return None
-        if backlog.held is None or self._hub.rooms.get(backlog.room.name) is not backlog.held:
-            self._hold(backlog)
+        if backlog.hub_room is None or self._hub.rooms.get(backlog.room.name) is not backlog.hub_room:
+            self._open_room(backlog)
             return None
         if backlog.in_flight is None and backlog.waiting:
             batch = backlog.next_batch(next(self._numbers), MAX_BATCH, MAX_BATCH_BYTES)
@@ -238,42 +254,49 @@ class Outbox:
             backlog.in_flight.cancel_timers()
         return backlog.in_flight
 
-    async def _send_each(self, sender: HostSender, sending: dict[RoomBacklog, InFlight], *, bulk: bool) -> None:
-        """Send the batches one at a time; some may still fit. The rest waits a moment, then is refused.
+    async def _send_each(self, host_sender: HostSender, sending: dict[RoomBacklog, InFlight], *, bulk: bool) -> None:
+        """Send the batches one at a time; some may still fit. The others wait a moment, or are refused.
 
-        Each takes a trip to Redis, for which what is ready next waits: so a full list is not asked for all of them.
-        When the queue is lost meanwhile, those that were not sent are ready as before, for the next call.
+        Each is a round trip to Redis, during which the batches that become ready wait: so a full list is not tried for
+        all of them. If Redis fails meanwhile, the batches that were not sent are ready again for the next call.
         """
         lost, full = False, 0
         for backlog, batch in sending.items():
             if lost:
-                sender.add(backlog)
+                host_sender.add(backlog)
                 continue
             if full == MAX_FULL_TRIES:
-                self._full(backlog, batch)
+                self._back_off_or_refuse(backlog, batch)
                 continue
             try:
-                await self._layer.send_many(self._channel, [self._entry(backlog, batch)], sender.host, bulk=bulk)
+                await self._layer.send_many(
+                    self._channel, [self._queue_entry(backlog, batch)], host_sender.host, bulk=bulk
+                )
             except ChannelFull:
                 full += 1
-                self._full(backlog, batch)
+                self._back_off_or_refuse(backlog, batch)
             except (RedisError, OSError):
                 lost = True
-                self._sent(backlog, batch)
+                self._start_deadline(backlog, batch)
             else:
                 full = 0
-                self._sent(backlog, batch)
+                self._start_deadline(backlog, batch)
 
-    def _full(self, backlog: RoomBacklog, batch: InFlight) -> None:
-        if backlog.in_flight is not batch:  # its outcome came meanwhile
+    def _back_off_or_refuse(self, backlog: RoomBacklog, batch: InFlight) -> None:
+        """Retry a batch that a full queue rejected, after a pause; refuse it once it has waited for the expiry.
+
+        A batch that was sent before may be stored, so it is never refused here.
+        """
+        if backlog.in_flight is not batch:  # the outcome arrived meanwhile
             return
         waited = time.monotonic() - min(message.since for message in batch.messages.values())
         if batch.tried or waited < self._layer.expiry:
             if waited >= self._layer.expiry:
                 backlog.set_late()
             pause = min(MAX_FULL_PAUSE_SECONDS, max(MIN_FULL_PAUSE_SECONDS, waited / 4))
-            batch.backoff = asyncio.get_running_loop().call_later(pause, backlog.sender.add, backlog)
+            batch.backoff = asyncio.get_running_loop().call_later(pause, backlog.host_sender.add, backlog)
             return
+        # The later messages of these senders would overtake theirs.
         senders = {message.sender for message in batch.messages.values()}
         for key in [key for key in backlog.waiting if key[0] in senders]:
             batch.add(backlog.waiting.pop(key))
@@ -281,8 +304,9 @@ class Outbox:
             message.tell_refused(Code.QUEUE_FULL, QUEUE_FULL_SENTENCE, 2)
         self._finish(backlog, batch, stored=0)
 
-    def _sent(self, backlog: RoomBacklog, batch: InFlight) -> None:
-        if backlog.in_flight is not batch:  # its outcome came meanwhile
+    def _start_deadline(self, backlog: RoomBacklog, batch: InFlight) -> None:
+        """Start the deadline of a batch that was sent, or may have been: without an outcome by then, it is resent."""
+        if backlog.in_flight is not batch:  # the outcome arrived meanwhile
             return
         if batch.tried:
             counters.resent += 1
@@ -290,47 +314,47 @@ class Outbox:
         batch.tried = True
         batch.cancel_timers()
         delay = self._layer.expiry + DEADLINE_MARGIN_SECONDS
-        batch.deadline = asyncio.get_running_loop().call_later(delay, backlog.sender.add, backlog)
+        batch.deadline = asyncio.get_running_loop().call_later(delay, backlog.host_sender.add, backlog)
 
-    def _entry(self, backlog: RoomBacklog, batch: InFlight) -> dict[str, object]:
+    def _queue_entry(self, backlog: RoomBacklog, batch: InFlight) -> dict[str, object]:
         ref = BatchRef(self._process, batch.number)
         messages = [message.fields() for message in batch.messages.values()]
         return Batch(ref, backlog.room, messages).entry(self._kind)
 
-    def _hold(self, backlog: RoomBacklog) -> None:
-        """Keep the room subscribed while a batch is in flight: the outcome is heard there.
+    def _open_room(self, backlog: RoomBacklog) -> None:
+        """Have the hub subscribe to the room, and stay subscribed while a batch is in flight: outcomes arrive there.
 
-        A room that is slow to open, or cannot be opened, holds up nobody else.
+        This runs in a task, so that a room that is slow to open, or cannot be opened, holds up no other.
         """
-        if not backlog.holding:
-            backlog.holding = True
-            task = supervise(f"opening of room {backlog.room.name} for its batches", lambda: self._keep_open(backlog))
-            self._holds.add(task)
-            task.add_done_callback(self._holds.discard)
+        if not backlog.opening:
+            backlog.opening = True
+            task = supervise(f"opening of room {backlog.room.name} for its batches", lambda: self._hold_room(backlog))
+            self._opening_tasks.add(task)
+            task.add_done_callback(self._opening_tasks.discard)
 
-    async def _keep_open(self, backlog: RoomBacklog) -> None:
+    async def _hold_room(self, backlog: RoomBacklog) -> None:
         while True:
             try:
-                held = await self._hub.hold(backlog.room.name)
+                hub_room = await self._hub.hold(backlog.room.name)
                 break
             except Refused:
                 backlog.set_late()
                 await asyncio.sleep(REOPEN_SECONDS)
-        backlog.holding = False
+        backlog.opening = False
         if backlog:
             self._release(backlog)
-            backlog.held = held
-            backlog.sender.add(backlog)
-        else:  # an outcome came meanwhile, and nothing is left to send
-            self._hub.release(backlog.room.name, held)
+            backlog.hub_room = hub_room
+            backlog.host_sender.add(backlog)
+        else:  # an outcome arrived meanwhile, and nothing is left to send
+            self._hub.release(backlog.room.name, hub_room)
 
     # --- Outcomes
 
     def settle(self, outcome: BatchOutcome) -> None:
-        """Take the outcome of a batch of this process: tell what its senders do not hear in the room itself."""
+        """Handle the outcome of a batch of this process: tell its senders what they do not hear in the room itself."""
         backlog = self._batches.get(outcome.ref.number)
         if backlog is None or (batch := backlog.in_flight) is None or batch.number != outcome.ref.number:
-            return  # it had one before
+            return  # the batch had an outcome before
         if len(outcome.numbers) != len(batch.messages):
             logger.error("An outcome of %d messages for a batch of %d", len(outcome.numbers), len(batch.messages))
             return
@@ -350,19 +374,19 @@ class Outbox:
         batch.cancel_timers()
         del self._batches[batch.number]
         backlog.finish(batch)
-        backlog.sender.throughput.finished(stored, more=backlog.sender.moving > 0)
-        if backlog.held is not None:
-            backlog.held.several = len(batch.messages) + len(backlog.waiting) > 1
+        backlog.host_sender.throughput.record(stored, more=backlog.host_sender.on_time > 0)
+        if backlog.hub_room is not None:
+            backlog.hub_room.several = len(batch.messages) + len(backlog.waiting) > 1
         if backlog.waiting:
             self._schedule_batch(backlog)
             return
         self._release(backlog)
         del self._backlogs[backlog.room]
-        backlog.sender.backlogs.discard(backlog)
+        backlog.host_sender.backlogs.discard(backlog)
         if not self._backlogs:
             self._empty.set()
 
     def _release(self, backlog: RoomBacklog) -> None:
-        if backlog.held is not None:
-            self._hub.release(backlog.room.name, backlog.held)
-            backlog.held = None
+        if backlog.hub_room is not None:
+            self._hub.release(backlog.room.name, backlog.hub_room)
+            backlog.hub_room = None

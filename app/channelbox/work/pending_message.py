@@ -1,4 +1,4 @@
-"""One message on its way to the workers, and the connections that are told of its outcome."""
+"""A message on its way to the workers, and the connections that wait for its outcome."""
 
 import time
 from collections.abc import Collection
@@ -9,7 +9,9 @@ from channelbox.realtime.errors import Code, Refused
 from channelbox.realtime.frames import json_frame
 from channelbox.realtime.members import Member
 
-MAX_RECIPIENTS = 20  # connections that wait for the outcome of one message; one past that sends it again later
+MAX_RECIPIENTS = (
+    20  # connections that wait for the outcome of one message; further ones are refused and send it again later
+)
 RETRY_SECONDS = 1.0
 
 Id = tuple[str, str]  # sender, the sender's id
@@ -17,7 +19,7 @@ Id = tuple[str, str]  # sender, the sender's id
 
 @dataclass(slots=True)
 class Recipient:
-    """A connection that sent a message. `seen`: the newest number that had been written to it by then."""
+    """A connection that sent a message. `seen`: the newest event number that had been written to it by then."""
 
     member: Member
     seen: int
@@ -25,7 +27,7 @@ class Recipient:
 
 @dataclass(slots=True)
 class PendingMessage:
-    """One message on its way."""
+    """A message whose outcome is not known yet."""
 
     sender: str
     user: int | None
@@ -34,19 +36,20 @@ class PendingMessage:
     kind: str
     text: str
     member: Member
-    data: dict[str, object] | None = None  # what its kind carries besides
+    data: dict[str, object] | None = None  # further fields of its kind
     since: float = field(default_factory=time.monotonic)
     recipients: list[Recipient] = field(default_factory=list)
-    size: int = 0  # bytes of the text in memory, reckoned by the outbox; as UTF-8 it is at most half as much again
+    size: int = 0  # bytes of the text in memory, set by the backlog; as UTF-8 it is at most half as much again
 
     @property
     def key(self) -> Id:
         return self.sender, self.id
 
     def add_recipient(self, member: Member, seen: int, here: Collection[Member]) -> None:
-        """Have this connection too told of the outcome. `here`: the connections that are still in the room.
+        """Add a connection that is told of the outcome, unless it is among them already.
 
-        Raises Refused when too many of them wait for it.
+        `seen`: the newest event number written to it. `here`: the connections that are still in the room; when there
+        are too many recipients, the others are dropped. Raises Refused when there still are too many.
         """
         if any(member is recipient.member for recipient in self.recipients):
             return
@@ -62,7 +65,10 @@ class PendingMessage:
         self.recipients.append(Recipient(member, seen))
 
     def tell_refused(self, code: str, sentence: str, retry_after: float | None = None) -> None:
-        """`code`: one of `Code`, or a later version's."""
+        """Tell all recipients that the message was refused.
+
+        `code`: one of `Code`, or one that only a later version has. `retry_after`: seconds, or None.
+        """
         counters.refused += 1
         frame: dict[str, object] = {"error": sentence, "code": code, "id": self.id}
         frames = json_frame(frame if retry_after is None else {**frame, "retry_after": retry_after})
@@ -70,14 +76,17 @@ class PendingMessage:
             recipient.member.write_frames(frames)
 
     def tell_stored(self, seq: int) -> None:
-        """Tell the connections that had been written event `seq` before; for the others the event is the answer."""
+        """Tell the recipients that had been written event `seq` before they sent the message.
+
+        For the others the event itself is the answer.
+        """
         frames = json_frame({"type": "stored", "id": self.id, "seq": seq})
         for recipient in self.recipients:
             if seq <= recipient.seen:
                 recipient.member.write_frames(frames)
 
     def fields(self) -> dict[str, object]:
-        """Return what the worker gets of it (`chat.incoming.IncomingEvent`)."""
+        """Return the fields that the worker gets (those of `chat.incoming.IncomingEvent`)."""
         fields: dict[str, object] = {
             "sender": self.sender,
             "user_id": self.user,

@@ -1,4 +1,4 @@
-"""The `work` channel layer: worker channels as Redis lists, each message to exactly one of the workers."""
+"""The `work` channel layer: worker channels as Redis lists; each message goes to one of the workers."""
 
 import asyncio
 import logging
@@ -21,29 +21,29 @@ from channelbox.realtime.redis_hosts import Host
 logger = logging.getLogger(__name__)
 
 ENQUEUE = Path(__file__).with_name("enqueue.lua").read_text()
-STAMP = 13  # digits before each entry: when it expires, in ms of Redis' clock
-BULK_BYTES = 32 * 1024  # of bulk entries that are taken at once: a transaction of so much is a short one
-IDLE_SECONDS = 5.0  # one wait of `receive`: shorter than the hosts' socket_timeout
-TIMEOUT_SECONDS = 3.0  # s beyond that for an answer
-UNREADABLE = (ValueError, TypeError, RecursionError, msgpack.exceptions.UnpackException)
+EXPIRY_DIGITS = 13  # at the start of each entry: when it expires, in ms of Redis' clock
+MAX_BULK_BYTES = 32 * 1024  # of bulk entries that are taken at once, so that their transaction is short
+RECEIVE_SECONDS = 5.0  # of one wait in `receive`: shorter than the hosts' socket_timeout
+TIMEOUT_SECONDS = 3.0  # for Redis to answer; where a call waits for entries, beyond that wait
+UNPACK_ERRORS = (ValueError, TypeError, RecursionError, msgpack.exceptions.UnpackException)
 
 
 class WorkLayer(BaseChannelLayer):
-    """A queue for workers, kept short: what is full or late is told or dropped, and the sender sends again.
+    """Queue for workers, kept short: a full list refuses messages, late ones are dropped, and senders send again.
 
-    hosts: as in `RedisHosts`; None means those of the settings, on the connections that the process has to them anyway.
-    capacity: entries in one channel's list, beyond which `send` raises ChannelFull; `channel_capacity` as in Channels.
-    expiry: seconds, on Redis' clock, after which an entry is given to nobody.
+    hosts: as in `RedisHosts`; None: those of the settings, over the connections that the process has to them anyway.
+    capacity: entries in a channel's list, beyond which `send` raises ChannelFull; `channel_capacity`: as in Channels.
+    expiry: seconds, on Redis' clock, after which an entry is no longer delivered.
     capacity_bytes: bytes of Redis' memory that a list may take, beyond which `send` raises ChannelFull.
 
-    A message is given to at most one worker, once for each time that it is in the list. A send that raised for another
-    reason than ChannelFull may be in the list all the same, and twice when it is sent again: consumers must make the
-    second time harmless, as the store does. A worker that dies loses what it has taken.
+    Each entry of a list is delivered to at most one worker. A send that raised anything but ChannelFull may have
+    reached the list all the same, and the message is in the list twice when it is sent again: consumers must make the
+    second delivery harmless, as the store does. A worker that dies loses what it has taken.
 
     All methods raise redis' RedisError or OSError when Redis does not answer, at most 3 s after it should have. With
-    several hosts a channel's list is on the one that its name falls to, unless the caller names another: a channel may
-    have a list on each of them, for what belongs to that host. There are no groups and no channels of a single process
-    here.
+    several hosts, a channel's list is on the host that its name hashes to, unless the caller names another one: a
+    channel may have a list on each host, for what belongs to that host. Groups and channels of a single process are not
+    supported.
     """
 
     extensions = ["flush"]
@@ -60,22 +60,22 @@ class WorkLayer(BaseChannelLayer):
         self.channel_capacity = self.compile_capacities(channel_capacity or {})
         self.capacity_bytes = capacity_bytes
         self._hosts = hosts
-        self._bulk_bytes = float(BULK_BYTES)  # of an entry, on the average of those that were taken last
+        self._bulk_bytes = float(MAX_BULK_BYTES)  # per bulk entry: the average of those that were taken last
 
     # --- The contract of a channel layer
 
     async def send(self, channel: str, message: Mapping[str, Any]) -> None:
-        """Puts a message at the end of a worker channel. Raises ChannelFull at capacity."""
+        """Append a message to a worker channel. Raises ChannelFull at capacity."""
         await self.send_many(channel, [message])
 
     async def receive(self, channel: str) -> dict[str, Any]:
-        """The next message of a channel; waits for one. A call that is cancelled may take a message with it."""
+        """Wait for the next message of a channel and return it. A call that is cancelled may lose a message."""
         while True:
-            if messages := await self.receive_many(channel, 1, IDLE_SECONDS):
+            if messages := await self.receive_many(channel, 1, RECEIVE_SECONDS):
                 return messages[0]
 
     async def flush(self) -> None:
-        """Empties all worker channels."""
+        """Delete the messages of all worker channels."""
         for client in Bus.current(self._hosts).clients():
             for pattern in (redis_keys.queue("*"), redis_keys.bulk_queue("*")):
                 async for name in client.scan_iter(match=pattern, count=1000):
@@ -85,18 +85,18 @@ class WorkLayer(BaseChannelLayer):
 
     @property
     def hosts(self) -> int:
-        """How many Redis hosts there are."""
+        """Return the number of Redis hosts."""
         return len(Bus.current(self._hosts).clients())
 
     async def send_many(
         self, channel: str, messages: Iterable[Mapping[str, Any]], host: int | None = None, *, bulk: bool = False
     ) -> None:
-        """Put messages at the end of a worker channel, in one step: all of them, or none and ChannelFull.
+        """Append messages to a worker channel in one step: all of them, or none, and then ChannelFull is raised.
 
         They are packed in one turn of the event loop, so a caller with many bytes makes several calls.
 
-        `host`: the index of the Redis host; None: the one that the channel's name falls to. `bulk`: onto the channel's
-        second list, which has a capacity of its own and is read by itself.
+        `host`: index of the Redis host; None: the one that the channel's name hashes to. `bulk`: append to the
+        channel's second list, which has a capacity of its own and is read separately.
         """
         self.require_valid_channel_name(channel)
         entries = [msgpack.packb(message) for message in messages]
@@ -106,7 +106,7 @@ class WorkLayer(BaseChannelLayer):
         limits = self.get_capacity(channel), self.capacity_bytes, round(self.expiry * 1000)
         enqueue = AsyncScript(self._client(channel, host), ENQUEUE)
         try:
-            # A frozen host is noticed sooner than by its socket_timeout: all rooms of that host wait for this.
+            # All rooms of this host wait for this call: notice a frozen host sooner than its socket_timeout does.
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 taken, dropped = await enqueue([name], [*limits, *entries])
         except OutOfMemoryError as error:
@@ -120,16 +120,16 @@ class WorkLayer(BaseChannelLayer):
     ) -> list[dict[str, Any]]:
         """Take up to `limit` messages, oldest first, as soon as there is one; wait `timeout` s (0 < timeout <= 5).
 
-        Of the bulk list no more than about 32 KiB. Empty when none came, and when all that came had expired or could
-        not be read. `host`, `bulk`: as in `send_many`.
+        From the bulk list, take at most about 32 KiB. Returns an empty list when no entry came, or when all had expired
+        or were unreadable. `host`, `bulk`: as in `send_many`.
         """
         self.require_valid_channel_name(channel)
         name = _list_name(channel, bulk)
         more = limit - 1
         if bulk:
-            more = min(more, max(1, int(BULK_BYTES / self._bulk_bytes)))
-        # All in one trip. The first pop waits, so Redis answers the others, and the time to which the entries' expiry
-        # is compared, when the wait is over.
+            more = min(more, max(1, int(MAX_BULK_BYTES / self._bulk_bytes)))
+        # One round trip. The first command blocks, so Redis runs the others only when the wait is over: also TIME,
+        # with which the expiry of the entries is compared.
         pipe = self._client(channel, host).pipeline(transaction=False)
         pipe.blmpop(timeout, 1, name, direction="LEFT", count=1)
         if more:
@@ -140,7 +140,7 @@ class WorkLayer(BaseChannelLayer):
         entries: list[bytes] = [entry for _, some in filter(None, popped) for entry in some]
         if bulk and entries:
             self._bulk_bytes = sum(map(len, entries)) / len(entries)
-        return _readable(channel, entries, seconds * 1000 + micros // 1000)
+        return _unpack(channel, entries, seconds * 1000 + micros // 1000)
 
     async def length(self, channel: str, host: int | None = None) -> int:
         """Return the number of entries in a channel's lists, expired ones included. `host`: as in `send_many`."""
@@ -151,7 +151,7 @@ class WorkLayer(BaseChannelLayer):
             return sum(await pipe.execute())
 
     def _client(self, channel: str, host: int | None) -> Redis:
-        """Return the client of the host that has the channel's lists."""
+        """Return the client of the host that has these lists of the channel."""
         bus = Bus.current(self._hosts)
         return bus.client(redis_keys.queue(channel)) if host is None else bus.clients()[host]
 
@@ -160,16 +160,16 @@ def _list_name(channel: str, bulk: bool) -> str:
     return redis_keys.bulk_queue(channel) if bulk else redis_keys.queue(channel)
 
 
-def _readable(channel: str, entries: list[bytes], now: int) -> list[dict[str, Any]]:
-    """The messages among a list's entries. What is late is counted, what is no entry of ours is logged."""
+def _unpack(channel: str, entries: list[bytes], now: int) -> list[dict[str, Any]]:
+    """Return the messages of these entries. Expired entries are counted, unreadable ones logged."""
     messages = []
     for entry in entries:
         try:
-            expires = int(entry[:STAMP])
-            message = msgpack.unpackb(entry[STAMP:], strict_map_key=False)
+            expires = int(entry[:EXPIRY_DIGITS])
+            message = msgpack.unpackb(entry[EXPIRY_DIGITS:], strict_map_key=False)
             if not isinstance(message, dict):
                 raise TypeError(type(message).__name__)
-        except UNREADABLE as error:
+        except UNPACK_ERRORS as error:
             logger.warning("Dropped an unreadable entry of %s: %s", channel, error)
             continue
         if expires < now:

@@ -1,4 +1,4 @@
-"""The worker: takes messages from worker channels and gives them to their consumers, one batch after another."""
+"""The worker: takes messages from worker channels and passes them to their consumers, one batch after another."""
 
 import asyncio
 import contextlib
@@ -23,15 +23,15 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-BATCH = 50  # messages at once, for a consumer that takes batches: few enough that two workers seldom share a room
-WAIT_SECONDS = 1.0  # for a message; a stop is noticed after this at the latest
-MAX_PAUSE_SECONDS = 2.0  # s between two attempts to reach what is away
-STALL_SECONDS = 60.0  # s in one step before the watchdog is no longer told that all is well
-SLOW_SECONDS = 0.1  # in hand, before more is taken beside it
+BATCH = 50  # messages in one batch of a consumer that takes batches; with so few, two workers seldom share a room
+WAIT_SECONDS = 1.0  # for a message; a stop is noticed within this time
+MAX_PAUSE_SECONDS = 2.0  # between two attempts to reach a service that is away
+STALL_SECONDS = 60.0  # in one step, after which the watchdog is no longer notified
+SLOW_SECONDS = 0.1  # of handling, after which more is taken from the list meanwhile
 
 
 class ChannelList(NamedTuple):
-    """One list of a worker channel. `host`: the index of its Redis host; None: the one that the name falls to."""
+    """One list of a worker channel. `host`: index of its Redis host; None: the one that the name hashes to."""
 
     channel: str
     host: int | None = None
@@ -43,22 +43,22 @@ class ChannelList(NamedTuple):
 
 
 class Worker:
-    """Runs the consumers of some channels. Every list of a channel is worked on by itself, in its order.
+    """Runs the consumers of some channels. Each list of a channel is processed independently, in its order.
 
-    Nothing is taken from a list before the last is handled: what waits is there for every worker, and a worker that
-    dies loses no more than it had in hand. What a consumer class may say of itself:
+    Nothing is taken from a list before the last messages are handled: those that wait are there for every worker, and a
+    worker that dies loses no more than it had in hand. A consumer class may declare:
 
-    - `batch = True`: it gets up to 50 messages as one, `{"type": "batch", "channel": name, "messages": [...]}`. Any
-      other gets them one by one.
-    - `bulk = True`: the channel's bulk list is worked on as well, beside the first.
+    - `batch = True`: it gets up to 50 messages as one, `{"type": "batch", "channel": name, "messages": [...]}`. Other
+      consumers get them one by one.
+    - `bulk = True`: the channel's bulk list is processed as well, beside the first.
     - `every_host = True`: the channel has its lists on each Redis host, and a host that is away holds up no other.
-    - `in_hand = 2`: where handling takes longer than 0.1 s, more is taken from the list meanwhile and goes to another
-      instance, until so many are busy.
-    - a coroutine `ready()` is awaited before its channel is read.
+    - `in_hand = 2`: when handling takes longer than 0.1 s, more is taken from the list meanwhile and passed to another
+      instance, until that many instances are busy.
+    - a coroutine `ready()`, which is awaited before its channel is read.
 
-    A message whose handling fails is logged, and the next one goes to a new instance.
+    When handling a message fails, the error is logged and the next message goes to a new instance.
 
-    SIGTERM and SIGINT let it finish what it has in hand; a second one does not.
+    On SIGTERM or SIGINT the worker finishes what it has in hand and stops; on a second signal it stops at once.
     """
 
     def __init__(self, application: Application, channels: Sequence[str], channel_layer: WorkLayer) -> None:
@@ -67,29 +67,29 @@ class Worker:
         self.channel_layer = channel_layer
         self._stopping = asyncio.Event()
         self._group = asyncio.TaskGroup()
-        self._lines: list[asyncio.Task[None]] = []
+        self._list_tasks: list[asyncio.Task[None]] = []
         self._handling: set[asyncio.Task[None]] = set()
-        self._handlers: list[ConsumerRunner] = []
+        self._runners: list[ConsumerRunner] = []
         self._starting = set(self.channels)
-        self._moved: dict[ChannelList | ConsumerRunner, float] = {}
+        self._last_progress: dict[ChannelList | ConsumerRunner, float] = {}
 
     @property
     def ready(self) -> bool:
-        """Whether every consumer is ready and a list of every channel has answered once."""
+        """Return whether every consumer is ready and a list of every channel has answered once."""
         return not self._starting
 
     @property
     def stopping(self) -> bool:
-        """Whether it has been told to stop."""
+        """Return whether `stop` was called."""
         return self._stopping.is_set()
 
     def run(self) -> None:
-        """Works until it is told to stop."""
+        """Run an event loop until the worker is stopped."""
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(self.serve())
 
     async def serve(self) -> None:
-        """The same, on a running loop."""
+        """Run on the running event loop until the worker is stopped."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
@@ -102,96 +102,105 @@ class Worker:
         logger.info("Stopped.")
 
     async def _serve(self) -> None:
-        heart = supervise("watchdog", lambda: self._beat(watchdog_seconds()))
+        watchdog = supervise("watchdog", lambda: self._notify_watchdog(watchdog_seconds()))
         try:
             async with self._group:
-                self._lines = [self._group.create_task(self._work(line), name=str(line)) for line in self._all_lines()]
+                self._list_tasks = [
+                    self._group.create_task(self._work(each), name=str(each)) for each in self._channel_lists()
+                ]
         finally:
-            heart.cancel()
-            await asyncio.gather(*(handler.close() for handler in self._handlers))
+            watchdog.cancel()
+            await asyncio.gather(*(runner.close() for runner in self._runners))
 
-    def _all_lines(self) -> list[ChannelList]:
+    def _channel_lists(self) -> list[ChannelList]:
         hosts = self.channel_layer.hosts
-        lines = []
+        lists = []
         for channel in self.channels:
             consumer = consumer_class(self.application, channel)
             for bulk in (False, True) if getattr(consumer, "bulk", False) else (False,):
                 if hosts > 1 and getattr(consumer, "every_host", False):
-                    lines += [ChannelList(channel, host, bulk) for host in range(hosts)]
+                    lists += [ChannelList(channel, host, bulk) for host in range(hosts)]
                 else:
-                    lines.append(ChannelList(channel, bulk=bulk))
-        return lines
+                    lists.append(ChannelList(channel, bulk=bulk))
+        return lists
 
     def stop(self) -> None:
-        """Ends the work after what is in hand. The second call ends it at once."""
+        """Finish what is in hand, then stop. A second call stops at once."""
         if self.stopping:
-            for task in (*self._lines, *self._handling):
+            for task in (*self._list_tasks, *self._handling):
                 task.cancel()
             return
         notify("STOPPING=1")
         counters.draining = True
         logger.info("Stopping after what is in hand.")
         self._stopping.set()
-        # An answer on its way may hold messages, so waiting for it is ended only when it does not come.
-        asyncio.get_running_loop().call_later(WAIT_SECONDS + 1, self._give_up_waiting)
+        # A reply that is on its way may carry messages, so the wait for it is cancelled only if none comes.
+        asyncio.get_running_loop().call_later(WAIT_SECONDS + 1, self._cancel_waiting)
 
-    def _give_up_waiting(self) -> None:
-        for task in self._lines:
+    def _cancel_waiting(self) -> None:
+        for task in self._list_tasks:
             task.cancel()
 
     # --- One list
 
-    async def _work(self, line: ChannelList) -> None:
-        channel, host, bulk = line
+    async def _work(self, channel_list: ChannelList) -> None:
+        channel, host, bulk = channel_list
         consumer = consumer_class(self.application, channel)
         takes_batches = getattr(consumer, "batch", False)
         limit = BATCH if takes_batches else 1
         if ready := getattr(consumer, "ready", None):
-            await self._persist(line, f"The consumer of {channel} is not ready", ready)
-        free: asyncio.Queue[ConsumerRunner] = asyncio.Queue()
+            await self._retry(channel_list, f"The consumer of {channel} is not ready", ready)
+        idle: asyncio.Queue[ConsumerRunner] = asyncio.Queue()
         for _ in range(getattr(consumer, "in_hand", 1)):
-            handler = ConsumerRunner(self.application, channel)
-            self._handlers.append(handler)
-            free.put_nowait(handler)
+            runner = ConsumerRunner(self.application, channel)
+            self._runners.append(runner)
+            idle.put_nowait(runner)
         while not self.stopping:
-            handler = await free.get()
-            messages = await self._persist(
-                line,
-                f"The queue of {line} does not answer",
+            runner = await idle.get()
+            messages = await self._retry(
+                channel_list,
+                f"The queue of {channel_list} does not answer",
                 lambda: self.channel_layer.receive_many(channel, limit, WAIT_SECONDS, host, bulk=bulk),
             )
             if messages is not None:
-                self._started(channel)
+                self._mark_started(channel)
             if not messages:
-                free.put_nowait(handler)
+                idle.put_nowait(runner)
                 continue
-            parcels = _parcels(channel, messages, takes_batches)
-            task = self._group.create_task(self._handle(line, handler, parcels, free))
+            deliveries = _deliveries(channel, messages, takes_batches)
+            task = self._group.create_task(self._handle(channel_list, runner, deliveries, idle))
             self._handling.add(task)
             task.add_done_callback(self._handling.discard)
             await asyncio.wait([task], timeout=SLOW_SECONDS)
 
     async def _handle(
-        self, line: ChannelList, handler: ConsumerRunner, parcels: list[Message], free: asyncio.Queue[ConsumerRunner]
+        self,
+        channel_list: ChannelList,
+        runner: ConsumerRunner,
+        deliveries: list[Message],
+        idle: asyncio.Queue[ConsumerRunner],
     ) -> None:
         try:
-            for parcel in parcels:
-                self._moved[handler] = time.monotonic()
+            for delivery in deliveries:
+                self._last_progress[runner] = time.monotonic()
                 try:
-                    await handler.handle(parcel)
+                    await runner.handle(delivery)
                 except Exception:
-                    logger.exception("A %r of %s failed", parcel["type"], line)
-                counters.handled += len(parcel["messages"]) if parcel["type"] == "batch" else 1
+                    logger.exception("A %r of %s failed", delivery["type"], channel_list)
+                counters.handled += len(delivery["messages"]) if delivery["type"] == "batch" else 1
         finally:
-            self._moved.pop(handler, None)
-            free.put_nowait(handler)
+            self._last_progress.pop(runner, None)
+            idle.put_nowait(runner)
 
-    async def _persist(self, line: ChannelList, trouble: str, attempt: Callable[[], Awaitable[T]]) -> T | None:
-        """Tries until it succeeds, or until the worker stops: then None. Says when trouble begins and when it ends."""
+    async def _retry(self, channel_list: ChannelList, trouble: str, attempt: Callable[[], Awaitable[T]]) -> T | None:
+        """Repeat an attempt until it succeeds; return its result, or None when the worker stops.
+
+        Reports `trouble` in the log and to systemd when it begins and when it is over.
+        """
         since, failures = time.monotonic(), 0
         try:
             while not self.stopping:
-                self._moved[line] = time.monotonic()
+                self._last_progress[channel_list] = time.monotonic()
                 try:
                     result = await attempt()
                 except Exception as error:
@@ -209,17 +218,17 @@ class Worker:
                     return result
             return None
         finally:
-            self._moved.pop(line, None)
+            self._last_progress.pop(channel_list, None)
 
     async def _pause(self, seconds: float) -> None:
-        # Not `wait_for`: Python 3.11's may swallow a cancellation.
+        # Not `wait_for`: that of Python 3.11 may swallow a cancellation.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds * random.uniform(0.5, 1)):  # noqa: S311
                 await self._stopping.wait()
 
-    # --- What systemd is told
+    # --- Notifications to systemd
 
-    def _started(self, channel: str) -> None:
+    def _mark_started(self, channel: str) -> None:
         if channel in self._starting and not self.stopping:
             self._starting.remove(channel)
             if self.ready:
@@ -229,11 +238,14 @@ class Worker:
     def _status(self) -> str:
         return "STATUS=Working on " + ", ".join(self.channels)
 
-    async def _beat(self, every: float | None) -> None:
-        """Tells the watchdog that all moves: each step handles, waits or tries again within `STALL_SECONDS`."""
+    async def _notify_watchdog(self, every: float | None) -> None:
+        """Notify the watchdog while no step takes longer than `STALL_SECONDS`.
+
+        A step is a message being handled, a wait for messages, or an attempt that is retried.
+        """
         while every is not None:
             now = time.monotonic()
-            stuck = [str(each) for each, moved in self._moved.items() if now - moved > STALL_SECONDS]
+            stuck = [str(each) for each, progress in self._last_progress.items() if now - progress > STALL_SECONDS]
             if stuck:
                 logger.error("No movement on %s for %.0f s: the watchdog is not told.", ", ".join(stuck), STALL_SECONDS)
             else:
@@ -242,7 +254,7 @@ class Worker:
 
 
 def consumer_class(application: Application, channel: str) -> type | None:
-    """The class that an application routes a worker channel to. Raises LookupError for a channel that has no route."""
+    """Return the class to which an application routes a worker channel. Raises LookupError if it has no route."""
     routes: Any = getattr(application, "application_mapping", {})
     routes = getattr(routes.get("channel"), "application_mapping", routes)
     if channel not in routes:
@@ -251,8 +263,8 @@ def consumer_class(application: Application, channel: str) -> type | None:
     return getattr(routes[channel], "consumer_class", None)
 
 
-def _parcels(channel: str, messages: list[dict[str, Any]], takes_batches: bool) -> list[Message]:
-    """What the consumer gets: all as one, or each by itself but for those that say not what they are."""
+def _deliveries(channel: str, messages: list[dict[str, Any]], takes_batches: bool) -> list[Message]:
+    """Return what the consumer gets: all messages as one, or each by itself. Those without a type are dropped then."""
     if takes_batches:
         return [{"type": "batch", "channel": channel, "messages": messages}]
     typed: list[Message] = [message for message in messages if isinstance(message.get("type"), str)]

@@ -1,4 +1,7 @@
-"""`runworker` of Channels with a worker that loses nothing: `channelbox manage runworker --layer work chat.ingest`."""
+"""Channels' `runworker` with a worker that fetches nothing ahead.
+
+Example: `channelbox manage runworker --layer work chat.ingest`.
+"""
 
 from typing import Any
 
