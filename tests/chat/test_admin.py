@@ -16,7 +16,7 @@ from pytest_django import Settings
 from tests.chat.many import say_much
 
 from channelbox.accounts.models import User
-from channelbox.chat.admin import MANY_MEMBERS, RoomAdmin
+from channelbox.chat.admin import MAX_SELECT_MEMBERS, RoomAdmin
 from channelbox.chat.models import Event, Room
 
 pytestmark = pytest.mark.django_db
@@ -87,7 +87,7 @@ def test_a_room_of_very_many_members_is_edited(administrator: Client) -> None:
     assert set(room.members.all()) == set(people[1:])
 
 
-@pytest.mark.parametrize(("now", "apart"), [(MANY_MEMBERS + 1, True), (MANY_MEMBERS, False)])
+@pytest.mark.parametrize(("now", "apart"), [(MAX_SELECT_MEMBERS + 1, True), (MAX_SELECT_MEMBERS, False)])
 def test_a_room_that_came_to_have_many_members_or_few_since_the_form_was_made_loses_none(
     administrator: Client, now: int, apart: bool
 ) -> None:

@@ -230,7 +230,7 @@ def test_what_is_read_back_tells_of_every_deletion_in_it_what_it_changed(senders
     room = Room.objects.get(name="r")
     identity = Identity(room.pk, room.full_epoch)
     *with_it, without = (history.Page("r", identity, seq, 10) for seq in (0, 1, 2, 3))
-    runs = history._after([*with_it, without])
+    runs = history._read_pages([*with_it, without])
     for page in with_it:
         assert [changed for changed, _ in runs[page].replaced] == [2]
         assert b"secret" not in runs[page].frames + runs[page].replaced[0][1]

@@ -50,8 +50,8 @@ def rooms() -> list[Room]:
 def test_rooms_that_are_opened_together_are_as_each_alone(rooms: list[Room], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history, "MAX_EVENTS_AT_ONCE", 10_000)  # so that none is opened with less
     names = [*(room.name for room in rooms), "none"]
-    together = history._open(names)
-    assert together == {name: opened for name in names for _, opened in history._open([name]).items()}
+    together = history._open_rooms(names)
+    assert together == {name: opened for name in names for _, opened in history._open_rooms([name]).items()}
     runs = {name: (opened.floor, opened.run.first, opened.run.last) for name, opened in together.items()}
     assert runs == {
         "empty": (1, 1, 0),
@@ -87,9 +87,9 @@ def test_pages_that_are_read_together_are_as_each_alone(rooms: list[Room]) -> No
     }
     named = {room.name: room for room in rooms}
     pages = [history.Page(name, identity(named[name]), seq, 100) for name, seq in asked]
-    together = history._after(pages)
+    together = history._read_pages(pages)
     assert [together[page][:2] for page in pages] == list(asked.values())
-    assert together == {page: run for page in pages for _, run in history._after([page]).items()}
+    assert together == {page: run for page in pages for _, run in history._read_pages([page]).items()}
     assert [page.name for page in pages if together[page].replaced] == ["deletion"]
     assert [(page.name, page.seq) for page in pages if together[page].gone] == [
         ("floor", 5),
@@ -104,9 +104,9 @@ def test_rooms_of_a_crowd_are_opened_with_less_but_with_what_newcomers_get(
 ) -> None:
     monkeypatch.setattr(history, "MAX_EVENTS_AT_ONCE", 70)
     settings.CHANNELBOX_HISTORY = 5
-    assert history._open([room.name for room in rooms])["long"].run.first == 291
+    assert history._open_rooms([room.name for room in rooms])["long"].run.first == 291
     settings.CHANNELBOX_HISTORY = 30
-    assert history._open([room.name for room in rooms])["long"].run.first == 271
+    assert history._open_rooms([room.name for room in rooms])["long"].run.first == 271
 
 
 async def test_a_room_that_cannot_be_read_is_told_to_nobody_else(

@@ -15,7 +15,7 @@ from tests.support.waiting import until
 
 from channelbox.accounts.models import User
 from channelbox.chat import permissions
-from channelbox.chat.models import Room, give_up_names
+from channelbox.chat.models import Room, retire_names
 from channelbox.chat.runtime import ChatRuntime
 from channelbox.realtime import token_bucket
 from channelbox.realtime.admission import Source
@@ -190,7 +190,7 @@ async def test_rooms_that_are_not_made_count_for_nobody(
     enter, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.CHANNELBOX_NEW_ROOMS_PERSON = 3  # one at once
-    await in_database(give_up_names)(["given-up"])
+    await in_database(retire_names)(["given-up"])
     cookie = await signed_in(settings)
     for _ in range(2):
         assert (await enter("/ws/chat/given-up/", **cookie)).welcome["code"] == "no_room"

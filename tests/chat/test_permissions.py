@@ -78,7 +78,7 @@ def rooms_locked() -> Iterator[None]:
 @pytest.mark.django_db(transaction=True)
 async def test_nobody_who_joins_a_room_waits_for_one_that_is_made(enter, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the database is written to, rooms that are there are entered; one that is not is refused before long."""
-    monkeypatch.setattr(permissions, "MAKE_SECONDS", 0.5)
+    monkeypatch.setattr(permissions, "CREATE_TIMEOUT_SECONDS", 0.5)
     await in_database(Room.objects.create)(name="there")
     with rooms_locked():
         making = asyncio.create_task(enter("/ws/chat/new/"))
@@ -94,7 +94,7 @@ async def test_nobody_who_joins_a_room_waits_for_one_that_is_made(enter, monkeyp
 
 @pytest.mark.django_db(transaction=True)
 def test_a_form_that_cannot_make_a_room_now_says_so(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(permissions, "MAKE_SECONDS", 0.1)
+    monkeypatch.setattr(permissions, "CREATE_TIMEOUT_SECONDS", 0.1)
     client.get("/chat/")
     with rooms_locked():
         answer = client.post("/chat/", {"name": "new"})

@@ -317,7 +317,7 @@ async def test_a_lock_that_another_process_holds_is_not_waited_for_by_one_after_
     names = [f"room-{number}" for number in range(6)]
     await make_rooms(*names)
     keys = dict(await in_database(lambda: list(Room.objects.values_list("name", "pk")))())
-    monkeypatch.setattr(store_module, "TURN_SECONDS", 0.01)
+    monkeypatch.setattr(store_module, "WRITE_LOCK_SECONDS", 0.01)
     together = threading.Barrier(len(names))
 
     def wait_for_it(incoming: Incoming, **options: bool) -> Stored:

@@ -1,1 +1,1 @@
-"""Rooms, and the messages in them."""
+"""Rooms and the messages in them."""

@@ -10,33 +10,34 @@ from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
 
-from channelbox.chat.models import Room, give_up_names
+from channelbox.chat.models import Room, retire_names
 
-MANY_MEMBERS = 500
+MAX_SELECT_MEMBERS = 500  # up to which the members of a room are edited by name
 
 
-class Keys:
-    """A widget of several keys that takes them as a field each, and as one field with commas between them.
+class KeysMixin:
+    """Accepts several keys both as one field each and as a single field, separated by commas.
 
-    A room may come to have more than MANY_MEMBERS, or fewer, between the form and its being sent.
+    Between rendering and submitting the form, the members of the room may become more than MAX_SELECT_MEMBERS, or
+    fewer, and then the other widget reads what the first one sent.
     """
 
     def value_from_datadict(self, data: Any, files: Any, name: str) -> Any:
-        """Return all keys that were sent."""
+        """Return all submitted keys."""
         return [key for value in data.getlist(name) for key in value.split(",") if key]
 
 
-class KeysInOne(Keys, ManyToManyRawIdWidget):
-    """One field."""
+class MembersRawIdWidget(KeysMixin, ManyToManyRawIdWidget):
+    """A single field with the keys of the members."""
 
 
-class KeysApart(Keys, AutocompleteSelectMultiple):
-    """A field each, with the members' names."""
+class MembersSelectWidget(KeysMixin, AutocompleteSelectMultiple):
+    """A field for each member, with their names."""
 
 
 @admin.register(Room)
 class RoomAdmin(admin.ModelAdmin):
-    """Rooms, their limits and members. What was said is not edited here: its numbers may have no gap."""
+    """Rooms, their limits and members. Events are not edited here: their numbers may have no gap."""
 
     list_display = ("name", "title", "members_only", "closed", "last_seq", "changed_at")
     list_filter = ("members_only", "closed")
@@ -45,30 +46,30 @@ class RoomAdmin(admin.ModelAdmin):
     readonly_fields = ("last_seq", "changed_at", "created_at")
 
     def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        """Show the keys of very many members: as a field each, more than 1,000 would be refused, and slow."""
+        """Use a single field of keys for very many members: more than 1,000 separate fields are refused, and slow."""
         key = request.resolver_match.kwargs.get("object_id", "") if request.resolver_match else ""
         room = self.get_object(request, key)
-        if room is not None and room.members.count() > MANY_MEMBERS:
-            kwargs["widget"] = KeysInOne(db_field.remote_field, self.admin_site)
+        if room is not None and room.members.count() > MAX_SELECT_MEMBERS:
+            kwargs["widget"] = MembersRawIdWidget(db_field.remote_field, self.admin_site)
         else:
-            kwargs["widget"] = KeysApart(db_field, self.admin_site)
+            kwargs["widget"] = MembersSelectWidget(db_field, self.admin_site)
         return super().formfield_for_manytomany(db_field, request, **kwargs)
 
     def save_model(self, request: HttpRequest, obj: Room, form: ModelForm, change: bool) -> None:
-        """Writes what was edited and nothing else: workers number messages in this row meanwhile."""
+        """Save only the edited fields: meanwhile workers number messages in this row."""
         if not change:
             return super().save_model(request, obj, form, change)
         edited = [name for name in form.changed_data if not obj._meta.get_field(name).many_to_many]
         if "name" in edited:
-            give_up_names([form.initial["name"]])
+            retire_names([form.initial["name"]])
         return obj.save(update_fields=edited)
 
     def get_deleted_objects(
         self, objs: Iterable[Any], request: HttpRequest
     ) -> tuple[list[Any], Any, set[Any], list[Any]]:
-        """Return the rooms and how much was said in them. Django would load every message to show it.
+        """Return the rooms with the number of their events. Django would load every message to list it.
 
-        Nothing that goes with a room is protected or needs a right of its own.
+        Nothing that is deleted with a room is protected or needs a permission of its own.
         """
         rooms = list(objs)
         shown = [

@@ -1,4 +1,4 @@
-"""The rooms and what was said in them, over HTTP: for scrolling back, and for programs."""
+"""JSON API over HTTP: the rooms and their events, for scrolling back and for programs."""
 
 import logging
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from django.views.decorators.csrf import csrf_exempt
 from channelbox.chat import permissions, room_list
 from channelbox.chat.event_kinds import SPOKEN
 from channelbox.chat.models import Event, Room
-from channelbox.chat.serializers import content, moment
+from channelbox.chat.serializers import content, timestamp
 from channelbox.realtime.errors import Code, Refused
 from channelbox.version import PROTOCOL, package_version
 
@@ -25,18 +25,19 @@ logger = logging.getLogger(__name__)
 P = ParamSpec("P")
 
 VERSIONS: dict[str, object] = {"protocol": PROTOCOL, "version": package_version()}
-PAGE = 50
-PAGE_MAX = 200
+PAGE_SIZE = 50
+MAX_PAGE_SIZE = 200
 METHODS = ("GET", "HEAD")
-STATUS = {Code.SIGN_IN: 401, Code.INVALID: 400, Code.NO_ROOM: 404, Code.TRY_LATER: 503}  # others: 403
+STATUS_CODES = {Code.SIGN_IN: 401, Code.INVALID: 400, Code.NO_ROOM: 404, Code.TRY_LATER: 503}  # others: 403
 
 
-def answers_json(
+def json_view(
     view: Callable[Concatenate[HttpRequest, P], dict[str, object]],
 ) -> Callable[Concatenate[HttpRequest, P], JsonResponse]:
-    """Make what a view returns, and whatever goes wrong in it, JSON. Errors are as on the socket: `error` and `code`.
+    """Decorate a view so that its result and all its errors are answered as JSON.
 
-    It only reads, so it asks for no CSRF token, and every other method is answered with 405.
+    Errors are as over the WebSocket: `error` and `code`. The view only reads, so no CSRF token is required; methods
+    other than GET and HEAD are answered with 405.
     """
 
     @csrf_exempt
@@ -49,7 +50,7 @@ def answers_json(
         try:
             return JsonResponse(view(request, *args, **kwargs))
         except Refused as refused:
-            return JsonResponse(refused.frame, status=STATUS.get(refused.code, 403))
+            return JsonResponse(refused.frame, status=STATUS_CODES.get(refused.code, 403))
         except SuspiciousOperation as error:
             logger.warning("A request to %s is refused: %s", request.path, error)
             return _error(Code.INVALID, "This request cannot be understood.", 400)
@@ -67,15 +68,16 @@ def _error(code: Code, sentence: str, status: int) -> JsonResponse:
     return JsonResponse(Refused(code, sentence).frame, status=status)
 
 
-@answers_json
+@json_view
 def rooms(request: HttpRequest) -> dict[str, object]:
-    """The rooms that one may enter. `?search=` in names and titles, `?limit=` (200, at most 200).
+    """List the rooms that the client may enter. `?search=` in names and titles, `?limit=` (200, at most 200).
 
-    `next`: what `?before=` takes for those that follow, null when there are none. A room's `seq`: its newest number.
+    `next`: the value of `?before=` for the rooms that follow, null when there are none. A room's `seq`: the number of
+    its newest event.
     """
     person = permissions.person_of(request.user, request.session)
     search, before = (request.GET.get(word, "") for word in ("search", "before"))
-    limit = min(_number(request, "limit") or room_list.PAGE_MAX, room_list.PAGE_MAX)
+    limit = min(_number(request, "limit") or room_list.MAX_PAGE_SIZE, room_list.MAX_PAGE_SIZE)
     found = room_list.page(person, search=search, before=before, limit=limit)
     listed = [
         {
@@ -85,35 +87,35 @@ def rooms(request: HttpRequest) -> dict[str, object]:
             "members_only": room.members_only,
             "seq": room.last_seq,
             "epoch": room.full_epoch,
-            "changed_at": moment(room.changed_at),
+            "changed_at": timestamp(room.changed_at),
         }
         for room in found.rooms
     ]
     return {**VERSIONS, "rooms": listed, "next": found.next}
 
 
-@answers_json
+@json_view
 def messages(request: HttpRequest, room_name: str) -> dict[str, object]:
-    """What is to be shown: messages and announcements, removed ones without their text. ``{"messages": [...]}``."""
-    return _answer(request, room_name, "messages", kind__in=SPOKEN)
+    """List what is to be shown: messages and announcements, deleted ones without text. ``{"messages": [...]}``."""
+    return _list_events(request, room_name, "messages", kind__in=SPOKEN)
 
 
-@answers_json
+@json_view
 def events(request: HttpRequest, room_name: str) -> dict[str, object]:
-    """Every event of every kind that is still there, for clients that keep a copy. ``{"events": [...]}``."""
-    return _answer(request, room_name, "events")
+    """List the events of every kind that still exist, for clients that keep a copy. ``{"events": [...]}``."""
+    return _list_events(request, room_name, "events")
 
 
-@answers_json
-def nothing(request: HttpRequest) -> dict[str, object]:
-    """Every other address of the API."""
+@json_view
+def unknown_address(request: HttpRequest) -> dict[str, object]:
+    """Answer every other address of the API."""
     raise Refused(Code.NO_ROOM, "There is nothing at this address.")
 
 
-def _answer(request: HttpRequest, room_name: str, name: str, **which: Any) -> dict[str, object]:
-    """``?before=<seq>``, ``?after=<seq>``, ``?limit=`` (50, at most 200), oldest first.
+def _list_events(request: HttpRequest, room_name: str, name: str, **which: Any) -> dict[str, object]:
+    """Return events, oldest first: ``?before=<seq>``, ``?after=<seq>``, ``?limit=`` (50, at most 200).
 
-    Without `before` and `after`: the newest. Each is as on the socket.
+    Without `before` and `after`: the newest. Each event is as over the WebSocket.
     """
     room = _room(permissions.person_of(request.user, request.session), room_name)
     numbers = (_number(request, word) for word in ("before", "after", "limit"))
@@ -130,7 +132,7 @@ def _room(person: permissions.Person, name: str) -> Room:
 
 
 def _read(found: QuerySet[Event], before: int | None, after: int | None, limit: int | None) -> list[Event]:
-    limit = min(limit or PAGE, PAGE_MAX)
+    limit = min(limit or PAGE_SIZE, MAX_PAGE_SIZE)
     if before is not None:
         found = found.filter(seq__lt=before)
     if after is not None:
@@ -142,7 +144,7 @@ def _number(request: HttpRequest, name: str) -> int | None:
     word = request.GET.get(name)
     if word is None:
         return None
-    # As in the socket's ?after=: digits that fit into the database's numbers.
+    # As in ?after= of the WebSocket: digits that fit into the database's integers.
     if not (word.isascii() and word.isdigit() and len(word) < 19):
         raise Refused(Code.INVALID, f"{name} is a whole number.")
     return int(word)

@@ -1,8 +1,8 @@
-"""Removes the rows of deleted rooms and people, in transactions so short that nobody waits for one.
+"""Removes the rows of deleted rooms and users, in transactions so short that nobody waits for one.
 
-What is deleted is gone for everybody as soon as it is marked (models.py); its rows go afterwards. The mark is the
-record of this work and the queue only wakes it: every worker looks for marks now and then, so that a worker that dies
-is followed by another. One worker at a time holds the lock in Redis.
+A room or user is gone for everybody as soon as it is marked as deleted (models.py); its rows are removed afterwards.
+The mark is the record of this work, and the queue only wakes a worker: every worker looks for marks now and then, so
+that another one continues when a worker dies. A lock in Redis lets one worker at a time do this.
 """
 
 import asyncio
@@ -31,18 +31,18 @@ from channelbox.realtime.bus import Bus
 logger = logging.getLogger(__name__)
 
 CLEANUP_CHANNEL = "chat.cleanup"
-WAKE_SECONDS = 5.0  # between two looks for marks when nothing wakes a worker
-LOCK_SECONDS = 5.0  # after which another worker goes on for one that died
+WAKE_SECONDS = 5.0  # between two checks for marks while nothing wakes the worker
+LOCK_SECONDS = 5.0  # after which the lock of a worker that died is free for another one
 MIN_BATCH, MAX_BATCH = 20, 1000  # rows removed in one transaction
-BATCH_SECONDS = 0.02  # what a transaction should take; the batches grow and shrink towards it
-PAUSE_SECONDS = 0.05  # at least, between two batches; twice as long as the batch took if that is more
-NAME_DAYS = 30  # in which a page that is still open does not make a deleted room anew
+BATCH_SECONDS = 0.02  # target duration of a transaction, to which the size of the batches is adapted
+PAUSE_SECONDS = 0.05  # between two batches at least; twice the duration of the batch if that is more
+NAME_DAYS = 30  # for which a page that is still open does not create a deleted room again
 
 
 def remove_batch(limit: int) -> int | None:
-    """Remove at most `limit` rows of what is marked, in one transaction. Return their number; None: nothing is left.
+    """Remove at most `limit` rows of what is marked, in one transaction. Return their number, or None if none is left.
 
-    0: another worker, which was believed dead, has just removed the same rows.
+    0 means that another worker, which was believed dead, has just removed the same rows.
     """
     room = Room.everything.filter(deleted_at__isnull=False).order_by("deleted_at").only("pk").first()
     if room is not None:
@@ -66,7 +66,7 @@ def _first_seq(room: Room) -> int | None:
 
 
 def _remove_from_user(user: User, limit: int) -> int:
-    """What was said stays, under the name that the user had then."""
+    """Remove at most `limit` rows of a user. Events stay, under the name that the user had then."""
     if said := list(Event.objects.filter(user=user).order_by("pk").values_list("pk", flat=True)[:limit]):
         return Event.objects.filter(pk__in=said).update(user=None)
     memberships = _delete(Room.members.through.objects.filter(user=user), limit)
@@ -82,7 +82,7 @@ _remove_batch = database_sync_to_async(remove_batch, thread_sensitive=False)
 
 @receiver([rooms_deleted, user_deleted])
 def wake(**kwargs: Any) -> None:
-    """Have a worker begin once the mark is committed. Never raises: workers look by themselves."""
+    """Wake a worker once the mark is committed. Never raises: workers also look by themselves."""
     transaction.on_commit(_wake)
 
 
@@ -94,7 +94,7 @@ def _wake() -> None:
 
 
 class Cleanup:
-    """The part of a worker process that removes what was deleted."""
+    """The part of a worker process that removes the rows of what was deleted."""
 
     def __init__(self) -> None:
         self._limit = MIN_BATCH
@@ -104,7 +104,7 @@ class Cleanup:
         self._task = supervise("cleanup", self._run)
 
     async def stop(self) -> None:
-        """End it. A transaction that is under way comes to its end in its thread."""
+        """Stop. A transaction that is under way still finishes in its thread."""
         await cancel(self._task)
 
     async def _run(self) -> None:
@@ -118,13 +118,15 @@ class Cleanup:
                 await asyncio.sleep(WAKE_SECONDS)
 
     async def clean(self) -> None:
-        """Remove everything that is marked, unless another worker does. Raises what Redis and the database raise."""
+        """Remove everything that is marked, unless another worker does. Raises the errors of Redis and the database."""
         name = redis_keys.cleanup()
         lock = Bus.current().client(name).lock(name, timeout=LOCK_SECONDS, blocking=False, thread_local=False)
         if not await lock.acquire():
             return
         try:
-            with contextlib.suppress(LockError):  # Redis was emptied, or this process frozen: another worker has it
+            with contextlib.suppress(
+                LockError
+            ):  # Redis was emptied or this process frozen: another worker has the lock
                 while await self._remove() is not None:
                     await lock.reacquire()
         finally:
@@ -132,7 +134,7 @@ class Cleanup:
                 await lock.release()
 
     async def _remove(self) -> int | None:
-        """One batch and the pause behind it."""
+        """Remove one batch, adapt the size of the next one, and pause."""
         started = time.monotonic()
         removed = await _remove_batch(self._limit)
         took = time.monotonic() - started

@@ -1,4 +1,4 @@
-"""The chat's socket."""
+"""The WebSocket consumer of the chat."""
 
 import contextlib
 import re
@@ -25,35 +25,35 @@ from channelbox.version import PROTOCOL, package_version
 from channelbox.work.pending_message import PendingMessage
 
 MAX_ID = 64
-# Unicode's categories Cc, but for line feed, carriage return and tab, and Cs (half of a surrogate pair)
-CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+# Unicode's categories Cc, except line feed, carriage return and tab, and Cs (half of a surrogate pair)
+CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class ChatConsumer(RealtimeConsumer):
-    """One client in one room."""
+    """One connection of a client to one room."""
 
     person: permissions.Person
     room_name: str
 
     async def enter(self) -> None:
         self.runtime = ChatRuntime.current()
-        self._placed = self._present = False
+        self._has_slot = self._joined = False
         self._monitor = RevocationMonitor.current()
         self._after, epoch = _resume_point(self.scope["query_string"])
         self.person = permissions.person_of(self.scope["user"], self.scope.get("session"))
         self.count(self.person.key, guest=self.person.guest)
-        # A client that comes back does not make a room anew that was deleted meanwhile.
+        # A client that reconnects does not create a room again that was deleted meanwhile.
         name = self.scope["url_route"]["kwargs"]["room_name"]
-        room = await permissions.enter(self.person, name, maker=self.source if self._after is None else None)
+        room = await permissions.enter(self.person, name, creator=self.source if self._after is None else None)
         self.room_name, self._title, self._epoch = room.name, str(room), room.full_epoch
         self._room = RoomRef(room.pk, room.name, self._epoch)
         if epoch and epoch != self._epoch:
-            self._after = None  # the number is of an event that is not in the record
+            self._after = None  # the number belongs to an event that is not in this record
         grant = SocketGrant.of(self.scope, self.refuse, (room.pk, room.name, self._epoch))
         limit = room.limit or settings.CHANNELBOX_ROOM_LIMIT
         for_users = limit * (100 - settings.CHANNELBOX_ROOM_GUESTS) // 100
         await self.runtime.room_slots.take(room.name, limit, for_users if self.person.guest else 0)
-        self._placed = True
+        self._has_slot = True
         if not self._gone:
             history = settings.CHANNELBOX_HISTORY
             await self.runtime.hub.join(
@@ -63,25 +63,25 @@ class ChatConsumer(RealtimeConsumer):
                 self._after,
                 history,
                 self._greeting,
-                self._people,
+                self._presence_frame,
                 self.source,
             )
-        if self._gone:  # it left while this was on its way, perhaps before the hub had it
+        if self._gone:  # the client left meanwhile, perhaps before the hub had it
             self.runtime.hub.leave(room.name, self.member)
             self.left()
             return
         self._grant = grant
         self._monitor.admit(grant)
-        self._present = True
+        self._joined = True
         self.runtime.presence.joined(room.name, self.person.name)
 
     def left(self) -> None:
-        if getattr(self, "_placed", False):
-            self._placed = False
+        if getattr(self, "_has_slot", False):
+            self._has_slot = False
             self.runtime.hub.leave(self.room_name, self.member)
             self.runtime.room_slots.give(self.room_name)
-        if getattr(self, "_present", False):
-            self._present = False
+        if getattr(self, "_joined", False):
+            self._joined = False
             self._monitor.leave(self._grant)
             del self._grant  # which refers to this consumer
             self.runtime.presence.left(self.room_name, self.person.name)
@@ -109,13 +109,13 @@ class ChatConsumer(RealtimeConsumer):
             }
         )
 
-    def _people(self) -> bytes:
+    def _presence_frame(self) -> bytes:
         return self.runtime.presence.frame(self.room_name)
 
     async def receive_json(self, content: dict[str, Any], **kwargs: Any) -> None:
         match content.get("type", "message"):
             case Kind.MESSAGE | Kind.ANNOUNCEMENT as kind:
-                self._say(kind, content)
+                self._send_text(kind, content)
             case "delete":
                 self._delete(content)
             case "typing":
@@ -125,27 +125,27 @@ class ChatConsumer(RealtimeConsumer):
             case _:
                 raise Refused(Code.INVALID, INVALID_FORMAT, id=_echo(content))
 
-    def _say(self, kind: str, content: dict[str, Any]) -> None:
-        id = self._opened(content)
+    def _send_text(self, kind: str, content: dict[str, Any]) -> None:
+        id = self._checked_id(content)
         text = _text(content, id)
         if kind in FOR_STAFF and not self.person.staff:
             raise Refused(Code.NOT_ALLOWED, "Only administrators may do this.", id=id)
-        self._put(kind, id, text)
+        self._enqueue(kind, id, text)
 
     def _delete(self, content: dict[str, Any]) -> None:
-        id = self._opened(content)
+        id = self._checked_id(content)
         seq = content.get("seq")
         if not isinstance(seq, int) or isinstance(seq, bool) or not 0 < seq < 2**63:
             raise Refused(Code.INVALID, INVALID_FORMAT, id=id)
-        self._put(Kind.DELETION, id, "", {"removes": seq})
+        self._enqueue(Kind.DELETION, id, "", {"removes": seq})
 
-    def _opened(self, content: dict[str, Any]) -> str:
-        """The id of what is to be stored. Raises Refused before the client is in the room."""
-        if not self._present:
+    def _checked_id(self, content: dict[str, Any]) -> str:
+        """Return the id of an event to be stored. Raises Refused for a bad id, or before the client has joined."""
+        if not self._joined:
             raise Refused(Code.TRY_LATER, "You are not in the room yet.", id=_echo(content), retry_after=1)
         return _id(content)
 
-    def _put(self, kind: str, id: str, text: str, data: dict[str, object] | None = None) -> None:
+    def _enqueue(self, kind: str, id: str, text: str, data: dict[str, object] | None = None) -> None:
         person = self.person
         message = PendingMessage(person.key, person.user_id, person.name, id, str(kind), text, self.member, data)
         self.runtime.outbox.put(self._room, message, self._admit)
@@ -154,18 +154,19 @@ class ChatConsumer(RealtimeConsumer):
         self._admission.admit(Work.MESSAGES, self.source, message.id)
 
     async def _typing(self) -> None:
-        if self._present and not self._admission.take(Work.TYPING, self.source, self.room_name)[0]:
+        if self._joined and not self._admission.take(Work.TYPING, self.source, self.room_name)[0]:
             frame = json_frame({"type": "typing", "user": self.person.name})
-            with contextlib.suppress(RedisError, OSError):  # no reason to end a connection
+            with contextlib.suppress(RedisError, OSError):  # losing this is no reason to end a connection
                 await self.runtime.bus.publish(
                     redis_keys.room(self.room_name), Envelope(frames=frame, key=self._room.key).pack()
                 )
 
 
 def _resume_point(query: bytes) -> tuple[int | None, str]:
-    """Return `?after=<seq>&epoch=<epoch>`: the newest number that the client has, and what it is a number of.
+    """Return `?after=<seq>&epoch=<epoch>`: the newest event number that the client has, and the epoch of that number.
 
-    Without a number it is a newcomer: None. Without an epoch: "", and the number is taken for one of the room as it is.
+    The number is None for a newcomer. The epoch is "" when it is missing; then the number is taken to be of the room's
+    present epoch.
     """
     if not query:
         return None, ""
@@ -175,7 +176,7 @@ def _resume_point(query: bytes) -> tuple[int | None, str]:
 
 
 def _echo(content: dict[str, Any]) -> str | None:
-    """The id, if an error can name it."""
+    """Return the id if it is valid, so that an error can name it."""
     id = content.get("id")
     return id if isinstance(id, str) and 0 < len(id) <= MAX_ID and id.isprintable() else None
 
@@ -195,7 +196,7 @@ def _text(content: dict[str, Any], id: str) -> str:
     if len(text) > settings.CHANNELBOX_MESSAGE_MAX:
         most = settings.CHANNELBOX_MESSAGE_MAX
         raise Refused(Code.TOO_LONG, f"This message is too long: {len(text)} characters. The limit is {most}.", id=id)
-    if CONTROLS.search(text):
+    if CONTROL_CHARACTERS.search(text):
         raise Refused(Code.INVALID, "Control characters cannot be sent.", id=id)
     if not text.strip():
         raise Refused(Code.EMPTY, "This message is empty.", id=id)

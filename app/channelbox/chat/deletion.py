@@ -1,4 +1,4 @@
-"""Deletions: an event of its own takes away what an earlier one said. That one keeps its number, sender and time."""
+"""Deletions: events that remove the content of an earlier one, which keeps its number, sender and time."""
 
 from collections.abc import Iterable
 from typing import Self
@@ -18,39 +18,43 @@ NOT_YOURS: Refusal = (Code.NOT_ALLOWED, "Only administrators may remove what oth
 
 
 class Deletions:
-    """The events that a batch wants removed, locked after their rooms. What is changed here is yet to be saved."""
+    """The events whose content a batch removes. They are locked after their rooms, and written only by `save`."""
 
-    def __init__(self, targets: dict[tuple[int, int], Event], held: Iterable[int] = ()) -> None:
+    def __init__(self, targets: dict[tuple[int, int], Event], locked_rooms: Iterable[int] = ()) -> None:
         self._targets = targets
-        self.held = frozenset(held)  # the keys of rooms where somebody else has locked one of these events
+        self.locked_rooms = frozenset(locked_rooms)  # keys of rooms where another transaction has locked one of these
         self.removed: list[Event] = []
 
     @classmethod
     def read(cls, wanted: Iterable[tuple[Room, IncomingEvent]]) -> Self:
-        """Wait for no lock. One query where there are deletions, two where an event is not found, none elsewhere."""
-        numbers = {(room.pk, _target(draft)) for room, draft in wanted if draft.kind == Kind.DELETION}
+        """Read and lock the events to be deleted, without waiting for any lock.
+
+        `wanted`: the events to be stored, with their rooms. This takes one query if there are deletions among them, two
+        if the event of one is not found, and none otherwise.
+        """
+        numbers = {(room.pk, _target(incoming)) for room, incoming in wanted if incoming.kind == Kind.DELETION}
         if not numbers:
             return cls({})
-        free = Event.objects.filter(_among(numbers)).select_for_update(skip_locked=True, no_key=True)
+        free = Event.objects.filter(_matching(numbers)).select_for_update(skip_locked=True, no_key=True)
         targets = {(event.room_id, event.seq): event for event in free}
         missing = numbers - targets.keys()
         if not missing or not connection.features.has_select_for_update_skip_locked:
             return cls(targets)
-        return cls(targets, Event.objects.filter(_among(missing)).values_list("room_id", flat=True))
+        return cls(targets, Event.objects.filter(_matching(missing)).values_list("room_id", flat=True))
 
-    def refusal(self, room: Room, draft: IncomingEvent, permissions: SenderPermissions) -> Refusal | None:
-        """Why this deletion is not stored, or None; None for every other kind."""
-        if draft.kind != Kind.DELETION:
+    def refusal(self, room: Room, incoming: IncomingEvent, permissions: SenderPermissions) -> Refusal | None:
+        """Return why this deletion is not stored; None if it is, and for every other kind of event."""
+        if incoming.kind != Kind.DELETION:
             return None
-        event = self._targets.get((room.pk, _target(draft)))
+        event = self._targets.get((room.pk, _target(incoming)))
         if event is None or event.seq < room.floor or event.kind not in SPOKEN:
             return UNKNOWN
-        if event.sender != draft.sender and not permissions.is_staff(draft):
+        if event.sender != incoming.sender and not permissions.is_staff(incoming):
             return NOT_YOURS
         return GONE if is_removed(event) else None
 
     def apply(self, event: Event) -> Event | None:
-        """Takes the text of what this event removes; returns that, None where the event removes nothing."""
+        """Remove the content of the event that `event` deletes, and return that one; None if `event` is no deletion."""
         if event.kind != Kind.DELETION or event.data is None:
             return None
         target = self._targets[event.room_id, event.data["removes"]]
@@ -63,8 +67,8 @@ class Deletions:
         Event.objects.bulk_update(self.removed, ["text", "data"])
 
 
-def _among(numbers: Iterable[tuple[int, int]]) -> Q:
-    """Return the condition of events by the keys of their rooms and their numbers. At least one."""
+def _matching(numbers: Iterable[tuple[int, int]]) -> Q:
+    """Return the condition for events with these (room key, number) pairs, of which there is at least one."""
     rooms: dict[int, list[int]] = {}
     for room, seq in numbers:
         rooms.setdefault(room, []).append(seq)
@@ -78,5 +82,5 @@ def is_removed(event: Event) -> bool:
     return "removed" in (event.data or {})
 
 
-def _target(draft: IncomingEvent) -> int:
-    return int((draft.data or {})["removes"])
+def _target(incoming: IncomingEvent) -> int:
+    return int((incoming.data or {})["removes"])

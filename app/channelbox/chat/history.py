@@ -1,8 +1,8 @@
-"""Reading the record: what the hub asks for.
+"""Reads rooms and events from the database for the hub.
 
-Many rooms are opened and many holes are found at one moment, when a process starts or Redis was away. What is asked for
-meanwhile is read together: two queries for several rooms, and never more than one turn of a thread for openings and one
-for the rest, so that nobody who enters an open room waits for all of them.
+When a process starts or Redis was away, many rooms are opened and many holes are found at the same time. Requests that
+arrive while another read is running are combined: two queries for several rooms, and never more than one thread at a
+time for openings and one for pages, so that nobody who enters an open room waits for all of them.
 """
 
 import functools
@@ -26,8 +26,8 @@ from channelbox.realtime.hub_room import Run, gone
 
 logger = logging.getLogger(__name__)
 
-MAX_OPEN_EVENTS = 200  # that a room is opened with, so that most newcomers find their history in memory
-# Rooms of a crowd are opened with fewer, but with CHANNELBOX_HISTORY. So a thread is busy for about 50 ms.
+MAX_OPEN_EVENTS = 200  # with which a room is opened, so that most newcomers find their history in memory
+# Many rooms at once are opened with fewer events, but at least CHANNELBOX_HISTORY: a thread is busy for about 50 ms.
 MAX_ROOMS_AT_ONCE = 32
 MAX_EVENTS_AT_ONCE = 1600
 MAX_PAGES_AT_ONCE = 8  # of up to 200 events each
@@ -37,23 +37,23 @@ V = TypeVar("V")
 
 
 class Page(NamedTuple):
-    """Up to `most` events of a room that follow number `seq`."""
+    """Up to `limit` events of a room that follow number `seq`."""
 
     name: str
     identity: Identity
     seq: int
-    most: int
+    limit: int
 
 
-class _Part(NamedTuple):
-    """The first `most` events of a room from number `first` to the room's newest."""
+class _Range(NamedTuple):
+    """The first `limit` events of a room from number `first` to the room's newest."""
 
     room: Room
     first: int
-    most: int
+    limit: int
 
 
-def _read(answer: V | Exception | None) -> V:
+def _unwrap(answer: V | Exception | None) -> V:
     if answer is None:
         raise LookupError("it was removed, made anew or restored")
     if isinstance(answer, Exception):
@@ -61,8 +61,8 @@ def _read(answer: V | Exception | None) -> V:
     return answer
 
 
-def _each(read: Callable[[list[K]], Mapping[K, V]]) -> Callable[[list[K]], Mapping[K, V | Exception]]:
-    """Return `read` for keys of which one may be broken: it alone gets the error, unless the database is away."""
+def _isolate_errors(read: Callable[[list[K]], Mapping[K, V]]) -> Callable[[list[K]], Mapping[K, V | Exception]]:
+    """Wrap `read` so that a key that cannot be read gets the error alone. Errors of the database itself are raised."""
 
     def read_each(keys: list[K]) -> Mapping[K, V | Exception]:
         try:
@@ -81,10 +81,10 @@ def _each(read: Callable[[list[K]], Mapping[K, V]]) -> Callable[[list[K]], Mappi
     return read_each
 
 
-def _open(names: list[str]) -> dict[str, Opened]:
+def _open_rooms(names: list[str]) -> dict[str, Opened]:
     rooms = list(_rooms(names))
-    most = min(MAX_OPEN_EVENTS, max(settings.CHANNELBOX_HISTORY, MAX_EVENTS_AT_ONCE // max(len(rooms), 1)))
-    found = _events([_Part(room, max(room.floor, room.last_seq - most + 1), most) for room in rooms])
+    limit = min(MAX_OPEN_EVENTS, max(settings.CHANNELBOX_HISTORY, MAX_EVENTS_AT_ONCE // max(len(rooms), 1)))
+    found = _read_ranges([_Range(room, max(room.floor, room.last_seq - limit + 1), limit) for room in rooms])
     opened = dict.fromkeys(names, Opened(NO_ROOM.identity, NO_ROOM.floor, Run(1, 0, b"")))
     for room, newest in zip(rooms, found, strict=True):
         run = serializers.newest(newest[::-1], room.last_seq)
@@ -92,20 +92,20 @@ def _open(names: list[str]) -> dict[str, Opened]:
     return opened
 
 
-def _after(pages: list[Page]) -> dict[Page, Run]:
-    """Read pages. Those of rooms that were removed, made anew or restored are left out."""
-    # The newest numbers first: an event up to them that the next query does not find is gone.
+def _read_pages(pages: list[Page]) -> dict[Page, Run]:
+    """Read pages. Pages of rooms that were deleted, created again or restored are left out."""
+    # First the newest numbers: an event up to them that the next query does not find no longer exists.
     rooms = {room.name: room for room in _rooms({page.name for page in pages})}
-    parts = {
-        page: _Part(room, max(page.seq + 1, room.floor), page.most)
+    ranges = {
+        page: _Range(room, max(page.seq + 1, room.floor), page.limit)
         for page in pages
         if (room := rooms.get(page.name)) is not None and page.identity == (room.pk, room.full_epoch)
     }
-    read = dict(zip(parts, _events(list(parts.values())), strict=True))
-    changed = _changed(read)
+    read = dict(zip(ranges, _read_ranges(list(ranges.values())), strict=True))
+    changed = _changed_events(read)
     runs = {}
     for page, found in read.items():
-        next_seq = found[0].seq if found else parts[page].room.last_seq + 1
+        next_seq = found[0].seq if found else ranges[page].room.last_seq + 1
         if next_seq > page.seq + 1:
             runs[page] = gone(page.seq + 1, next_seq - 1)
         else:
@@ -113,18 +113,18 @@ def _after(pages: list[Page]) -> dict[Page, Run]:
     return runs
 
 
-def _events(parts: list[_Part]) -> list[list[Event]]:
-    """Return the events of each part in order, with one query: each part is a look into the index."""
+def _read_ranges(ranges: list[_Range]) -> list[list[Event]]:
+    """Return the events of each range in order, with one query that makes one index lookup per range."""
     table = Event._meta.db_table
     selects, values = [], []
-    for number, (room, first, most) in enumerate(parts):
+    for number, (room, first, limit) in enumerate(ranges):
         if first <= room.last_seq:
             selects.append(
                 f"SELECT * FROM (SELECT {number} AS part, {table}.* FROM {table} "  # noqa: S608 - names of our own
                 f"WHERE room_id = %s AND seq BETWEEN %s AND %s ORDER BY seq LIMIT %s) AS part_{number}"
             )
-            values += [room.pk, first, room.last_seq, most]
-    found: list[list[Event]] = [[] for _ in parts]
+            values += [room.pk, first, room.last_seq, limit]
+    found: list[list[Event]] = [[] for _ in ranges]
     for event in Event.objects.raw(" UNION ALL ".join(selects), values) if selects else ():
         found[event.part].append(event)  # type: ignore[attr-defined]  # of the SELECT
     for each in found:
@@ -132,10 +132,10 @@ def _events(parts: list[_Part]) -> list[list[Event]]:
     return found
 
 
-def _changed(read: Mapping[Page, list[Event]]) -> dict[Page, list[Event]]:
-    """Return the events that deletions on these pages have changed, as they are now.
+def _changed_events(read: Mapping[Page, list[Event]]) -> dict[Page, list[Event]]:
+    """Return the events that deletions on these pages have changed, in their present form.
 
-    Also those that are on a page: who asks may have them already by the time that this is there.
+    Events that are on the page themselves are included: the reader may have them already when the page arrives.
     """
     targets = {
         page: {event.data["removes"] for event in found if event.kind == Kind.DELETION and event.data}
@@ -166,19 +166,26 @@ def _renew(identity: Identity) -> None:
 
 
 class History:
-    """The database as the hub's store. Belongs to one event loop."""
+    """The hub's history source, read from the database. Belongs to one event loop."""
 
     observe = staticmethod(database_sync_to_async(_observe, thread_sensitive=False))
     renew = staticmethod(database_sync_to_async(_renew, thread_sensitive=False))
 
     def __init__(self) -> None:
-        self._openings = BatchLoader(database_sync_to_async(_each(_open), thread_sensitive=False), MAX_ROOMS_AT_ONCE)
-        self._pages = BatchLoader(database_sync_to_async(_each(_after), thread_sensitive=False), MAX_PAGES_AT_ONCE)
+        self._openings = BatchLoader(
+            database_sync_to_async(_isolate_errors(_open_rooms), thread_sensitive=False), MAX_ROOMS_AT_ONCE
+        )
+        self._pages = BatchLoader(
+            database_sync_to_async(_isolate_errors(_read_pages), thread_sensitive=False), MAX_PAGES_AT_ONCE
+        )
 
     async def open(self, name: str) -> Opened:
-        """Return a room with its newest events."""
-        return _read(await self._openings.get(name))
+        """Return the room that has this name now, with its newest events."""
+        return _unwrap(await self._openings.get(name))
 
-    async def after(self, name: str, identity: Identity, seq: int, most: int) -> Run:
-        """Return up to `most` events after `seq`. Raises LookupError where another room has the name now."""
-        return _read(await self._pages.get(Page(name, identity, seq, most)))
+    async def after(self, name: str, identity: Identity, seq: int, limit: int) -> Run:
+        """Return up to `limit` events after number `seq`.
+
+        Raises LookupError if the room of this identity no longer has the name.
+        """
+        return _unwrap(await self._pages.get(Page(name, identity, seq, limit)))

@@ -1,17 +1,17 @@
-"""An event on its way into the record."""
+"""An event that is about to be stored."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
-from channelbox.chat.event_kinds import understood
+from channelbox.chat.event_kinds import parse_kind
 
 Id = tuple[str, str]  # sender, the sender's id
 
 
 @dataclass(frozen=True, slots=True)
 class IncomingEvent:
-    """One event as the queue brings it. Storing gives it its number and time."""
+    """One event as it comes from the queue. It gets its number and time when it is stored."""
 
     sender: str
     user_id: int | None
@@ -23,12 +23,12 @@ class IncomingEvent:
 
     @classmethod
     def of(cls, packed: Mapping[str, Any]) -> Self:
-        """Return the event of these fields. Raises TypeError or ValueError for one that this version cannot store."""
+        """Return the event with these fields. Raises TypeError or ValueError if this version cannot store it."""
         event = cls(**{name: value for name, value in packed.items() if name in _FIELDS})
         texts = (event.sender, event.name, event.id, event.kind, event.text)
         if not all(isinstance(text, str) for text in texts) or not isinstance(event.user_id, int | None):
             raise TypeError(f"not what an event is made of: {packed!r:.200}")
-        understood(event.kind, event.data)
+        parse_kind(event.kind, event.data)
         return event
 
     @property

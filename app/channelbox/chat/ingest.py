@@ -1,8 +1,8 @@
-"""The worker consumer that stores messages and publishes what became of them.
+"""The worker consumer that stores messages and publishes their outcomes.
 
-A batch of the queue is a transaction and a pipeline of publishes, or several where it is long. Its rooms are all heard
-on one Redis host, so nothing here waits for another. A room that somebody else has locked is tried again by itself,
-while the others go on.
+The entries that are taken from the queue at once take one transaction and one pipeline of publishes, or several if they
+are many. Their rooms are all published on one Redis host, so nothing here waits for another host. A room that another
+transaction has locked is retried separately, while the others go on.
 """
 
 import asyncio
@@ -34,23 +34,23 @@ logger = logging.getLogger(__name__)
 INGEST_CHANNEL = "chat.ingest"
 INGEST_TYPE = "chat.ingest"
 
-# On SQLite a transaction holds the only write lock: with so many messages for less than 50 ms.
-MAX_TRANSACTION = 500  # messages; a batch alone may have less than half of that
-MIN_RETRY_SECONDS, MAX_RETRY_SECONDS = 0.002, 0.25  # between looks at rooms that are locked
-MAX_RETRIED = 1000  # batches; more are left to the deadlines of their outboxes
+# On SQLite a transaction holds the only write lock: for less than 50 ms with this many messages.
+MAX_TRANSACTION = 500  # messages; a single batch has less than half of that
+MIN_RETRY_SECONDS, MAX_RETRY_SECONDS = 0.002, 0.25  # between attempts to store in rooms that are locked
+MAX_RETRIED = 1000  # batches; the outboxes resend the others after their deadlines
 
-# For all transactions that may be under way: the loop's own threads are few, and others need them. With a pool, one for
-# each connection but one, which is left to others: more would wait for it, and it loses its patience after 3 s. Two at
-# least, for one that is slow.
+# Threads for all transactions that may run at once: the event loop's own threads are few, and others need them. With a
+# connection pool, one thread per connection except one, which is left to others: more threads would wait for the pool,
+# which gives up after 3 s. At least two, in case one transaction is slow.
 MAX_UNDER_WAY = 16 if connection.vendor == "sqlite" else max(2, settings.CHANNELBOX_DATABASE_POOL - 1)
 _threads = ThreadPoolExecutor(MAX_UNDER_WAY, thread_name_prefix="store")
 _store = database_sync_to_async(store, thread_sensitive=False, executor=_threads)
-_reach = database_sync_to_async(lambda: Room.objects.exists(), thread_sensitive=False)
+_check_database = database_sync_to_async(lambda: Room.objects.exists(), thread_sensitive=False)
 
 
 @dataclass(slots=True)
 class _Entry:
-    """A batch with its events, and the time (of the loop) after which its outbox sends it again."""
+    """A batch with its events. `until`: the event loop's time after which the outbox sends the batch again."""
 
     batch: Batch
     events: list[IncomingEvent]
@@ -58,19 +58,19 @@ class _Entry:
 
     @classmethod
     def of(cls, message: dict[str, Any], until: float) -> "_Entry":
-        """Raises ValueError or TypeError for what this version cannot store."""
+        """Read an entry of the queue. Raises ValueError or TypeError if this version cannot store it."""
         batch = Batch.of(message)
         return cls(batch, [IncomingEvent.of(fields) for fields in batch.messages], until)
 
 
 class IngestConsumer(AsyncConsumer):
-    """Stores what the queue brings. Nothing is answered that is not committed: unanswered batches are sent again."""
+    """Stores batches from the queue. A batch gets its outcome only after the commit; without one it is sent again."""
 
     channel_layer_alias = "none"
-    batch = True  # the worker hands over all that it took at once
-    bulk = True  # rooms with much to store wait in a list of their own, and hold up no other
-    every_host = True  # each Redis host has the batches of the rooms that are heard there
-    in_hand = 2  # a transaction that is slow holds up none that is not
+    batch = True  # the worker passes on all entries that it took at once
+    bulk = True  # rooms with much to store have a separate list and hold up no others
+    every_host = True  # each Redis host has the batches of the rooms that are published there
+    in_hand = 2  # a slow transaction does not hold up others
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -79,8 +79,8 @@ class IngestConsumer(AsyncConsumer):
 
     @classmethod
     async def ready(cls) -> None:
-        """Return when the database answers and has its tables: before, a worker takes nothing."""
-        await _reach()
+        """Return if the database answers and has its tables, else raise. The worker takes nothing before that."""
+        await _check_database()
 
     async def __call__(self, *args: Any, **kwargs: Any) -> None:
         try:
@@ -96,13 +96,13 @@ class IngestConsumer(AsyncConsumer):
             try:
                 entries.append(_Entry.of(each, until))
             except (TypeError, ValueError) as error:
-                # Without an outcome it is sent again until a worker that understands it takes it.
+                # Without an outcome it is sent again until a worker takes it that can read it.
                 logger.error("An entry of the queue is not understood (another version?): %s", error)
         if locked := await self._ingest(entries):
             self._retry_later(locked)
 
     async def _ingest(self, entries: Iterable[_Entry]) -> list[_Entry]:
-        """Store and publish. Return the entries of the rooms that somebody else has locked."""
+        """Store and publish. Return the entries of the rooms that another transaction has locked."""
         locked: list[_Entry] = []
         for some in _transactions(entries):
             rooms: dict[RoomRef, list[IncomingEvent]] = {}
@@ -132,21 +132,24 @@ class IngestConsumer(AsyncConsumer):
             self._retry = supervise("retry of locked rooms", self._retry_locked)
 
     async def _retry_locked(self) -> None:
-        """Try until none is left. What was tried in a round that raises is sent again by its outbox."""
+        """Retry until none is left. If a round raises, the outboxes send its batches again."""
         pause = MIN_RETRY_SECONDS
         while self._locked:
             await asyncio.sleep(pause)
             now = asyncio.get_running_loop().time()
             tried = [entry for entry in self._locked if entry.until > now]
             self._locked = []
-            still = await self._ingest(tried)
-            self._locked += still
-            pause = min(pause * 2, MAX_RETRY_SECONDS) if len(still) == len(tried) else MIN_RETRY_SECONDS
+            still_locked = await self._ingest(tried)
+            self._locked += still_locked
+            pause = min(pause * 2, MAX_RETRY_SECONDS) if len(still_locked) == len(tried) else MIN_RETRY_SECONDS
         self._retry = None
 
 
 async def _store_rooms(rooms: Incoming) -> Stored:
-    """As `store`. Where the connection ended, once more on another: what was committed all the same is known then."""
+    """Call `store`; if its connection to the database was lost, call it once more on another one.
+
+    Whatever was committed all the same is then reported as stored before.
+    """
     try:
         return await _store(rooms)
     except (OperationalError, InterfaceError, InternalError) as error:
@@ -157,7 +160,7 @@ async def _store_rooms(rooms: Incoming) -> Stored:
 
 
 def _transactions(entries: Iterable[_Entry]) -> Iterator[list[_Entry]]:
-    """Return the entries in parts, each for one transaction."""
+    """Split the entries into parts of one transaction each."""
     some: list[_Entry] = []
     size = 0
     for entry in entries:
@@ -171,7 +174,7 @@ def _transactions(entries: Iterable[_Entry]) -> Iterator[list[_Entry]]:
 
 
 def _publishes(entries: Iterable[_Entry], stored: Stored) -> list[tuple[str, bytes]]:
-    """Return one publish for each room: its new frames, and the outcome of each of its batches."""
+    """Return one publish (channel, payload) for each room: its new frames, and the outcome of each of its batches."""
     batches: dict[RoomRef, list[_Entry]] = {}
     for entry in entries:
         batches.setdefault(entry.batch.room, []).append(entry)
@@ -186,7 +189,7 @@ def _publishes(entries: Iterable[_Entry], stored: Stored) -> list[tuple[str, byt
                 run.first, run.last, run.frames, room.key, outcomes, replaced=changed, epoch=outcome.epoch
             )
         else:
-            # Stored before, but was it heard? A process that lacks it reads it.
+            # Nothing new. Earlier publishes may have been lost: a process that lacks this number reads up to it.
             newest = max(outcome.known.values(), default=0)
             envelope = Envelope(last=newest, key=room.key, outcomes=outcomes, epoch=outcome.epoch)
         publishes.append((redis_keys.room(room.name), envelope.pack()))
@@ -194,7 +197,7 @@ def _publishes(entries: Iterable[_Entry], stored: Stored) -> list[tuple[str, byt
 
 
 def _outcome(entry: _Entry, outcome: Outcome, numbers: dict[tuple[str, str], int]) -> BatchOutcome:
-    """Return what became of one batch. `numbers`: of what was stored in this run, for whichever batch had it first."""
+    """Return the outcome of one batch. `numbers`: those of the events stored now, whichever batch they came in."""
     known: dict[int, int] = {}
     refused: dict[int, tuple[str, str]] = {}
     for position, event in enumerate(entry.events):

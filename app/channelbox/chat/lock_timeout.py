@@ -1,4 +1,4 @@
-"""Transactions that give up instead of waiting long for what others write."""
+"""Transactions that fail instead of waiting long for the locks of others."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,9 +8,9 @@ from django.db import connection, transaction
 
 @contextmanager
 def atomic_within(seconds: float) -> Iterator[None]:
-    """A transaction that waits at most so long for each lock. Raise OperationalError when it does not get one.
+    """Open a transaction that waits at most `seconds` for each lock. Raises OperationalError if it does not get one.
 
-    SQLite has one lock for all who write, for which this waits when it begins.
+    SQLite has a single write lock, for which the transaction waits when it begins.
     """
     milliseconds = round(seconds * 1000)
     if connection.vendor == "postgresql":

@@ -13,39 +13,40 @@ from django.utils import timezone
 
 from channelbox.chat.epochs import Installation, Random64, full_epoch
 
-# A browser takes "." and ".." in an address for folders: such a room could not be reached.
+# Browsers resolve "." and ".." in an address as path segments: such a room could not be reached.
 ROOM_NAME = r"(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._-]{1,80}"
 
-rooms_deleted = Signal()  # within the transaction that marks them; `keys`: their primary keys
+rooms_deleted = Signal()  # sent within the transaction that marks them; `keys`: their primary keys
 
 
 class RoomQuerySet(models.QuerySet["Room"]):
-    """Rooms, which are marked when they are deleted."""
+    """Rooms. Deleting them only marks their rows."""
 
     def delete(self) -> tuple[int, dict[str, int]]:
-        """Mark these rooms as deleted: one row each, however much was said in them.
+        """Mark these rooms as deleted. This writes one row per room, however many events it has.
 
-        Each is closed and gives its name up, so that nobody finds it any more. Workers remove the rows (cleanup.py).
+        Each room is closed and renamed, so that nobody finds it any more. Workers remove the rows later (cleanup.py).
+        Returns what Django's `delete` does, with the number of rooms marked.
         """
         keys = list(self.values_list("pk", flat=True))
         with transaction.atomic():
-            # In the order in which storing locks rooms, so that neither waits for the other.
+            # In the order in which the store locks rooms, so that the two cannot deadlock.
             marked = Room.everything.filter(pk__in=keys, deleted_at=None).order_by("pk").select_for_update()
             names = dict(marked.values_list("pk", "name"))
             now = timezone.now()
             Room.everything.filter(pk__in=names).update(
                 name=Concat(models.Value("~deleted-"), Cast("pk", models.CharField())), closed=True, deleted_at=now
             )
-            give_up_names(names.values())
+            retire_names(names.values())
             rooms_deleted.send(Room, keys=list(names))
         return len(names), {Room._meta.label: len(names)}
 
-    delete.alters_data = True  # type: ignore[attr-defined]  # as Django's own: not for templates
+    delete.alters_data = True  # type: ignore[attr-defined]  # as in Django's own: not callable in templates
     delete.queryset_only = True  # type: ignore[attr-defined]
 
 
-class LivingRooms(models.Manager.from_queryset(RoomQuerySet)):  # type: ignore[misc]
-    """All rooms but the deleted ones, with the installation's epoch: that needs no query of its own."""
+class RoomManager(models.Manager.from_queryset(RoomQuerySet)):  # type: ignore[misc]
+    """Rooms that are not deleted, annotated with the installation's epoch, which so needs no query of its own."""
 
     def get_queryset(self) -> RoomQuerySet:
         epoch = Installation.objects.filter(pk=Installation.ONLY).values("epoch")
@@ -53,7 +54,7 @@ class LivingRooms(models.Manager.from_queryset(RoomQuerySet)):  # type: ignore[m
 
 
 class Room(models.Model):
-    """A place to talk. Its name is in its address; its events are numbered 1, 2, 3 ... without a gap."""
+    """A chat room. Its name is part of its address; its events are numbered 1, 2, 3 ... without gaps."""
 
     name = models.CharField(
         max_length=80,
@@ -83,11 +84,11 @@ class Room(models.Model):
     floor = models.BigIntegerField(
         default=1, db_default=1, editable=False, help_text="Events with lower numbers are no longer there."
     )
-    # The rows of a deleted room are removed later, by workers. Its name is then one that no room can have.
+    # Workers remove the rows of a deleted room later. Until then it has a name that no other room can have.
     deleted_at = models.DateTimeField(null=True, editable=False)
 
-    objects = LivingRooms()
-    everything = models.Manager()  # noqa: DJ012 - deleted rooms too; its `delete()` removes rows
+    objects = RoomManager()
+    everything = models.Manager()  # noqa: DJ012 - includes deleted rooms; its `delete()` removes rows
 
     class Meta:
         ordering = ["name"]
@@ -100,7 +101,7 @@ class Room(models.Model):
 
     @cached_property
     def full_epoch(self) -> str:
-        """The epoch as clients get it: the installation's and the room's. Asks the database where it was not read."""
+        """Return the epoch as clients get it: the installation's and the room's. May query the database for them."""
         installation, epoch = self.__dict__.get("installation_epoch"), self.__dict__.get("epoch")
         if "installation_epoch" not in self.__dict__ or not isinstance(epoch, int):
             return Room.objects.get(pk=self.pk).full_epoch
@@ -112,9 +113,9 @@ class Room(models.Model):
 
 
 class DeletedName(models.Model):
-    """A name that its room gave up: it was deleted, or got another one.
+    """The former name of a room that was deleted or renamed.
 
-    Only somebody who asks for it makes a new room of this name, not a page that is still open.
+    A new room of this name is created only if somebody explicitly asks for it, not for a page that is still open.
     """
 
     name = models.CharField(max_length=80, unique=True)
@@ -124,8 +125,8 @@ class DeletedName(models.Model):
         return self.name
 
 
-def give_up_names(names: Iterable[str]) -> None:
-    """Remember that these names are not to be used again unless somebody asks for them."""
+def retire_names(names: Iterable[str]) -> None:
+    """Remember that no room is to get these names again unless somebody explicitly asks for it."""
     DeletedName.objects.bulk_create(
         [DeletedName(name=name, deleted_at=timezone.now()) for name in names],
         update_conflicts=True,
@@ -135,9 +136,9 @@ def give_up_names(names: Iterable[str]) -> None:
 
 
 class Event(models.Model):
-    """One numbered thing in a room. Kind `message` has text; other kinds may carry more in `data`."""
+    """A numbered event in a room. Kind `message` has text; other kinds may have further fields in `data`."""
 
-    # Both constraints begin with the room: an index of the room alone would only cost.
+    # Both constraints begin with the room, so an index on the room alone would be of no use.
     room = models.ForeignKey(Room, on_delete=models.CASCADE, related_name="events", db_index=False)
     seq = models.BigIntegerField()
     kind = models.CharField(max_length=20, default="message")
@@ -153,7 +154,7 @@ class Event(models.Model):
         ordering = ["room", "seq"]
         constraints = [
             models.UniqueConstraint(fields=["room", "seq"], name="event_seq_once"),
-            # The sender is never null: NULLs are distinct, and a guest's resend would be stored twice.
+            # The sender is never null: NULLs count as distinct, so a guest's resend would be stored twice.
             models.UniqueConstraint(fields=["room", "sender", "client_id"], name="event_id_once"),
         ]
 

@@ -1,4 +1,4 @@
-"""Who a client is to the chat, and which rooms it may enter and create."""
+"""Identifies the person behind a session, and decides which rooms they may enter and create."""
 
 import asyncio
 import hashlib
@@ -26,14 +26,14 @@ from channelbox.realtime.join_steps import JoinSteps
 
 logger = logging.getLogger(__name__)
 
-MAKE_SECONDS = 2.0  # that making a room waits while the database is written to
+CREATE_TIMEOUT_SECONDS = 2.0  # for which creating a room waits while others write to the database
 RETRY_SECONDS = 3.0
 GUEST_KEY = "guest"  # in the session
 
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Somebody who may talk: a user, or a guest with an unguessable key. `key` is never empty and names one sender."""
+    """A user, or a guest with an unguessable key. `key` is never empty and identifies one sender."""
 
     key: str
     name: str
@@ -46,9 +46,9 @@ class Person:
 
 
 def person_of(user: User | AnonymousUser, session: Any) -> Person:
-    """The person behind a session. Raises Refused where it must sign in first.
+    """Return the person behind a session. Raises Refused if they must sign in first.
 
-    A guest keeps its key as long as its session; a client without a session has one for its connection.
+    A guest keeps the key as long as the session; a client without a session gets one for its connection.
     """
     if isinstance(user, User) and user.is_active:
         return Person(f"u:{user.pk}", user.get_username(), user.pk, user.is_staff)
@@ -58,19 +58,19 @@ def person_of(user: User | AnonymousUser, session: Any) -> Person:
     return Person(f"g:{key}", f"guest-{hashlib.sha256(key.encode()).hexdigest()[:8]}")
 
 
-def give_guest_key(session: Any) -> None:
-    """Makes a guest the same guest from page to page."""
+def ensure_guest_key(session: Any) -> None:
+    """Store a guest key in the session, so that a guest stays the same on all pages."""
     if GUEST_KEY not in session:
         session[GUEST_KEY] = secrets.token_urlsafe(24)
 
 
 def may_create(person: Person) -> bool:
-    """Whether this person may open a room that does not exist yet (CHANNELBOX_ROOM_CREATION)."""
+    """Return whether this person may create a room (CHANNELBOX_ROOM_CREATION)."""
     return {"anyone": True, "users": not person.guest, "staff": person.staff}[settings.CHANNELBOX_ROOM_CREATION]
 
 
 def open_to(person: Person) -> QuerySet[Room]:
-    """The rooms that this person may enter."""
+    """Return the rooms that this person may enter."""
     rooms = Room.objects.filter(closed=False)
     if person.guest:
         return rooms.filter(members_only=False)
@@ -79,12 +79,15 @@ def open_to(person: Person) -> QuerySet[Room]:
 
 
 def admit_new_room(person: Person, source: Source) -> None:
-    """Count a room that this person is about to make. Raise Refused when those were too many. On the event loop."""
+    """Count a room that this person is about to create. Raises Refused if they have created too many lately.
+
+    `source`: the address and person for which it is counted. Call it on the event loop.
+    """
     Admission.current().admit(_new_rooms(person), source)
 
 
-def no_new_room(person: Person, source: Source) -> None:
-    """Count a room no longer that was not made after all. On the event loop."""
+def refund_new_room(person: Person, source: Source) -> None:
+    """Undo `admit_new_room` for a room that was not created after all. Call it on the event loop."""
     Admission.current().refund(_new_rooms(person), source)
 
 
@@ -92,15 +95,16 @@ def _new_rooms(person: Person) -> Work:
     return Work.GUEST_ROOMS if person.guest else Work.ROOMS
 
 
-async def enter(person: Person, name: str, maker: Source | None) -> Room:
-    """Return the room, looked up together with those that others enter meanwhile. Raise Refused.
+async def enter(person: Person, name: str, creator: Source | None) -> Room:
+    """Return the room of this name, looked up together with those that others enter at the same time.
 
-    Where there is none and this person may, it is made, and counted for `maker` if it really was; nobody else waits for
-    that. Without a maker it is not made.
+    If there is none, and this person may create rooms, it is created and counted for `creator` if it really was new; no
+    one else waits for that. With `creator` None it is not created. Raises Refused if the person may not enter the room,
+    or if it does not exist or cannot be created.
     """
     found = await _look_up(person, name)
-    if found is None and maker is not None and may_create(person):
-        await _make(person, name, maker)
+    if found is None and creator is not None and may_create(person):
+        await _create_once(person, name, creator)
         found = await _look_up(person, name)
     if found is None:
         raise Refused(Code.NO_ROOM, f"There is no room {name}.", close=Close.NOT_ALLOWED)
@@ -109,53 +113,56 @@ async def enter(person: Person, name: str, maker: Source | None) -> Room:
     return found
 
 
-async def _make(person: Person, name: str, maker: Source) -> None:
-    """Make a room, or wait for whoever makes it already: however many enter it at once, it is counted once.
+async def _create_once(person: Person, name: str, creator: Source) -> None:
+    """Create a room, or wait until another task has: however many people enter it at once, it is counted once.
 
-    Raise Refused.
+    Raises Refused if it cannot be created.
     """
     loop = asyncio.get_running_loop()
-    makings: dict[str, asyncio.Future[bool]] = Bus.current().share(_make, dict)
-    while (making := makings.get(name)) is not None:
-        ended = await asyncio.shield(making)
+    creations: dict[str, asyncio.Future[bool]] = Bus.current().share(_create_once, dict)
+    while (creation := creations.get(name)) is not None:
+        completed = await asyncio.shield(creation)
         await JoinSteps.of(loop).turn()
-        if ended:
+        if completed:
             return
-    admit_new_room(person, maker)
-    making = makings[name] = loop.create_future()
+    admit_new_room(person, creator)
+    creation = creations[name] = loop.create_future()
     try:
-        made = await Bus.current().share(make, _makings).get(name)
+        made = await Bus.current().share(make, _creation_loader).get(name)
     except Exception as error:
-        making.set_exception(error)
-        making.exception()  # told here, should nobody wait
-        no_new_room(person, maker)
+        creation.set_exception(error)
+        creation.exception()  # marks it as retrieved, in case nobody waits
+        refund_new_room(person, creator)
         raise
-    except BaseException:  # this client left: the room may be made all the same, and counts; the next one looks again
-        making.set_result(False)
+    except (
+        BaseException
+    ):  # this client left: the room may be created all the same, and counts; the next one looks again
+        creation.set_result(False)
         raise
     else:
-        making.set_result(True)
-        if not made:  # somebody else was first, or a room of this name was deleted
-            no_new_room(person, maker)
+        creation.set_result(True)
+        if not made:  # it existed by then, or a room of this name was deleted
+            refund_new_room(person, creator)
     finally:
-        del makings[name]
+        del creations[name]
 
 
 async def _look_up(person: Person, name: str) -> Room | Refused | None:
-    return await Bus.current().share(look_up, _look_ups).get((person, name))
+    return await Bus.current().share(look_up, _lookup_loader).get((person, name))
 
 
 def look_up(asked: list[tuple[Person, str]]) -> dict[tuple[Person, str], Room | Refused]:
-    """Rooms by person and name, for a thread: one query, one more where some are for members only.
+    """Return for each (person, name) the room, or the reason for refusing it. Rooms that do not exist are left out.
 
-    What does not exist is left out. It only reads, so it waits for nobody who writes.
+    Runs in a thread. It takes one query, and another if some of the rooms are for members only. It only reads, so it
+    does not wait for writers.
     """
     rooms = {room.name: room for room in Room.objects.filter(name__in={name for _, name in asked})}
-    exclusive = [room.pk for room in rooms.values() if room.members_only]
+    private = [room.pk for room in rooms.values() if room.members_only]
     users = {person.user_id for person, _ in asked if person.user_id}
     members: set[tuple[int, int]] = set()
-    if exclusive and users:
-        pairs = Room.members.through.objects.filter(room_id__in=exclusive, user_id__in=users)
+    if private and users:
+        pairs = Room.members.through.objects.filter(room_id__in=private, user_id__in=users)
         members.update(pairs.values_list("room_id", "user_id"))
     return {(person, name): _admit(person, rooms[name], members) for person, name in asked if name in rooms}
 
@@ -168,16 +175,16 @@ def _admit(person: Person, room: Room, members: set[tuple[int, int]]) -> Room | 
     return room
 
 
-def make(names: Collection[str], wanted: bool = False) -> set[str]:
-    """Make rooms of these names where there are none. Return the names of those that were made. For a thread.
+def make(names: Collection[str], explicit: bool = False) -> set[str]:
+    """Create rooms of these names where there are none. Return the names of those that are new. Runs in a thread.
 
-    Those of a name whose room was deleted are not made, unless they are `wanted`: somebody asks for them by name. Raise
-    Refused when the database is written to by others for longer than `MAKE_SECONDS`.
+    A name whose room was deleted or renamed is left out, unless the request is `explicit`: somebody asks for it by
+    name. Raises Refused if others write to the database for longer than `CREATE_TIMEOUT_SECONDS`.
     """
     try:
-        with atomic_within(MAKE_SECONDS):
+        with atomic_within(CREATE_TIMEOUT_SECONDS):
             deleted = DeletedName.objects.filter(name__in=names)
-            if wanted:
+            if explicit:
                 deleted.delete()
             new = set(names).difference(deleted.values_list("name", flat=True))
             new.difference_update(Room.objects.filter(name__in=new).values_list("name", flat=True))
@@ -190,12 +197,12 @@ def make(names: Collection[str], wanted: bool = False) -> set[str]:
         ) from error
 
 
-def _look_ups() -> BatchLoader[tuple[Person, str], Room | Refused]:
+def _lookup_loader() -> BatchLoader[tuple[Person, str], Room | Refused]:
     return BatchLoader(database_sync_to_async(look_up, thread_sensitive=False))
 
 
-def _makings() -> BatchLoader[str, bool]:
-    async def many(names: list[str]) -> dict[str, bool]:
+def _creation_loader() -> BatchLoader[str, bool]:
+    async def create_all(names: list[str]) -> dict[str, bool]:
         return dict.fromkeys(await database_sync_to_async(make, thread_sensitive=False)(names), True)
 
-    return BatchLoader(many)
+    return BatchLoader(create_all)

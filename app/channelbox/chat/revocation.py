@@ -1,4 +1,4 @@
-"""Who may no longer be in a room: it was closed, renamed or removed, or is for its members only and they are none."""
+"""Ends connections to rooms that were closed, renamed or deleted, or that the person may no longer enter."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from channelbox.realtime.errors import Close, Code, Refused
 
 
 def rooms(grants: list[SocketGrant]) -> dict[SocketGrant, Refused]:
-    """A rule of the monitor of all sockets."""
+    """Return the grants that have to end, each with its reason. A rule of `accounts.revocation`; runs in a thread."""
     found = Room.objects.in_bulk({grant.room[0] for grant in grants if grant.room})
     private = [room.pk for room in found.values() if room.members_only]
     users = {grant.user for grant in grants if grant.user}
@@ -41,19 +41,19 @@ def rooms(grants: list[SocketGrant]) -> dict[SocketGrant, Refused]:
 
 @receiver(post_save, sender=Room)
 def changed(instance: Room, created: bool, **kwargs: Any) -> None:
-    """Storing messages updates rooms in bulk, which sends no signal: this is somebody's change."""
+    """Have the connections of a changed room checked. Storing messages updates rooms in bulk, without this signal."""
     if not created:
         notify_after_commit("room", instance.pk)
 
 
 @receiver(rooms_deleted)
 def deleted(keys: list[int], **kwargs: Any) -> None:
-    """Tell of many at once, perhaps, each by itself: each process has sockets in few of them."""
+    """Have the connections of deleted rooms checked, each room by its key: a process has connections to few of them."""
     notify_after_commit("room", *keys)
 
 
 @receiver(m2m_changed, sender=Room.members.through)
 def members_changed(instance: Room | User, action: str, reverse: bool, **kwargs: Any) -> None:
-    """From either side: the members of a room, or the rooms of a user."""
+    """Have connections checked when memberships change, from either side: members of a room, or rooms of a user."""
     if action.startswith("post_"):
         notify_after_commit("user" if reverse else "room", instance.pk)

@@ -1,4 +1,4 @@
-"""The list of rooms, a page at a time."""
+"""The room list, one page at a time."""
 
 import datetime
 import re
@@ -11,34 +11,35 @@ from channelbox.chat.models import Event, Room
 from channelbox.chat.permissions import Person, open_to
 from channelbox.realtime.errors import Code, Refused
 
-PAGE_MAX = 200  # rooms
-SEARCH_MAX = 200  # characters
+MAX_PAGE_SIZE = 200
+MAX_SEARCH_LENGTH = 200  # characters
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 CURSOR = re.compile(r"([0-2])-([0-9]{1,16})-([0-9]{1,18})", re.ASCII)
 OWN, SPOKEN_IN, SILENT = range(3)
 
 
 class Page(NamedTuple):
-    """Rooms, and the cursor of those that follow; None: there are no more."""
+    """Rooms, and the cursor of the next page; None on the last page."""
 
     rooms: Sequence[Room]
     next: str | None
 
 
-def page(person: Person, *, search: str = "", before: str = "", limit: int = PAGE_MAX) -> Page:
-    """Return the rooms that this person may enter, whose name or title has `search` in it, behind the cursor `before`.
+def page(person: Person, *, search: str = "", before: str = "", limit: int = MAX_PAGE_SIZE) -> Page:
+    """Return a page of the rooms that this person may enter and whose name or title contains `search`.
 
-    First those to which the person belongs or in which it has spoken, then those in which anybody has, then those in
-    which nobody has: who makes many rooms does not hide the others. Within each, newest activity first. Raise Refused
-    for what is no cursor, and for a text that nobody searches for.
+    `before`: the cursor from the previous page. First come the rooms of which the person is a member or in which they
+    have sent something, then rooms in which others have, then empty ones, so that nobody can hide the others by
+    creating many rooms. Within each part, the latest activity comes first. Raises Refused for an invalid cursor, and
+    for a search text that is too long or contains NUL.
     """
-    if "\0" in search or len(search) > SEARCH_MAX:
-        raise Refused(Code.INVALID, f"search is a text of at most {SEARCH_MAX} characters.")
+    if "\0" in search or len(search) > MAX_SEARCH_LENGTH:
+        raise Refused(Code.INVALID, f"search is a text of at most {MAX_SEARCH_LENGTH} characters.")
     found = _ranked(person)
     if search:
         found = found.filter(Q(name__icontains=search) | Q(title__icontains=search))
     if before:
-        found = found.filter(_behind(before))
+        found = found.filter(_after_cursor(before))
     rooms = list(found.order_by(F("rank"), "-changed_at", "-pk")[: limit + 1])
     return Page(rooms[:limit], _cursor(rooms[limit - 1]) if len(rooms) > limit else None)
 
@@ -52,15 +53,15 @@ def _ranked(person: Person) -> QuerySet[Room]:
 
 
 def _cursor(room: Room) -> str:
-    moment = (room.changed_at - EPOCH) // datetime.timedelta(microseconds=1)
-    return f"{room.rank}-{moment}-{room.pk}"  # type: ignore[attr-defined]  # annotated
+    microseconds = (room.changed_at - EPOCH) // datetime.timedelta(microseconds=1)
+    return f"{room.rank}-{microseconds}-{room.pk}"  # type: ignore[attr-defined]  # annotated
 
 
-def _behind(cursor: str) -> Q:
+def _after_cursor(cursor: str) -> Q:
     parts = CURSOR.fullmatch(cursor)
     if parts is None:
         raise Refused(Code.INVALID, "before is what next was in an earlier answer.")
-    rank, moment, pk = map(int, parts.groups())
-    changed_at = EPOCH + datetime.timedelta(microseconds=moment)
+    rank, microseconds, pk = map(int, parts.groups())
+    changed_at = EPOCH + datetime.timedelta(microseconds=microseconds)
     later = Q(changed_at__lt=changed_at) | Q(changed_at=changed_at, pk__lt=pk)
     return Q(rank__gt=rank) | Q(later, rank=rank)

@@ -1,4 +1,4 @@
-"""The running parts of the chat in one process: made, started and stopped together."""
+"""The chat's parts in one web process, which are created, started and stopped together."""
 
 from typing import Self
 
@@ -20,7 +20,7 @@ from channelbox.work.outbox import Outbox
 
 
 class ChatRuntime:
-    """One for each event loop."""
+    """The chat's parts of one event loop."""
 
     def __init__(self) -> None:
         process = process_name()
@@ -47,11 +47,11 @@ class ChatRuntime:
 
     @staticmethod
     def current() -> "ChatRuntime":
-        """The running loop's."""
+        """Return that of the running event loop; create it if there is none."""
         return Bus.current().share(ChatRuntime, ChatRuntime)
 
     def rooms(self) -> list[str]:
-        """The names of the rooms with members here."""
+        """Return the names of the rooms with members in this process."""
         return [name for name, room in self.hub.rooms.items() if room.members]
 
     async def start(self) -> Self:
@@ -64,7 +64,10 @@ class ChatRuntime:
         return self
 
     async def stop(self) -> None:
-        """After the members are gone: waits for what they sent, then gives back what this process holds."""
+        """Wait for the outcomes of what the members sent, then give back what this process holds.
+
+        Call it after all members have left.
+        """
         await self.outbox.stop(settings.CHANNELBOX_WORK_EXPIRY)
         await self.rate_sync.stop()
         await self.reconciler.stop()

@@ -1,7 +1,7 @@
-"""What senders may do when their messages are stored: looked up once for a batch, inside the storing transaction.
+"""Permissions of senders when their messages are stored: read once per batch, within the storing transaction.
 
-A socket was let in earlier, and what it sent may have waited: who was deactivated, removed from a room or taken off the
-staff meanwhile stores nothing more.
+A connection was admitted earlier, and its messages may have waited. Nothing more is stored for users who meanwhile were
+deactivated, removed from the room or removed from the staff.
 """
 
 from collections.abc import Iterable
@@ -23,15 +23,19 @@ STAFF: Refusal = (Code.NOT_ALLOWED, "Only administrators may do this.")
 
 @dataclass(slots=True)
 class SenderPermissions:
-    """The senders of a batch as the record has them."""
+    """What the database says about the senders of a batch."""
 
     active: set[int] = field(default_factory=set)
     staff: set[int] = field(default_factory=set)
-    members: set[tuple[int, int]] = field(default_factory=set)  # room, user; of rooms for members only
+    members: set[tuple[int, int]] = field(default_factory=set)  # (room, user), for rooms that are for members only
 
     @classmethod
     def of(cls, active: dict[int, bool], rooms: Iterable[Room]) -> Self:
-        """`active`: whether each is on the staff. One query where there are rooms for members only, none elsewhere."""
+        """Return the permissions of these senders in these rooms.
+
+        `active`: users who may still sign in, and whether each is on the staff. This takes one query if there are rooms
+        for members only, and none otherwise.
+        """
         permissions = cls(set(active), {user for user, staff in active.items() if staff})
         private = [room.pk for room in rooms if room.members_only]
         if private and active:
@@ -39,18 +43,18 @@ class SenderPermissions:
             permissions.members = set(through.values_list("room_id", "user_id"))
         return permissions
 
-    def refusal(self, room: Room, draft: IncomingEvent) -> Refusal | None:
-        """Why this is not stored, or None."""
-        user = draft.user_id
+    def refusal(self, room: Room, incoming: IncomingEvent) -> Refusal | None:
+        """Return why this event is not stored, or None if it may be."""
+        user = incoming.user_id
         if user is not None and user not in self.active:
             return SIGNED_OUT
         if room.closed:
             return CLOSED
         if room.members_only and (user is None or (room.pk, user) not in self.members):
             return MEMBERS
-        if draft.kind in FOR_STAFF and not self.is_staff(draft):
+        if incoming.kind in FOR_STAFF and not self.is_staff(incoming):
             return STAFF
         return None
 
-    def is_staff(self, draft: IncomingEvent) -> bool:
-        return draft.user_id in self.staff
+    def is_staff(self, incoming: IncomingEvent) -> bool:
+        return incoming.user_id in self.staff

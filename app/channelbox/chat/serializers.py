@@ -1,4 +1,4 @@
-"""An event as clients see it."""
+"""Events as clients see them."""
 
 import datetime
 from collections.abc import Iterable
@@ -9,19 +9,19 @@ from channelbox.realtime.frames import json_frame
 from channelbox.realtime.hub_room import Run
 
 
-def moment(at: datetime.datetime) -> str:
+def timestamp(at: datetime.datetime) -> str:
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def content(event: Event) -> dict[str, object]:
-    """The JSON of one event: `type` is its kind, `seq` its number in the room. A kind's own fields are its `data`."""
+    """Return the JSON of an event: `type` is its kind, `seq` its number in the room. Its `data` are further fields."""
     return {
         "type": event.kind,
         "seq": event.seq,
         "id": event.client_id,
         "user": event.name,
         **({"message": event.text} if event.text or event.kind in SPOKEN else {}),
-        "at": moment(event.at),
+        "at": timestamp(event.at),
         **(event.data or {}),
     }
 
@@ -31,7 +31,7 @@ def frame(event: Event) -> bytes:
 
 
 def run(events: Iterable[Event], seq: int) -> Run:
-    """The finished frames of events that follow `seq` one by one; stops at a hole. Empty: it ends at `seq`."""
+    """Return the frames of the events that follow `seq`, up to the first hole. An empty run ends at `seq`."""
     frames = []
     last = seq
     for event in events:
@@ -43,7 +43,7 @@ def run(events: Iterable[Event], seq: int) -> Run:
 
 
 def newest(events: list[Event], last: int) -> Run:
-    """Return the run that ends at number `last`, of events in falling order; empty where that one is missing."""
+    """Return the run that ends at number `last`; empty if that one is missing. `events`: in descending order."""
     count = 0
     while count < len(events) and events[count].seq == last - count:
         count += 1
@@ -51,5 +51,5 @@ def newest(events: list[Event], last: int) -> Run:
 
 
 def replaced(events: Iterable[Event]) -> tuple[tuple[int, bytes], ...]:
-    """What earlier events have become, for those who keep their frames."""
+    """Return the numbers and new frames of changed events, for the replay buffers that keep the old frames."""
     return tuple((event.seq, frame(event)) for event in events)

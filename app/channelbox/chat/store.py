@@ -1,9 +1,9 @@
-"""The transaction that stores events: it numbers them, once each, without a gap, if their senders may.
+"""The transaction that stores events: it numbers each of them once, without gaps, if its sender is permitted to.
 
-Separate statements under READ COMMITTED: a single statement would keep the snapshot from before the lock. SQLite's
-transactions are IMMEDIATE, which is its lock. On PostgreSQL a room that another transaction has locked is left out and
-named, and so is one whose messages need another row that is locked: a sender's, or that of a message to be removed.
-Whoever holds it, the other rooms are stored.
+It uses separate statements under READ COMMITTED, because a single statement would keep the snapshot from before the
+lock. On SQLite, transactions are IMMEDIATE, which takes the write lock. On PostgreSQL, a room that another transaction
+has locked is left out and reported as busy. So is a room whose messages need another locked row: that of a sender, or
+of a message to be deleted. Whoever holds the lock, the other rooms are stored.
 """
 
 import datetime
@@ -29,8 +29,9 @@ from channelbox.realtime.errors import Code
 
 logger = logging.getLogger(__name__)
 
-# s after somebody else's lock of a sender was met in which senders' rows are looked at before anything is written. It
-# costs a batch 0.1 to 0.3 ms, and one batch of each worker waits for the lock instead.
+# After a sender's row was found locked by another transaction, senders' rows are checked for this long before anything
+# is written. That costs a batch 0.1 to 0.3 ms. It is not done always; instead, one batch of each worker waits for the
+# lock.
 CAUTION_SECONDS = 10.0
 
 Incoming = Mapping[RoomRef, Sequence[IncomingEvent]]
@@ -38,30 +39,31 @@ Incoming = Mapping[RoomRef, Sequence[IncomingEvent]]
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of one room's messages. `epoch`: what its numbers are numbers of."""
+    """What became of one room's messages. `epoch`: that of the room's event numbers."""
 
     epoch: str = ""
     stored: list[Event] = field(default_factory=list)  # new, in the order of their numbers
     known: dict[Id, int] = field(default_factory=dict)  # stored before, with their first numbers
     refused: dict[Id, Refusal] = field(default_factory=dict)
-    changed: list[Event] = field(default_factory=list)  # older events that are no longer what they were
+    changed: list[Event] = field(default_factory=list)  # older events that were changed
 
 
 class Stored(NamedTuple):
-    """What became of the messages of each room, and the rooms that others' locks held up: nothing became of those."""
+    """The outcome of each room, and the rooms that were busy with locks of others, of which nothing was stored."""
 
     outcomes: dict[RoomRef, Outcome]
     busy: set[RoomRef]
 
 
-# SQLite's own waiting for its lock looks again after up to 0.1 s: those of one process take turns instead. When another
-# process holds the lock for long, each waits by itself, or the last would wait as long as all before it together.
-_sqlite_turn = threading.Lock()
-TURN_SECONDS = 1.0
+# SQLite polls for its write lock, at intervals of up to 0.1 s, so the threads of one process take turns with this lock
+# instead. It has a timeout for when another process holds SQLite's lock for long: then each thread waits by itself, as
+# the last would otherwise wait as long as all threads before it together.
+_sqlite_write_lock = threading.Lock()
+WRITE_LOCK_SECONDS = 1.0
 
 
 class _Caution:
-    """Tells whether this process met a lock of somebody else's lately."""
+    """Remembers whether this process met a lock of another transaction lately."""
 
     def __init__(self) -> None:
         self._until = 0.0
@@ -77,20 +79,21 @@ _caution = _Caution()
 
 
 def store(incoming: Incoming) -> Stored:
-    """Store the messages of some rooms: all in one transaction.
+    """Store the messages of some rooms, all in one transaction.
 
-    If a lock makes that fail, once more without the rooms of locked senders. If the data of one room or another lock
-    does, each room alone; a room whose data still fail is refused with the reason.
-    Raises OperationalError and InterfaceError when the database cannot be used: nothing is known to be stored then.
+    If a lock makes that fail, it is tried once more without the rooms of locked senders. If another
+    lock or the data of a room make it fail, each room is stored alone; a room whose data still fail is refused with the
+    reason. Raises OperationalError or InterfaceError when the database cannot be used: then it is unknown whether
+    anything was stored.
     """
     if connection.vendor != "sqlite":
         return _store_all(incoming)
-    taken = _sqlite_turn.acquire(timeout=TURN_SECONDS)
+    taken = _sqlite_write_lock.acquire(timeout=WRITE_LOCK_SECONDS)
     try:
         return _store_all(incoming)
     finally:
         if taken:
-            _sqlite_turn.release()
+            _sqlite_write_lock.release()
 
 
 def _store_all(incoming: Incoming) -> Stored:
@@ -134,7 +137,7 @@ def _store(incoming: Incoming, *, cautious: bool, alone: bool = False) -> Stored
         cautious=cautious,
         alone=alone,
     )
-    if read.held:
+    if read.locked_senders:
         _caution.renew()
     numbering = _Numbering(read, incoming)
     outcomes: dict[RoomRef, Outcome] = {}
@@ -145,28 +148,28 @@ def _store(incoming: Incoming, *, cautious: bool, alone: bool = False) -> Stored
         elif ref.key not in read.rooms:
             busy.add(ref)
         elif read.rooms[ref.key].name != ref.name:
-            # Its members were let into a room of the former name, and listen there.
+            # Its members joined under the former name and are subscribed to that.
             outcomes[ref] = _refuse(messages, Code.NO_ROOM, f"There is no room {ref.name} any more.")
-        elif numbering.is_held(ref.key, messages):
+        elif numbering.needs_locked_row(ref.key, messages):
             busy.add(ref)
         else:
             outcomes[ref] = numbering.number(read.rooms[ref.key], messages, ref.epoch)
     stored = [event for outcome in outcomes.values() for event in outcome.stored]
     if stored:
         store_sql.write(stored, [read.rooms[ref.key] for ref, outcome in outcomes.items() if outcome.stored])
-    numbering.removals.save()
+    numbering.deletions.save()
     return Stored(outcomes, busy)
 
 
 class _Numbering:
-    """One transaction's knowledge: what is stored already, who may, and what is to be removed."""
+    """Numbers the events of one transaction: holds what is stored already, who may send, and what is to be deleted."""
 
     def __init__(self, read: store_sql.Read, incoming: Incoming) -> None:
         rooms = read.rooms
         self._known = read.known
-        self._held = read.held
+        self._locked_senders = read.locked_senders
         self._permissions = SenderPermissions.of(read.active, rooms.values())
-        self.removals = Deletions.read(
+        self.deletions = Deletions.read(
             (rooms[ref.key], message)
             for ref, messages in incoming.items()
             for message in messages
@@ -174,14 +177,14 @@ class _Numbering:
         )
         self._now = timezone.now()
 
-    def is_held(self, room: int, messages: Iterable[IncomingEvent]) -> bool:
-        """Return whether somebody else has locked a row that storing these in the room (its key) needs."""
-        return room in self.removals.held or any(
-            message.user_id in self._held and (room, *message.key) not in self._known for message in messages
+    def needs_locked_row(self, room: int, messages: Iterable[IncomingEvent]) -> bool:
+        """Return whether storing these in the room with this key needs a row that another transaction has locked."""
+        return room in self.deletions.locked_rooms or any(
+            message.user_id in self._locked_senders and (room, *message.key) not in self._known for message in messages
         )
 
     def number(self, room: Room, messages: Iterable[IncomingEvent], epoch: str) -> Outcome:
-        """`epoch`: of the numbers that the messages speak of."""
+        """Number the messages of a room. `epoch`: that of the event numbers to which they refer."""
         outcome = Outcome(room.full_epoch)
         stale = epoch not in ("", room.full_epoch)
         for message in messages:
@@ -189,22 +192,22 @@ class _Numbering:
             if (seq := self._known.get(key)) is not None:
                 outcome.known[message.key] = seq
             elif stale and message.kind == Kind.DELETION:
-                outcome.refused[message.key] = UNKNOWN  # another message has this number since a backup was restored
+                outcome.refused[message.key] = UNKNOWN  # after a restored backup, another message has this number
             elif refusal := self._refusal(room, message):
                 outcome.refused[message.key] = refusal
             else:
                 room.last_seq += 1
-                self._known[key] = room.last_seq  # twice in one batch is once
+                self._known[key] = room.last_seq  # a message that is twice in the batch is stored once
                 event = _event(room, message, self._now)
                 outcome.stored.append(event)
-                if (removed := self.removals.apply(event)) is not None:
+                if (removed := self.deletions.apply(event)) is not None:
                     outcome.changed.append(removed)
         if outcome.stored:
             room.changed_at = self._now
         return outcome
 
     def _refusal(self, room: Room, message: IncomingEvent) -> Refusal | None:
-        return self._permissions.refusal(room, message) or self.removals.refusal(room, message, self._permissions)
+        return self._permissions.refusal(room, message) or self.deletions.refusal(room, message, self._permissions)
 
 
 def _event(room: Room, message: IncomingEvent, now: datetime.datetime) -> Event:

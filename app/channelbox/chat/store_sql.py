@@ -1,8 +1,8 @@
-"""The SQL of the storing transaction: what the ORM would say, without building it anew for each batch.
+"""The SQL of the storing transaction: what the ORM would generate, without building it again for each batch.
 
-PostgreSQL gets what is read in two trips and what is written in two more, whatever the number of rooms and messages.
-Values come as arrays, so the text is the same however many there are, and all but one stay prepared. SQLite, where a
-trip costs nothing, gets them one by one.
+On PostgreSQL reading takes two round trips and writing two more, whatever the number of rooms and messages. Values are
+passed as arrays, so the SQL text does not depend on their number, and all statements but one stay prepared. On SQLite,
+where a round trip costs nothing, statements run one by one.
 """
 
 import json
@@ -24,8 +24,8 @@ ROOM_FIELDS = (
     "last_seq",
     "epoch",
     "floor",
-)  # what storing needs, in the model's order
-# All but the id, which the database gives; each with the type of an array of them, as psycopg sends it
+)  # what the store needs, in the model's order
+# All except the id, which the database assigns; each with the SQL type of an array of its values, as psycopg sends it
 EVENT_FIELDS = {
     "room_id": "bigint[]",
     "seq": "bigint[]",
@@ -43,55 +43,56 @@ Row = Sequence[Any]
 
 
 class Statement(NamedTuple):
-    """SQL with its parameters."""
+    """SQL with its parameters. `prepared`: whether PostgreSQL keeps a prepared statement of it."""
 
     text: str
     parameters: Row
     prepared: bool = True
 
 
-# For the rest of the transaction, in PostgreSQL alone. What somebody else has locked (a user's row, say) is not waited
-# for any longer, and a worker that stops in the middle (its machine is paused, or cut off) loses its locks.
+# For the rest of the transaction, on PostgreSQL only: it does not wait any longer for a row that another one has locked
+# (a user's, say), and a worker that stops halfway (its machine is paused or cut off) loses its locks.
 LIMITS = Statement(
     "SELECT set_config('lock_timeout', %s, true), set_config('idle_in_transaction_session_timeout', '5s', true)",
     ("100ms",),
 )
-LOCK_TIMEOUT_ALONE = "1ms"  # for a room by itself, after all together have failed: there may be hundreds
+LOCK_TIMEOUT_ALONE = "1ms"  # for each room alone after all together have failed: there may be hundreds
 
 
 class Read(NamedTuple):
-    """What a batch depends on. Rooms by their keys."""
+    """What a batch depends on. Rooms are given by their keys."""
 
     rooms: dict[int, Room]  # locked
-    names: dict[int, str]  # of all that exist, also of those that somebody else has locked
-    known: dict[tuple[int, str, str], int]  # stored already: room, sender and id with the number
-    active: dict[int, bool]  # the senders who may still sign in: whether they are on the staff
-    held: set[int]  # of those, the senders whose rows somebody else has locked, where that was asked for
+    names: dict[int, str]  # of all rooms that exist, also of those that another transaction has locked
+    known: dict[tuple[int, str, str], int]  # stored already: (room, sender, id) and the number
+    active: dict[int, bool]  # senders who may still sign in, and whether they are on the staff
+    locked_senders: set[int]  # those of them whose rows another transaction has locked; only if cautious
 
 
 def read(
     asked: Collection[tuple[int, str, str]], users: Collection[int], *, cautious: bool = False, alone: bool = False
 ) -> Read:
-    """Lock rooms, then read the rest: each statement sees what was committed before it began.
+    """Lock the rooms, then read the rest. Each statement sees what was committed before it began.
 
-    `asked`: the key of a room, a sender and the sender's id. A room that is locked already is left out, and nothing is
-    waited for: see `LIMITS`. `cautious`: find out which senders' rows are locked. `alone`: wait for no other lock.
+    `asked`: (room key, sender, sender's id) of each message. `users`: ids of the users who send them. Rooms that are
+    locked already are left out; for other locks see `LIMITS`. `cautious`: find out which senders' rows are locked.
+    `alone`: do not wait for other locks either.
     """
     if not asked:
         return Read({}, {}, {}, {}, set())
     limits = LIMITS._replace(parameters=(LOCK_TIMEOUT_ALONE,)) if alone else LIMITS
     lock = " FOR UPDATE SKIP LOCKED" if connection.features.has_select_for_update_skip_locked else ""
-    in_keys, keys = _among({key for key, _, _ in asked}, "bigint[]")
-    messages, values = _rows(asked, ["bigint[]", "text[]", "text[]"])
-    *_, rooms, known, active = _ask(
+    in_keys, keys = _in_list({key for key, _, _ in asked}, "bigint[]")
+    messages, values = _rows_sql(asked, ["bigint[]", "text[]", "text[]"])
+    *_, rooms, known, active = _execute(
         *([limits] if connection.vendor == "postgresql" else []),
         Statement(
             f"SELECT {', '.join(ROOM_FIELDS)}, (SELECT epoch FROM {INSTALLATION} WHERE id = {Installation.ONLY}) "
             f"FROM {ROOM} WHERE id {in_keys} ORDER BY id{lock}",
             keys,
         ),
-        # One look into the index for each, and planned anew: as a join, or before PostgreSQL knew how large the table
-        # is, it would read all that was ever said in the room.
+        # One index lookup per message, planned each time: as a join, or with a plan from before PostgreSQL knew how
+        # large the table is, it would read all events of the room.
         Statement(
             f"WITH asked (room_id, sender, client_id) AS ({messages}) "
             f"SELECT {ROOM}.id, {ROOM}.name, asked.sender, asked.client_id, (SELECT seq FROM {EVENT} WHERE "
@@ -112,12 +113,12 @@ def read(
 
 
 def _senders(users: Collection[int], cautious: bool) -> Statement:
-    """Return what reads the senders who may still sign in, and whether somebody else has locked their rows.
+    """Return the statement that reads the senders who may still sign in, and whether their rows are locked by others.
 
-    `cautious`: the rows are locked as the foreign key of an event locks them at the commit. Transactions share this
-    lock of a row. But taken so early it meets those of other workers, and PostgreSQL notes who shares it each time.
+    `cautious`: lock the rows as the foreign key of an event locks them at the commit. Transactions can share this lock.
+    But taken so early, it coincides with those of other workers, and each time PostgreSQL has to record who shares it.
     """
-    among, ids = _among(users, "bigint[]")
+    among, ids = _in_list(users, "bigint[]")
     if not (cautious and connection.features.has_select_for_update_skip_locked):
         return Statement(f"SELECT id, is_staff, false FROM {USER} WHERE id {among} AND is_active", ids)
     return Statement(
@@ -135,9 +136,9 @@ def _room(row: Row) -> Room:
 
 
 def write(events: Iterable[Event], rooms: Iterable[Room]) -> None:
-    """Stores new events, and their rooms' new numbers. At least one of each.
+    """Insert new events and update the last numbers of their rooms. There is at least one of each.
 
-    No signal is sent: a room that somebody saves has the rights of everybody in it looked at anew.
+    No signal is sent, because saving a room causes a check of the permissions of everybody in it.
     """
     fields = ", ".join(EVENT_FIELDS)
     new = [[getattr(event, name) for name in EVENT_FIELDS] for event in events]
@@ -145,9 +146,9 @@ def write(events: Iterable[Event], rooms: Iterable[Room]) -> None:
         row[-1] = None if row[-1] is None else json.dumps(row[-1])
     numbers = [(room.last_seq, room.changed_at, room.pk) for room in rooms]
     if connection.vendor == "postgresql":
-        rows, values = _rows(new, EVENT_FIELDS.values())
-        ends, those = _rows(numbers, ["bigint[]", "timestamptz[]", "bigint[]"])
-        _ask(
+        rows, values = _rows_sql(new, EVENT_FIELDS.values())
+        ends, those = _rows_sql(numbers, ["bigint[]", "timestamptz[]", "bigint[]"])
+        _execute(
             Statement(f"INSERT INTO {EVENT} ({fields}) {rows}", values),
             Statement(
                 f"WITH ends (seq, at, id) AS ({ends}) "
@@ -168,15 +169,15 @@ def write(events: Iterable[Event], rooms: Iterable[Room]) -> None:
         )
 
 
-def _among(values: Collection[Any], array: str) -> tuple[str, list[Any]]:
-    """The end of a condition, and its parameters."""
+def _in_list(values: Collection[Any], array: str) -> tuple[str, list[Any]]:
+    """Return the SQL condition that a column is one of `values` (without the column), and its parameters."""
     if connection.vendor == "postgresql":
         return f"= ANY(%s::{array})", [list(values)]
     return f"IN ({', '.join(['%s'] * len(values))})", list(values)
 
 
-def _rows(rows: Collection[Row], arrays: Iterable[str]) -> tuple[str, list[Any]]:
-    """What gives these rows, and its parameters."""
+def _rows_sql(rows: Collection[Row], arrays: Iterable[str]) -> tuple[str, list[Any]]:
+    """Return the SQL that yields these rows, and its parameters."""
     if connection.vendor == "postgresql":
         columns = ", ".join(f"%s::{array}" for array in arrays)
         return f"SELECT * FROM UNNEST({columns})", [list(column) for column in zip(*rows, strict=True)]
@@ -184,11 +185,11 @@ def _rows(rows: Collection[Row], arrays: Iterable[str]) -> tuple[str, list[Any]]
     return f"VALUES {', '.join([row] * len(rows))}", [value for each in rows for value in each]
 
 
-def _ask(*statements: Statement) -> list[list[Row]]:
-    """Return the rows that each of these gives; on PostgreSQL in two trips, the last by itself. Raises Django's errors.
+def _execute(*statements: Statement) -> list[list[Row]]:
+    """Return the rows of each statement. On PostgreSQL this takes two round trips, the last statement by itself.
 
-    psycopg ends a pipeline with a Flush behind its Sync, which stops PostgreSQL's clock for a transaction that idles
-    until the next statement has ended: what follows a pipeline at once has it run again.
+    psycopg ends a pipeline with a Flush after its Sync, which stops PostgreSQL's idle-in-transaction timer until the
+    next statement has ended. A statement right after the pipeline starts it again. Raises Django's database errors.
     """
     if connection.vendor != "postgresql":
         with connection.cursor() as one:
@@ -197,10 +198,10 @@ def _ask(*statements: Statement) -> list[list[Row]]:
                 one.execute(each.text, each.parameters)
                 answers.append(one.fetchall())
             return answers
-    # Loaded here: a start on SQLite, often that of a small machine, does without it.
+    # Imported here: SQLite, often used on small machines, starts without it.
     import psycopg
 
-    # Not Django's cursors, which put the values into the text: it would be planned anew each time.
+    # Not Django's cursors, which insert the values into the text: PostgreSQL would plan it again each time.
     cursors = [psycopg.Cursor(connection.connection) for _ in statements]
     with connection.wrap_database_errors:
         *first, (cursor, last) = zip(cursors, statements, strict=True)

@@ -1,4 +1,4 @@
-"""The pages: the rooms that one may enter, and a room."""
+"""The chat's pages: the room list, and a room."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 
-SEARCHED = 20  # rooms, from which on there is a field to search them
+MIN_SEARCHABLE = 20  # rooms in the list, from which on it has a search field
 
 
 class RoomForm(forms.Form):
-    """The name of a room to open, or to create where there is none."""
+    """The name of a room to open, or to create if there is none."""
 
     name = forms.RegexField(
         rf"^{ROOM_NAME}\Z",
@@ -47,16 +47,19 @@ class RoomForm(forms.Form):
     )
 
 
-def personal(
+def with_person(
     view: Callable[Concatenate[HttpRequest, permissions.Person, P], HttpResponseBase],
 ) -> Callable[Concatenate[HttpRequest, P], HttpResponseBase]:
-    """Hands the person to the view, a guest with a key that lasts; who must sign in first is sent there."""
+    """Decorate a view that takes the person of the request. Guests get a lasting key.
+
+    Clients that must sign in first are redirected to the sign-in page.
+    """
 
     @never_cache
     @wraps(view)
     def wrapped(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
         if settings.CHANNELBOX_GUESTS and not request.user.is_authenticated:
-            permissions.give_guest_key(request.session)
+            permissions.ensure_guest_key(request.session)
         try:
             person = permissions.person_of(request.user, request.session)
         except Refused:
@@ -67,9 +70,9 @@ def personal(
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@personal
+@with_person
 def rooms(request: HttpRequest, person: permissions.Person) -> HttpResponseBase:
-    """The rooms that one may enter: `?search=` in them, `?before=` for more. POST opens or makes one by its name."""
+    """Show the rooms that the person may enter (`?search=`, `?before=` for more). POST opens or creates one by name."""
     search, before = request.GET.get("search", "").strip(), request.GET.get("before", "")
     try:
         page = room_list.page(person, search=search, before=before)
@@ -86,29 +89,29 @@ def rooms(request: HttpRequest, person: permissions.Person) -> HttpResponseBase:
     elif form.errors:
         status = 400
     context = {
-        **_listed(request, page, search, before),
+        **_list_context(request, page, search, before),
         "form": form,
         "may_create": permissions.may_create(person),
-        "page": _page(person, search=search, before=before),
+        "page": _page_data(person, search=search, before=before),
     }
     return render(request, "chat/rooms.html", context, status=status)
 
 
 @require_safe
-@personal
+@with_person
 def room(request: HttpRequest, person: permissions.Person, room_name: str) -> HttpResponseBase:
-    """A room. Its socket brings what was said, and makes a room that never existed."""
+    """Show a room. Its events come over the WebSocket, which also creates a room that never existed."""
     found = permissions.open_to(person).filter(name=room_name).first()
     if found is None:
         if Room.objects.filter(name=room_name).exists():
-            return _closed_door(request, room_name, 403)
+            return _no_access(request, room_name, 403)
         may_create = permissions.may_create(person)
         deleted = DeletedName.objects.filter(name=room_name).exists()
         if deleted or not may_create:
-            return _closed_door(request, room_name, 404, may_create=may_create)
+            return _no_access(request, room_name, 404, may_create=may_create)
     title = str(found or room_name)
     page = {
-        **_page(person),
+        **_page_data(person),
         "room": room_name,
         "socket": f"/ws/chat/{room_name}/",
         "history": reverse("chat:history", kwargs={"room_name": room_name}),
@@ -130,23 +133,23 @@ def room(request: HttpRequest, person: permissions.Person, room_name: str) -> Ht
 
 @async_to_sync
 async def _admit_new_room(person: permissions.Person, source: Source) -> None:
-    """On the event loop, which has the buckets. Raise Refused."""
+    """Call `permissions.admit_new_room` on the event loop, which has the rate limits. Raises Refused."""
     permissions.admit_new_room(person, source)
 
 
 @async_to_sync
-async def _no_new_room(person: permissions.Person, source: Source) -> None:
-    """On the event loop."""
-    permissions.no_new_room(person, source)
+async def _refund_new_room(person: permissions.Person, source: Source) -> None:
+    """Call `permissions.refund_new_room` on the event loop."""
+    permissions.refund_new_room(person, source)
 
 
 def _open(request: HttpRequest, person: permissions.Person, name: str) -> "tuple[int, StrPromise | str] | None":
-    """Make the room where there is none. Return the status and the sentence for somebody who does not get in."""
+    """Create the room if there is none. Return the status and sentence of a refusal, or None."""
     if permissions.open_to(person).filter(name=name).exists():
         return None
     if not permissions.may_create(person):
         return 400, _("There is no such room for you, and you may not create one.")
-    if Room.objects.filter(name=name).exists():  # its door says why it is closed
+    if Room.objects.filter(name=name).exists():  # the page of the room says why it is closed
         return None
     source = Source(network(request.META.get("REMOTE_ADDR", "")), person.key)
     try:
@@ -155,29 +158,29 @@ def _open(request: HttpRequest, person: permissions.Person, name: str) -> "tuple
         return 429, str(refused)
     made: set[str] = set()
     try:
-        made = permissions.make([name], wanted=True)
+        made = permissions.make([name], explicit=True)
     except Refused:
         return 503, _("No room can be made just now. Try again in a moment.")
     finally:
         if not made:
-            _no_new_room(person, source)
+            _refund_new_room(person, source)
     return None
 
 
-def _listed(request: HttpRequest, page: room_list.Page, search: str, before: str) -> dict[str, object]:
-    """A page of the list, and the ways to the others."""
+def _list_context(request: HttpRequest, page: room_list.Page, search: str, before: str) -> dict[str, object]:
+    """Return the template context of a page of the room list, with the link to the next one."""
     more = {"search": search, "before": page.next}
     return {
         "rooms": page.rooms,
         "search": search,
         "further": bool(before),
         "more": urlencode({word: value for word, value in more.items() if value}) if page.next else "",
-        "searchable": search or before or page.next or len(page.rooms) >= SEARCHED,
+        "searchable": search or before or page.next or len(page.rooms) >= MIN_SEARCHABLE,
     }
 
 
-def _page(person: permissions.Person, **which: str) -> dict[str, object]:
-    """What the scripts of both pages are given. `which`: the part of the list that is shown."""
+def _page_data(person: permissions.Person, **which: str) -> dict[str, object]:
+    """Return the data for the scripts of both pages. `which`: the part of the list that is shown."""
     query = urlencode({word: value for word, value in which.items() if value})
     listed = reverse("chat:list") + (f"?{query}" if query else "")
     return {
@@ -189,6 +192,6 @@ def _page(person: permissions.Person, **which: str) -> dict[str, object]:
     }
 
 
-def _closed_door(request: HttpRequest, room_name: str, status: int, may_create: bool = False) -> HttpResponse:
+def _no_access(request: HttpRequest, room_name: str, status: int, may_create: bool = False) -> HttpResponse:
     context = {"room_name": room_name, "missing": status == 404, "may_create": may_create}
     return render(request, "chat/closed.html", context, status=status)
