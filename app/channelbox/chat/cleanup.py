@@ -124,9 +124,7 @@ class Cleanup:
         if not await lock.acquire():
             return
         try:
-            with contextlib.suppress(
-                LockError
-            ):  # Redis was emptied or this process frozen: another worker has the lock
+            with contextlib.suppress(LockError):  # Redis was emptied, or this process frozen: another worker has it
                 while await self._remove() is not None:
                     await lock.reacquire()
         finally:

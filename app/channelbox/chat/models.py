@@ -101,7 +101,7 @@ class Room(models.Model):
 
     @cached_property
     def full_epoch(self) -> str:
-        """Return the epoch as clients get it: the installation's and the room's. May query the database for them."""
+        """Return the epoch as clients get it: the installation's and the room's. Queries the database if not loaded."""
         installation, epoch = self.__dict__.get("installation_epoch"), self.__dict__.get("epoch")
         if "installation_epoch" not in self.__dict__ or not isinstance(epoch, int):
             return Room.objects.get(pk=self.pk).full_epoch
@@ -138,7 +138,7 @@ def retire_names(names: Iterable[str]) -> None:
 class Event(models.Model):
     """A numbered event in a room. Kind `message` has text; other kinds may have further fields in `data`."""
 
-    # Both constraints begin with the room, so an index on the room alone would be of no use.
+    # Both constraints begin with the room, so an index on the room alone would only be a cost.
     room = models.ForeignKey(Room, on_delete=models.CASCADE, related_name="events", db_index=False)
     seq = models.BigIntegerField()
     kind = models.CharField(max_length=20, default="message")

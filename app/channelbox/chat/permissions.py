@@ -98,9 +98,9 @@ def _new_rooms(person: Person) -> Work:
 async def enter(person: Person, name: str, creator: Source | None) -> Room:
     """Return the room of this name, looked up together with those that others enter at the same time.
 
-    If there is none, and this person may create rooms, it is created and counted for `creator` if it really was new; no
-    one else waits for that. With `creator` None it is not created. Raises Refused if the person may not enter the room,
-    or if it does not exist or cannot be created.
+    If there is none and this person may create it, it is created, and counted for `creator` if it really was new.
+    Nobody else waits for that. With `creator` None it is not created. Raises Refused if the person may not enter the
+    room, or if it does not exist or cannot be created.
     """
     found = await _look_up(person, name)
     if found is None and creator is not None and may_create(person):
@@ -134,10 +134,8 @@ async def _create_once(person: Person, name: str, creator: Source) -> None:
         creation.exception()  # marks it as retrieved, in case nobody waits
         refund_new_room(person, creator)
         raise
-    except (
-        BaseException
-    ):  # this client left: the room may be created all the same, and counts; the next one looks again
-        creation.set_result(False)
+    except BaseException:  # this client left; the room may be created all the same, and counts
+        creation.set_result(False)  # the next client looks again
         raise
     else:
         creation.set_result(True)

@@ -81,10 +81,9 @@ _caution = _Caution()
 def store(incoming: Incoming) -> Stored:
     """Store the messages of some rooms, all in one transaction.
 
-    If a lock makes that fail, it is tried once more without the rooms of locked senders. If another
-    lock or the data of a room make it fail, each room is stored alone; a room whose data still fail is refused with the
-    reason. Raises OperationalError or InterfaceError when the database cannot be used: then it is unknown whether
-    anything was stored.
+    If a lock makes that fail, it is tried once more without the rooms of locked senders. If another lock or the data of
+    a room make it fail, each room is stored alone; a room whose data still fail is refused with the reason. Raises
+    OperationalError or InterfaceError when the database cannot be used: then it is unknown whether anything was stored.
     """
     if connection.vendor != "sqlite":
         return _store_all(incoming)

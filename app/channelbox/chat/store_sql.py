@@ -50,8 +50,8 @@ class Statement(NamedTuple):
     prepared: bool = True
 
 
-# For the rest of the transaction, on PostgreSQL only: it does not wait any longer for a row that another one has locked
-# (a user's, say), and a worker that stops halfway (its machine is paused or cut off) loses its locks.
+# Timeouts for the rest of the transaction, on PostgreSQL only: it does not wait longer for what another transaction has
+# locked (a user's row, say), and a worker that stops halfway (its machine is paused or cut off) loses its locks.
 LIMITS = Statement(
     "SELECT set_config('lock_timeout', %s, true), set_config('idle_in_transaction_session_timeout', '5s', true)",
     ("100ms",),
@@ -198,7 +198,7 @@ def _execute(*statements: Statement) -> list[list[Row]]:
                 one.execute(each.text, each.parameters)
                 answers.append(one.fetchall())
             return answers
-    # Imported here: SQLite, often used on small machines, starts without it.
+    # Imported here: a process that uses SQLite, often on a small machine, starts without it.
     import psycopg
 
     # Not Django's cursors, which insert the values into the text: PostgreSQL would plan it again each time.

@@ -40,7 +40,7 @@ class ThroughputEstimate:
         """Record `count` completed messages. `more`: whether work remains."""
         now = time.monotonic()
         self._count += count
-        if (passed := now - self._since) >= STALE_SECONDS:  # an outage, which says nothing about the rate
+        if (passed := now - self._since) >= STALE_SECONDS:  # nothing came back for long: no measure of the rate
             self.restart()
         elif passed >= WINDOW_SECONDS:
             rate = self._count / passed

@@ -9,9 +9,7 @@ from channelbox.realtime.errors import Code, Refused
 from channelbox.realtime.frames import json_frame
 from channelbox.realtime.members import Member
 
-MAX_RECIPIENTS = (
-    20  # connections that wait for the outcome of one message; further ones are refused and send it again later
-)
+MAX_RECIPIENTS = 20  # connections waiting for the outcome of one message; further ones have to send it again later
 RETRY_SECONDS = 1.0
 
 Id = tuple[str, str]  # sender, the sender's id

@@ -12,7 +12,7 @@ from channelbox.work.pending_message import Id, PendingMessage
 
 MAX_EVICTED = 50  # messages in one eviction, for which all rooms of the host are searched once
 EVICTION_PAUSE_SECONDS = 0.1  # before the next search, when the largest backlog had fewer than that to evict
-MIN_BULK_MESSAGES = 100  # of all rooms of a host, beyond which the bulk list is used; up to it no wait is long
+MIN_BULK_MESSAGES = 100  # of all rooms of a host, beyond which the bulk list is used; up to it nobody waits long
 RESERVE = 0.25  # of the bounds, beyond them: for rooms with few messages when all that is held is in flight
 
 
