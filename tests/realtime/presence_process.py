@@ -64,6 +64,7 @@ class Process:
         self.hub = Hub(self.bus, Nothing(), name)
         self.slots = RoomSlots(self.bus, name)
         self.presence = Presence(self.bus, self.hub, name)
+        self.hub.on_open = self.presence.opened
         self.name = name
         self.watcher = Watcher()
 

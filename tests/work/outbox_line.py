@@ -71,6 +71,7 @@ class Line:
         self.hub = Hub(self.bus, Nothing(), "me")
         bounds = Bounds(most, most_bytes, 0.5)
         self.outbox = Outbox(self.layer, CHANNEL, "job", self.bus, self.hub, "me", bounds)
+        self.hub.on_outcome = self.outbox.settle
         self.sender = Sender()
 
     def put(self, *ids: str, room: str = "r", who: str = "ann", text: str = "hi", sender: Sender | None = None) -> None:

@@ -26,7 +26,6 @@ class ChatRuntime:
         process = process_name()
         self.bus = Bus.current()
         self.hub = Hub(self.bus, History(), process)
-        self.hub.on_replaced = RevocationMonitor.current().look_at_room
         self.room_slots = RoomSlots(self.bus, process)
         self.presence = Presence(self.bus, self.hub, process)
         self.reconciler = Reconciler(self.hub, History.observe, History.renew)
@@ -44,6 +43,9 @@ class ChatRuntime:
                 settings.CHANNELBOX_OUTBOX_SECONDS,
             ),
         )
+        self.hub.on_open = self.presence.opened
+        self.hub.on_outcome = self.outbox.settle
+        self.hub.on_replaced = RevocationMonitor.current().look_at_room
 
     @staticmethod
     def current() -> "ChatRuntime":

@@ -88,12 +88,12 @@ class RealtimeConsumer(AsyncJsonWebsocketConsumer):
         self._refusals = 0  # refused frames in excess of accepted ones
         self._pause = 0.0
         self._counted = []
-        stay = self._serve(receive)
+        continuation = self._serve(receive)
         if EXTENSION in scope.get("extensions", {}):
             scope["extensions"][EXTENSION].charge = self._charge
-            scope["extensions"][EXTENSION].stay = stay
+            scope["extensions"][EXTENSION].continuation = continuation
         else:
-            await stay
+            await continuation
 
     async def _serve(self, receive: Any) -> None:
         try:

@@ -50,7 +50,7 @@ class _Host:
 
 
 class Presence:
-    """The people of the rooms that are open in this process."""
+    """The people of the rooms that are open in this process. The owner hands `opened` to the hub."""
 
     def __init__(self, bus: Bus, hub: Hub, process: str) -> None:
         self._bus = bus
@@ -62,7 +62,6 @@ class Presence:
         self._hosts = [_Host(client) for client in bus.hosts.clients]
         self._tasks: list[asyncio.Task[None]] = []
         self._loop = asyncio.get_running_loop()
-        hub.on_open = self._open
 
     async def start(self) -> None:
         """Start publishing and reading."""
@@ -107,7 +106,8 @@ class Presence:
         self._unpublished.add(name)
         self._changed_rooms.add(name)
 
-    def _open(self, name: str, room: HubRoom) -> None:
+    def opened(self, name: str, room: HubRoom) -> None:
+        """Read and publish the people of a room that the hub has opened."""
         room.on_presence = lambda part: self._on_part(name, *part)
         self._changed_rooms.add(name)
         self._rooms.setdefault(name, People())

@@ -34,7 +34,7 @@ class FrameProtocol(Wire):
     So nothing of the handshake is kept, and everything else is created when it is needed.
     """
 
-    __slots__ = ("_app_state", "_key", "_response", "_server_state", "on_lost", "stay")
+    __slots__ = ("_app_state", "_key", "_response", "_server_state", "continuation", "on_lost")
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class FrameProtocol(Wire):
         super().__init__(config, _loop)
         self.on_lost: Callable[[], None] | None = None
         # Runs when the application has returned: a consumer's life, outside the middleware that let its client in
-        self.stay: Coroutine[Any, Any, None] | None = None
+        self.continuation: Coroutine[Any, Any, None] | None = None
         self._server_state = server_state
         self._app_state = app_state
         self._key = b""  # Sec-WebSocket-Key of a handshake that is not answered yet
@@ -112,9 +112,9 @@ class FrameProtocol(Wire):
         try:
             await self._config.loaded_app(scope, self.receive, self.send)
             del scope
-            if self.stay is not None:
-                stay, self.stay = self.stay, None
-                await stay
+            if self.continuation is not None:
+                continuation, self.continuation = self.continuation, None
+                await continuation
         except ClientDisconnected:
             pass
         except asyncio.CancelledError:  # uvicorn's timeout for a graceful stop is over

@@ -62,6 +62,8 @@ class Outbox:
     layer, channel: the queue to which batches are sent. kind: the `type` of its entries.
     process: the name of this process, by which it recognises the outcomes of its batches.
     bounds: what may be held; each Redis host gets an equal part.
+
+    The owner hands `settle` to the hub, which hears the outcomes.
     """
 
     def __init__(
@@ -87,7 +89,6 @@ class Outbox:
         self._empty = asyncio.Event()
         self._empty.set()
         self._opening_tasks: set[asyncio.Task[None]] = set()
-        hub.on_outcome = self.settle
 
     async def start(self) -> None:
         """Start sending."""
