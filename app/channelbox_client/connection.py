@@ -22,11 +22,12 @@ FINAL = frozenset((SIGN_IN, NOT_ALLOWED))  # a person has to do something first
 
 def delay(code: int, attempt: int, random: float) -> float:
     """Return the seconds to wait before attempt 0, 1, ... after this close code. `random`: 0 to 1, spreads them."""
-    grown = min(MAX_DELAY_SECONDS, 0.5 * 2 ** min(attempt, 10))
+    doublings: float = 2.0 ** min(attempt, 10)
+    grown = min(MAX_DELAY_SECONDS, 0.5 * doublings)
     if code == RESTART and attempt == 0:
         return 0.2 + random * 2.3
     if code == TRY_LATER:
-        return min(MAX_DELAY_SECONDS, 3.0 * 2 ** min(attempt, 10)) * (0.5 + random)
+        return min(MAX_DELAY_SECONDS, 3.0 * doublings) * (0.5 + random)
     if code in (ROOM_FULL, TOO_MUCH):
         return 10.0 + random * 10.0
     return grown * (0.5 + random)

@@ -11,7 +11,7 @@ from channelbox.accounts.models import User
 
 
 @admin.register(User)
-class UserAdmin(DjangoUserAdmin):
+class UserAdmin(DjangoUserAdmin):  # type: ignore[type-arg]  # Django's has none at run time
     """Django's own, but for deleting: that is a mark (models.py)."""
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:

@@ -22,7 +22,7 @@ def signed_out(instance: Session, **kwargs: Any) -> None:
 @receiver(post_save, sender=User)
 def changed(instance: User, created: bool, update_fields: frozenset[str] | None, **kwargs: Any) -> None:
     """A new password or no more access. Each sign-in saves too, and changes neither."""
-    if not created and update_fields != {"last_login"}:
+    if not created and update_fields != frozenset({"last_login"}):
         notify_after_commit("user", instance.pk)
 
 

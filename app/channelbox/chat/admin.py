@@ -36,7 +36,7 @@ class MembersSelectWidget(KeysMixin, AutocompleteSelectMultiple):
 
 
 @admin.register(Room)
-class RoomAdmin(admin.ModelAdmin):
+class RoomAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # Django's has none at run time
     """Rooms, their limits and members. Events are not edited here: their numbers may have no gap."""
 
     list_display = ("name", "title", "members_only", "closed", "last_seq", "changed_at")
@@ -55,7 +55,7 @@ class RoomAdmin(admin.ModelAdmin):
             kwargs["widget"] = MembersSelectWidget(db_field, self.admin_site)
         return super().formfield_for_manytomany(db_field, request, **kwargs)
 
-    def save_model(self, request: HttpRequest, obj: Room, form: ModelForm, change: bool) -> None:
+    def save_model(self, request: HttpRequest, obj: Room, form: "ModelForm[Room]", change: bool) -> None:
         """Save only the edited fields: meanwhile workers number messages in this row."""
         if not change:
             return super().save_model(request, obj, form, change)

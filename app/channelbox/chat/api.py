@@ -43,7 +43,7 @@ def json_view(
     @csrf_exempt
     @never_cache
     @wraps(view)
-    def wrapped(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> JsonResponse:
+    def wrapped(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> JsonResponse:
         if request.method not in METHODS:
             refused = Refused(Code.INVALID, f"Only {' and '.join(METHODS)} are answered here.")
             return JsonResponse(refused.frame, status=405, headers={"Allow": ", ".join(METHODS)})

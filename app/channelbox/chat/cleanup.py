@@ -134,7 +134,7 @@ class Cleanup:
     async def _remove(self) -> int | None:
         """Remove one batch, adapt the size of the next one, and pause."""
         started = time.monotonic()
-        removed = await _remove_batch(self._limit)
+        removed: int | None = await _remove_batch(self._limit)
         took = time.monotonic() - started
         self._limit = round(max(MIN_BATCH, min(MAX_BATCH, self._limit * max(0.5, min(2, BATCH_SECONDS / took)))))
         if removed is not None:

@@ -152,7 +152,8 @@ def _changed_events(read: Mapping[Page, list[Event]]) -> dict[Page, list[Event]]
 
 
 def _rooms(names: Collection[str]) -> QuerySet[Room]:
-    return Room.objects.filter(name__in=names).only("name", "last_seq", "epoch", "floor")
+    rooms: QuerySet[Room] = Room.objects.filter(name__in=names)
+    return rooms.only("name", "last_seq", "epoch", "floor")
 
 
 def _observe(names: list[str]) -> dict[str, Observed]:
@@ -181,11 +182,13 @@ class History:
 
     async def open(self, name: str) -> Opened:
         """Return the room that has this name now, with its newest events."""
-        return _unwrap(await self._openings.get(name))
+        opened: Opened = _unwrap(await self._openings.get(name))
+        return opened
 
     async def after(self, name: str, identity: Identity, seq: int, limit: int) -> Run:
         """Return up to `limit` events after number `seq`.
 
         Raises LookupError if the room of this identity no longer has the name.
         """
-        return _unwrap(await self._pages.get(Page(name, identity, seq, limit)))
+        run: Run = _unwrap(await self._pages.get(Page(name, identity, seq, limit)))
+        return run

@@ -7,7 +7,7 @@ transaction has locked is retried separately, while the others go on.
 
 import asyncio
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -44,7 +44,9 @@ MAX_RETRIED = 1000  # batches; the outboxes resend the others after their deadli
 # which gives up after 3 s. At least two, in case one transaction is slow.
 MAX_UNDER_WAY = 16 if connection.vendor == "sqlite" else max(2, settings.CHANNELBOX_DATABASE_POOL - 1)
 _threads = ThreadPoolExecutor(MAX_UNDER_WAY, thread_name_prefix="store")
-_store = database_sync_to_async(store, thread_sensitive=False, executor=_threads)
+_store: Callable[[Incoming], Awaitable[Stored]] = database_sync_to_async(
+    store, thread_sensitive=False, executor=_threads
+)
 _check_database = database_sync_to_async(lambda: Room.objects.exists(), thread_sensitive=False)
 
 

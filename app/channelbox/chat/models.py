@@ -50,7 +50,8 @@ class RoomManager(models.Manager.from_queryset(RoomQuerySet)):  # type: ignore[m
 
     def get_queryset(self) -> RoomQuerySet:
         epoch = Installation.objects.filter(pk=Installation.ONLY).values("epoch")
-        return super().get_queryset().filter(deleted_at=None).annotate(installation_epoch=models.Subquery(epoch))
+        rooms: RoomQuerySet = super().get_queryset()
+        return rooms.filter(deleted_at=None).annotate(installation_epoch=models.Subquery(epoch))
 
 
 class Room(models.Model):
@@ -104,12 +105,14 @@ class Room(models.Model):
         """Return the epoch as clients get it: the installation's and the room's. Queries the database if not loaded."""
         installation, epoch = self.__dict__.get("installation_epoch"), self.__dict__.get("epoch")
         if "installation_epoch" not in self.__dict__ or not isinstance(epoch, int):
-            return Room.objects.get(pk=self.pk).full_epoch
+            loaded: Room = Room.objects.get(pk=self.pk)
+            return loaded.full_epoch
         return full_epoch(installation or 0, epoch)
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
         """Mark this room as deleted, as `RoomQuerySet.delete` does."""
-        return Room.objects.filter(pk=self.pk).delete()
+        deleted: tuple[int, dict[str, int]] = Room.objects.filter(pk=self.pk).delete()
+        return deleted
 
 
 class DeletedName(models.Model):

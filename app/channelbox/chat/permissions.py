@@ -71,7 +71,7 @@ def may_create(person: Person) -> bool:
 
 def open_to(person: Person) -> QuerySet[Room]:
     """Return the rooms that this person may enter."""
-    rooms = Room.objects.filter(closed=False)
+    rooms: QuerySet[Room] = Room.objects.filter(closed=False)
     if person.guest:
         return rooms.filter(members_only=False)
     memberships = Room.members.through.objects.filter(room=OuterRef("pk"), user=person.user_id)

@@ -57,7 +57,7 @@ def with_person(
 
     @never_cache
     @wraps(view)
-    def wrapped(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
+    def wrapped(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
         if settings.CHANNELBOX_GUESTS and not request.user.is_authenticated:
             permissions.ensure_guest_key(request.session)
         try:

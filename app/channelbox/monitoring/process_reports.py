@@ -65,7 +65,8 @@ class Report:
     age_s: float = 0.0  # when it was read
 
     def pack(self) -> bytes:
-        return msgpack.packb({field.name: getattr(self, field.name) for field in dataclasses.fields(self)})
+        data: bytes = msgpack.packb({field.name: getattr(self, field.name) for field in dataclasses.fields(self)})
+        return data
 
     @classmethod
     def unpack(cls, data: bytes, age_s: float) -> Self:

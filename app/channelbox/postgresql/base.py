@@ -28,4 +28,5 @@ class DatabaseWrapper(base.DatabaseWrapper):
                 **options,
             )
             self._connection_pools.setdefault(self.alias, pool)
-        return super().pool
+        made: ConnectionPool | None = super().pool
+        return made

@@ -153,7 +153,8 @@ class Envelope:
             packed["presence"] = self.presence
         if self.replaced:
             packed["replaced"] = self.replaced
-        return msgpack.packb(packed)
+        data: bytes = msgpack.packb(packed)
+        return data
 
     @classmethod
     def unpack(cls, payload: bytes) -> Self:

@@ -97,7 +97,7 @@ class Publisher:
 
     async def _round_trip(self, commands: Sequence[Command]) -> list[Any]:
         """Do what redis-py's pipeline does, without what it does for transactions: half of its cost."""
-        connection = await self._pool.get_connection()
+        connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
         try:
             await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
             answers: list[Any] = []

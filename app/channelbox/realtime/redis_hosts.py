@@ -73,7 +73,7 @@ def make_pool(host: Mapping[str, Any]) -> ConnectionPool:
     if "sentinels" in options:
         # A dead Sentinel is asked once, then the next one: three attempts with pauses would outlast the failover.
         options["sentinel_kwargs"] = {"retry": once, **(options.get("sentinel_kwargs") or {})}
-    pool = create_pool(options)
+    pool: ConnectionPool = create_pool(options)
     managers = [pool.sentinel_manager] if isinstance(pool, SentinelConnectionPool) else []
     for each in (pool, *(sentinel.connection_pool for manager in managers for sentinel in manager.sentinels)):
         each.connection_class = _cancellable(each.connection_class)
@@ -90,7 +90,8 @@ class RedisHosts:
 
     def index(self, name: str) -> int:
         """Return the index of the host that holds a name."""
-        return _consistent_hash(name, len(self.pools))
+        index: int = _consistent_hash(name, len(self.pools))
+        return index
 
     def client(self, name: str) -> Redis:
         """Return the client of the host that holds a name."""

@@ -141,7 +141,7 @@ class Subscriber:
     async def _connect(self) -> Session:
         """Return a session with all wanted subscriptions confirmed. Sentinel, if any, is asked for the master again."""
         async with asyncio.timeout(CONNECT_SECONDS):
-            connection = self._pool.make_connection()
+            connection = self._pool.make_connection()  # type: ignore[no-untyped-call]
             try:
                 await connection.connect()
             except BaseException:
@@ -214,7 +214,8 @@ class Subscriber:
             return False
         try:
             async with asyncio.timeout(PROBE_SECONDS):
-                return bool(await self._pool.get_master_address() != session.address)
+                address = await self._pool.get_master_address()  # type: ignore[no-untyped-call]
+                return bool(address != session.address)
         except UNREACHABLE:
             return False
 

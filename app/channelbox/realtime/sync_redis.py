@@ -21,7 +21,8 @@ def clients() -> list[redis.Redis]:
 
 def client(name: str) -> redis.Redis:
     """Return the client of the host that holds a name, as `RedisHosts.client` does for event loops."""
-    return clients()[_consistent_hash(name, len(clients()))]
+    index: int = _consistent_hash(name, len(clients()))
+    return clients()[index]
 
 
 def _client(host: dict[str, Any]) -> redis.Redis:
@@ -34,5 +35,10 @@ def _client(host: dict[str, Any]) -> redis.Redis:
     if "sentinels" not in host:
         return redis.Redis.from_url(host["address"], **quick)
     password = {"password": host["password"]} if "password" in host else {}
-    sentinel = Sentinel(host["sentinels"], sentinel_kwargs={**host["sentinel_kwargs"], **quick})
-    return sentinel.master_for(host["master_name"], **password, **quick)
+    sentinel = Sentinel(  # type: ignore[no-untyped-call]
+        host["sentinels"], sentinel_kwargs={**host["sentinel_kwargs"], **quick}
+    )
+    master: redis.Redis = sentinel.master_for(  # type: ignore[no-untyped-call]
+        host["master_name"], **password, **quick
+    )
+    return master
