@@ -50,6 +50,6 @@ async def test_postgresql_killed_comes_back(nodes: Nodes, couple: tuple[Member, 
     database = postgresql(nodes)
     before = nodes.main_pid("data1", database)
     nodes.root("data1", f"systemctl kill --signal=KILL --kill-who=main {database}")
-    await until(lambda: nodes.main_pid("data1", database) not in (0, before), READY_SECONDS, "PostgreSQL runs again")
+    await until(lambda: nodes.has_new_process("data1", database, before), READY_SECONDS, "PostgreSQL runs again")
     await first.says("after it", within=READY_SECONDS)
     await second.hears("after it", within=READY_SECONDS)

@@ -68,6 +68,10 @@ class Nodes:
         """The unit's main process; 0 if it does not run."""
         return int(self.root(node, f"systemctl show --property=MainPID --value {unit}"))
 
+    def has_new_process(self, node: str, unit: str, before: int) -> bool:
+        """Return whether the unit runs with another main process, which is ready if it says so (Type=notify)."""
+        return self.main_pid(node, unit) not in (0, before) and self.active(node, unit)
+
     def active(self, node: str, unit: str) -> bool:
         running: bool = self[node].run(f"systemctl is-active --quiet {unit}").rc == 0
         return running
