@@ -36,7 +36,7 @@ def rows(heading: str, first: str) -> list[list[str]]:
 
 
 def test_the_errors_are_those_of_the_source() -> None:
-    table = rows("Errors", "code")
+    table = rows("Errors", "Code")
     assert sorted(cells[0].strip("`") for cells in table) == sorted(Code)
     for cells in table:
         assert len(cells) == 3, cells
@@ -44,7 +44,7 @@ def test_the_errors_are_those_of_the_source() -> None:
 
 
 def test_the_close_codes_are_those_of_the_source() -> None:
-    table = rows("Close codes", "code")
+    table = rows("Close codes", "Code")
     numbers = [int(number) for cells in table for number in re.findall(r"\b\d{4}\b", cells[0])]
     assert sorted(numbers) == sorted({*Close, *OF_THE_TRANSPORT})
     for cells in table:
@@ -54,7 +54,7 @@ def test_the_close_codes_are_those_of_the_source() -> None:
 
 @pytest.mark.parametrize("kind", Kind)
 def test_every_kind_of_event_is_shown(kind: Kind) -> None:
-    assert f'{{"type": "{kind}", "seq": ' in section("The chat socket")
+    assert f'{{"type": "{kind}", "seq": ' in section("Chat WebSocket")
 
 
 @pytest.mark.django_db
@@ -66,7 +66,7 @@ def test_history_answers_with_the_statuses_that_are_told(
     Room.objects.create(name="closed", closed=True)
     told = {
         int(number): cells[1].strip("`")
-        for cells in rows("History over HTTP", "status")
+        for cells in rows("History over HTTP", "Status")
         for number in cells[0].split(", ")
     }
     seen: dict[int, str] = {}
@@ -94,7 +94,7 @@ def test_history_answers_with_the_statuses_that_are_told(
 def test_what_nginx_answers_to_programs_has_the_codes_that_are_told() -> None:
     errors = Path(__file__).parents[2] / "packaging/debian/nginx/errors"
     told = {
-        number: cells[1].strip("`") for cells in rows("History over HTTP", "status") for number in cells[0].split(", ")
+        number: cells[1].strip("`") for cells in rows("History over HTTP", "Status") for number in cells[0].split(", ")
     }
     for status in BY_NGINX:
         assert json.loads((errors / f"{status}.json").read_text())["code"] == told[str(status)]
