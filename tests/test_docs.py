@@ -1,5 +1,6 @@
 """The documents: what they point to is there."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -88,3 +89,29 @@ def test_the_map_of_the_source_names_every_module() -> None:
         elif found := re.match(r" {6,8}((?:\w+ )*\w+)(?=  |$| templates/| static/)", line):
             named |= {package + name for name in found[1].split()}
     assert named == modules() | {"urls"}
+
+
+def functions(path: Path) -> set[str]:
+    """The functions and methods of a module, methods as `Class.method`."""
+    found = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            found.add(node.name)
+        elif isinstance(node, ast.ClassDef):
+            methods = (each for each in node.body if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef))
+            found |= {f"{node.name}.{method.name}" for method in methods}
+    return found
+
+
+def test_the_functions_on_the_way_of_a_message_exist() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    section = text[text.index("### Message flow in the source") :].partition("\nRedis is transport")[0]
+    rows = [row for row in section.splitlines() if ".py`" in row]
+    assert len(rows) > 15
+    for row in rows:
+        path = None
+        for word in re.findall(r"`([^`]+)`", row):
+            if word.endswith(".py"):
+                path = ROOT / "app" / "channelbox" / word
+            elif path is not None and (word.islower() or "." in word or word.startswith("_")):
+                assert word in functions(path), f"{path.name} has no {word}"
