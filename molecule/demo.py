@@ -1,8 +1,8 @@
 """The demo: a cluster of Debian nodes in containers, installed by site.yml. `make demo` and `make demo-down`.
 
-demo.py check    0: it runs already, and is shown; 1: it can be made here; 2: it cannot, and why
-demo.py up       make it, or mend what is there
-demo.py down     remove it
+demo.py check    status 0: the demo is running; 1: it can be set up here; 2: it cannot, for the reason printed
+demo.py up       set up the demo, or complete what exists
+demo.py down     remove the demo
 """
 
 import dataclasses
@@ -53,7 +53,7 @@ def main(verb: str) -> int:
         print(f"\n{error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nStopped. `make demo` goes on from here, `make demo-down` removes what is there.", file=sys.stderr)
+        print("\nStopped. `make demo` continues from here; `make demo-down` removes everything.", file=sys.stderr)
         return 130
     return 0
 
@@ -63,7 +63,7 @@ def check() -> int:
     refuse_unless_able()
     if missing_packages() or not (ENV.exists() and cluster.nodes_of(NAME) and answers()):
         return 1
-    print("The demo runs already (`make demo-down` removes it).")
+    print("The demo is already running (`make demo-down` removes it).")
     show()
     return 0
 
@@ -86,7 +86,7 @@ def up() -> None:
         write_environment(port)
     if not answers():
         raise NodeError(
-            "The cluster is installed but does not answer. See: molecule/shared/node exec demo web1 journalctl"
+            "The cluster is installed but does not respond. See: molecule/shared/node exec demo web1 journalctl"
         )
     say(f"done after {time.monotonic() - started:.0f} s")
     show()
@@ -117,14 +117,14 @@ def install(port: int) -> None:
     }
     playbook = shutil.which("ansible-playbook", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     if playbook is None:
-        raise NodeError("ansible-playbook is missing; `make venv` brings it.")
+        raise NodeError("ansible-playbook is missing. Install it with: make venv")
     inventory = cluster_dir(NAME) / "inventory.json"
     command = [playbook, "--inventory", str(inventory), "--extra-vars", json.dumps(variables), "site.yml"]
     done = subprocess.run(command, cwd=ROOT / "ansible", env={**os.environ, "ANSIBLE_CONFIG": "ansible.cfg"})
     if done.returncode:
         raise NodeError(
-            "site.yml did not finish; the task that failed is above. When it is mended, `make demo` goes on from here, "
-            "and `make demo-down` removes what is there."
+            "site.yml failed; the failed task is shown above. When the problem is fixed, `make demo` continues from "
+            "here; `make demo-down` removes everything."
         )
 
 
@@ -165,20 +165,20 @@ def show() -> None:
     url = values["CHANNELBOX_URL"]
     node = "sudo molecule/shared/node exec demo" if os.environ.get("SUDO_USER") else "molecule/shared/node exec demo"
     print(f"""
-channelbox runs on six nodes in containers.
+channelbox is running on six nodes in containers.
 
-  Address    {url}/   (self-signed certificate: the browser asks once)
+  Address    {url}/   (self-signed certificate: the browser warns once)
   Name       {values["CHANNELBOX_USER"]}
   Password   {values["CHANNELBOX_PASSWORD"]}
   For programs: build/demo.env
 
 Three things to try:
-  1. Talk: open {url}/chat/room/lobby/ in two windows, one of them private, and write.
+  1. Chat:  open {url}/chat/room/lobby/ in two windows, one of them private, and send messages.
   2. Scale: {node} worker1 systemctl enable --now channelbox-worker@3
-     Stop:  {node} web1 systemctl stop channelbox-web@1      (nobody is lost)
+     Stop:  {node} web1 systemctl stop channelbox-web@1      (its clients reconnect)
   3. Watch: {url}/chat/dashboard/ shows both within two seconds.
 
-make demo-down removes it.""")
+To remove the demo, run: make demo-down""")
 
 
 def on(node: str, *command: str) -> str:

@@ -49,7 +49,7 @@ def test_what_comes_in_numbers_is_one_line_a_minute(
     now = logs.time.monotonic()
     monkeypatch.setattr(logs.time, "monotonic", lambda: now + 61)
     fail(logger, error)
-    assert stream.getvalue().endswith("[73 more like this before]\n")
+    assert stream.getvalue().endswith("[73 similar messages suppressed]\n")
 
 
 def test_an_outage_that_a_line_names_is_told_once_a_minute(logger: logging.Logger, stream: io.StringIO) -> None:

@@ -74,7 +74,7 @@ def test_addresses_have_a_port() -> None:
     ],
 )
 def test_what_makes_no_sense_is_refused_with_what_it_takes(method: str, arguments: Any, text: str, takes: str) -> None:
-    with pytest.raises(ImproperlyConfigured, match=re.escape(f"X_A is '{text}'; it takes {takes}.")):
+    with pytest.raises(ImproperlyConfigured, match=re.escape(f"X_A is '{text}', but must be {takes}.")):
         getattr(Environment("X_", {"X_A": text}), method)("A", *arguments)
 
 

@@ -18,7 +18,7 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         node = (task_vars or {}).get("inventory_hostname", "the node")
         if self._low_level_execute_command("command -v /usr/bin/python3")["rc"]:
-            raise AnsibleActionFail(f"{node} has no Python. On it, run: apt-get install python3 python3-apt")
+            raise AnsibleActionFail(f"{node} has no Python. On that node, run: apt-get install python3 python3-apt")
         result.update(self._execute_module(task_vars=task_vars))
         if not result.get("failed"):
             result["clock"] = self._clock()
@@ -32,7 +32,7 @@ class ActionModule(ActionBase):
             answer = self._low_level_execute_command("date +%s.%N")
             after = time.time()
             if answer["rc"]:
-                raise AnsibleActionFail(f"The clock cannot be read: {answer['stderr']}")
+                raise AnsibleActionFail(f"Cannot read the clock: {answer['stderr']}")
             node = float(answer["stdout"].strip().splitlines()[-1])
             readings.append({"low": node - after, "high": node - before})
         return min(readings, key=lambda reading: reading["high"] - reading["low"])

@@ -87,7 +87,7 @@ def strangers(given: Iterable[str], known: Iterable[str]) -> list[str]:
     sentences = []
     for name in sorted(set(given) - set(known)):
         nearest = difflib.get_close_matches(name, known, 1, 0.6)
-        hint = f"Did you mean {nearest[0]}?" if nearest else "All are in roles/*/meta/argument_specs.yml."
+        hint = f"Did you mean {nearest[0]}?" if nearest else "roles/*/meta/argument_specs.yml lists all settings."
         sentences.append(f"{name} is not a setting of channelbox. {hint}")
     return sentences
 
@@ -119,15 +119,15 @@ def busy_ports(listeners: Mapping[str, Mapping[str, str]], ours: Mapping[str, st
         taker = listeners.get(port)
         if taker and taker["program"] != program:
             stop = f"systemctl disable --now {taker['unit']}" if taker["unit"] else "stop it"
-            sentences.append(f"Port {port} is taken by {taker['program']}. Free it for {program}: {stop}")
+            sentences.append(f"Port {port} is in use by {taker['program']}. Free it for {program}: {stop}")
     return sentences
 
 
 def unreachable(targets: Iterable[Mapping[str, str]], source: str) -> list[str]:
     """A sentence for each target that a node at the address `source` could not reach."""
     return [
-        f"{target['target']} cannot be reached: {target['why']}. Open this port for {source} in the firewall there "
-        "and on the way, or correct ansible_host or channelbox_address in the inventory."
+        f"{target['target']} is not reachable: {target['why']}. Open this port for {source} in the firewalls of that "
+        "node and in between, or correct ansible_host or channelbox_address in the inventory."
         for target in targets
     ]
 
@@ -138,14 +138,14 @@ def certificate_problem(pair: Sequence[str]) -> str:
     try:
         found = x509.load_pem_x509_certificates(Path(certificate).read_bytes())[0]
     except (OSError, ValueError):
-        return f"{certificate} is no certificate in PEM."
+        return f"{certificate} is not a certificate in PEM format."
     if found.not_valid_after_utc < datetime.now(UTC):
-        return f"{certificate} has expired on {found.not_valid_after_utc:%Y-%m-%d}."
+        return f"{certificate} expired on {found.not_valid_after_utc:%Y-%m-%d}."
     try:
         # A key with a password would have nginx ask for it: it counts as one that cannot be read.
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
     except (OSError, ValueError):  # an SSLError is an OSError
-        return f"{key} is not the private key of {certificate}, or has a password, which nginx cannot give."
+        return f"{key} is not the private key of {certificate}, or has a password, which nginx cannot enter."
     return ""
 
 

@@ -46,7 +46,7 @@ def systemctl(module: AnsibleModule, *arguments: str) -> str:
         for unit in units:
             journal += ["--unit", unit]
         said = subprocess.run(journal, capture_output=True, text=True).stdout
-        module.fail_json(msg=f"{' '.join(command)} failed: {result.stderr.strip()}\nThe journal says:\n{said}")
+        module.fail_json(msg=f"{' '.join(command)} failed: {result.stderr.strip()}\nFrom the journal:\n{said}")
     return result.stdout
 
 

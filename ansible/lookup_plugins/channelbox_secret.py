@@ -56,8 +56,8 @@ class LookupModule(LookupBase):
         secret = path.read_text().strip()
         if len(secret) < LEAST or set(secret) - set(LETTERS):
             raise AnsibleLookupError(
-                f"{path} holds no usable secret: it takes one line of at least {LEAST} letters and digits. "
-                "Restore it from your backup; if the installation has never run, delete the file."
+                f"{path} does not hold a usable secret, which is one line of at least {LEAST} letters and digits. "
+                "Restore the file from your backup. If the installation has never run, delete the file."
             )
         return secret
 

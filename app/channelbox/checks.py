@@ -25,7 +25,7 @@ Check = Callable[[], Iterator[CheckMessage]]
 def debug() -> Iterator[CheckMessage]:
     if settings.DEBUG:
         yield Error(
-            "DEBUG is on: error pages show the source, the settings and what people sent.",
+            "DEBUG is on: error pages show source code, settings and submitted data.",
             hint=f"Remove CHANNELBOX_DEBUG from {FILE}.",
             id="channelbox.E001",
         )
@@ -34,7 +34,7 @@ def debug() -> Iterator[CheckMessage]:
 def layer() -> Iterator[CheckMessage]:
     if settings.CHANNEL_LAYERS["default"]["BACKEND"] == "channels.layers.InMemoryChannelLayer":
         yield Error(
-            "The channel layer is in memory: people in different processes would not hear each other.",
+            "The channel layer is in memory: messages would not reach people in other processes.",
             hint=f"Remove CHANNELBOX_LAYER from {FILE}, or set it to redis.",
             id="channelbox.E002",
         )
@@ -45,7 +45,7 @@ def database() -> Iterator[CheckMessage]:
     if engine == "django.db.backends.sqlite3":
         if settings.CHANNELBOX_NODES > 1:
             yield Error(
-                f"{settings.CHANNELBOX_NODES} nodes cannot share SQLite, which is a file of one node.",
+                f"{settings.CHANNELBOX_NODES} nodes cannot share a SQLite database, which is a file on one node.",
                 hint="Set CHANNELBOX_DATABASE_URL to a PostgreSQL server, postgresql://user:password@host/database, "
                 "or CHANNELBOX_NODES to 1.",
                 id="channelbox.E003",
@@ -53,7 +53,7 @@ def database() -> Iterator[CheckMessage]:
     elif engine != "channelbox.postgresql":
         yield Error(
             f"The database {engine.rpartition('.')[2]} is not supported.",
-            hint="CHANNELBOX_DATABASE_URL takes sqlite:////path/to/file or postgresql://user:password@host/database.",
+            hint="Set CHANNELBOX_DATABASE_URL to sqlite:////path/to/file or postgresql://user:password@host/database.",
             id="channelbox.E004",
         )
 
@@ -63,14 +63,14 @@ def secret() -> Iterator[CheckMessage]:
         ("CHANNELBOX_SECRET_KEY_FALLBACKS", fallback) for fallback in settings.SECRET_KEY_FALLBACKS
     ]:
         if value == settings.DEFAULT_SECRET:
-            trouble = f"{name} is the default, which everybody can read: anybody could sign in as anybody."
+            trouble = f"{name} is the default value, which is public: anybody could sign in as any user."
         elif len(value) < 50 or len(set(value)) < 10:
-            trouble = f"{name} is short or monotonous, so that it can be guessed; it takes 50 characters or more."
+            trouble = f"{name} is short or repetitive and can be guessed; it must have at least 50 characters."
         else:
             continue
         yield Error(
             trouble,
-            hint=f"Make one with: {MAKE_ONE}; write it to {FILE}, the same on every node. It signs everybody out.",
+            hint=f"Generate one with: {MAKE_ONE}; write it to {FILE}, the same on every node. It signs everybody out.",
             id="channelbox.E005",
         )
 
@@ -79,21 +79,21 @@ def hosts() -> Iterator[CheckMessage]:
     if not settings.ALLOWED_HOSTS:
         yield Error(
             "CHANNELBOX_HOSTS is empty: every request would be refused.",
-            hint=f"List the names and addresses by which people reach this installation in {FILE}, "
+            hint=f"List the names and addresses that people use to reach this installation in {FILE}, "
             "e.g. CHANNELBOX_HOSTS=chat.example.org,192.0.2.10",
             id="channelbox.E006",
         )
     for host in settings.ALLOWED_HOSTS:
         if "*" in host:
             yield Error(
-                f"CHANNELBOX_HOSTS contains {host!r}: requests for any name would be answered, and their links obeyed.",
-                hint="List the names and addresses by which people reach this installation.",
+                f"CHANNELBOX_HOSTS contains {host!r}: requests for any host name would be accepted and trusted.",
+                hint="List the names and addresses that people use to reach this installation.",
                 id="channelbox.E007",
             )
         elif "/" in host or (":" in host and not (host.startswith("[") and host.endswith("]"))):
             yield Error(
-                f"CHANNELBOX_HOSTS contains {host!r}, which is no bare name or address and would match nothing.",
-                hint="Leave out scheme, port and path; IPv6 addresses go in brackets, e.g. [2001:db8::1].",
+                f"CHANNELBOX_HOSTS contains {host!r}, which is not a plain name or address and would never match.",
+                hint="Leave out scheme, port and path. Put IPv6 addresses in brackets, e.g. [2001:db8::1].",
                 id="channelbox.E008",
             )
 
@@ -112,23 +112,23 @@ def origins() -> Iterator[CheckMessage]:
         else:
             if parts.scheme == "http":
                 yield Warning(
-                    f"CHANNELBOX_ORIGINS contains {origin!r}: over plain http nobody can sign in, "
-                    "because the session's cookie is sent over https only.",
+                    f"CHANNELBOX_ORIGINS contains {origin!r}: nobody can sign in over plain http, "
+                    "because the session cookie is sent over https only.",
                     hint="Use https.",
                     id="channelbox.W001",
                 )
             continue
         yield Error(
-            f"{origin!r} {trouble}, in CHANNELBOX_ORIGINS: no page's WebSocket would match it.",
-            hint="CHANNELBOX_ORIGINS takes scheme, name and, unless it is the usual one, port, "
-            "e.g. https://chat.example.org,https://192.0.2.10:8443. Without it, it is https:// and each of "
-            "CHANNELBOX_HOSTS.",
+            f"CHANNELBOX_ORIGINS contains {origin!r}, which {trouble} and would never match the WebSocket of a page.",
+            hint="Write each origin as scheme, name and, unless it is the default, port, "
+            "e.g. https://chat.example.org,https://192.0.2.10:8443. If CHANNELBOX_ORIGINS is not set, the origins are "
+            "https:// and each of CHANNELBOX_HOSTS.",
             id="channelbox.E009",
         )
     if not settings.CHANNELBOX_ORIGIN_REQUIRED:
         yield Warning(
-            "CHANNELBOX_ORIGIN_REQUIRED is off: programs that send no Origin may open WebSockets.",
-            hint=f"Remove it from {FILE} unless you have such programs.",
+            "CHANNELBOX_ORIGIN_REQUIRED is off: programs that send no Origin header may open WebSockets.",
+            hint=f"Remove it from {FILE} unless you use such programs.",
             id="channelbox.W002",
         )
 
@@ -137,8 +137,9 @@ def redis_addresses() -> Iterator[CheckMessage]:
     for url in settings.CHANNELBOX_REDIS_URL:
         if not url.startswith(("redis://", "rediss://", "unix://")):
             yield Error(
-                "CHANNELBOX_REDIS_URL contains something that is no address.",
-                hint="It takes, separated by commas, redis://:password@host:6379/0, rediss:// for TLS, or unix:///path/to/socket?db=0.",
+                "CHANNELBOX_REDIS_URL contains a value that is not a Redis URL.",
+                hint="Use redis://:password@host:6379/0, rediss:// for TLS, or unix:///path/to/socket?db=0. "
+                "Separate several URLs with commas.",
                 id="channelbox.E010",
             )
 
@@ -148,22 +149,22 @@ def limits() -> Iterator[CheckMessage]:
     needed = settings.CHANNELBOX_MESSAGE_MAX * 12 + 1024
     if needed > settings.CHANNELBOX_FRAME_MAX:
         yield Error(
-            f"A message of {settings.CHANNELBOX_MESSAGE_MAX} characters (CHANNELBOX_MESSAGE_MAX) may take {needed} "
+            f"A message of {settings.CHANNELBOX_MESSAGE_MAX} characters (CHANNELBOX_MESSAGE_MAX) can take {needed} "
             f"bytes, more than a frame may have (CHANNELBOX_FRAME_MAX, {settings.CHANNELBOX_FRAME_MAX}).",
-            hint=f"Set CHANNELBOX_FRAME_MAX to {needed} or more, or CHANNELBOX_MESSAGE_MAX lower.",
+            hint=f"Set CHANNELBOX_FRAME_MAX to {needed} or more, or lower CHANNELBOX_MESSAGE_MAX.",
             id="channelbox.E011",
         )
     if settings.CHANNELBOX_RATE_BURST < settings.CHANNELBOX_RATE:
         yield Warning(
-            f"CHANNELBOX_RATE_BURST ({settings.CHANNELBOX_RATE_BURST}) is below a second's worth of CHANNELBOX_RATE "
-            f"({settings.CHANNELBOX_RATE:g}), so that nobody can reach that rate in bursts.",
+            f"CHANNELBOX_RATE_BURST ({settings.CHANNELBOX_RATE_BURST}) is less than one second of CHANNELBOX_RATE "
+            f"({settings.CHANNELBOX_RATE:g}), so nobody can reach that rate in bursts.",
             hint="Set CHANNELBOX_RATE_BURST to at least CHANNELBOX_RATE.",
             id="channelbox.W003",
         )
     if settings.CHANNELBOX_WORK_EXPIRY > 5:
         yield Warning(
-            f"CHANNELBOX_WORK_EXPIRY is {settings.CHANNELBOX_WORK_EXPIRY:g} s: so long a message waits before it is "
-            "sent again when a worker died with it.",
+            f"CHANNELBOX_WORK_EXPIRY is {settings.CHANNELBOX_WORK_EXPIRY:g} s: when a worker dies, its messages wait "
+            "that long before they are sent again.",
             hint="3 is enough unless the database regularly takes longer than that.",
             id="channelbox.W004",
         )
@@ -172,15 +173,15 @@ def limits() -> Iterator[CheckMessage]:
     stopping = settings.CHANNELBOX_DRAIN_SECONDS + settings.CHANNELBOX_WORK_EXPIRY + GRACE_SECONDS
     if stopping > STOP_SECONDS:
         yield Warning(
-            f"A web process may take {stopping:g} s to stop (CHANNELBOX_DRAIN_SECONDS and CHANNELBOX_WORK_EXPIRY, and "
-            f"{GRACE_SECONDS} s more); its unit kills it after {STOP_SECONDS}.",
+            f"A web process may take {stopping:g} s to stop (CHANNELBOX_DRAIN_SECONDS plus CHANNELBOX_WORK_EXPIRY plus "
+            f"{GRACE_SECONDS} s); systemd kills it after {STOP_SECONDS} s.",
             hint="Lower CHANNELBOX_DRAIN_SECONDS, or raise TimeoutStopSec= with: systemctl edit channelbox-web@",
             id="channelbox.W006",
         )
     if settings.CHANNELBOX_SLOW_READER_BYTES < settings.CHANNELBOX_FRAME_MAX:
         yield Error(
-            "CHANNELBOX_SLOW_READER_BYTES is less than one frame (CHANNELBOX_FRAME_MAX): a reader could be cut off by "
-            "the first message.",
+            "CHANNELBOX_SLOW_READER_BYTES is less than one frame (CHANNELBOX_FRAME_MAX): the first message could "
+            "disconnect a client.",
             hint="Set it to several times CHANNELBOX_FRAME_MAX; the default is 4194304.",
             id="channelbox.E012",
         )
@@ -189,8 +190,8 @@ def limits() -> Iterator[CheckMessage]:
 def unknown_variables() -> Iterator[CheckMessage]:
     for name, nearest in settings.CHANNELBOX_UNKNOWN:
         yield Error(
-            f"There is no setting {name}: it has no effect.",
-            hint=f"Did you mean {nearest}?" if nearest else "Remove it; docs/settings.md lists all that there are.",
+            f"There is no setting {name}, so it has no effect.",
+            hint=f"Did you mean {nearest}?" if nearest else "Remove it; docs/settings.md lists all settings.",
             id="channelbox.E013",
         )
 
@@ -205,19 +206,19 @@ def redis_answers() -> Iterator[CheckMessage]:
             memory: dict[str, Any] = client.info("memory")
         except redis.RedisError as error:
             yield Error(
-                f"Redis does not answer: {error}",
-                hint="On its node: systemctl start redis-server (on a single node: channelbox-redis), or correct "
-                "CHANNELBOX_REDIS_URL. Nothing has to be restarted when it is back.",
+                f"Redis does not respond: {error}",
+                hint="On its node, run: systemctl start redis-server (on a single node: channelbox-redis), or correct "
+                "CHANNELBOX_REDIS_URL. channelbox reconnects by itself; nothing has to be restarted.",
                 id="channelbox.E014",
             )
             continue
         policy = memory.get("maxmemory_policy")
         if policy != "noeviction":
             yield Warning(
-                f"Redis throws away what it was given when its memory is full (maxmemory-policy {policy}), "
-                "queued messages and the counts of connections among it.",
+                f"Redis evicts data when its memory is full (maxmemory-policy {policy}), including queued messages and "
+                "connection counts.",
                 hint="Set maxmemory-policy noeviction in /etc/redis/redis.conf (on a single node: "
-                "/etc/channelbox/redis.conf) and restart Redis: a full Redis then refuses, and people are told.",
+                "/etc/channelbox/redis.conf) and restart Redis. A full Redis then refuses writes, and people are told.",
                 id="channelbox.W005",
             )
 
@@ -231,14 +232,14 @@ def database_answers() -> Iterator[CheckMessage]:
         plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
     except DatabaseError as error:
         yield Error(
-            f"The database does not answer: {str(error).strip()}",
-            hint="Correct CHANNELBOX_DATABASE_URL, or start the database server and let this node in.",
+            f"The database does not respond: {str(error).strip()}",
+            hint="Correct CHANNELBOX_DATABASE_URL, or start the database server and allow this node to connect.",
             id="channelbox.E015",
         )
         return
     if plan:
         yield Error(
-            f"The database lacks migrations of this version, {len(plan)} of them.",
+            f"The database lacks migrations of this version. Missing: {len(plan)}.",
             hint="Run: channelbox migrate",
             id="channelbox.E016",
         )
@@ -285,5 +286,5 @@ def refuse_in_production() -> None:
     for message in found:
         print(f"channelbox: {describe(message)}", file=sys.stderr)  # noqa: T201 - before logging has anything to say
     if any(message.is_serious() and message.id not in NOT_FATAL for message in found):
-        print("channelbox: not started. `channelbox check` shows this again.", file=sys.stderr)  # noqa: T201
+        print("channelbox: not started. Run `channelbox check` to see this again.", file=sys.stderr)  # noqa: T201
         raise SystemExit(1)

@@ -35,7 +35,7 @@ class Environment:
         try:
             return convert(text)
         except (ValueError, KeyError) as error:
-            raise ImproperlyConfigured(f"{self.prefix}{name} is {text!r}; it takes {takes}.") from error
+            raise ImproperlyConfigured(f"{self.prefix}{name} is {text!r}, but must be {takes}.") from error
 
     def text(self, name: str, default: str = "") -> str:
         return self._read(name, default, str, "text")
@@ -74,7 +74,7 @@ class Environment:
         try:
             return convert(text)
         except ValueError:
-            raise ImproperlyConfigured(f"{self.prefix}{name} cannot be understood; it takes {takes}.") from None
+            raise ImproperlyConfigured(f"{self.prefix}{name} is not valid; it must be {takes}.") from None
 
     def addresses(self, name: str) -> list[tuple[str, int]]:
         """A list of host:port; an IPv6 address is in brackets."""

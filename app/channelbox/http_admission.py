@@ -166,6 +166,6 @@ def _json(refused: RequestRefused, seconds: int) -> tuple[str, bytes]:
 
 
 def _page(refused: RequestRefused) -> tuple[str, bytes]:
-    title = "Too many requests" if refused.code is Code.TOO_FAST else "Busy"
+    title = "Too many requests" if refused.code is Code.TOO_FAST else "Server busy"
     page = f'<!doctype html><html lang="en"><title>{title}</title><h1>{title}</h1><p>{refused}</p></html>\n'
     return "text/html; charset=utf-8", page.encode()

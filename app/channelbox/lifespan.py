@@ -60,7 +60,7 @@ async def lifespan(scope: dict[str, Any], receive: Any, send: Any) -> None:
     try:
         await process.start()
     except Exception as error:
-        logger.exception("The process cannot start")
+        logger.exception("Cannot start the process")
         await send({"type": "lifespan.startup.failed", "message": str(error)})
         return
     await send({"type": "lifespan.startup.complete"})

@@ -70,7 +70,7 @@ def describe(error: BaseException) -> str:
 
 def repeated(held: int) -> str:
     """Return what the next line adds about those that were held back."""
-    return f" [{held} more like this before]" if held else ""
+    return f" [{held} similar messages suppressed]" if held else ""
 
 
 class Journal(logging.StreamHandler[TextIO]):

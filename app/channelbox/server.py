@@ -40,7 +40,7 @@ class Server(uvicorn.Server):
             if not self.should_exit:
                 raise
             notify("STOPPING=1")
-            logger.info("Stopped before it was ready.")
+            logger.info("Stopped before startup was complete.")
             self._captured_signals.clear()
             return
         finally:

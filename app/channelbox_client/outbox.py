@@ -113,7 +113,7 @@ class Outbox:
         effects: list[Effect] = []
         for item in self.unanswered:
             if item.kind == "delete" and item.epoch and epoch and item.epoch != epoch:
-                effects += _fail(item, "no_message", "The room was made anew.")
+                effects += _fail(item, "no_message", "The room was re-created.")
         return [*effects, *([OutboxChanged()] if effects else []), *self.pump(now)]
 
     def suspend(self, code: int, now: float) -> list[Effect]:

@@ -207,7 +207,7 @@ async def test_a_room_that_is_closed_is_empty_also_of_guests(enter: Enter, ann: 
 async def test_a_room_that_is_removed_is_empty(enter: Enter) -> None:
     guest = await enter(None)
     await Room.objects.filter(name="ops").adelete()
-    assert await guest.closed() == (4003, "This room was removed.")
+    assert await guest.closed() == (4003, "This room was deleted.")
 
 
 async def test_what_nobody_told_is_found_by_looking_at_all(enter: Enter, ann: User) -> None:

@@ -52,7 +52,7 @@ def hanging(
     client = sync_redis._client({"address": server.url})
     monkeypatch.setattr(sync_redis, "clients", lambda: [client])
     server.freeze()
-    yield lambda: [record.message for record in caplog.records if "rather than at once" in record.message]
+    yield lambda: [record.message for record in caplog.records if "instead of immediately" in record.message]
     server.thaw()
 
 

@@ -219,8 +219,8 @@ def test_the_journal_says_from_where_and_not_what_was_typed(
     sign_in(client, address="192.0.2.2")
     said = [record.getMessage() for record in caplog.records if record.name.startswith("channelbox.")]
     assert said == [
-        "Wrong sign-in from 192.0.2.1",
-        "Wrong sign-in from 192.0.2.1",
+        "Failed sign-in from 192.0.2.1",
+        "Failed sign-in from 192.0.2.1",
         "Sign-in refused for 300 s: too many attempts from 192.0.2.1 or with that name",
         "ann signed in from 192.0.2.2",
     ]
@@ -235,8 +235,8 @@ def test_the_administration_uses_the_same_door(client: Client) -> None:
 def test_who_may_not_administer_is_told_so(client: Client, ann: User) -> None:
     client.force_login(ann)
     page = client.get("/admin/", follow=True).content.decode()
-    assert "ann may not open that page." in page
-    assert "may not open" not in Client().get("/admin/", follow=True).content.decode()
+    assert "ann, who doesn't have access to that page." in page
+    assert "access to that page" not in Client().get("/admin/", follow=True).content.decode()
 
 
 def test_the_page_is_not_cached(client: Client) -> None:

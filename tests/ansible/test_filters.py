@@ -100,7 +100,7 @@ def test_check_mode_keeps_no_secret(tmp_path: Path) -> None:
 
 def test_a_secret_that_was_emptied_is_refused(tmp_path: Path) -> None:
     (tmp_path / "secret_key").touch()
-    with pytest.raises(AnsibleLookupError, match="Restore it from your backup"):
+    with pytest.raises(AnsibleLookupError, match="Restore the file from your backup"):
         secret("secret_key", tmp_path)
 
 
@@ -129,8 +129,8 @@ def test_what_nginx_could_not_use_is_told(tmp_path: Path) -> None:
     own, key = certificate(tmp_path, "own", 10)
     old, its_key = certificate(tmp_path, "old", -1)
     assert "is not the private key of" in filters.certificate_problem((own, its_key))
-    assert "has expired on" in filters.certificate_problem((old, its_key))
-    assert "is no certificate in PEM" in filters.certificate_problem((key, key))
+    assert "expired on" in filters.certificate_problem((old, its_key))
+    assert "is not a certificate in PEM" in filters.certificate_problem((key, key))
 
 
 @pytest.mark.parametrize("compression", ["xz", "none"])

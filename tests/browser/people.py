@@ -126,7 +126,7 @@ Room.objects.filter(pk=room.pk).update(last_seq=len(events), changed_at=events[-
 
 
 async def connected(page: Page) -> None:
-    await expect(page.locator(".state-word")).to_have_text("connected")
+    await expect(page.locator(".state-word")).to_have_text("Connected")
 
 
 async def sign_out(page: Page) -> None:

@@ -47,11 +47,11 @@ async def test_signing_out_ends_the_room_and_signing_in_elsewhere_resumes_it(str
         dispatchEvent(new PageTransitionEvent("pagehide", { persisted: true }));
         dispatchEvent(new PageTransitionEvent("pageshow", { persisted: true }));
     }""")
-    await expect(page.locator(".state-word")).to_have_text("signed out")
+    await expect(page.locator(".state-word")).to_have_text("Signed out")
     link = page.locator(".notice").get_by_role("link", name="Sign in")
     await expect(link).to_have_attribute("href", "/accounts/login/?next=%2Fchat%2Froom%2Foffice%2F")
     await say(page, "said while signed out")
-    await expect(page.locator(".pending-words")).to_have_text("waits for the connection")
+    await expect(page.locator(".pending-words")).to_have_text("Waiting for the connection")
     await strict_town.sign_in(other, "signe")
     await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
     await connected(page)
@@ -65,22 +65,22 @@ async def test_rooms_that_are_not_for_everybody(strict_town: Town) -> None:
     page = await strict_town.window("ben")
     await page.goto("/chat/room/leads/")
     await expect(page.get_by_role("heading")).to_have_text(
-        "You may not enter \N{LEFT DOUBLE QUOTATION MARK}leads\N{RIGHT DOUBLE QUOTATION MARK}"
+        "You don't have access to \N{LEFT DOUBLE QUOTATION MARK}leads\N{RIGHT DOUBLE QUOTATION MARK}"
     )
     await page.goto("/chat/")
     await expect(page.get_by_role("link", name="leads")).to_have_count(0)
     await page.goto("/chat/room/not-there/")
-    await expect(page.get_by_text("You may not create rooms yourself here")).to_be_visible()
+    await expect(page.get_by_text("You don't have permission to create rooms")).to_be_visible()
     await page.goto("/chat/")
     await page.fill("#name", "not-there")
     await page.keyboard.press("Enter")
-    await expect(page.locator("#name-below")).to_contain_text("There is no such room for you")
+    await expect(page.locator("#name-below")).to_contain_text("This room does not exist or you don't have access to it")
 
 
 async def test_an_address_that_the_server_does_not_know_is_told_with_the_remedy(town: Town) -> None:
     page = await town.window()
     await page.goto(town.local.url.replace("127.0.0.1", "localhost") + "/chat/room/origin/")
-    await expect(page.locator(".state-word")).to_have_text("not admitted")
+    await expect(page.locator(".state-word")).to_have_text("No access")
     await expect(page.locator(".notice")).to_contain_text("CHANNELBOX_ORIGINS")
 
 
@@ -90,7 +90,7 @@ async def test_a_room_is_opened_by_its_name(town: Town) -> None:
     await page.fill("#name", "a name with spaces")
     await page.keyboard.press("Enter")
     await expect(page.locator("#name-below")).to_have_text(
-        "Letters, digits, - _ and . only, without spaces, and not . or .. alone."
+        "Use only letters, digits, hyphens, underscores and dots, without spaces, and not just one or two dots."
     )
     await expect(page.locator("#name")).to_have_attribute("aria-invalid", "true")
     await page.fill("#name", "north.2-b_1")

@@ -52,13 +52,13 @@ async def test_messages_wait_while_the_servers_are_away_and_arrive_once_and_in_o
     for child in town.local.web:
         child.signal(signal.SIGSTOP)
     await say(ann, "into the frozen server")
-    await expect(ann.locator(".pending-words")).to_have_text(["sending"])
+    await expect(ann.locator(".pending-words")).to_have_text(["Sending"])
     for child in town.local.web:
         child.signal(signal.SIGKILL)
-    await expect(ann.locator(".state-word")).to_contain_text("reconnecting")
+    await expect(ann.locator(".state-word")).to_contain_text("Reconnecting")
     await say(ann, "while it is away")
     await say(ann, "and one more")
-    await expect(ann.locator(".pending-words").last).to_have_text("waits for the connection")
+    await expect(ann.locator(".pending-words").last).to_have_text("Waiting for the connection")
     await connected(ann)
     await connected(ben)
     said = ["before", "into the frozen server", "while it is away", "and one more"]
@@ -73,7 +73,7 @@ async def test_what_was_missed_is_caught_up_without_a_gap(town: Town) -> None:
     await say(ben, "one")
     await expect(ben.locator(".log .text")).to_have_text(["one"])
     await ben.context.set_offline(True)
-    await expect(ben.locator(".state-word")).to_contain_text("reconnecting")
+    await expect(ben.locator(".state-word")).to_contain_text("Reconnecting")
     ann = await town.enter("ann", "missed")
     for text in ("two", "three"):
         await say(ann, text)
@@ -117,7 +117,7 @@ async def test_a_refused_message_shows_why_and_can_be_mended(town: Town) -> None
     ann = await town.enter("ann", "refused")
     await say(ann, "with a bell \a")
     failed = ann.locator(".pending[data-state=failed]")
-    await expect(failed.locator(".pending-words")).to_have_text("Not sent: Control characters cannot be sent.")
+    await expect(failed.locator(".pending-words")).to_have_text("Not sent: Messages cannot contain control characters.")
     await failed.get_by_role("button", name="Send again").click()
     await expect(failed).to_have_count(1)
     await failed.get_by_role("button", name="Edit").click()
@@ -130,9 +130,9 @@ async def test_a_refused_message_shows_why_and_can_be_mended(town: Town) -> None
 async def test_a_message_that_is_too_long_says_by_how_much_and_stays(town: Town) -> None:
     ann = await town.enter("ann", "long")
     await ann.fill("#text", "x" * 3900)
-    await expect(ann.locator(".count")).to_have_text("characters left: 100")
+    await expect(ann.locator(".count")).to_have_text("Characters left: 100")
     await ann.fill("#text", "\N{WINKING FACE}" * 4003)
-    await expect(ann.locator(".count")).to_have_text("characters too many: 3")
+    await expect(ann.locator(".count")).to_have_text("Characters over the limit: 3")
     await ann.press("#text", "Enter")
     await expect(ann.locator("#text")).to_have_attribute("aria-invalid", "true")
     assert await ann.input_value("#text") == "\N{WINKING FACE}" * 4003
@@ -145,8 +145,8 @@ async def test_a_full_room_says_so_and_lets_in_as_soon_as_there_is_a_place(town:
     ann = await town.enter("ann", "small")
     ben = await town.window("ben")
     await ben.goto("/chat/room/small/")
-    await expect(ben.locator(".state-word")).to_have_text("room full")
-    await expect(ben.locator(".notice")).to_contain_text("As soon as somebody leaves there is a place")
+    await expect(ben.locator(".state-word")).to_have_text("Room full")
+    await expect(ben.locator(".notice")).to_contain_text("connects when somebody leaves")
     await ann.close()
     await ben.locator(".notice button").click()
     await connected(ben)
@@ -160,8 +160,8 @@ async def test_who_may_no_longer_enter_is_told(town: Town) -> None:
         dispatchEvent(new PageTransitionEvent("pagehide", { persisted: true }));
         dispatchEvent(new PageTransitionEvent("pageshow", { persisted: true }));
     }""")
-    await expect(page.locator(".state-word")).to_have_text("not admitted")
-    await expect(page.locator(".notice")).to_contain_text("You may not enter this room")
+    await expect(page.locator(".state-word")).to_have_text("No access")
+    await expect(page.locator(".notice")).to_contain_text("You don't have access to this room")
 
 
 async def test_the_tab_tells_of_new_messages_while_nobody_looks(town: Town) -> None:

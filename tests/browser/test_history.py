@@ -83,7 +83,7 @@ async def test_a_history_that_comes_slowly_is_not_taken_for_all_that_is_in_sight
 async def test_who_reads_above_is_not_moved_and_sees_how_much_is_new(town: Town) -> None:
     page = await enter(town, "above", 100)
     await page.evaluate("document.querySelector('.scroller').scrollTop = 700")
-    await expect(page.locator(".pill")).to_have_text("To the newest")
+    await expect(page.locator(".pill")).to_have_text("Jump to the newest")
     ben = await town.enter("ben", "above")
     before = await page.evaluate("document.querySelector('.scroller').scrollTop")
     await say(ben, "one")
@@ -179,7 +179,7 @@ async def test_too_much_missed_begins_anew_with_the_newest(town: Town) -> None:
 
 async def test_an_empty_room_says_what_to_do(town: Town) -> None:
     page = await town.enter("ann", "empty")
-    await expect(page.locator(".top")).to_have_text("Nobody has said anything here yet. Write the first message below.")
+    await expect(page.locator(".top")).to_have_text("No messages yet. Write the first one below.")
     await say(page, "first")
     await expect(page.locator(".top")).to_have_text("This is the beginning of the room.")
 
@@ -209,12 +209,12 @@ async def test_history_that_is_refused_is_not_asked_for_before_it_may_be(town: T
         await route.fulfill(status=503, headers={"Retry-After": "100"}, body="")
 
     await page.route("**/messages?**", refuse)
-    for end, sentence, place in (("1e9", "Newer messages follow in a moment", ".pill"), ("0", "is busy", ".top")):
+    for end, sentence, place in (("1e9", "Newer messages will load in a moment", ".pill"), ("0", "is busy", ".top")):
         await page.evaluate(f"document.querySelector('.scroller').scrollTop = {end}")
         await expect(page.locator(place)).to_contain_text(sentence)
         await page.clock.fast_forward(15_000)
     await page.locator(".top").get_by_role("button", name="Try again").click()
-    await expect(page.locator(".top")).to_contain_text("The server is busy. Older messages are asked for again when")
+    await expect(page.locator(".top")).to_contain_text("The server is busy. Loading older messages is tried again")
     assert len(asked) == 1
     await page.unroute("**/messages?**")
     async with page.expect_response("**/messages?**"):

@@ -128,7 +128,7 @@ async def test_chat(yard: Town, take: Take) -> None:
     async def empty(page: Page) -> None:
         await page.goto("/chat/room/night-shift/")
         await connected(page)
-        await expect(page.locator(".top")).to_contain_text("Nobody has said anything here yet")
+        await expect(page.locator(".top")).to_contain_text("No messages yet.")
 
     await take("chat-empty", empty)
 
@@ -140,7 +140,7 @@ async def test_chat_while_the_connection_is_away(yard: Town, take: Take) -> None
         await say(page, "Points on track 4 work\a")
         await expect(page.locator(".pending[data-state=failed]")).to_be_visible()
         await page.context.set_offline(True)
-        await expect(page.locator(".state-word")).to_contain_text("reconnecting in")
+        await expect(page.locator(".state-word")).to_contain_text("Reconnecting in")
         await say(page, "Points on track 4 work again, both ends are reached.")
         await say(page, "Track 4 can be opened.")
         await page.fill("#text", "Next: the")
@@ -158,13 +158,13 @@ async def test_chat_while_the_connection_is_away(yard: Town, take: Take) -> None
 async def test_dashboard(yard: Town, take: Take) -> None:
     async def live(page: Page) -> None:
         await page.goto("/chat/dashboard/")
-        await expect(page.locator(".state-word")).to_have_text("live")
+        await expect(page.locator(".state-word")).to_have_text("Live")
         await expect(page.locator("tbody tr")).to_have_count(4)
         await page.wait_for_function("() => document.querySelector('.chart .legend b')?.textContent > ''")
 
     async def wall(page: Page) -> None:
         await page.goto("/chat/dashboard/?wall")
-        await expect(page.locator(".summary")).to_have_text("all 4 well")
+        await expect(page.locator(".summary")).to_have_text("All 4 well")
 
     async with lively(yard):
         await asyncio.sleep(20 + MINUTES * 60)

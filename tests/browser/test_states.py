@@ -59,8 +59,8 @@ async def test_connecting(yard: Town) -> None:
         await enter(page)
 
     async with looks(yard, "connecting", visit) as page:
-        await shows(page, "connecting")
-        await expect(page.locator(".top")).to_have_text("Opening the room")
+        await shows(page, "Connecting")
+        await expect(page.locator(".top")).to_have_text("Opening the room…")
 
 
 async def test_connected(yard: Town) -> None:
@@ -70,7 +70,7 @@ async def test_connected(yard: Town) -> None:
         await expect(page.locator(".log .text").last).to_have_text("Will do. Thank you!")
 
     async with looks(yard, "connected", visit) as page:
-        await shows(page, "connected")
+        await shows(page, "Connected")
 
 
 async def test_catching_up(yard: Town) -> None:
@@ -96,10 +96,10 @@ async def test_catching_up(yard: Town) -> None:
         await connected(page)
         late.set()
         await page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
-        await expect(page.locator(".state-word")).to_have_text("catching up (12 missed)")
+        await expect(page.locator(".state-word")).to_have_text("Catching up (12 missed)")
 
     async with looks(yard, "catching-up", visit) as page:
-        await shows(page, "catching up")
+        await shows(page, "Catching up")
 
 
 async def test_waiting_to_reconnect(yard: Town) -> None:
@@ -110,7 +110,7 @@ async def test_waiting_to_reconnect(yard: Town) -> None:
         await expect(page.locator(".notice")).to_be_visible()
 
     async with looks(yard, "reconnecting", visit) as page:
-        await shows(page, "reconnecting", "The connection was lost. It comes back by itself")
+        await shows(page, "Reconnecting", "Connection lost. Reconnecting automatically.")
 
 
 async def test_unsent_messages(yard: Town) -> None:
@@ -127,19 +127,19 @@ async def test_unsent_messages(yard: Town) -> None:
         await other.close()
 
     async with looks(yard, "unsent", visit) as page:
-        await shows(page, "reconnecting", "what you send waits here")
+        await shows(page, "Reconnecting", "Messages that you send wait here")
         await expect(page.locator(".pending")).to_have_count(2)
 
 
 @pytest.mark.parametrize(
     ("name", "code", "word", "notice"),
     [
-        ("restarting", 1012, "reconnecting in", "The server is restarting."),
-        ("busy", 1013, "reconnecting in", "The server is busy."),
-        ("full", 4000, "room full", "As soon as somebody leaves there is a place"),
-        ("too-much", 4008, "reconnecting in", "Too many requests. Reconnecting in a moment."),
-        ("signed-out", 4001, "signed out", "Sign in, here or in another tab"),
-        ("refused", 4003, "not admitted", "You may not enter this room, or it was closed."),
+        ("restarting", 1012, "Reconnecting in", "The server is restarting."),
+        ("busy", 1013, "Reconnecting in", "The server is busy."),
+        ("full", 4000, "Room full", "connects when somebody leaves"),
+        ("too-much", 4008, "Reconnecting in", "Too many requests. Reconnecting in a moment."),
+        ("signed-out", 4001, "Signed out", "Sign in here or in another tab"),
+        ("refused", 4003, "No access", "You don't have access to this room, or it was closed."),
     ],
 )
 async def test_closed_with_a_reason(yard: Town, name: str, code: int, word: str, notice: str) -> None:
@@ -167,7 +167,7 @@ async def test_removed_and_announced(yard: Town) -> None:
     ann, ben = await yard.enter("ann", "states-kinds"), await yard.enter("ben", "states-kinds")
     await say(ben, "The wheelchair group from 4709 is at platform 4, Mrs Novak leads it: 0151 2345678.")
     await expect(ann.locator(".log .text")).to_have_count(1)
-    await ann.get_by_role("button", name="As an announcement").click()
+    await ann.get_by_role("button", name="Send as an announcement").click()
     await say(ann, "Drill at noon: the sirens are a test.")
     await expect(ben.locator(".announcement")).to_have_count(1)
     await say(ben, "Understood.")

@@ -20,7 +20,7 @@ async def second(page: Page) -> Page:
 
 
 async def away(page: Page) -> None:
-    await expect(page.locator(".state-word")).to_contain_text("reconnecting")
+    await expect(page.locator(".state-word")).to_contain_text("Reconnecting")
 
 
 async def test_what_waits_in_one_tab_is_seen_in_the_other_and_arrives_once(town: Town) -> None:
@@ -32,7 +32,7 @@ async def test_what_waits_in_one_tab_is_seen_in_the_other_and_arrives_once(town:
     await say(other, "from the other")
     await expect(other.locator(".pending")).to_have_count(2)
     row = other.locator(".pending", has_text="from the first")
-    await expect(row.locator(".pending-words")).to_have_text("waits in another tab")
+    await expect(row.locator(".pending-words")).to_have_text("Waiting in another tab")
     await first.context.set_offline(False)
     for page in (first, other):
         await expect(page.locator(".pending")).to_have_count(0)
@@ -129,7 +129,7 @@ async def test_what_somebody_left_unsent_is_not_sent_by_who_signs_in_next(strict
         await away(never)
         await say(never, "only tess's, too")
         await sign_out(first)
-        await expect(left.locator(".state-word")).to_have_text("signed out")
+        await expect(left.locator(".state-word")).to_have_text("Signed out")
         await say(left, "only tess's")
         await expect(left.locator(".pending", has_text="too")).to_have_count(1)
         await expect(never.locator(".pending")).to_have_count(2)
@@ -137,7 +137,7 @@ async def test_what_somebody_left_unsent_is_not_sent_by_who_signs_in_next(strict
         async with left.expect_event("load"):
             await first.goto("/chat/room/counter/")
     await connected(left)
-    await expect(never.locator(".state-word")).to_have_text("signed out")
+    await expect(never.locator(".state-word")).to_have_text("Signed out")
     await say(first, "joost's")
     for page in (first, left):
         await expect(page.locator(".log .text")).to_have_text(["joost's"])
@@ -187,7 +187,7 @@ async def test_signing_out_and_in_is_seen_in_every_tab(strict_town: Town) -> Non
     first = await strict_town.enter("tabea", "office")
     other = await second(first)
     await sign_out(first)
-    await expect(other.locator(".state-word")).to_have_text("signed out")
+    await expect(other.locator(".state-word")).to_have_text("Signed out")
     await strict_town.sign_in(first, "tabea")
     await first.goto("/chat/room/office/")
     await connected(first)

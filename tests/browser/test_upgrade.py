@@ -45,7 +45,7 @@ async def open_dashboard(town: Town) -> Page:
     await page.route_web_socket("**/ws/dashboard/", between)
     await page.clock.install()
     await page.goto("/chat/dashboard/")
-    await expect(page.locator(".state-word")).to_have_text("live")
+    await expect(page.locator(".state-word")).to_have_text("Live")
     await page.evaluate("window.before = true")
     return page
 
@@ -92,7 +92,7 @@ async def test_the_answer_to_a_form_is_not_loaded_again(town: Town) -> None:
     page = await open_list(town)
     async with page.expect_response(LIST):
         await page.get_by_role("button", name="Open", exact=True).click()
-    await expect(page.locator("#name-below")).to_have_text("Give the room a name.")
+    await expect(page.locator("#name-below")).to_have_text("Enter a room name.")
     await page.evaluate("window.before = true")
     for _ in range(3):
         await page.clock.fast_forward(QUIET)
@@ -101,7 +101,7 @@ async def test_the_answer_to_a_form_is_not_loaded_again(town: Town) -> None:
 
 async def test_a_dashboard_in_full_screen_stays_there(town: Town) -> None:
     page = await open_dashboard(town)
-    await page.get_by_role("button", name="Wall").click()
+    await page.get_by_role("button", name="Full screen").click()
     await page.wait_for_function("() => document.fullscreenElement")
     for _ in range(3):
         await page.clock.fast_forward(QUIET)

@@ -292,7 +292,7 @@ async def test_everybody_in_a_deleted_room_is_told_at_once(enter) -> None:
     room = await in_database(Room.objects.get)()
     await in_database(room.delete)()
     told = await alice.next("error")
-    assert (told["code"], told["error"]) == ("no_room", "This room was removed.")
+    assert (told["code"], told["error"]) == ("no_room", "This room was deleted.")
     assert await alice.closed() == 4003
 
 

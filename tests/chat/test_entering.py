@@ -78,7 +78,7 @@ async def test_who_is_in_a_room_that_gets_another_name_is_told(enter) -> None:
     room = await in_database(Room.objects.get)()
     room.name = "hall"
     await in_database(room.save)(update_fields=["name"])
-    assert (await ann.next("error"))["error"] == "This room has another name now."
+    assert (await ann.next("error"))["error"] == "This room was renamed."
     assert await ann.closed() == 4003
 
 

@@ -99,7 +99,7 @@ def test_a_form_that_cannot_make_a_room_now_says_so(client: Client, monkeypatch:
     with rooms_locked():
         answer = client.post("/chat/", {"name": "new"})
     assert answer.status_code == 503
-    assert "just now" in answer.text
+    assert "right now" in answer.text
     assert client.post("/chat/", {"name": "new"}).status_code == 302
     assert Room.objects.get().name == "new"
 

@@ -247,4 +247,4 @@ def test_the_dashboard_has_a_form_for_a_wall(client: Client, ann: User) -> None:
 def test_pages_that_do_not_exist_have_our_words(client: Client) -> None:
     answer = client.get("/no/such/page")
     assert answer.status_code == 404
-    assert "There is no such page" in answer.text
+    assert "Page not found" in answer.text

@@ -45,7 +45,7 @@ def test_a_copy_is_one_sound_file_for_the_service_alone(migrated: Run, tmp_path:
     migrated("user", "add", "ann")
     answer = migrated("backup")
     assert answer.returncode == 0, answer.stderr
-    assert "people: 1, rooms: 0, messages and other events: 0" in answer.stdout
+    assert "users: 1, rooms: 0, messages and other events: 0" in answer.stdout
     (copy,) = copies(tmp_path)
     assert answer.stdout.startswith(str(copy))
     assert people(copy) == {"ann"}
@@ -169,7 +169,7 @@ def test_a_copy_that_is_none_or_of_a_newer_version_changes_nothing(
     newer = copied(migrated)
     with opened(newer) as connection:
         connection.execute("INSERT INTO django_migrations (app, name, applied) VALUES ('chat', '9999_later', '')")
-    reasons = (("text", "no sound database"), ("none", "is not there"), (newer, "chat.9999_later"))
+    reasons = (("text", "not a valid channelbox database"), ("none", "does not exist"), (newer, "chat.9999_later"))
     for file, reason in reasons:
         answer = migrated("restore", str(tmp_path / file))
         assert answer.returncode == 1
@@ -179,7 +179,7 @@ def test_a_copy_that_is_none_or_of_a_newer_version_changes_nothing(
 
 
 def test_a_path_from_where_the_caller_stands_is_refused(migrated: Run) -> None:
-    assert "whole path" in migrated("restore", "here/copy.sqlite3").stderr
+    assert "absolute path" in migrated("restore", "here/copy.sqlite3").stderr
 
 
 def test_without_a_name_it_tells_which_there_are(migrated: Run) -> None:
@@ -231,5 +231,5 @@ def test_a_record_put_back_by_other_means_can_be_told(migrated: Run, database: P
     before = epoch(database)
     answer = migrated("restored")
     assert answer.returncode == 0, answer.stderr
-    assert "anew" in answer.stdout
+    assert "reload their rooms" in answer.stdout
     assert epoch(database) != before

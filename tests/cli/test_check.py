@@ -10,7 +10,7 @@ from .conftest import Run
 def test_all_is_well(migrated: Run, redis_server: RedisServer) -> None:
     answer = migrated("check", CHANNELBOX_REDIS_URL=redis_server.url)
     assert answer.returncode == 0, answer.stderr
-    assert answer.stdout == "All is well.\n"
+    assert answer.stdout == "No errors, no warnings.\n"
     assert answer.stderr == ""
 
 
@@ -28,7 +28,7 @@ def test_a_database_that_cannot_be_opened_is_told(run: Run, redis_server: RedisS
         "check", CHANNELBOX_REDIS_URL=redis_server.url, CHANNELBOX_DATABASE_URL="sqlite:////nowhere/db.sqlite3"
     )
     assert answer.returncode == 1
-    assert "channelbox.E015: The database does not answer" in answer.stderr
+    assert "channelbox.E015: The database does not respond" in answer.stderr
 
 
 def test_warnings_do_not_fail_it(migrated: Run, new_redis: Callable[..., RedisServer]) -> None:

@@ -52,7 +52,7 @@ def test_the_help_of_a_verb_needs_no_settings(run: Run, verb: str) -> None:
 def test_a_wrong_setting_is_a_sentence_that_names_it(run: Run) -> None:
     answer = run("user", "list", CHANNELBOX_ROOM_LIMIT="many")
     assert answer.returncode == 1
-    assert "CHANNELBOX_ROOM_LIMIT is 'many'; it takes a whole number from 1 to 1000000." in answer.stderr
+    assert "CHANNELBOX_ROOM_LIMIT is 'many', but must be a whole number from 1 to 1000000." in answer.stderr
     assert "Traceback" not in answer.stderr
 
 
@@ -66,7 +66,7 @@ def test_a_database_without_tables_is_told_with_the_remedy(run: Run) -> None:
 def test_a_wrong_database_address_does_not_show_the_password(run: Run) -> None:
     answer = run("user", "list", CHANNELBOX_DATABASE_URL="mysq://ann:open-sesame@host/db")
     assert answer.returncode == 1
-    assert "CHANNELBOX_DATABASE_URL cannot be understood" in answer.stderr
+    assert "CHANNELBOX_DATABASE_URL is not valid" in answer.stderr
     assert "open-sesame" not in answer.stderr + answer.stdout
 
 

@@ -121,7 +121,7 @@ def result(process: "subprocess.Popen[str]") -> str:
 
 def test_four_at_once_migrate_once(database: Database, start: Start) -> None:
     outputs = [result(process) for process in [start(database) for _ in range(4)]]
-    assert sum("applied now" in output for output in outputs) == 1
+    assert sum("Applied migrations" in output for output in outputs) == 1
     assert sum("Applying chat.0001_initial" in output for output in outputs) == 1
     assert sum("The database is up to date.\n" in output for output in outputs) == 3
 
@@ -140,7 +140,7 @@ def test_a_database_that_was_made_anew_from_a_dump_is_told_from_the_one_before(
     with closing(psycopg.connect(database.url, autocommit=True)) as connection:
         (before,) = connection.execute("SELECT epoch FROM chat_installation").fetchall()
         connection.execute("UPDATE chat_installation SET database_oid = 1")
-        assert "clients load their rooms anew" in result(start(database))
+        assert "clients reload their rooms" in result(start(database))
         (after,) = connection.execute("SELECT epoch FROM chat_installation").fetchall()
     assert after != before
     assert result(start(database)) == "The database is up to date.\n"
@@ -151,7 +151,7 @@ def test_it_waits_for_whoever_migrates(database: Database, start: Start) -> None
         process = start(database)
         line_with(process, "waiting for it")
         assert process.poll() is None
-    assert "applied now" in result(process)
+    assert "Applied migrations" in result(process)
 
 
 # Runs `channelbox migrate` and kills it at the moment that a migration reaches a step: `apply`, or `note`, when
@@ -208,7 +208,7 @@ def test_it_waits_for_the_database_server(server: PostgreSQLServer, start: Start
         line_with(process, "Waiting for the database: ")
     finally:
         server.start()
-    assert "applied now" in result(process)
+    assert "Applied migrations" in result(process)
 
 
 def test_the_unit_waits_for_a_database_that_is_five_minutes_late(server: PostgreSQLServer, start: Start) -> None:
@@ -221,7 +221,7 @@ def test_the_unit_waits_for_a_database_that_is_five_minutes_late(server: Postgre
     server.stop()
     try:
         process = start(database, *arguments, under=fast)
-        line_with(process, "Still waiting for the database, for 5 minutes now.")
+        line_with(process, "Still waiting for the database, 5 minutes so far.")
     finally:
         server.start()
     output, _ = process.communicate(timeout=120)
@@ -229,7 +229,7 @@ def test_the_unit_waits_for_a_database_that_is_five_minutes_late(server: Postgre
     while process.returncode and "timeout expired" in output:
         process = start(database, *arguments, under=fast)
         output, _ = process.communicate(timeout=120)
-    assert "applied now" in output
+    assert "Applied migrations" in output
 
 
 def test_its_patience_ends_with_the_servers_reason(server: PostgreSQLServer, start: Start) -> None:

@@ -118,14 +118,14 @@ def test_it_stops_at_the_first_that_does_not_come_back(systemd: Systemd) -> None
         restart(Kind.web)
     assert systemd.restarted == ["web@1", "web@2"]
     assert "channelbox-web@2.service did not come back: Job for" in raised.value.sentence
-    assert "Left as they were: channelbox-web@3.service." in raised.value.sentence
+    assert "Not restarted: channelbox-web@3.service." in raised.value.sentence
     assert "journalctl -u channelbox-web@2.service" in raised.value.remedy
 
 
 def test_it_stops_when_one_ends_after_it_was_ready(systemd: Systemd) -> None:
     systemd.has("worker", _1="active", _2="active")
     systemd.ended("channelbox-worker@1.service")
-    with pytest.raises(CliError, match="it was ready, and ended again"):
+    with pytest.raises(CliError, match="it became ready, but then ended"):
         restart(Kind.worker)
     assert systemd.restarted == ["worker@1"]
 
@@ -136,7 +136,7 @@ def test_it_stops_when_no_page_comes(
     page()
     monkeypatch.setattr(verb, "ANSWER_SECONDS", 0.3)
     systemd.has("web", _1="active", _2="active")
-    with pytest.raises(CliError, match="nobody answers"):
+    with pytest.raises(CliError, match="no process answers"):
         restart(Kind.web)
     assert systemd.restarted == ["web@1"]
 
@@ -152,10 +152,10 @@ def test_it_stops_when_one_does_not_become_ready(systemd: Systemd, monkeypatch: 
 
 def test_where_nothing_runs_it_says_so(systemd: Systemd, capsys: pytest.CaptureFixture[str]) -> None:
     restart(Kind.all)
-    assert capsys.readouterr().out == "No web or worker process runs on this node.\n"
+    assert capsys.readouterr().out == "No web or worker process is running on this node.\n"
 
 
 def test_it_needs_root(systemd: Systemd, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 1000)
-    with pytest.raises(CliError, match="rights of root"):
+    with pytest.raises(CliError, match="must run as root"):
         restart(Kind.all)

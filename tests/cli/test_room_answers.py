@@ -75,57 +75,57 @@ async def site(
 async def examine(address: str) -> dict[str, Finding]:
     """What is found behind the web process's answer, by its sentence."""
     found = await asyncio.to_thread(lambda: list(ConnectivityCheck(address).examine()))
-    (health,) = [at for at, finding in enumerate(found) if finding.sentence == "A web process answers."]
+    (health,) = [at for at, finding in enumerate(found) if finding.sentence == "A web process responds."]
     return {finding.sentence: finding for finding in found[health + 2 :]}
 
 
 @pytest.mark.parametrize(
     ("script", "verdict", "sentence", "remedy"),
     [
-        (welcome(), "well", "WebSockets are opened.", ""),
-        (refusal(Code.SIGN_IN, Close.SIGN_IN), "well", "WebSockets are opened.", ""),
-        (refusal(Code.NO_ROOM, Close.NOT_ALLOWED), "well", "WebSockets are opened.", ""),
+        (welcome(), "well", "WebSockets work.", ""),
+        (refusal(Code.SIGN_IN, Close.SIGN_IN), "well", "WebSockets work.", ""),
+        (refusal(Code.NO_ROOM, Close.NOT_ALLOWED), "well", "WebSockets work.", ""),
         (
             refusal(Code.NOT_ALLOWED, Close.NOT_ALLOWED),
             "well",
-            "WebSockets are opened. (The room lobby is closed, or for its members only.)",
+            "WebSockets work. (The room lobby is closed, or for its members only.)",
             "",
         ),
         (
             refusal(Code.ROOM_FULL, Close.ROOM_FULL),
             "note",
-            "WebSockets are opened, but the room lobby is full.",
+            "WebSockets work, but the room lobby is full.",
             "CHANNELBOX_ROOM_LIMIT",
         ),
         (
             refusal(Code.TRY_LATER, Close.TRY_LATER),
             "wrong",
-            "WebSockets are opened, but nobody gets into a room: Redis or the database does not answer a web process.",
+            "WebSockets work, but nobody can join a room: Redis or the database does not respond to a web process.",
             JOURNAL,
         ),
         (refusal(Code.TRY_LATER, Close.RESTART), "note", "The web process that answered is restarting.", "again"),
         (
             refusal(Code.TOO_MANY, Close.TOO_MUCH),
             "note",
-            "Too many connections come from this address to see whether a room can be entered.",
+            "Cannot test joining a room: too many connections from this address.",
             "CHANNELBOX_SOCKETS_ADDRESS",
         ),
         (
             welcome(protocol=PROTOCOL + 1),
             "note",
-            f"The web process speaks version {PROTOCOL + 1} of the protocol, and this node's package {PROTOCOL}.",
+            f"The web process uses protocol version {PROTOCOL + 1}, but the package on this node uses {PROTOCOL}.",
             "channelbox status",
         ),
         (
             noise,
             "wrong",
-            "WebSockets are opened, but nobody gets into a room: it closes with 1011 (oh).",
+            "WebSockets work, but nobody can join a room: the connection is closed with 1011 (oh).",
             JOURNAL,
         ),
         (
             refusal(Code.ORIGIN, Close.NOT_ALLOWED),
             "wrong",
-            "Pages of {site} may not open WebSockets: the Origin is refused.",
+            "Pages of {site} cannot open WebSockets: their origin is refused.",
             "CHANNELBOX_ORIGINS",
         ),
     ],
@@ -138,7 +138,7 @@ async def test_each_answer_of_a_room_has_its_sentence(script: Script, verdict: s
     assert remedy in finding.remedy
     assert paths[1] == "/ws/chat/lobby/?after=0"  # makes no room
     if verdict != "wrong":
-        assert found["Pages of other sites are refused."].verdict == "well"
+        assert found["WebSockets from pages of other sites are refused."].verdict == "well"
 
 
 async def test_a_room_that_says_nothing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,18 +147,18 @@ async def test_a_room_that_says_nothing_is_named(monkeypatch: pytest.MonkeyPatch
         found = await examine(address)
     (finding,) = found.values()
     assert finding.verdict == "wrong"
-    assert "no answer comes" in finding.sentence
+    assert "there is no answer" in finding.sentence
 
 
 @pytest.mark.parametrize(
     ("status", "verdict", "sentence"),
     [
-        (HTTPStatus.BAD_REQUEST, "wrong", "The WebSocket is not opened: HTTP 400 instead of 101."),
-        (HTTPStatus.BAD_GATEWAY, "wrong", "No web process takes the WebSocket: nginx answers 502."),
+        (HTTPStatus.BAD_REQUEST, "wrong", "Cannot open the WebSocket: HTTP 400 instead of 101."),
+        (HTTPStatus.BAD_GATEWAY, "wrong", "No web process accepts the WebSocket: nginx answers with 502."),
         (
             HTTPStatus.TOO_MANY_REQUESTS,
             "note",
-            "Too many connections come from this address to see whether a room can be entered.",
+            "Cannot test joining a room: too many connections from this address.",
         ),
     ],
 )

@@ -59,4 +59,4 @@ def test_nobody_of_that_name_is_told(migrated: Run) -> None:
     for verb in ("password", "deactivate", "activate"):
         answer = migrated("user", verb, "ghost")
         assert answer.returncode == 1
-        assert "There is nobody named 'ghost'." in answer.stderr
+        assert "There is no user named 'ghost'." in answer.stderr

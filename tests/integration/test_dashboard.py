@@ -184,5 +184,5 @@ async def test_status_lists_every_process(local: Installation) -> None:
 
 async def test_status_without_redis_says_why_and_fails(local: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(local.environment, "CHANNELBOX_REDIS_URL", "unix:///nowhere/redis.sock")
-    with pytest.raises(CliError, match=r"status 1:\s+channelbox: Redis does not answer: .*nowhere"):
+    with pytest.raises(CliError, match=r"status 1:\s+channelbox: Redis does not respond: .*nowhere"):
         await local.run("status", "--json")

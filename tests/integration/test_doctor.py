@@ -157,11 +157,11 @@ async def test_a_sound_way_is_found_sound(nginx: Callable[..., Nginx], port: int
     assert [finding for finding in findings if finding.verdict == "wrong"] == []
     told = " ".join(finding.sentence for finding in findings)
     for sentence in (
-        "Browsers warn of the certificate: self-signed",
-        "good for 99 days",
-        "Clients are seen by their own address (127.0.0.1)",
-        "WebSockets are opened",
-        "Pages of other sites are refused",
+        "Browsers warn about the certificate: self-signed",
+        "valid for 99 more days",
+        "The application sees the clients' own addresses (127.0.0.1)",
+        "WebSockets work",
+        "WebSockets from pages of other sites are refused",
     ):
         assert sentence in told
 
@@ -169,8 +169,8 @@ async def test_a_sound_way_is_found_sound(nginx: Callable[..., Nginx], port: int
 async def test_the_command_says_it_all(nginx: Callable[..., Nginx], local: Installation) -> None:
     nginx()
     told = await local.run("doctor")
-    assert "1 worker processes report" in told
-    assert "WebSockets are opened" in told
+    assert "Running worker processes: 1." in told
+    assert "WebSockets work" in told
 
 
 async def test_a_certificate_that_has_ended_is_named(nginx: Callable[..., Nginx], port: int) -> None:
@@ -180,14 +180,14 @@ async def test_a_certificate_that_has_ended_is_named(nginx: Callable[..., Nginx]
 
 async def test_a_certificate_that_ends_soon_is_noted(nginx: Callable[..., Nginx], port: int) -> None:
     nginx(days=12)
-    assert any("ends in 11 days" in f.sentence and f.verdict == "note" for f in await examine(port))
+    assert any("expires in 11 days" in f.sentence and f.verdict == "note" for f in await examine(port))
 
 
 async def test_a_certificate_of_another_name_is_named(nginx: Callable[..., Nginx], port: int) -> None:
     nginx(address="192.0.2.1")
     finding = wrong(await examine(port))
     assert "mismatch" in finding.sentence
-    assert "made out to this very name" in finding.remedy
+    assert "for exactly this name or address" in finding.remedy
 
 
 async def test_a_proxy_that_does_not_pass_the_upgrade_on_is_named(nginx: Callable[..., Nginx], port: int) -> None:
@@ -228,22 +228,22 @@ async def test_no_web_process_is_named(nginx: Callable[..., Nginx], port: int, t
 
 async def test_another_site_that_answers_is_named(nginx: Callable[..., Nginx], port: int) -> None:
     nginx(lambda _: 'location / { return 200 "welcome to nginx"; }')
-    assert "Something else than channelbox" in wrong(await examine(port)).sentence
+    assert "Something other than channelbox" in wrong(await examine(port)).sentence
 
 
 async def test_nobody_at_the_port_is_named() -> None:
-    assert "cannot be reached" in wrong(await examine(free_port())).sentence
+    assert "is not reachable" in wrong(await examine(free_port())).sentence
 
 
 async def test_an_unknown_name_is_named() -> None:
-    assert "not known here" in wrong(await examine(443, "nowhere.invalid")).sentence
+    assert "cannot be resolved" in wrong(await examine(443, "nowhere.invalid")).sentence
 
 
 async def test_a_missing_worker_is_named(nginx: Callable[..., Nginx], local: Installation) -> None:
     nginx()
     await local.workers[0].stop()
     try:
-        with pytest.raises(CliError, match=r"(?s)No worker process reports.*systemctl start channelbox-worker@1"):
+        with pytest.raises(CliError, match=r"(?s)No worker process is reporting.*systemctl start channelbox-worker@1"):
             await local.run("doctor")
     finally:
         await local.workers[0].start()
@@ -255,7 +255,7 @@ async def test_a_lost_redis_and_a_lost_database_are_named(
     nginx()
     monkeypatch.setitem(local.environment, "CHANNELBOX_REDIS_URL", "unix:///nowhere/redis.sock")
     monkeypatch.setitem(local.environment, "CHANNELBOX_DATABASE_URL", "sqlite:////nowhere/db.sqlite3")
-    with pytest.raises(CliError, match=r"(?s)WRONG.*database.*WRONG.*Redis does not answer"):
+    with pytest.raises(CliError, match=r"(?s)WRONG.*database.*WRONG.*Redis does not respond"):
         await local.run("doctor")
 
 
@@ -285,5 +285,5 @@ async def test_a_room_that_cannot_be_entered_for_now_is_named(
         finding = wrong(await examine(port))
     finally:
         await local.redis.start()
-    assert "nobody gets into a room" in finding.sentence
+    assert "nobody can join a room" in finding.sentence
     assert "Redis or the database" in finding.sentence

@@ -230,7 +230,7 @@ async def test_processes_that_are_started_before_redis_wait_for_it(
     said: list[str] = []
     local = Installation(tmp_path, lambda _, line: said.append(line), redis_url=redis.url)
     starting = asyncio.create_task(local.start())
-    await until(lambda: any("chat.ingest does not answer" in line for line in said), 60)
+    await until(lambda: any("chat.ingest does not respond" in line for line in said), 60)
     assert not starting.done()
     await asyncio.to_thread(redis.start)
     await starting
@@ -355,7 +355,7 @@ async def channelbox_run(folder: Path, *options: str) -> AsyncIterator[tuple[asy
     output = ""
     try:
         async with asyncio.timeout(60):
-            while "Ctrl-C ends" not in output:
+            while "Ctrl-C stops" not in output:
                 line = await process.stdout.readline()
                 assert line, output
                 output += line.decode()
@@ -377,7 +377,7 @@ async def test_run_ends_everything_on_ctrl_c(number: int, tmp_path: Path) -> Non
         assert len(alive(pids)) == 1 + 2 + 2
         process.send_signal(number)
         rest, _ = await asyncio.wait_for(process.communicate(), 20)
-        assert rest.decode().rstrip().endswith("Everything has ended.")
+        assert rest.decode().rstrip().endswith("Everything has stopped.")
         assert process.returncode == 0
         assert alive(pids) == []
 
@@ -394,7 +394,7 @@ async def test_run_takes_the_next_port_and_says_so_and_keeps_the_password(tmp_pa
         taken.listen()
         port = taken.getsockname()[1]
         async with channelbox_run(tmp_path, "--port", str(port)) as (process, output):
-            assert f"Port {port} is taken" in output
+            assert f"Port {port} is in use" in output
             password = re.search(r"Password: (\S+)", output)
             process.send_signal(signal.SIGINT)
             await process.communicate()
@@ -407,7 +407,7 @@ async def test_run_takes_the_next_port_and_says_so_and_keeps_the_password(tmp_pa
         )
         _, error = await asyncio.wait_for(other.communicate(), 20)
         assert other.returncode == 1
-        assert b"Another `channelbox run` uses" in error
+        assert b"Another `channelbox run` is using" in error
         process.send_signal(signal.SIGINT)
 
 

@@ -104,7 +104,7 @@ def test_the_last_copy_serves_where_no_new_one_can_be_written(etc: Path) -> None
     (etc / "channelbox-nginx.conf.new").mkdir()  # as good as a full disk
     done = copy(etc, DEBIAN.replace("768", "70000"))
     assert done.returncode == 0
-    assert "the last one serves" in done.stderr
+    assert "nginx uses the last one" in done.stderr
     assert (etc / "channelbox-nginx.conf").read_text() == last
 
 

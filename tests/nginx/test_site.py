@@ -188,7 +188,7 @@ def test_a_process_that_does_not_answer_is_told_with_502(door: Door) -> None:
     for path in ("/chat/close", "/chat/garbage", "/location-40000"):
         page = door.ask(path)
         assert page.status == 502
-        assert b"not answered" in page.body and b"nginx" not in page.body
+        assert b"No answer from the server" in page.body and b"nginx" not in page.body
     program = door.ask("/chat/api/close")
     assert (program.status, json.loads(program.body)["code"]) == (502, "try_later")
 

@@ -103,7 +103,7 @@ async def test_what_is_refused_costs_nothing(settings: Settings, clock: Clock) -
         with pytest.raises(Refused) as refused:
             admission.admit(Kind.MESSAGES, source, "my-id")
         assert refused.value.frame == {
-            "error": "Too fast. Try again in 1 s.",
+            "error": "Too many messages. Try again in 1 s.",
             "code": Code.TOO_FAST,
             "id": "my-id",
             "retry_after": 1.0,
@@ -114,7 +114,7 @@ async def test_what_is_refused_costs_nothing(settings: Settings, clock: Clock) -
 
 
 def test_a_short_wait_is_not_told_as_none() -> None:
-    assert sentence(Kind.MESSAGES, 0.037, "") == "Too fast. Try again in 0.1 s."
+    assert sentence(Kind.MESSAGES, 0.037, "") == "Too many messages. Try again in 0.1 s."
 
 
 async def test_rooms_and_joins_are_refused_with_a_close(settings: Settings, clock: Clock) -> None:

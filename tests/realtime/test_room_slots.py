@@ -52,7 +52,7 @@ async def test_it_works(bus: Bus, one: RoomSlots, two: RoomSlots) -> None:
     await two.take("r", 2)
     full = await refused(one, 2)
     assert (full.code, full.close) == (Code.ROOM_FULL, Close.ROOM_FULL)
-    assert "2 are connected" in str(full)
+    assert "full (limit: 2)" in str(full)
     two.give("r")
     await until_counted(bus, {"one": 1})
     await one.take("r", 2)
@@ -86,7 +86,7 @@ async def test_those_who_are_not_to_have_the_last_places_are_told(bus: Bus, one:
     assert sum(result is None for result in results) == 7
     (full, *_) = [result for result in results if isinstance(result, Refused)]
     assert full.code == Code.ROOM_FULL
-    assert "full for guests: 7 are connected" in str(full)
+    assert "full for guests (limit: 7)" in str(full)
     assert sum((await counted(bus)).values()) == 7
 
 

@@ -89,7 +89,7 @@ async def test_a_consumer_has_nobody_to_send_to() -> None:
         await receive()
         await send({"type": "reply"})
 
-    with pytest.raises(RuntimeError, match="nobody to send to"):
+    with pytest.raises(RuntimeError, match="no connection to send to"):
         await ConsumerRunner(application, "jobs").handle({"type": "job"})
 
 

@@ -27,5 +27,5 @@ def test_a_channel_that_no_consumer_works_on_is_named_with_those_that_have_one()
 
 
 def test_a_layer_that_is_no_queue_is_refused_with_the_remedy() -> None:
-    with pytest.raises(CommandError, match="use --layer work"):
+    with pytest.raises(CommandError, match="Use --layer work"):
         call_command("runworker", INGEST_CHANNEL, layer="default")

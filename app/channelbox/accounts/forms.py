@@ -47,7 +47,7 @@ class SignInForm(AuthenticationForm):
                 cleaned = super().clean()
         except ValidationError:
             # Not the name: people type passwords there.
-            logger.info("Wrong sign-in from %s", address)
+            logger.info("Failed sign-in from %s", address)
             raise
         throttle.refund(attempt)
         logger.info("%s signed in from %s", self.get_user(), address)

@@ -154,7 +154,9 @@ def _publish(words: set[str]) -> None:
     except redis.RedisError as error:
         some = ", ".join(sorted(words)[:MAX_LOGGED])
         more = f" and {len(words) - MAX_LOGGED} more" if len(words) > MAX_LOGGED else ""
-        logger.warning("Sockets of %s%s end within a minute rather than at once: %s", some, more, error)
+        logger.warning(
+            "WebSockets of %s%s will be closed within a minute instead of immediately: %s", some, more, error
+        )
 
 
 class RevocationMonitor:
@@ -189,7 +191,7 @@ class RevocationMonitor:
             bus.on_restored(self.look_at_all)
             bus.on_stop(self.stop)
             self._tasks = [
-                supervise("revocation hears", lambda: self._hear(bus)),
+                supervise("revocation subscription", lambda: self._hear(bus)),
                 supervise("revocation", self._run),
             ]
 
@@ -244,7 +246,7 @@ class RevocationMonitor:
                 await self._look(list(due))
             except Exception as error:
                 # Whatever it was: who may stay has to be looked up again.
-                logger.warning("It cannot be looked up who may stay connected: %s", error)
+                logger.warning("Cannot look up who may stay connected, retrying: %s", error)
                 self._due |= due
                 await asyncio.sleep(NEW_SECONDS)
 

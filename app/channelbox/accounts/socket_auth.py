@@ -43,7 +43,7 @@ class Unavailable(Refusal):
     """Answers while nobody can be looked up."""
 
     refused = Refused(
-        Code.TRY_LATER, "You cannot be signed in just now. Try again.", retry_after=2, close=Close.TRY_LATER
+        Code.TRY_LATER, "Your sign-in cannot be checked right now. Try again.", retry_after=2, close=Close.TRY_LATER
     )
 
 
@@ -62,7 +62,7 @@ class SocketAuth:
             async with asyncio.timeout_at(enter_by(scope)):
                 found = await _loader().get(key) if key else None
         except Exception as error:
-            logger.warning("Sockets are refused, sessions cannot be looked up: %r", error)
+            logger.warning("Refusing WebSockets because sessions cannot be looked up: %r", error)
             return await Unavailable.as_asgi()(scope, receive, send)
         session, user, proof = found or ValidSession(_session(None, {}), AnonymousUser())
         who = {"session": session, "user": user, "proof": proof}

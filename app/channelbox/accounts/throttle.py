@@ -116,7 +116,7 @@ def refund(attempt: Attempt) -> None:
         names = [counter.name for counter in attempt.counters]
         clients()[0].eval(GIVE_BACK, len(names), *names, *(int(counter.own) for counter in attempt.counters))
     except redis.RedisError as error:
-        logger.warning("A sign-in was not taken off the counters: %s", error)
+        logger.warning("Cannot remove a successful sign-in from the counters: %s", error)
 
 
 def _digest(kind: str, text: str) -> str:

@@ -72,8 +72,6 @@ class RoomAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # Django's has non
         Nothing that is deleted with a room is protected or needs a permission of its own.
         """
         rooms = list(objs)
-        shown = [
-            format_html(_("Room {}, with all that was said in it: {} events"), room, room.last_seq) for room in rooms
-        ]
+        shown = [format_html(_("Room {} with all of its content: {} events"), room, room.last_seq) for room in rooms]
         missing = set() if self.has_delete_permission(request) else {self.opts.verbose_name}
         return shown, {self.opts.verbose_name_plural: len(rooms)}, missing, []

@@ -45,21 +45,21 @@ def json_view(
     @wraps(view)
     def wrapped(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> JsonResponse:
         if request.method not in METHODS:
-            refused = Refused(Code.INVALID, f"Only {' and '.join(METHODS)} are answered here.")
+            refused = Refused(Code.INVALID, f"Only {' and '.join(METHODS)} are allowed here.")
             return JsonResponse(refused.frame, status=405, headers={"Allow": ", ".join(METHODS)})
         try:
             return JsonResponse(view(request, *args, **kwargs))
         except Refused as refused:
             return JsonResponse(refused.frame, status=STATUS_CODES.get(refused.code, 403))
         except SuspiciousOperation as error:
-            logger.warning("A request to %s is refused: %s", request.path, error)
-            return _error(Code.INVALID, "This request cannot be understood.", 400)
+            logger.warning("Refused a request to %s: %s", request.path, error)
+            return _error(Code.INVALID, "The request is not valid.", 400)
         except (OperationalError, InterfaceError) as error:
-            logger.error("The database cannot be used for %s: %s", request.path, error)
-            return _error(Code.TRY_LATER, "The database does not answer. Try again.", 503)
+            logger.error("Database error while answering %s: %s", request.path, error)
+            return _error(Code.TRY_LATER, "The database is not responding. Try again.", 503)
         except Exception:
             logger.exception("%s failed", request.path)
-            return _error(Code.TRY_LATER, "Something went wrong here. Try again.", 500)
+            return _error(Code.TRY_LATER, "Something went wrong. Try again.", 500)
 
     return wrapped
 
@@ -109,7 +109,7 @@ def events(request: HttpRequest, room_name: str) -> dict[str, object]:
 @json_view
 def unknown_address(request: HttpRequest) -> dict[str, object]:
     """Answer every other address of the API."""
-    raise Refused(Code.NO_ROOM, "There is nothing at this address.")
+    raise Refused(Code.NO_ROOM, "There is no API endpoint at this address.")
 
 
 def _list_events(request: HttpRequest, room_name: str, name: str, **which: Any) -> dict[str, object]:
@@ -127,7 +127,7 @@ def _list_events(request: HttpRequest, room_name: str, name: str, **which: Any) 
 def _room(person: permissions.Person, name: str) -> Room:
     room = permissions.open_to(person).filter(name=name).first()
     if room is None:
-        raise Refused(Code.NOT_ALLOWED, f"There is no room {name} for you.")
+        raise Refused(Code.NOT_ALLOWED, f"Room {name} does not exist, or you don't have access to it.")
     return room
 
 
@@ -146,5 +146,5 @@ def _number(request: HttpRequest, name: str) -> int | None:
         return None
     # As in ?after= of the WebSocket: digits that fit into the database's integers.
     if not (word.isascii() and word.isdigit() and len(word) < 19):
-        raise Refused(Code.INVALID, f"{name} is a whole number.")
+        raise Refused(Code.INVALID, f"{name} must be a whole number.")
     return int(word)

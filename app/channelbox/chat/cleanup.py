@@ -90,7 +90,7 @@ def _wake() -> None:
     try:
         async_to_sync(get_channel_layer("work").send)(CLEANUP_CHANNEL, {"type": CLEANUP_CHANNEL})
     except (RedisError, OSError, ChannelFull) as error:
-        logger.warning("No worker was woken to remove what was deleted; one looks in some seconds: %s", error)
+        logger.warning("Cannot wake a worker to remove deleted data; a worker looks for it within seconds: %s", error)
 
 
 class Cleanup:
@@ -114,7 +114,7 @@ class Cleanup:
                 await layer.receive_many(CLEANUP_CHANNEL, 1, WAKE_SECONDS)
                 await self.clean()
             except (RedisError, OSError, DatabaseError, InterfaceError) as error:
-                logger.info("What was deleted cannot be removed now: %s", error)
+                logger.info("Cannot remove deleted data at the moment: %s", error)
                 await asyncio.sleep(WAKE_SECONDS)
 
     async def clean(self) -> None:

@@ -142,7 +142,7 @@ class ChatConsumer(RealtimeConsumer):
     def _checked_id(self, content: dict[str, Any]) -> str:
         """Return the id of an event to be stored. Raises Refused for a bad id, or before the client has joined."""
         if not self._joined:
-            raise Refused(Code.TRY_LATER, "You are not in the room yet.", id=_echo(content), retry_after=1)
+            raise Refused(Code.TRY_LATER, "You have not joined the room yet.", id=_echo(content), retry_after=1)
         return _id(content)
 
     def _enqueue(self, kind: str, id: str, text: str, data: dict[str, object] | None = None) -> None:
@@ -185,7 +185,7 @@ def _id(content: dict[str, Any]) -> str:
     if content.get("id") is None:
         return uuid.uuid4().hex
     if (id := _echo(content)) is None:
-        raise Refused(Code.BAD_ID, f"An id is 1 to {MAX_ID} printable characters.")
+        raise Refused(Code.BAD_ID, f"id must be 1 to {MAX_ID} printable characters.")
     return id
 
 
@@ -197,7 +197,7 @@ def _text(content: dict[str, Any], id: str) -> str:
         most = settings.CHANNELBOX_MESSAGE_MAX
         raise Refused(Code.TOO_LONG, f"This message is too long: {len(text)} characters. The limit is {most}.", id=id)
     if CONTROL_CHARACTERS.search(text):
-        raise Refused(Code.INVALID, "Control characters cannot be sent.", id=id)
+        raise Refused(Code.INVALID, "Messages cannot contain control characters.", id=id)
     if not text.strip():
         raise Refused(Code.EMPTY, "This message is empty.", id=id)
     return text

@@ -13,8 +13,8 @@ from channelbox.chat.sender_permissions import Refusal, SenderPermissions
 from channelbox.realtime.errors import Code
 
 UNKNOWN: Refusal = (Code.NO_MESSAGE, "There is no message with this number.")
-GONE: Refusal = (Code.REMOVED, "This message has been removed already.")
-NOT_YOURS: Refusal = (Code.NOT_ALLOWED, "Only administrators may remove what others said.")
+GONE: Refusal = (Code.REMOVED, "This message has already been removed.")
+NOT_YOURS: Refusal = (Code.NOT_ALLOWED, "Only administrators may remove other people's messages.")
 
 
 class Deletions:

@@ -55,7 +55,7 @@ class _Range(NamedTuple):
 
 def _unwrap(answer: V | Exception | None) -> V:
     if answer is None:
-        raise LookupError("it was removed, made anew or restored")
+        raise LookupError("it was deleted, re-created or restored")
     if isinstance(answer, Exception):
         raise answer
     return answer
@@ -72,7 +72,7 @@ def _isolate_errors(read: Callable[[list[K]], Mapping[K, V]]) -> Callable[[list[
         except Exception as error:
             if len(keys) == 1:
                 return {keys[0]: error}
-            logger.warning("%d rooms cannot be read as one: %r", len(keys), error)
+            logger.warning("Cannot read %d rooms in one query, reading them one by one: %r", len(keys), error)
         answers: dict[K, V | Exception] = {}
         for key in keys:
             answers.update(read_each([key]))

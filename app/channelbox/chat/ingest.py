@@ -99,7 +99,7 @@ class IngestConsumer(AsyncConsumer):
                 entries.append(_Entry.of(each, until))
             except (TypeError, ValueError) as error:
                 # Without an outcome it is sent again until a worker takes it that can read it.
-                logger.error("An entry of the queue is not understood (another version?): %s", error)
+                logger.error("Cannot read a queue entry (from another version?): %s", error)
         if locked := await self._ingest(entries):
             self._retry_later(locked)
 
@@ -113,14 +113,14 @@ class IngestConsumer(AsyncConsumer):
             try:
                 stored = await _store_rooms(rooms)
             except (OperationalError, InterfaceError, InternalError) as error:  # the last: it is read-only
-                logger.error("The database cannot be used; %d batches will be sent again: %s", len(some), error)
+                logger.error("Database error; %d batches will be sent again: %s", len(some), error)
                 return locked
             counters.stored += sum(len(outcome.stored) for outcome in stored.outcomes.values())
             locked += [entry for entry in some if entry.batch.room in stored.busy]
             try:
                 await Bus.current().publish_many(_publishes(some, stored))
             except (RedisError, OSError) as error:
-                logger.error("What was stored cannot be published; the outboxes will ask again: %s", error)
+                logger.error("Cannot publish stored messages; the outboxes will send them again: %s", error)
         return locked
 
     # --- Rooms that are locked
@@ -128,7 +128,10 @@ class IngestConsumer(AsyncConsumer):
     def _retry_later(self, locked: list[_Entry]) -> None:
         self._locked += locked
         if len(self._locked) > MAX_RETRIED:
-            logger.warning("%d batches of locked rooms are left to be sent again", len(self._locked) - MAX_RETRIED)
+            logger.warning(
+                "Too many batches of locked rooms; %d are dropped here and will be sent again",
+                len(self._locked) - MAX_RETRIED,
+            )
             del self._locked[:-MAX_RETRIED]
         if self._retry is None:
             self._retry = supervise("retry of locked rooms", self._retry_locked)
@@ -157,7 +160,7 @@ async def _store_rooms(rooms: Incoming) -> Stored:
     except (OperationalError, InterfaceError, InternalError) as error:
         if not is_connection_lost(error):
             raise
-        logger.warning("A connection to the database ended, and its transaction begins anew: %s", str(error).strip())
+        logger.warning("Lost a database connection; retrying its transaction on another one: %s", str(error).strip())
     return await _store(rooms)
 
 

@@ -107,7 +107,7 @@ async def enter(person: Person, name: str, creator: Source | None) -> Room:
         await _create_once(person, name, creator)
         found = await _look_up(person, name)
     if found is None:
-        raise Refused(Code.NO_ROOM, f"There is no room {name}.", close=Close.NOT_ALLOWED)
+        raise Refused(Code.NO_ROOM, f"Room {name} does not exist.", close=Close.NOT_ALLOWED)
     if isinstance(found, Refused):
         raise found
     return found
@@ -189,9 +189,12 @@ def make(names: Collection[str], explicit: bool = False) -> set[str]:
             Room.objects.bulk_create([Room(name=name) for name in sorted(new)], ignore_conflicts=True)
             return new
     except OperationalError as error:
-        logger.warning("No room can be made now: %s", error)
+        logger.warning("Rooms cannot be created at the moment: %s", error)
         raise Refused(
-            Code.TRY_LATER, "No room can be made just now. Try again.", retry_after=RETRY_SECONDS, close=Close.TRY_LATER
+            Code.TRY_LATER,
+            "The room cannot be created right now. Try again.",
+            retry_after=RETRY_SECONDS,
+            close=Close.TRY_LATER,
         ) from error
 
 

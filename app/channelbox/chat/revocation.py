@@ -26,9 +26,9 @@ def rooms(grants: list[SocketGrant]) -> dict[SocketGrant, Refused]:
         key, name, epoch = grant.room
         room = found.get(key)
         if room is None:
-            ended[grant] = Refused(Code.NO_ROOM, "This room was removed.", close=Close.NOT_ALLOWED)
+            ended[grant] = Refused(Code.NO_ROOM, "This room was deleted.", close=Close.NOT_ALLOWED)
         elif room.name != name:
-            ended[grant] = Refused(Code.NO_ROOM, "This room has another name now.", close=Close.NOT_ALLOWED)
+            ended[grant] = Refused(Code.NO_ROOM, "This room was renamed.", close=Close.NOT_ALLOWED)
         elif room.full_epoch != epoch:
             sentence = "This room was restored from a backup. Reconnecting."
             ended[grant] = Refused(Code.TRY_LATER, sentence, close=Close.RESTART)

@@ -34,7 +34,7 @@ def page(person: Person, *, search: str = "", before: str = "", limit: int = MAX
     for a search text that is too long or contains NUL.
     """
     if "\0" in search or len(search) > MAX_SEARCH_LENGTH:
-        raise Refused(Code.INVALID, f"search is a text of at most {MAX_SEARCH_LENGTH} characters.")
+        raise Refused(Code.INVALID, f"search must be a text of at most {MAX_SEARCH_LENGTH} characters.")
     found = _ranked(person)
     if search:
         found = found.filter(Q(name__icontains=search) | Q(title__icontains=search))
@@ -60,7 +60,7 @@ def _cursor(room: Room) -> str:
 def _after_cursor(cursor: str) -> Q:
     parts = CURSOR.fullmatch(cursor)
     if parts is None:
-        raise Refused(Code.INVALID, "before is what next was in an earlier answer.")
+        raise Refused(Code.INVALID, "before must be the value of next from an earlier response.")
     rank, microseconds, pk = map(int, parts.groups())
     changed_at = EPOCH + datetime.timedelta(microseconds=microseconds)
     later = Q(changed_at__lt=changed_at) | Q(changed_at=changed_at, pk__lt=pk)

@@ -100,7 +100,7 @@ def _store_all(incoming: Incoming) -> Stored:
     try:
         return _store(incoming, cautious=cautious)
     except (DataError, IntegrityError, ValueError) as error:
-        logger.warning("A batch of %d rooms cannot be stored as one: %s", len(incoming), error)
+        logger.warning("Cannot store a batch of %d rooms in one transaction: %s", len(incoming), error)
     except OperationalError as error:
         if not is_lock_conflict(error):
             raise
@@ -116,7 +116,7 @@ def _store_all(incoming: Incoming) -> Stored:
                 raise
             outcomes, busy = {}, {room}
         except (DataError, IntegrityError, ValueError) as error:
-            logger.error("Messages for room %s are refused: %s", room.name, error)
+            logger.error("Refused messages for room %s: %s", room.name, error)
             sentence = "The message cannot be stored. Change it and try again."
             outcomes, busy = {room: _refuse(messages, Code.REFUSED, sentence)}, set()
         stored.outcomes.update(outcomes)
@@ -143,12 +143,12 @@ def _store(incoming: Incoming, *, cautious: bool, alone: bool = False) -> Stored
     busy: set[RoomRef] = set()
     for ref, messages in incoming.items():
         if ref.key not in read.names:
-            outcomes[ref] = _refuse(messages, Code.NO_ROOM, f"There is no room {ref.name}.")
+            outcomes[ref] = _refuse(messages, Code.NO_ROOM, f"Room {ref.name} does not exist.")
         elif ref.key not in read.rooms:
             busy.add(ref)
         elif read.rooms[ref.key].name != ref.name:
             # Its members joined under the former name and are subscribed to that.
-            outcomes[ref] = _refuse(messages, Code.NO_ROOM, f"There is no room {ref.name} any more.")
+            outcomes[ref] = _refuse(messages, Code.NO_ROOM, f"Room {ref.name} no longer exists.")
         elif numbering.needs_locked_row(ref.key, messages):
             busy.add(ref)
         else:

@@ -40,9 +40,11 @@ class RoomForm(forms.Form):
         max_length=80,
         strip=True,
         error_messages={
-            "required": _("Give the room a name."),
-            "invalid": _("Letters, digits, - _ and . only, without spaces, and not . or .. alone."),
-            "max_length": _("At most 80 characters."),
+            "required": _("Enter a room name."),
+            "invalid": _(
+                "Use only letters, digits, hyphens, underscores and dots, without spaces, and not just one or two dots."
+            ),
+            "max_length": _("Use at most 80 characters."),
         },
     )
 
@@ -148,7 +150,9 @@ def _open(request: HttpRequest, person: permissions.Person, name: str) -> "tuple
     if permissions.open_to(person).filter(name=name).exists():
         return None
     if not permissions.may_create(person):
-        return 400, _("There is no such room for you, and you may not create one.")
+        return 400, _(
+            "This room does not exist or you don't have access to it, and you don't have permission to create rooms."
+        )
     if Room.objects.filter(name=name).exists():  # the page of the room says why it is closed
         return None
     source = Source(network(request.META.get("REMOTE_ADDR", "")), person.key)
@@ -160,7 +164,7 @@ def _open(request: HttpRequest, person: permissions.Person, name: str) -> "tuple
     try:
         made = permissions.make([name], explicit=True)
     except Refused:
-        return 503, _("No room can be made just now. Try again in a moment.")
+        return 503, _("The room cannot be created right now. Try again in a moment.")
     finally:
         if not made:
             _refund_new_room(person, source)

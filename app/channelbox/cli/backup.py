@@ -11,10 +11,10 @@ from channelbox.cli.errors import CliError
 
 def backup(
     if_sqlite: Annotated[
-        bool, typer.Option("--if-sqlite", help="Do nothing where the database is PostgreSQL (for the timer).")
+        bool, typer.Option("--if-sqlite", help="Do nothing if the database is PostgreSQL (for the timer).")
     ] = False,
 ) -> None:
-    """Copy the database into the folder of backups, look whether the copy is sound, and remove the oldest ones."""
+    """Copy a SQLite database to the backup folder, verify the copy, and remove the oldest backups."""
     from django.conf import settings
 
     from channelbox.cli.database_lock import database_lock
@@ -22,11 +22,11 @@ def backup(
     database = sqlite_backup.sqlite_file()
     if database is None:
         if if_sqlite:
-            typer.echo("The database is PostgreSQL: its own node makes the copies.")
+            typer.echo("The database is PostgreSQL; it is backed up on its own node.")
             return
         raise CliError(
-            "The database is PostgreSQL, which is copied on its own node.",
-            "There: systemctl start postgresql-channelbox-backup",
+            "The database is PostgreSQL, which is backed up on its own node.",
+            "On that node, run: systemctl start postgresql-channelbox-backup",
         )
     with database_lock("backup", 0, typer.echo):
         if database.exists():

@@ -4,14 +4,14 @@ import typer
 
 
 def check() -> None:
-    """Check settings, database and Redis. Exit status 1 with at least one error."""
+    """Check settings, database and Redis. Exits with status 1 if there is at least one error."""
     from django.conf import settings
     from django.core import checks
 
     from channelbox.checks import describe
 
     if not settings.PRODUCTION:
-        typer.echo("CHANNELBOX_MODE is development; this is what production would say:", err=True)
+        typer.echo("CHANNELBOX_MODE is development. In production, the result would be:", err=True)
     found = checks.run_checks(include_deployment_checks=True)
     found = sorted((message for message in found if not message.is_silenced()), key=lambda message: -message.level)
     for message in found:
@@ -20,4 +20,4 @@ def check() -> None:
     if errors:
         typer.echo(f"Errors: {errors}. Warnings: {len(found) - errors}.", err=True)
         raise typer.Exit(1)
-    typer.echo(f"No errors. Warnings: {len(found)}." if found else "All is well.")
+    typer.echo(f"No errors. Warnings: {len(found)}." if found else "No errors, no warnings.")

@@ -51,40 +51,46 @@ class ConnectivityCheck:
             with socket.create_connection((self.host, self.port), TIMEOUT_SECONDS) as connection:
                 self._address = connection.getsockname()[0]
         except socket.gaierror:
-            yield wrong(f"The name {self.host} is not known here.", "Add it to your DNS, or to /etc/hosts.")
+            yield wrong(
+                f"The name {self.host} cannot be resolved on this node.", "Add it to your DNS or to /etc/hosts."
+            )
         except TimeoutError:
             yield wrong(
-                f"{self.host} port {self.port} does not answer within {TIMEOUT_SECONDS:.0f} s.",
-                "A firewall on the way, or the machine is down.",
+                f"{self.host} port {self.port} does not respond within {TIMEOUT_SECONDS:.0f} s.",
+                "A firewall blocks the connection, or the machine is down.",
             )
         except OSError as error:
             yield wrong(
-                f"{self.host} port {self.port} cannot be reached: {error.strerror or error}.",
-                "On that machine: systemctl status nginx; nginx -t",
+                f"{self.host} port {self.port} is not reachable: {error.strerror or error}.",
+                "On that machine, run: systemctl status nginx; nginx -t",
             )
         else:
-            yield well(f"{self.host} port {self.port} can be reached.")
+            yield well(f"{self.host} port {self.port} is reachable.")
 
     def _certificate(self) -> Iterator[Finding]:
         if not self.tls:
-            yield note("The address is not encrypted.", "Use it behind a proxy that is, or on this machine only.")
+            yield note(
+                "The connection is not encrypted.", "Use it only on this machine or behind a proxy that encrypts."
+            )
             return
         context = ssl.create_default_context()
         error = self._shake_hands(context)
         if error is not None and error.verify_code in (18, 19, 20, 21):
             # Unknown issuer: looked at once more as if it were known, for what else may be wrong.
             yield note(
-                f"Browsers warn of the certificate: {error.verify_message}.",
-                "Put one of your organisation's authority into /etc/channelbox/tls/ (cert.pem, key.pem) and reload "
-                "nginx. Or have machines trust this one, which stands for this server alone: in a browser allow it; on "
-                "Debian copy it to /usr/local/share/ca-certificates/channelbox.crt and run update-ca-certificates.",
+                f"Browsers warn about the certificate: {error.verify_message}.",
+                "Put a certificate of your organisation's authority into /etc/channelbox/tls/ (cert.pem, key.pem) and "
+                "reload nginx. Or make machines trust this certificate, which is valid for this server alone: allow it "
+                "in the browser; on Debian, copy it to /usr/local/share/ca-certificates/channelbox.crt and run "
+                "update-ca-certificates.",
             )
             context = ssl.create_default_context(cadata=self._shown_certificate())
             error = self._shake_hands(context)
         if isinstance(error, ssl.SSLCertVerificationError) and error.verify_code not in (18, 19, 20, 21):
             yield wrong(
-                f"The certificate is refused: {error.verify_message}.",
-                "Replace /etc/channelbox/tls/cert.pem and key.pem: valid today, made out to this very name or address.",
+                f"The certificate is not valid: {error.verify_message}.",
+                "Replace /etc/channelbox/tls/cert.pem and key.pem with a pair that is valid today and for exactly this "
+                "name or address.",
             )
         elif error is None:
             yield from self._ends_soon()
@@ -97,28 +103,28 @@ class ConnectivityCheck:
         try:
             status, headers, body = self._get("/healthz?seen", {"X-Forwarded-For": CLAIMED_ADDRESS})
         except (OSError, http.client.HTTPException) as error:
-            yield wrong(f"There is no web server that answers: {error}.", "On that machine: systemctl status nginx")
+            yield wrong(f"No web server responds: {error}.", "On that machine, run: systemctl status nginx")
             return
         if status in (502, 503, 504):
             yield wrong(
-                f"nginx answers, but no web process behind it ({status}).",
-                "On the web nodes: systemctl start channelbox.target; systemctl status 'channelbox-web@*'",
+                f"nginx responds, but no web process behind it does ({status}).",
+                "On the web nodes, run: systemctl start channelbox.target; systemctl status 'channelbox-web@*'",
             )
         elif status == 400:
             yield wrong(
-                f"The name {self.host} is not among those that channelbox serves.",
-                f"Add it to CHANNELBOX_HOSTS in {ENV} on every web node, then: channelbox restart web",
+                f"channelbox does not accept requests for {self.host}.",
+                f"Add it to CHANNELBOX_HOSTS in {ENV} on every web node, then run: channelbox restart web",
             )
         elif status in (301, 302, 307, 308):
             there = headers.get("location", "")
-            yield wrong(f"The address leads elsewhere: {there}", f"Examine that one: channelbox doctor {there}")
+            yield wrong(f"The address redirects to {there}", f"Diagnose that address: channelbox doctor {there}")
         elif status != 200 or not body.startswith("ok"):
             yield wrong(
-                f"Something else than channelbox answers at {self.origin} ({status}).",
-                "Another site of nginx or another program takes this name or port: nginx -T shows the sites.",
+                f"Something other than channelbox answers at {self.origin} ({status}).",
+                "Another nginx site or another program uses this name or port. To see the nginx sites, run: nginx -T",
             )
         else:
-            yield well("A web process answers.")
+            yield well("A web process responds.")
             yield from self._seen(body)
 
     def _seen(self, body: str) -> Iterator[Finding]:
@@ -127,25 +133,27 @@ class ConnectivityCheck:
             return
         if address == CLAIMED_ADDRESS:
             yield wrong(
-                "Whatever address a client claims is believed, so failed sign-ins cannot be held back.",
-                "nginx must overwrite it: proxy_set_header X-Forwarded-For $remote_addr;",
+                "Clients can forge their address, so failed sign-ins cannot be limited.",
+                "nginx must overwrite the header: proxy_set_header X-Forwarded-For $remote_addr;",
             )
         elif address in ("nobody", "unix:"):
             yield wrong(
-                "The application does not see from which address it is asked.",
-                "nginx must say so: proxy_set_header X-Forwarded-For $remote_addr;",
+                "The application does not see the addresses of its clients.",
+                "nginx must set the header: proxy_set_header X-Forwarded-For $remote_addr;",
             )
         elif address != self._address and not _is_local(self.host):
             yield note(
-                f"This machine asks from {self._address} and is seen as {address}.",
-                "Right if addresses are translated on the way; else let nginx trust its balancer: set_real_ip_from",
+                f"The address of this machine is {self._address}, but the application sees {address}.",
+                "This is correct if addresses are translated (NAT). Otherwise let nginx trust its load balancer: "
+                "set_real_ip_from",
             )
         else:
-            yield well(f"Clients are seen by their own address ({address}).")
+            yield well(f"The application sees the clients' own addresses ({address}).")
         if self.tls and scheme != "https":
             yield wrong(
-                "The application believes that it is asked without encryption: sign-in will fail.",
-                "nginx must say so: proxy_set_header X-Forwarded-Proto $scheme; (the balancer's, where there is one)",
+                "The application takes its connections for unencrypted: signing in will fail.",
+                "nginx (of the load balancer, if there is one) must set the header: "
+                "proxy_set_header X-Forwarded-Proto $scheme;",
             )
 
     def _socket(self) -> Iterator[Finding]:
@@ -183,9 +191,9 @@ class ConnectivityCheck:
             return
         days = int((ssl.cert_time_to_seconds(end) - time.time()) / 86_400)
         if days < WARN_DAYS:
-            yield note(f"The certificate ends in {days} days.", "Renew it in /etc/channelbox/tls/ and reload nginx.")
+            yield note(f"The certificate expires in {days} days.", "Renew it in /etc/channelbox/tls/ and reload nginx.")
         else:
-            yield well(f"The certificate is made out to {self.host} and good for {days} days.")
+            yield well(f"The certificate is for {self.host} and valid for {days} more days.")
 
     def _get(self, path: str, headers: dict[str, str]) -> tuple[int, dict[str, str], str]:
         connection: http.client.HTTPConnection

@@ -38,13 +38,13 @@ def wait_for_database(seconds: float, tell: Tell) -> None:
         # A file that cannot be opened is not going to answer later.
         if connection.vendor == "sqlite" or time.monotonic() >= deadline:
             raise CliError(
-                f"The database did not answer: {reason.strip()}",
-                "Check CHANNELBOX_DATABASE_URL, and that the database server runs and lets this node in.",
+                f"The database does not respond: {reason.strip()}",
+                "Check CHANNELBOX_DATABASE_URL, and that the database server runs and allows this node to connect.",
             )
         time.sleep(1)
         if time.monotonic() - reminded >= REMINDER_SECONDS:
             reminded = time.monotonic()
-            tell(f"Still waiting for the database, for {(reminded - began) / 60:.0f} minutes now.")
+            tell(f"Still waiting for the database, {(reminded - began) / 60:.0f} minutes so far.")
 
 
 @contextmanager
@@ -78,7 +78,7 @@ def _file_lock(file: Path, name: str, tell: Tell) -> Iterator[None]:
     except OSError as error:
         raise CliError(
             f"{file} cannot be written: {error.strerror}.",
-            "The folder of the database must exist and belong to the user that runs this.",
+            "The folder of the database must exist and belong to the user that runs this command.",
         ) from None
     with handle:
         try:

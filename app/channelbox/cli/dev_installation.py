@@ -107,7 +107,7 @@ class DevInstallation:
         """Runs a verb of the command with these settings, and returns what it printed. Raises CliError if it fails."""
         status, output = await run_once([*COMMAND, *arguments], self.environment)
         if status:
-            raise CliError(f"`channelbox {' '.join(arguments)}` ended with status {status}:\n{output.rstrip()}")
+            raise CliError(f"`channelbox {' '.join(arguments)}` failed with exit status {status}:\n{output.rstrip()}")
         return output
 
     def _redis(self, runtime: Path) -> list[str]:

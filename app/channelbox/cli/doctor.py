@@ -16,10 +16,11 @@ SIGNS = {"well": ("ok", "green"), "note": ("note", "yellow"), "wrong": ("WRONG",
 
 def doctor(
     url: Annotated[
-        str, typer.Argument(help="The address that people use; else the first that is configured.", show_default=False)
+        str,
+        typer.Argument(help="The address that people use. Default: the first configured origin.", show_default=False),
     ] = "",
 ) -> None:
-    """Examine the installation from this node: database, Redis, processes, and the way through the web server."""
+    """Diagnose the installation from this node: database, Redis, processes, and access through the web server."""
     found = [*_told(_local()), *_told(ConnectivityCheck(url or _configured()).examine())]
     if any(finding.verdict == "wrong" for finding in found):
         raise typer.Exit(1)
@@ -57,16 +58,18 @@ def _database() -> Iterator[Finding]:
         missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
     except (DatabaseError, InterfaceError) as error:
         yield wrong(
-            f"The database does not answer: {str(error).strip()}",
-            "Its address is CHANNELBOX_DATABASE_URL. On its node: systemctl status postgresql",
+            f"The database does not respond: {str(error).strip()}",
+            "Its address is set in CHANNELBOX_DATABASE_URL. On its node, run: systemctl status postgresql",
         )
         return
     finally:
         connection.close()
     if missing:
-        yield wrong(f"The database lacks {len(missing)} steps of this version.", "Run: channelbox migrate")
+        yield wrong(
+            f"The database lacks migrations of this version. Missing: {len(missing)}.", "Run: channelbox migrate"
+        )
     else:
-        yield well(f"The database answers ({connection.vendor}) and has the tables of this version.")
+        yield well(f"The database responds ({connection.vendor}) and has the tables of this version.")
 
 
 def _backups() -> Iterator[Finding]:
@@ -79,14 +82,14 @@ def _backups() -> Iterator[Finding]:
     newest = sqlite_backup.newest_first(sqlite_backup.folder())[:1]
     if not newest:
         yield note(
-            f"There is no backup of the database in {sqlite_backup.folder()} yet.", "Make one: channelbox backup"
+            f"There is no backup of the database in {sqlite_backup.folder()} yet.", "Make one with: channelbox backup"
         )
         return
     hours = (time.time() - newest[0].stat().st_mtime) / 3600
     if hours > BACKUP_HOURS:
         yield note(
             f"The newest backup of the database is {hours / 24:.0f} days old.",
-            "Why: systemctl status channelbox-backup.timer channelbox-backup.service",
+            "To find out why, run: systemctl status channelbox-backup.timer channelbox-backup.service",
         )
     else:
         yield well(f"The newest backup of the database is {hours:.0f} hours old.")
@@ -101,17 +104,20 @@ def _processes() -> Iterator[Finding]:
     except CliError as problem:
         yield wrong(problem.sentence, problem.remedy)
         return
-    yield well("Redis answers.")
-    for kind, lost in (("web", "nobody can connect"), ("worker", "what is sent waits")):
+    yield well("Redis responds.")
+    for kind, lost in (("web", "nobody can connect"), ("worker", "messages wait to be stored")):
         count = sum(report.kind == kind and state(report) != "stale" for report in reports)
         if count:
-            yield well(f"{count} {kind} processes report.")
+            yield well(f"Running {kind} processes: {count}.")
         else:
-            yield wrong(f"No {kind} process reports: {lost}.", f"On a {kind} node: systemctl start channelbox-{kind}@1")
+            yield wrong(
+                f"No {kind} process is reporting: {lost}.",
+                f"On a {kind} node, run: systemctl start channelbox-{kind}@1",
+            )
     for report in reports:
         if state(report) in ("stale", "lagging"):
             name = f"{report.unit} on {report.node}"
             yield note(
-                f"{name} is {state(report)}: heard {report.age_s:.0f} s ago, its loop {report.lag_ms:.0f} ms late.",
-                f"There: systemctl status channelbox-{report.unit}",
+                f"{name} is {state(report)}: last report {report.age_s:.0f} s ago, lag {report.lag_ms:.0f} ms.",
+                f"On that node, run: systemctl status channelbox-{report.unit}",
             )

@@ -29,7 +29,7 @@ def explain(error: Exception) -> CliError | None:
         return CliError(str(error))
     if isinstance(error, ImproperlyConfigured):
         return CliError(
-            str(error), "Change it in /etc/channelbox/channelbox.env, or in the environment of this command."
+            str(error), "Correct it in /etc/channelbox/channelbox.env or in the environment of this command."
         )
     from django.db import DatabaseError, InterfaceError
 
@@ -39,11 +39,11 @@ def explain(error: Exception) -> CliError | None:
             return CliError(
                 f"The database has no tables of this version yet: {text.splitlines()[0]}.", "Run: channelbox migrate"
             )
-        return CliError(f"The database does not answer as it should: {text}", "Look closer with: channelbox check")
+        return CliError(f"Database error: {text}", "For details, run: channelbox check")
     import redis
 
     if isinstance(error, redis.RedisError):
-        return CliError(f"Redis does not answer as it should: {error}", "Look closer with: channelbox check")
+        return CliError(f"Redis error: {error}", "For details, run: channelbox check")
     return None
 
 

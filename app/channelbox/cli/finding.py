@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 ENV = "/etc/channelbox/channelbox.env"
-JOURNAL = "On the web nodes: journalctl -u 'channelbox-web@*' -n 50"
+JOURNAL = "On the web nodes, run: journalctl -u 'channelbox-web@*' -n 50"
 
 
 @dataclass(frozen=True)

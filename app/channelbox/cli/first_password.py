@@ -12,17 +12,19 @@ NAME = "admin"
 
 
 def first_password(
-    reset: Annotated[bool, typer.Option("--reset", help="Give `admin` a new password, whatever there is.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print it for programs.")] = False,
+    reset: Annotated[
+        bool, typer.Option("--reset", help="Give `admin` a new password, even if there is an administrator.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Create the administrator `admin` and print the password. Only if there is no administrator yet."""
+    """Create the administrator `admin` and print the password, if there is no administrator yet."""
     from channelbox.accounts.models import User
 
     there = User.objects.filter(is_superuser=True, is_active=True).order_by("pk").first()
     if there and not reset:
         raise CliError(
             f"There is an administrator already: {there.username}.",
-            f"A new password: `channelbox user password {there.username}`, or `channelbox first-password --reset`.",
+            f"For a new password: `channelbox user password {there.username}` or `channelbox first-password --reset`.",
         )
     password = generate()
     admin, _ = User.objects.get_or_create(username=NAME)
@@ -33,4 +35,4 @@ def first_password(
         typer.echo(json_format.dumps({"name": NAME, "password": password}))
     else:
         typer.echo(f"Name:     {NAME}\nPassword: {password}")
-        typer.echo("It is not kept anywhere: note it now, or change it after signing in.", err=True)
+        typer.echo("The password is not stored in readable form. Note it now, or change it after signing in.", err=True)

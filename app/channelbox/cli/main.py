@@ -52,7 +52,9 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def prepare(
     context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """Chat and live dashboards on your own servers."""
     if context.invoked_subcommand != "manage" and {"-h", "--help"} & set(sys.argv[1:]):
@@ -90,18 +92,18 @@ GUARDED = {"web", "worker", "migrate"}
 
 # In the order of `channelbox --help`: what people use, then what units use. Each with what it is for, in one line.
 VERBS: list[tuple[Callable[..., None], str]] = [
-    (status.status, "Every process of the installation, and how it is doing."),
-    (doctor.doctor, "Examine the installation, also from outside."),
-    (check.check, "Check the settings, the database and Redis."),
-    (restart.restart, "Restart the processes of this node, one after another."),
-    (first_password.first_password, "The first administrator's name and password."),
-    (backup.backup, "A copy of a SQLite database, made while it is in use."),
-    (restore.restore, "Put such a copy in the place of the database."),
-    (restored.restored, "Tell clients that the database was put back by other means."),
-    (migrate.migrate, "Bring the database up to this version."),
+    (status.status, "Show the state of every process of the installation."),
+    (doctor.doctor, "Diagnose the installation, including access from outside."),
+    (check.check, "Check settings, database and Redis."),
+    (restart.restart, "Restart the processes of this node one after another."),
+    (first_password.first_password, "Create the first administrator and print the password."),
+    (backup.backup, "Back up a SQLite database while it is in use."),
+    (restore.restore, "Restore a SQLite database from a backup."),
+    (restored.restored, "Make clients reload after the database was restored by other means."),
+    (migrate.migrate, "Migrate the database to this version."),
     (web.web, "Run one web process."),
     (worker.worker, "Run one worker process."),
-    (run.run, "Run everything on this machine alone, to try it."),
+    (run.run, "Run everything on this machine to try channelbox."),
 ]
 
 for verb, purpose in VERBS:

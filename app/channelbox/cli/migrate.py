@@ -8,7 +8,7 @@ import typer
 def migrate(
     wait: Annotated[float, typer.Option(help="Seconds to wait for the database to answer.", min=0)] = 60,
 ) -> None:
-    """Bring the database up to this version. Safe to run anywhere and again: one process migrates, others wait."""
+    """Migrate the database to this version. Safe to run anywhere and repeatedly: one process migrates, others wait."""
     from django.core.management import call_command
     from django.core.management.commands import migrate as django_migrate
     from django.db import connection
@@ -29,9 +29,9 @@ def migrate(
         from channelbox.chat.epochs import Installation
 
         if Installation.recognise_database():
-            tell("This PostgreSQL database is another one than before: clients load their rooms anew.")
+            tell("This is not the same PostgreSQL database as before: clients reload their rooms.")
         connection.close()
-    tell(f"The database is up to date. Migrations applied now: {len(plan)}." if plan else "The database is up to date.")
+    tell(f"The database is up to date. Applied migrations: {len(plan)}." if plan else "The database is up to date.")
 
 
 def tell(sentence: str) -> None:

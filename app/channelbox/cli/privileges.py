@@ -46,17 +46,19 @@ def become_service(
         account = pwd.getpwnam(user)
     except KeyError:
         raise CliError(
-            f"There is {file} but no system user {user!r}.",
-            "Install the package again: apt install --reinstall channelbox",
+            f"{file} exists, but there is no system user {user!r}.",
+            "Reinstall the package: apt install --reinstall channelbox",
         ) from None
     if os.geteuid() not in (0, account.pw_uid):
-        raise CliError("This needs the rights of the service.", "Run it with sudo.")
+        raise CliError(f"This command must run as root or as the user {user}.", "Run it with sudo.")
     in_unit = started_by_systemd(environment)
     if not in_unit or os.geteuid() == 0:
         try:
             settings = parse(file.read_text())
         except OSError as error:
-            raise CliError(f"{file} cannot be read: {error.strerror}.", f"It should be 0640 root:{user}.") from None
+            raise CliError(
+                f"{file} cannot be read: {error.strerror}.", f"Its mode and owner should be 0640 root:{user}."
+            ) from None
         if not in_unit:
             for name in [name for name in environment if name.startswith("CHANNELBOX_")]:
                 del environment[name]

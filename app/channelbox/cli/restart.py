@@ -28,25 +28,25 @@ class Kind(StrEnum):
     all = "all"
 
 
-def restart(kind: Annotated[Kind, typer.Argument(help="Which processes.")] = Kind.all) -> None:
-    """Restart the processes of this node, one after another. Nobody is refused and no message is lost.
+def restart(kind: Annotated[Kind, typer.Argument(help="Which processes to restart.")] = Kind.all) -> None:
+    """Restart the processes of this node one after another. No client is refused and no message is lost.
 
-    Each must be ready and answer before the next one is touched. The first that does not come back ends the command
-    with exit status 1, and the others stay as they are. Exit status 0 also where no process runs.
+    Each process must be ready and answer before the next one is restarted. If one does not come back, the command
+    exits with status 1 and leaves the others as they are. The exit status is 0 if no process is running.
     """
     if os.geteuid() != 0:
-        give_up("This needs the rights of root, as systemctl does.", "Run it with sudo.")
+        give_up("This command must run as root, as it uses systemctl.", "Run it with sudo.")
     kinds = ["web", "worker"] if kind is Kind.all else [kind.value]
     units = [unit for each in kinds for unit in running(each)]
     if not units:
-        typer.echo(f"No {' or '.join(kinds)} process runs on this node.")
+        typer.echo(f"No {' or '.join(kinds)} process is running on this node.")
     for number, unit in enumerate(units, 1):
         trouble = restart_one(unit)
         if trouble:
             left = units[number:]
             raise CliError(
-                f"{unit} did not come back: {trouble}" + (f" Left as they were: {', '.join(left)}." if left else ""),
-                f"What it says: journalctl -u {unit} -n 50. Then again: channelbox restart {kind.value}",
+                f"{unit} did not come back: {trouble}" + (f" Not restarted: {', '.join(left)}." if left else ""),
+                f"To find out why, run: journalctl -u {unit} -n 50. Then try again: channelbox restart {kind.value}",
             )
         typer.echo(f"{unit} is back ({number} of {len(units)}).")
 
@@ -65,14 +65,14 @@ def restart_one(unit: str) -> str:
     try:
         done = _systemctl("restart", unit, seconds=READY_SECONDS)
     except subprocess.TimeoutExpired:
-        return f"it is not ready after {READY_SECONDS / 60:.0f} minutes. systemd goes on with it."
+        return f"it is not ready after {READY_SECONDS / 60:.0f} minutes. systemd is still starting it."
     if done.returncode:
-        return next(iter(done.stderr.strip().splitlines()), f"systemctl ended with status {done.returncode}.")
+        return next(iter(done.stderr.strip().splitlines()), f"systemctl failed with exit status {done.returncode}.")
     # systemctl has waited for its own word that it is ready. A worker says so when the queue has answered it.
     if unit.startswith("channelbox-web@") and not _serves_a_page():
-        return f"it is ready, but nobody answers on {WEB_SOCKET} within {ANSWER_SECONDS:.0f} s."
+        return f"it is ready, but no process answers on {WEB_SOCKET} within {ANSWER_SECONDS:.0f} s."
     if _systemctl("is-active", "--quiet", unit).returncode:
-        return "it was ready, and ended again."
+        return "it became ready, but then ended."
     return ""
 
 

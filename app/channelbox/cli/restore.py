@@ -19,17 +19,18 @@ MAX_STOPPING_SECONDS = 40.0  # s: it returns before the processes have stopped, 
 
 def restore(
     copy: Annotated[
-        Path | None, typer.Argument(help="One of `channelbox backup`. Without it: which there are.", show_default=False)
+        Path | None,
+        typer.Argument(help="A backup made by `channelbox backup`. Without it, list the backups.", show_default=False),
     ] = None,
 ) -> None:
-    """Put a copy in the place of the database. The former one is kept beside it."""
+    """Replace a SQLite database with a backup. The former database is kept beside it."""
     from channelbox.cli.database_lock import database_lock
 
     database = sqlite_backup.sqlite_file()
     if database is None:
         raise CliError(
             "The database is PostgreSQL, which is restored on its own node.",
-            "There, with channelbox stopped on every node: sudo -u postgres "
+            "Stop channelbox on every node, then run on the PostgreSQL node: sudo -u postgres "
             "pg_restore --clean --if-exists --create --exit-on-error --dbname postgres FILE",
         )
     if copy is None:
@@ -37,23 +38,23 @@ def restore(
         return
     if not copy.is_absolute():
         if len(copy.parts) > 1:  # the command does not stand where the caller does
-            raise CliError(f"{copy} begins nowhere.", "Give the whole path, or only the name of one of the backups.")
+            raise CliError(f"{copy} is a relative path.", "Give an absolute path, or only the file name of a backup.")
         copy = sqlite_backup.folder() / copy
     contents = sqlite_backup.look_into(copy)
     _check_version(contents)
     with database_lock("migrate", 0, typer.echo):
         _check_unused(database)
         former = sqlite_backup.put_in_place(copy, database)
-    typer.echo(f"{database} is as it was in {copy.name} ({contents}).")
+    typer.echo(f"Restored {database} from {copy.name} ({contents}).")
     if former is not None:
-        typer.echo(f"What it was until now: {former}. Remove that when all is well.")
-    typer.echo("Start again: systemctl start channelbox.target")
+        typer.echo(f"The former database is kept as {former}. Remove it when everything works.")
+    typer.echo("Start channelbox again with: systemctl start channelbox.target")
 
 
 def _list() -> None:
     found = sqlite_backup.newest_first(sqlite_backup.folder())
     if not found:
-        raise CliError(f"There are no backups in {sqlite_backup.folder()}.", "One is made by: channelbox backup")
+        raise CliError(f"There are no backups in {sqlite_backup.folder()}.", "Make one with: channelbox backup")
     for copy in found:
         typer.echo(f"{copy}\t{copy.stat().st_size / 1e6:,.1f} MB")
 
@@ -65,7 +66,8 @@ def _check_version(contents: sqlite_backup.Contents) -> None:
     newer = contents.migrations - set(MigrationLoader(None).disk_migrations)
     if newer:
         raise CliError(
-            "The copy is of a newer version than this one: " + ", ".join(sorted(map(".".join, newer))),
+            "The backup was made by a newer version of channelbox. Unknown migrations: "
+            + ", ".join(sorted(map(".".join, newer))),
             "Install that version first, then restore.",
         )
 
@@ -76,7 +78,7 @@ def _check_unused(database: Path) -> None:
     while (running := _running()) and all(state == "deactivating" for _, state in running) and time.monotonic() < end:
         time.sleep(0.5)
     if running:
-        raise CliError(f"{running[0][0]} runs and would go on writing.", f"Stop it first: {STOP}")
+        raise CliError(f"{running[0][0]} is running and would keep writing to the database.", f"Stop it first: {STOP}")
     if not database.exists():
         return
     try:

@@ -4,13 +4,13 @@ import typer
 
 
 def restored() -> None:
-    """Tell channelbox that its database is an earlier one, e.g. of a snapshot of the whole machine.
+    """Tell channelbox that its database was restored by other means, e.g. from a snapshot of the whole machine.
 
-    Browsers and programs that are connected then forget the messages that are no longer there. `channelbox restore`
-    does so by itself, as does the next start with a PostgreSQL database that was made anew from a backup. Harmless at
+    Connected browsers and programs then discard the messages that no longer exist. `channelbox restore` does this by
+    itself, and so does the next start with a PostgreSQL database that was re-created from a backup. It does no harm at
     any other time: everybody loads the newest messages again.
     """
     from channelbox.chat.epochs import Installation
 
     Installation.draw_epoch()
-    typer.echo("Every client loads its rooms anew: those that are connected within 10 seconds.")
+    typer.echo("All clients reload their rooms; connected clients do so within 10 seconds.")

@@ -92,25 +92,25 @@ def own_pages(answer: Answer, origin: str) -> Finding:
     """Say what pages of the site itself get."""
     if answer.status in NO_PROCESS:
         return wrong(
-            f"No web process takes the WebSocket: nginx answers {answer.status}.",
-            "On the web nodes: systemctl status 'channelbox-web@*'",
+            f"No web process accepts the WebSocket: nginx answers with {answer.status}.",
+            "On the web nodes, run: systemctl status 'channelbox-web@*'",
         )
     if answer.status == HTTPStatus.TOO_MANY_REQUESTS or answer.code == Close.TOO_MUCH:
         return note(
-            "Too many connections come from this address to see whether a room can be entered.",
-            "Run it again in a minute. If it stays so: CHANNELBOX_SOCKETS_ADDRESS and CHANNELBOX_JOINS_ADDRESS in "
-            f"{ENV} say how many may come from one address, and so do limit_conn and limit_req in nginx.",
+            "Cannot test joining a room: too many connections from this address.",
+            "Try again in a minute. If this persists, check the limits for one address: CHANNELBOX_SOCKETS_ADDRESS and "
+            f"CHANNELBOX_JOINS_ADDRESS in {ENV}, and limit_conn and limit_req in nginx.",
         )
     if answer.status or answer.failure:
         return wrong(
-            f"The WebSocket is not opened: {answer.failure or f'HTTP {answer.status} instead of 101'}.",
-            "Each proxy on the way must pass the upgrade on: proxy_http_version 1.1; proxy_set_header Upgrade "
+            f"Cannot open the WebSocket: {answer.failure or f'HTTP {answer.status} instead of 101'}.",
+            "Every proxy in between must forward the upgrade: proxy_http_version 1.1; proxy_set_header Upgrade "
             '$http_upgrade; proxy_set_header Connection "upgrade";',
         )
     if answer.reason == Code.ORIGIN:
         return wrong(
-            f"Pages of {origin} may not open WebSockets: the Origin is refused.",
-            f"Add {origin} to CHANNELBOX_ORIGINS in {ENV} on every web node, then: channelbox restart web",
+            f"Pages of {origin} cannot open WebSockets: their origin is refused.",
+            f"Add {origin} to CHANNELBOX_ORIGINS in {ENV} on every web node, then run: channelbox restart web",
         )
     return _entered(answer.welcome) if answer.welcome is not None else _not_entered(answer)
 
@@ -119,49 +119,51 @@ def _entered(welcome: dict[str, Any]) -> Finding:
     version = welcome.get("protocol")
     if version != PROTOCOL:
         return note(
-            f"The web process speaks version {version} of the protocol, and this node's package {PROTOCOL}.",
-            "Install the same version of the package on every node: channelbox status lists them.",
+            f"The web process uses protocol version {version}, but the package on this node uses {PROTOCOL}.",
+            "Install the same version of the package on every node; channelbox status lists the versions.",
         )
-    return well("WebSockets are opened.")
+    return well("WebSockets work.")
 
 
 def _not_entered(answer: Answer) -> Finding:
     if answer.code == Close.RESTART:
-        return note("The web process that answered is restarting.", "Run it again in a minute.")
+        return note("The web process that answered is restarting.", "Try again in a minute.")
     if answer.code == Close.ROOM_FULL:
         return note(
-            f"WebSockets are opened, but the room {ROOM} is full.",
-            f"Its limit is in /admin/; that of rooms without one is CHANNELBOX_ROOM_LIMIT in {ENV}.",
+            f"WebSockets work, but the room {ROOM} is full.",
+            f"Its limit is set in /admin/; the limit of rooms without one is CHANNELBOX_ROOM_LIMIT in {ENV}.",
         )
     if answer.reason in (Code.SIGN_IN, Code.NO_ROOM):  # all that is before the room works
-        return well("WebSockets are opened.")
+        return well("WebSockets work.")
     if answer.reason == Code.NOT_ALLOWED:
-        return well(f"WebSockets are opened. (The room {ROOM} is closed, or for its members only.)")
+        return well(f"WebSockets work. (The room {ROOM} is closed, or for its members only.)")
     if answer.code == Close.TRY_LATER:
         return wrong(
-            "WebSockets are opened, but nobody gets into a room: Redis or the database does not answer a web process.",
+            "WebSockets work, but nobody can join a room: Redis or the database does not respond to a web process.",
             JOURNAL,
         )
     if not answer.code:
         return wrong(
-            "WebSockets are opened, but nobody gets into a room: no answer comes, as when Redis or the database hangs.",
+            "WebSockets work, but nobody can join a room: there is no answer, as when Redis or the database hangs.",
             JOURNAL,
         )
     reason = f" ({answer.reason})" if answer.reason else ""
-    return wrong(f"WebSockets are opened, but nobody gets into a room: it closes with {answer.code}{reason}.", JOURNAL)
+    return wrong(
+        f"WebSockets work, but nobody can join a room: the connection is closed with {answer.code}{reason}.", JOURNAL
+    )
 
 
 def foreign_pages(answer: Answer) -> Finding:
     """Say what pages of other sites get."""
     if answer.reason == Code.ORIGIN or answer.status == HTTPStatus.FORBIDDEN:
-        return well("Pages of other sites are refused.")
+        return well("WebSockets from pages of other sites are refused.")
     if answer.from_room:
         return wrong(
-            "Pages of any other site may open WebSockets with the rights of whoever visits them.",
+            "Pages of any other site can open WebSockets with the permissions of their visitors.",
             f"CHANNELBOX_ORIGINS in {ENV} must name your own addresses only.",
         )
     seen = answer.failure or (f"HTTP {answer.status}" if answer.status else f"close code {answer.code}")
     return note(
-        f"Whether pages of other sites are refused could not be seen ({seen}).",
-        "Run it again; if that stays so: journalctl -u 'channelbox-web@*' -n 50",
+        f"Cannot test whether WebSockets from pages of other sites are refused ({seen}).",
+        "Try again. If this persists, run: journalctl -u 'channelbox-web@*' -n 50",
     )

@@ -18,19 +18,21 @@ PORTS = 20  # tried one after another when one is taken
 
 
 def run(
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; the next free one if it is taken.", min=1)] = 8000,
-    web: Annotated[int, typer.Option(help="Web processes.", min=1, max=64)] = 2,
-    workers: Annotated[int, typer.Option(help="Worker processes.", min=0, max=64)] = 1,
-    database_url: Annotated[str | None, typer.Option(help="Instead of SQLite in the data folder.")] = None,
-    data_dir: Annotated[Path, typer.Option(help="Folder for the database; it is kept.")] = Path("build/run"),
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1, or the next free one if it is in use.", min=1)] = 8000,
+    web: Annotated[int, typer.Option(help="Number of web processes.", min=1, max=64)] = 2,
+    workers: Annotated[int, typer.Option(help="Number of worker processes.", min=0, max=64)] = 1,
+    database_url: Annotated[
+        str | None, typer.Option(help="Database to use instead of SQLite in the data folder.")
+    ] = None,
+    data_dir: Annotated[Path, typer.Option(help="Folder for the database. It is kept.")] = Path("build/run"),
 ) -> None:
-    """Run everything on this machine alone: a Redis, SQLite, web processes and a worker. Ctrl-C ends all of it."""
+    """Run everything on this machine: Redis, SQLite, web processes and a worker. Ctrl-C stops everything."""
     import asyncio
 
     if ENVIRONMENT_FILE.exists():
         raise CliError(
-            f"This is an appliance ({ENVIRONMENT_FILE} exists); `run` is for a machine without one.",
-            "Its own processes: systemctl status 'channelbox-*'",
+            f"channelbox is installed here ({ENVIRONMENT_FILE} exists); `run` is for machines without the package.",
+            "To see the installed processes, run: systemctl status 'channelbox-*'",
         )
     asyncio.run(_run(port, web, workers, database_url, data_dir))
 
@@ -44,7 +46,7 @@ async def _run(port: int, web: int, workers: int, database_url: str | None, fold
 
     free = _free_port(port)
     if free != port:
-        typer.echo(f"Port {port} is taken, so it is {free}.")
+        typer.echo(f"Port {port} is in use, using port {free} instead.")
     settings = {name: value for name, value in os.environ.items() if name.startswith("CHANNELBOX_")}
     local = DevInstallation(
         folder, _tell, web=web, workers=workers, port=free, database_url=database_url, variables=settings
@@ -55,7 +57,7 @@ async def _run(port: int, web: int, workers: int, database_url: str | None, fold
         if running.cancelling():
             local.kill()
         else:
-            typer.echo("\nStopping. Once more to stop at once.")
+            typer.echo("\nStopping. Press Ctrl-C again to stop immediately.")
             running.cancel()
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -65,7 +67,7 @@ async def _run(port: int, web: int, workers: int, database_url: str | None, fold
         try:
             await running
         except asyncio.CancelledError:
-            typer.echo("Everything has ended.")
+            typer.echo("Everything has stopped.")
 
 
 async def _show(local: "DevInstallation") -> None:
@@ -87,13 +89,13 @@ channelbox runs at {local.url}/
   Administrator: {name}   Password: {password}
 
 Three things to try:
-  1. Open {local.url}/chat/room/hello/ in two windows and talk.
+  1. Open {local.url}/chat/room/hello/ in two windows and send messages.
   2. Watch {local.url}/chat/dashboard/ while you do.
-  3. Kill a process of those below, e.g. kill -9 {local.workers[0].pid if local.workers else local.web[0].pid}: \
-it comes back, and nothing is lost.
+  3. Kill one of the processes below, e.g. kill -9 {local.workers[0].pid if local.workers else local.web[0].pid}: \
+it is restarted, and nothing is lost.
 
 Processes: {", ".join(f"{child.name} {child.pid}" for child in local.children)}
-Ctrl-C ends all of it; the data stays in {local.folder}.
+Ctrl-C stops everything; the data stays in {local.folder}.
 """
 
 
@@ -119,7 +121,7 @@ def _locked(folder: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise CliError(
-                f"Another `channelbox run` uses {folder}.", "Stop it, or take another folder with --data-dir."
+                f"Another `channelbox run` is using {folder}.", "Stop it, or choose another folder with --data-dir."
             ) from None
         yield
 
@@ -132,7 +134,7 @@ def _free_port(first: int) -> int:
         with contextlib.suppress(OSError):
             bind(HOST, port).close()
             return port
-    raise CliError(f"No port from {first} to {first + PORTS - 1} is free.", "Choose another with --port.")
+    raise CliError(f"No port from {first} to {first + PORTS - 1} is free.", "Choose another port with --port.")
 
 
 def _tell(name: str, line: str) -> None:

@@ -20,12 +20,12 @@ def require_tables() -> None:
     try:
         missing = missing_migrations()
     except (DatabaseError, InterfaceError) as error:
-        logger.warning("The database does not answer yet: %s", str(error).strip())
+        logger.warning("The database does not respond yet: %s", str(error).strip())
         return
     if missing:
         raise CliError(
-            f"The database lacks migrations of this version, {len(missing)} of them; the first is {missing[0]}.",
-            "channelbox-migrate.service applies them, or says why it cannot: journalctl -u channelbox-migrate",
+            f"The database lacks migrations of this version. Missing: {len(missing)}; the first is {missing[0]}.",
+            "channelbox-migrate.service applies them. If it failed, see: journalctl -u channelbox-migrate",
         )
 
 

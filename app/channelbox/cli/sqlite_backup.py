@@ -25,7 +25,7 @@ class Contents:
     migrations: frozenset[tuple[str, str]]
 
     def __str__(self) -> str:
-        return f"people: {self.people}, rooms: {self.rooms}, messages and other events: {self.events}"
+        return f"users: {self.people}, rooms: {self.rooms}, messages and other events: {self.events}"
 
 
 def sqlite_file() -> Path | None:
@@ -49,7 +49,7 @@ def make(database: Path, folder: Path) -> tuple[Path, Contents]:
     Raises CliError when there is no database, no room for a copy, or when the copy is not sound; it is removed then.
     """
     if not database.exists():
-        raise CliError(f"There is no database {database} yet.", "Run: channelbox migrate")
+        raise CliError(f"The database {database} does not exist yet.", "Run: channelbox migrate")
     with _told(folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         check_space(folder, needed(database))
@@ -117,9 +117,9 @@ def look_into(file: Path) -> Contents:
     except sqlite3.DatabaseError as error:
         if not os.access(file, os.R_OK):
             raise CliError(
-                f"{file} is not there, or the service may not read it.", "It has to be a user's that may."
+                f"{file} does not exist, or the service cannot read it.", "The service user must be able to read it."
             ) from None
-        raise CliError(f"{file} is no sound database of channelbox: {error}.") from None
+        raise CliError(f"{file} is not a valid channelbox database: {error}.") from None
     return Contents(people, rooms, events, migrations)
 
 
@@ -158,8 +158,8 @@ def check_space(folder: Path, needed: int) -> None:
     free = _free(folder)
     if free < needed + SPARE:
         raise CliError(
-            f"{folder} has {free / 1e6:,.0f} MB free; it takes {(needed + SPARE) / 1e6:,.0f} MB.",
-            "Free some, or name another folder for backups: CHANNELBOX_BACKUP_DIR",
+            f"{folder} has {free / 1e6:,.0f} MB free, but {(needed + SPARE) / 1e6:,.0f} MB are needed.",
+            "Free some space, or set another folder for backups with CHANNELBOX_BACKUP_DIR.",
         )
 
 
@@ -210,7 +210,9 @@ def _told(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        remedy = "It belongs to the service; in a unit ReadWritePaths= has to name it." if error.filename else ""
+        remedy = (
+            "It must belong to the service user; in a unit, ReadWritePaths= must include it." if error.filename else ""
+        )
         raise CliError(f"{error.filename or folder}: {error.strerror}.", remedy) from None
     except sqlite3.Error as error:
-        raise CliError(f"The database was not copied: {error}.") from None
+        raise CliError(f"Cannot copy the database: {error}.") from None

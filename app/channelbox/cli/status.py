@@ -19,9 +19,9 @@ COLOURS = {"well": "green", "lagging": "yellow", "draining": "cyan", "stale": "r
 
 
 def status(
-    json: Annotated[bool, typer.Option("--json", help="A list of objects, for programs.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON list of objects, for programs.")] = False,
 ) -> None:
-    """Show every process of the whole installation, the unwell first."""
+    """Show the state of every process of the whole installation, those with problems first."""
     from channelbox.dashboard.aggregate import aggregate
 
     data = aggregate(read())
@@ -50,8 +50,9 @@ def read() -> "Processes":
         return asyncio.run(ask())
     except (redis.RedisError, OSError) as error:
         raise CliError(
-            f"Redis does not answer: {str(error) or 'nothing within three seconds'}",
-            "On the node of Redis: systemctl status redis-server. Its address is CHANNELBOX_REDIS_URL (or _SENTINELS).",
+            f"Redis does not respond: {str(error) or 'no answer within three seconds'}",
+            "On the Redis node, run: systemctl status redis-server. Its address is set in CHANNELBOX_REDIS_URL "
+            "(or _SENTINELS).",
         ) from error
 
 
@@ -80,7 +81,7 @@ def show(data: dict[str, Any]) -> None:
         f"rooms {totals['rooms']} · messages/s {totals['messages_per_s']:.1f} · queue {queue}"
     )
     if not rows:
-        console.print("Nothing runs. Start it with: systemctl start channelbox.target")
+        console.print("No process is running. Start channelbox with: systemctl start channelbox.target")
 
 
 def row(process: dict[str, Any], now: datetime.datetime) -> dict[str, str]:

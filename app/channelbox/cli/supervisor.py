@@ -62,7 +62,7 @@ class SupervisedProcess:
                 done, _ = await asyncio.wait([ready, self._keeper], timeout=left, return_when=asyncio.FIRST_COMPLETED)
             if not ready.done():
                 self._wanted = False
-                raise CliError(f"{self.name} did not become ready. What it said is above, or in its own log.")
+                raise CliError(f"{self.name} did not become ready. Its output is above, or in its own log.")
         finally:
             ready.cancel()
 
@@ -78,7 +78,7 @@ class SupervisedProcess:
             try:
                 await asyncio.wait_for(process.wait(), STOP_SECONDS)
             except TimeoutError:
-                self._tell(self.name, f"does not end within {STOP_SECONDS:.0f} s, killed")
+                self._tell(self.name, f"did not stop within {STOP_SECONDS:.0f} s, killed")
                 self.signal(signal.SIGKILL)
                 await process.wait()
         # It ends by itself when it has passed on what the process said last.
@@ -148,7 +148,7 @@ class SupervisedProcess:
                 return
             self.ready.clear()
             if self._wanted:
-                self._tell(self.name, f"ended with {describe(status)}; it is started again")
+                self._tell(self.name, f"ended with {describe(status)}, restarting")
                 await asyncio.sleep(max(0.0, PAUSE_SECONDS - (time.monotonic() - began)))
 
     async def _listen(self, process: asyncio.subprocess.Process) -> None:

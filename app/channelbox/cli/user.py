@@ -11,22 +11,24 @@ from channelbox.cli.password_generator import generate
 if TYPE_CHECKING:
     from channelbox.accounts.models import User
 
-app = typer.Typer(help="Add people, give passwords, end access.", no_args_is_help=True)
+app = typer.Typer(help="Add users, set passwords, deactivate users.", no_args_is_help=True)
 
-Name = Annotated[str, typer.Argument(help="The name to sign in with.")]
+Name = Annotated[str, typer.Argument(help="The name that the user signs in with.")]
 FromInput = Annotated[
     bool,
-    typer.Option("--password-stdin", help="Read the password from standard input; else one is made up and printed."),
+    typer.Option(
+        "--password-stdin", help="Read the password from standard input instead of generating and printing one."
+    ),
 ]
 
 
 @app.command()
 def add(
     name: Name,
-    admin: Annotated[bool, typer.Option("--admin", help="May administer everything.")] = False,
+    admin: Annotated[bool, typer.Option("--admin", help="Make the user an administrator.")] = False,
     password_stdin: FromInput = False,
 ) -> None:
-    """Add somebody."""
+    """Add a user."""
     from django.core.exceptions import ValidationError
 
     from channelbox.accounts.models import User
@@ -41,20 +43,20 @@ def add(
 
 @app.command()
 def password(name: Name, password_stdin: FromInput = False) -> None:
-    """Give somebody a new password. It signs them out everywhere."""
+    """Set a new password for a user. This signs the user out everywhere."""
     _give_password(_find(name), password_stdin)
 
 
 @app.command()
 def deactivate(name: Name) -> None:
-    """End somebody's access, at once. What they wrote stays."""
+    """Deactivate a user immediately. Their messages stay."""
     from channelbox.accounts.models import User
 
     user = _find(name)
     others = User.objects.filter(is_superuser=True, is_active=True).exclude(pk=user.pk)
     if user.is_superuser and not others.exists():
         raise CliError(
-            f"{user.username} is the only administrator.", "Make another one first: channelbox user add NAME --admin"
+            f"{user.username} is the only administrator.", "Add another one first: channelbox user add NAME --admin"
         )
     user.is_active = False
     user.save(update_fields=["is_active"])
@@ -63,7 +65,7 @@ def deactivate(name: Name) -> None:
 
 @app.command()
 def activate(name: Name) -> None:
-    """Give access back to somebody."""
+    """Reactivate a user."""
     user = _find(name)
     user.is_active = True
     user.save(update_fields=["is_active"])
@@ -72,7 +74,7 @@ def activate(name: Name) -> None:
 
 @app.command(name="list")
 def list_() -> None:
-    """List everybody: name, what they may do, last sign-in."""
+    """List all users with name, role and last sign-in."""
     from channelbox.accounts.models import User
 
     for user in User.objects.order_by("username"):
@@ -87,7 +89,7 @@ def _find(name: str) -> "User":
     try:
         return User.objects.get_by_natural_key(name)
     except User.DoesNotExist:
-        raise CliError(f"There is nobody named {name!r}.", "List everybody with: channelbox user list") from None
+        raise CliError(f"There is no user named {name!r}.", "List all users with: channelbox user list") from None
 
 
 def _give_password(user: "User", from_input: bool) -> None:
@@ -102,10 +104,10 @@ def _give_password(user: "User", from_input: bool) -> None:
         try:
             validate_password(text, user)
         except ValidationError as error:
-            raise CliError("That password is refused. " + " ".join(error.messages)) from None
+            raise CliError("This password is not allowed. " + " ".join(error.messages)) from None
     user.set_password(text)
     user.save()
     if from_input:
-        typer.echo(f"{user.username} has the password that was given.")
+        typer.echo(f"The password of {user.username} has been set.")
     else:
         typer.echo(f"Name:     {user.username}\nPassword: {text}")

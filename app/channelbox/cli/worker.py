@@ -9,11 +9,11 @@ from channelbox.cli.errors import give_up
 
 def worker(
     channels: Annotated[
-        list[str] | None, typer.Argument(help="Worker channels; chat.ingest, which stores messages, if none is given.")
+        list[str] | None, typer.Argument(help="Worker channels. Default: chat.ingest, which stores messages.")
     ] = None,
     layer: Annotated[str, typer.Option(help="The channel layer that holds the queues.")] = "work",
 ) -> None:
-    """Work on what the web processes put into the queues."""
+    """Process the queues that the web processes fill."""
     from django.core.management import CommandError, call_command
 
     from channelbox.chat.ingest import INGEST_CHANNEL

@@ -43,4 +43,4 @@ def staff_only(grants: list[SocketGrant]) -> dict[SocketGrant, Refused]:
 
 
 def _not_staff() -> Refused:
-    return Refused(Code.NOT_ALLOWED, "The dashboard is for administrators.", close=Close.NOT_ALLOWED)
+    return Refused(Code.NOT_ALLOWED, "The dashboard is for administrators only.", close=Close.NOT_ALLOWED)

@@ -54,7 +54,10 @@ class Broadcaster:
             welcome = await self._welcoming()
         except (RedisError, OSError) as error:
             raise Refused(
-                Code.TRY_LATER, "The dashboard cannot be read just now.", retry_after=2, close=Close.TRY_LATER
+                Code.TRY_LATER,
+                "The dashboard data cannot be read right now. Try again.",
+                retry_after=2,
+                close=Close.TRY_LATER,
             ) from error
         fresh = self._newest if self._now() - self._read_at < INTERVAL_SECONDS else None
         member.write_frames(welcome + (fresh or b""))
@@ -80,7 +83,7 @@ class Broadcaster:
         """Wants every client of the dashboard in the installation to get an update soon. Returns at once."""
         self._asked_at = self._now()
         if self._asking is None and self._members:
-            self._asking = once("dashboard asks", self._ask(), self._tasks)
+            self._asking = once("dashboard request", self._ask(), self._tasks)
 
     # --- What is sent
 
@@ -111,10 +114,10 @@ class Broadcaster:
             frame = json_frame({"data": aggregate(await read_processes())})
         except (RedisError, OSError) as error:
             # The clients see the age of what they have; the reporter tells the log.
-            logger.debug("No update for the dashboard: %s", error)
+            logger.debug("Cannot update the dashboard: %s", error)
             return
         except Exception:
-            logger.exception("No update for the dashboard")
+            logger.exception("Cannot update the dashboard")
             return
         self._newest = frame
         for member in self._members:
@@ -134,7 +137,7 @@ class Broadcaster:
                     await self._bus.publish(redis_keys.dashboard(), b"")
                 await _within(pushed, MIN_INTERVAL_SECONDS)
         except (RedisError, OSError) as error:
-            logger.debug("The dashboard's update could not be asked for: %s", error)
+            logger.debug("Cannot request a dashboard update: %s", error)
         finally:
             if self._asking is asyncio.current_task():
                 self._asking = None

@@ -68,10 +68,10 @@ class Recorder:
                     rest = await self._record()
             except (RedisError, OSError) as error:
                 # The reporter says it in the log; a second of nobody is null in the series.
-                logger.debug("No sample: %s", error)
+                logger.debug("Cannot write a sample: %s", error)
                 rest = 1.0
             except Exception:
-                logger.exception("No sample this time")
+                logger.exception("Cannot write this sample")
                 rest = 1.0
             await asyncio.sleep(rest)
 

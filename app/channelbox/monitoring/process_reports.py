@@ -107,7 +107,7 @@ async def read_processes() -> Processes:
                 elif age <= DEAD_SECONDS:
                     reports.append(Report.unpack(data, round(age, 2)))
             except (ValueError, TypeError) as error:
-                logger.debug("Not a report, from %s: %s", process.decode(errors="replace"), error)
+                logger.debug("Invalid report from %s: %s", process.decode(errors="replace"), error)
         if forgotten:
             await client.hdel(name, *forgotten)
     return Processes(now, _without_replaced(reports))
@@ -169,7 +169,7 @@ class Reporter:
             async with asyncio.timeout(_TIMEOUT_SECONDS):
                 await Bus.current().client(redis_keys.reports()).hdel(redis_keys.reports(), redis_keys.process_name())
         except (RedisError, OSError) as error:
-            logger.info("This process could not be signed off, it will be counted as stale: %s", error)
+            logger.info("Cannot remove the report of this process; it will be shown as stale: %s", error)
 
     async def _run(self) -> None:
         while True:
@@ -179,10 +179,12 @@ class Reporter:
                     await self._write()
             except (RedisError, OSError) as error:
                 if self._told:
-                    logger.warning("No report while Redis does not answer: %s", str(error) or type(error).__name__)
+                    logger.warning(
+                        "Cannot write reports while Redis does not respond: %s", str(error) or type(error).__name__
+                    )
                 self._told = False
             except Exception:
-                logger.exception("No report this time")
+                logger.exception("Cannot write this report")
             else:
                 self._told = True
             await asyncio.sleep(due - time.monotonic())
@@ -201,7 +203,7 @@ class Reporter:
             return await self._queues() if self._queues else {}
         except (RedisError, OSError) as error:
             # Another Redis host than that of the reports may hold the queues.
-            logger.debug("The queues' lengths are not known: %s", error)
+            logger.debug("Cannot read the queue lengths: %s", error)
             return {}
 
     def _report(self, started: float, queues: Mapping[str, int]) -> Report:

@@ -53,7 +53,7 @@ class Pool(ConnectionPool[Connection]):
         if not self._away.is_set():
             return super().getconn(timeout)
         if not self._waits.acquire(blocking=False):
-            raise PoolTimeout("the database is away")
+            raise PoolTimeout("the database is not reachable")
         try:
             return super().getconn(AWAY_SECONDS)
         finally:
@@ -64,7 +64,7 @@ class Pool(ConnectionPool[Connection]):
         with self._replacing:
             self._newest.add(connection)
         if self._away.is_set():
-            logger.warning("The database is back.")
+            logger.warning("The database is reachable again.")
         self._away.clear()
 
     def _tried(self, connection: Connection) -> None:
@@ -81,7 +81,7 @@ class Pool(ConnectionPool[Connection]):
         """Begin anew to connect, where a connection is needed."""
         state = self.get_stats()
         if not state["pool_size"] and not self._away.is_set():  # none lives or is on its way
-            logger.warning("The database is away; it is tried about once a second.")
+            logger.warning("The database is not reachable; retrying about once a second.")
             self._away.set()
         if state["requests_waiting"] or state["pool_size"] < state["pool_min"]:
             self.check()

@@ -107,7 +107,7 @@ TABLE = {
         connection=lambda: _with_burst(settings.CHANNELBOX_RATE, _message_seconds()),
         person=lambda: _with_burst(settings.CHANNELBOX_RATE_PERSON, _message_seconds()),
         address=lambda: _with_burst(settings.CHANNELBOX_RATE_ADDRESS, _message_seconds()),
-        sentence="Too fast",
+        sentence="Too many messages",
         person_suffix=" over all your connections",
     ),
     # Dropped without an error: the next typing frame says the same.

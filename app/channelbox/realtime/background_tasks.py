@@ -88,6 +88,6 @@ async def _restart_on_failure(name: str, run: Callable[[], Awaitable[None]]) -> 
             counters.restarted += 1
             if loop.time() - began > RECOVERED_SECONDS:
                 pause = PAUSE_SECONDS
-            logger.exception("The task %r failed; it is started again in %.1f s", name, pause)
+            logger.exception("The task %r failed; restarting it in %.1f s", name, pause)
         await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - no secret
         pause = min(pause * 2, MAX_PAUSE_SECONDS)

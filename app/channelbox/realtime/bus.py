@@ -208,7 +208,7 @@ class Bus:
         self._closers.clear()
         for result in results:
             if isinstance(result, Exception):
-                logger.error("While the bus was stopped", exc_info=result)
+                logger.error("Error while the bus was stopping", exc_info=result)
         await asyncio.gather(*(publisher.stop() for publisher in self._publishers))
         await asyncio.gather(*(subscriber.stop() for subscriber in self._subscribers))
         await self.hosts.aclose()
@@ -221,4 +221,4 @@ class Bus:
             try:
                 callback()
             except Exception:
-                logger.exception("A callback failed after the subscriptions were back")
+                logger.exception("A callback failed after the subscriptions were restored")

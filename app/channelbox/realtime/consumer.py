@@ -127,9 +127,9 @@ class RealtimeConsumer(AsyncJsonWebsocketConsumer):
             async with asyncio.timeout_at(enter_by(self.scope)):
                 await self.enter()
         except TimeoutError as error:
-            logger.warning("A client was refused: what it needs to enter does not answer")
+            logger.warning("Refused a client: a service that it needs for joining did not respond in time")
             raise Refused(
-                Code.TRY_LATER, "This takes too long just now. Try again.", retry_after=2, close=Close.TRY_LATER
+                Code.TRY_LATER, "Connecting took too long. Try again.", retry_after=2, close=Close.TRY_LATER
             ) from error
 
     async def websocket_receive(self, message: dict[str, Any]) -> None:
@@ -144,7 +144,7 @@ class RealtimeConsumer(AsyncJsonWebsocketConsumer):
                 return
         counters.received += 1
         if text is None:
-            refused = Refused(Code.INVALID, "Text frames only.", close=Close.UNSUPPORTED)
+            refused = Refused(Code.INVALID, "Only text frames are accepted.", close=Close.UNSUPPORTED)
             await self.refuse(refused)
             return
         try:
@@ -171,7 +171,7 @@ class RealtimeConsumer(AsyncJsonWebsocketConsumer):
             raise
         # TimeoutError and ClientDisconnected are both OSErrors, but after a timeout the client must get an error.
         except Exception:
-            logger.exception("A frame could not be handled")
+            logger.exception("Cannot handle a frame")
             await self.refuse(Refused(Code.TRY_LATER, "Something went wrong. Try again.", close=Close.TRY_LATER))
 
     async def refuse(self, refused: Refused) -> None:

@@ -84,48 +84,48 @@ def check(method: bytes, target: bytes, headers: Headers, version: str) -> Upgra
 def _check(method: bytes, target: bytes, headers: Headers, version: str) -> Upgrade:
     """Check a request as `check` does, except for its size."""
     if method != b"GET":
-        raise Refusal(405, "A WebSocket is asked for with GET.", [(b"Allow", b"GET")])
+        raise Refusal(405, "A WebSocket request must use GET.", [(b"Allow", b"GET")])
     if version != "1.1":
-        raise _upgrade_required("A WebSocket needs HTTP/1.1.")
+        raise _upgrade_required("A WebSocket request must use HTTP/1.1.")
     found: dict[bytes, bytes] = {}
     connection: list[bytes] = []
     subprotocols: list[bytes] = []
     for name, value in headers:
         if name in SINGLE_HEADERS:
             if name in found:
-                raise Refusal(400, f"The header {name.decode()} came twice.")
+                raise Refusal(400, f"The header {name.decode()} is present twice.")
             found[name] = value
         elif name == b"connection":
             connection += _tokens(value.lower())
         elif name == b"sec-websocket-protocol":
             subprotocols += _tokens(value)
         elif name == b"transfer-encoding":
-            raise Refusal(400, "The request for a WebSocket has no body.")
+            raise Refusal(400, "A WebSocket request must not have a body.")
     if found.get(b"content-length", b"0") != b"0":
-        raise Refusal(400, "The request for a WebSocket has no body.")
+        raise Refusal(400, "A WebSocket request must not have a body.")
     if b"host" not in found:
-        raise Refusal(400, "Host is missing.")
+        raise Refusal(400, "The header Host is missing.")
     if b"upgrade" not in connection or found.get(b"upgrade", b"").lower() != b"websocket":
-        raise _upgrade_required("A WebSocket is asked for with Connection: Upgrade and Upgrade: websocket.")
+        raise _upgrade_required("A WebSocket request must have the headers Connection: Upgrade and Upgrade: websocket.")
     if found.get(b"sec-websocket-version") != VERSION:
-        raise _upgrade_required("The version of the WebSocket protocol is 13.")
+        raise _upgrade_required("The only supported version of the WebSocket protocol is 13.")
     key = found.get(b"sec-websocket-key", b"")
     if not _is_key(key):
-        raise Refusal(400, "Sec-WebSocket-Key is not the base64 of 16 bytes.")
+        raise Refusal(400, "Sec-WebSocket-Key must be 16 bytes in base64.")
     path = TARGET.fullmatch(target)
     if path is None:
-        raise Refusal(400, "The target of a WebSocket is a path.")
+        raise Refusal(400, "The target of a WebSocket request must be a path.")
     return Upgrade(path[1], headers, key, [each.decode() for each in subprotocols])
 
 
 def check_size(method: bytes, target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:
     """Raise Refusal if the target or the headers of a request are too large. This holds for requests of any kind."""
     if len(method) + len(target) + len(b"  HTTP/1.1") > MAX_LINE_BYTES:
-        raise Refusal(414, f"A request line of more than {MAX_LINE_BYTES} bytes.")
+        raise Refusal(414, f"The request line is longer than {MAX_LINE_BYTES} bytes.")
     sizes = [len(name) + len(value) + len(b": ") for name, value in headers]
     if len(sizes) > MAX_HEADERS or sum(sizes) > MAX_HEAD_BYTES or max(sizes, default=0) > MAX_LINE_BYTES:
         most = f"{MAX_HEADERS} headers, {MAX_LINE_BYTES} bytes in one or {MAX_HEAD_BYTES} in all"
-        raise Refusal(431, f"The headers are too large. At most: {most}.")
+        raise Refusal(431, f"The headers are too large. Limits: {most}.")
 
 
 def _upgrade_required(reason: str) -> Refusal:
@@ -136,7 +136,7 @@ def _tokens(value: bytes) -> list[bytes]:
     """Return the tokens of a comma-separated list (RFC 9110, 5.6.1). Raises Refusal."""
     tokens = [each for piece in value.split(b",") if (each := piece.strip(b" \t"))]
     if not tokens or not all(map(TOKEN.fullmatch, tokens)):
-        raise Refusal(400, "A header is not a list of tokens.")
+        raise Refusal(400, "A header that must be a list of tokens is not one.")
     return tokens
 
 

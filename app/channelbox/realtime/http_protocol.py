@@ -94,13 +94,13 @@ class HttpProtocol(HttpToolsProtocol):
         method = self.parser.get_method()
         if self.parser.should_upgrade() and self._should_upgrade():
             if self.cycle is not None and not self.cycle.response_complete:
-                raise Refusal(400, "A WebSocket was asked for before the last request was answered.")
+                raise Refusal(400, "A WebSocket was requested before the last request was answered.")
             headers = [(name, value.strip(b" \t")) for name, value in self.headers]
             self._upgrade = handshake.check(method, self.url, headers, self.parser.get_http_version())
         else:
             handshake.check_size(method, self.url, self.headers)
             if len(self.pipeline) >= MAX_PIPELINED:
-                raise Refusal(429, f"More than {MAX_PIPELINED} requests wait on this connection.")
+                raise Refusal(429, f"More than {MAX_PIPELINED} requests are waiting on this connection.")
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -115,7 +115,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self._in_head:
             self._head_bytes += size
             if self._head_bytes > handshake.MAX_HEAD_BYTES:
-                self._refuse(Refusal(431, f"More than {handshake.MAX_HEAD_BYTES} bytes of headers."))
+                self._refuse(Refusal(431, f"The headers are larger than {handshake.MAX_HEAD_BYTES} bytes."))
                 return
         else:
             self._cancel_deadline()

@@ -82,7 +82,7 @@ class Hub:
             if isinstance(error, Exception):
                 raise Refused(
                     Code.TRY_LATER,
-                    "The room cannot be opened just now. Try again.",
+                    "The room cannot be opened right now. Try again.",
                     retry_after=2,
                     close=Close.TRY_LATER,
                 ) from error
@@ -141,7 +141,7 @@ class Hub:
                     start, missed = seq, b""  # reported as a gap; the client reads it over HTTP, page by page
             # No await from here to the end, so that there is no gap and no duplicate.
             if self.rooms.get(name) is not room:
-                raise LookupError("it was removed and made anew")
+                raise LookupError("it was deleted and re-created")
             if not account.may_send(len(missed) + len(recent)):
                 fits = room.replay.newest(catch_up.GUARANTEED_BYTES)
                 start, missed = max(start, room.seq if fits is None else fits), b""  # reported as a gap
@@ -160,9 +160,9 @@ class Hub:
         except Refused:
             raise
         except Exception as error:
-            logger.warning("Room %s: history cannot be read: %s", name, error)
+            logger.warning("Room %s: cannot read the history: %s", name, error)
             raise Refused(
-                Code.TRY_LATER, "The room cannot be read just now. Try again.", retry_after=2, close=Close.TRY_LATER
+                Code.TRY_LATER, "The room cannot be read right now. Try again.", retry_after=2, close=Close.TRY_LATER
             ) from error
         finally:
             account.end()
@@ -175,11 +175,11 @@ class Hub:
             return room
         self.release(name, room)
         if await self._check(name, room):  # the client was admitted before the room was replaced
-            raise Refused(Code.TRY_LATER, "The room was made anew. Try again.", close=Close.TRY_LATER)
+            raise Refused(Code.TRY_LATER, "The room was re-created. Try again.", close=Close.TRY_LATER)
         room = await self.hold(name)
         if _identity(room) != identity:
             self.release(name, room)
-            raise Refused(Code.TRY_LATER, "The room was made anew. Try again.", close=Close.TRY_LATER)
+            raise Refused(Code.TRY_LATER, "The room was re-created. Try again.", close=Close.TRY_LATER)
         return room
 
     async def _read_up_to(self, name: str, room: HubRoom, seq: int) -> None:
@@ -193,7 +193,7 @@ class Hub:
             if room.full:
                 raise Refused(
                     Code.TRY_LATER,
-                    "Too much is said in this room just now. Try again.",
+                    "This room is too busy right now. Try again.",
                     retry_after=2,
                     close=Close.TRY_LATER,
                 )
@@ -210,7 +210,7 @@ class Hub:
         if room.reads is None:
             room.reads = BatchLoader(functools.partial(self._read_each, name, _identity(room)))
         if (run := await room.reads.get(seq)) is None:
-            raise LookupError(f"nothing was read after {seq}")
+            raise LookupError(f"nothing read after {seq}")
         return run
 
     async def _read_each(self, name: str, identity: Identity, seqs: list[int]) -> dict[int, Run]:
@@ -284,7 +284,7 @@ class Hub:
             opened = await self._store.open(name)
         except Exception as error:
             raise Refused(
-                Code.TRY_LATER, "The room cannot be read just now. Try again.", retry_after=2, close=Close.TRY_LATER
+                Code.TRY_LATER, "The room cannot be read right now. Try again.", retry_after=2, close=Close.TRY_LATER
             ) from error
         self.observe(name, room, Observed(opened.identity, opened.floor, opened.run.last))
         return _identity(room) == opened.identity
@@ -363,7 +363,7 @@ class Hub:
         try:
             await self._check(name, room)
         except Refused as error:  # the reconciler checks again
-            logger.warning("Room %s may have been made anew and cannot be read: %s", name, error.__cause__)
+            logger.warning("Room %s may have been re-created and cannot be read: %s", name, error.__cause__)
         finally:
             room.check = None
 
@@ -386,7 +386,7 @@ class Hub:
                         continue  # received meanwhile
                     run = await self._store.after(name, _identity(room), room.seq, PAGE_EVENTS)
             except Exception as error:
-                failed(logger, error, "Room %s: what is missing after %d cannot be read", name, room.seq)
+                failed(logger, error, "Room %s: cannot read the events that are missing after %d", name, room.seq)
                 run, read = Run(room.seq + 1, room.seq, b""), False
             if run.last > room.seq:
                 counters.repairs += 1
@@ -395,7 +395,10 @@ class Hub:
                 pause = REORDER_SECONDS
             elif pause >= MAX_REPAIR_PAUSE_SECONDS and read:
                 logger.warning(
-                    "Room %s: no event after %d is in the record; %d was heard of", name, room.seq, room.known
+                    "Room %s: the database has no event after %d, but event %d was announced",
+                    name,
+                    room.seq,
+                    room.known,
                 )
                 room.forget_parked()
             else:

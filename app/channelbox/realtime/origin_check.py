@@ -30,7 +30,7 @@ class Refusal(AsyncWebsocketConsumer):
 class OriginRefusal(Refusal):
     refused = Refused(
         Code.ORIGIN,
-        "This address does not serve pages of that origin. "
+        "WebSockets from pages of that origin are not allowed. "
         "An administrator adds it to CHANNELBOX_ORIGINS, with its scheme and port.",
         close=Close.NOT_ALLOWED,
     )
@@ -39,7 +39,7 @@ class OriginRefusal(Refusal):
 class UnknownAddress(Refusal):
     """Refuse a WebSocket at a path that has no consumer."""
 
-    refused = Refused(Code.NO_ROOM, "There is no socket at this address.", close=Close.NOT_ALLOWED)
+    refused = Refused(Code.NO_ROOM, "There is no WebSocket endpoint at this address.", close=Close.NOT_ALLOWED)
 
 
 def origin_allowed(scope: dict[str, Any]) -> bool:

@@ -68,8 +68,8 @@ class Presence:
         self._bus.on_restored(self._restored)
         for number in range(len(self._hosts)):
             self._tasks += [
-                supervise("presence told", functools.partial(self._publish_changes, number)),
-                supervise("presence compared", functools.partial(self._compare, number)),
+                supervise("presence publishing", functools.partial(self._publish_changes, number)),
+                supervise("presence comparison", functools.partial(self._compare, number)),
             ]
 
     async def stop(self) -> None:
@@ -80,7 +80,7 @@ class Presence:
         publishes = (self._publish(host, self._on_host(host, self._rooms)) for host in range(len(self._hosts)))
         for error in await asyncio.gather(*(within(STOP_SECONDS, each) for each in publishes), return_exceptions=True):
             if error is not None:
-                logger.warning("Presence cannot be taken back: %r", error)
+                logger.warning("Cannot remove the presence entries of this process: %r", error)
 
     def joined(self, name: str, person: str) -> None:
         """Count a connection of a person, by name, in a room."""
@@ -146,7 +146,7 @@ class Presence:
                     try:
                         self._write_frame(name)
                     except Exception as error:  # retry this room in the next round; the others go on
-                        failed(logger, error, "Who is in room %s cannot be told", name)
+                        failed(logger, error, "Cannot announce who is in room %s", name)
                         self._changed_rooms.add(name)
                 await asyncio.sleep(0)
             unpublished = self._on_host(host, self._unpublished)
@@ -157,7 +157,7 @@ class Presence:
                 self._unpublished.update(unpublished)
                 if not isinstance(error, RedisError | OSError):
                     raise
-                logger.debug("Presence cannot be told: %s", error)
+                logger.debug("Cannot publish presence: %s", error)
             empty = [name for name, people in self._rooms.items() if not people.names and name not in self._hub.rooms]
             for name in self._on_host(host, empty):
                 if name not in self._unpublished:
@@ -201,7 +201,7 @@ class Presence:
                 pipeline.hdel(redis_keys.people(name), self._process)
         answers = await pipeline.execute(raise_on_error=False)
         if refused := next((answer for answer in answers if isinstance(answer, Exception)), None):
-            logger.warning("Presence cannot be written: %s", refused)
+            logger.warning("Cannot write presence: %s", refused)
         for name, (_, count) in parts.items():
             rooms[name].written = bool(count) and refused is None
         await self._bus.publish_many(
@@ -230,7 +230,7 @@ class Presence:
                 try:
                     await self._read(number, some)
                 except (RedisError, OSError) as error:
-                    logger.warning("Presence cannot be read: %s", error)
+                    logger.warning("Cannot read presence: %s", error)
                     break
 
     async def _read(self, number: int, names: list[str]) -> None:

@@ -221,7 +221,7 @@ class FrameProtocol(Wire):
         if self._lost or self.transport.is_closing():
             return
         if self._key:
-            self._refuse(503, "The server restarts.", [(b"Retry-After", b"1")])
+            self._refuse(503, "The server is restarting.", [(b"Retry-After", b"1")])
         elif self._close_sent:
             self._close_transport()
         else:

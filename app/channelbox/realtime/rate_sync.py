@@ -82,7 +82,7 @@ class RateSync:
                 try:
                     await self._bus.publish(redis_keys.rates(), msgpack.packb((self._process, amounts)))
                 except (RedisError, OSError) as error:  # then each process counts for itself
-                    logger.debug("What was spent here is not told: %s", error)
+                    logger.debug("Cannot publish spent tokens: %s", error)
             idle = [name for name, bucket in self._buckets.items() if bucket.full]
             for name in idle:
                 del self._buckets[name]

@@ -55,7 +55,7 @@ class Reconciler:
                 await self.compare()
                 pause = INTERVAL_SECONDS
             except Exception as error:
-                logger.warning("Rooms cannot be compared with the record: %s", error)
+                logger.warning("Cannot compare rooms with the database: %s", error)
                 pause = 1.0
 
     async def compare(self) -> None:
@@ -77,8 +77,8 @@ class Reconciler:
     async def _reload_room(self, name: str, room: HubRoom, heard: int, found: Observed) -> None:
         """Have all clients load the room again: the numbers of the lost events are given to other events now."""
         logger.error(
-            "Room %s: the database ends at %d, and %d was stored: it has lost what was stored last, as a standby that "
-            "lagged does. All clients load their rooms anew.",
+            "Room %s: the newest event in the database is %d, but %d had been stored. The database has lost the newest "
+            "events, as happens when a lagging standby is promoted. All clients reload their rooms.",
             name,
             found.seq,
             heard,

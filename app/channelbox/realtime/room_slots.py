@@ -103,7 +103,7 @@ class RoomSlots:
         try:
             await within(STOP_SECONDS, self._delete(host))
         except (RedisError, OSError) as error:
-            logger.warning("Places cannot be given back (they end with the lease, in %d s): %r", LEASE_SECONDS, error)
+            logger.warning("Cannot release room slots (they expire with the lease, in %d s): %r", LEASE_SECONDS, error)
 
     async def _delete(self, host: _Host) -> None:
         """Delete the lease, which frees all slots, and then the numbers that are written under it."""
@@ -141,14 +141,14 @@ class RoomSlots:
             if isinstance(error, Exception):
                 raise Refused(
                     Code.TRY_LATER,
-                    "Places cannot be counted just now. Try again.",
+                    "The room cannot be entered right now. Try again.",
                     retry_after=2,
                     close=Close.TRY_LATER,
                 ) from error
             raise
         if not got:
-            full = f"full for guests: {limit - reserved}" if reserved else f"full: {limit}"
-            raise Refused(Code.ROOM_FULL, f"The room is {full} are connected.", close=Close.ROOM_FULL)
+            full = f"full for guests (limit: {limit - reserved})" if reserved else f"full (limit: {limit})"
+            raise Refused(Code.ROOM_FULL, f"The room is {full}.", close=Close.ROOM_FULL)
 
     @staticmethod
     def _time_out(host: _Host, name: str, waiting: _Waiting) -> None:
@@ -237,7 +237,7 @@ class RoomSlots:
             wait.end()
         for (name, held, futures, restricted), answer in zip(asked, answers[1:], strict=True):
             if isinstance(answer, Exception):  # of this room alone
-                logger.warning("The places in %s cannot be written: %s", name, answer)
+                logger.warning("Cannot write the slots of room %s: %s", name, answer)
                 host.failed.add(name)
                 if wait := waiting.get(name):
                     wait.fail(answer)

@@ -95,4 +95,4 @@ class SharedChannel:
             await pipe.execute()
         except UNREACHABLE as error:
             counters.dropped += 1
-            logger.warning("Could not give a message back to %s: %s", self._key, error)
+            logger.warning("Cannot return a message to %s: %s", self._key, error)

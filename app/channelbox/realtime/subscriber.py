@@ -122,20 +122,24 @@ class Subscriber:
             try:
                 session = await self._connect()
             except UNREACHABLE as error:
-                logger.log(logging.WARNING if pause == MIN_PAUSE_SECONDS else logging.DEBUG, "Redis: %r", error)
+                logger.log(
+                    logging.WARNING if pause == MIN_PAUSE_SECONDS else logging.DEBUG,
+                    "Cannot connect to Redis, retrying: %r",
+                    error,
+                )
                 await _sleep_about(pause)
                 pause = min(pause * 2, MAX_PAUSE_SECONDS)
                 continue
             pause = MIN_PAUSE_SECONDS
             if reconnecting:
                 counters.reconnects += 1
-                logger.info("Connected to Redis again, with %d subscriptions", len(self._wanted))
+                logger.info("Reconnected to Redis with %d subscriptions", len(self._wanted))
                 self._restored()
             try:
                 reason = await self._watch(session)
             finally:
                 session.close()
-            logger.warning("Lost the subscriptions at Redis: %s", reason)
+            logger.warning("Lost the subscription connection to Redis: %s", reason)
             await _sleep_about(MIN_PAUSE_SECONDS)
 
     async def _connect(self) -> Session:
@@ -184,7 +188,7 @@ class Subscriber:
                 missed += 1
                 if missed >= (MAX_PROBES_MISSED if session.reads == reads else MAX_PROBES_LATE):
                     self._drop_command_connections()
-                    return f"{missed} probes were not heard"
+                    return f"{missed} probes were not received"
             if await self._master_changed(session):
                 self._drop_command_connections()
                 return "Sentinel names another master"

@@ -46,7 +46,7 @@ def _log_ignored(channel: bytes, error: Exception) -> None:
     counters.ignored += 1
     if (held := _repeats.pass_on((type(error), place_of(error)))) is not None:
         name = channel.decode(errors="replace")
-        logger.warning("A message on %s is ignored: %s%s", name, describe(error), repeated(held))
+        logger.warning("Ignored a message on %s: %s%s", name, describe(error), repeated(held))
 
 
 def take_over(connection: Any) -> asyncio.StreamWriter:

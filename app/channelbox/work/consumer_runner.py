@@ -64,4 +64,4 @@ class ConsumerRunner:
         return await self._inbox.get()
 
     async def _send(self, message: Message) -> None:
-        raise RuntimeError("A worker's consumer has nobody to send to; it publishes what it has to say.")
+        raise RuntimeError("A worker's consumer has no connection to send to; it must publish instead.")

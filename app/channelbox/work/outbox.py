@@ -53,7 +53,7 @@ BATCH_DELAY_SECONDS = 0.001  # that a batch waits for more messages, besides the
 BATCH_DELAY_SECONDS_PER_MEMBER = 0.000002  # of the room in this process: less than half of what a write costs
 MAX_BATCH_DELAY_SECONDS = 0.005
 REOPEN_SECONDS = 1.0  # before a room that could not be opened is tried again
-QUEUE_FULL_SENTENCE = "Not sent: too much is waiting to be stored. Try again."
+QUEUE_FULL_SENTENCE = "Not sent: too many messages are waiting to be stored. Try again."
 
 
 class Outbox:
@@ -107,7 +107,8 @@ class Outbox:
                 await self._empty.wait()
         except TimeoutError:
             logger.warning(
-                "%d messages were not stored in time; their senders will send them again", self._message_count
+                "%d messages were not stored before the shutdown deadline; their senders will send them again",
+                self._message_count,
             )
         tasks = [*self._opening_tasks, *(task for host_sender in self._host_senders for task in host_sender.tasks)]
         for task in tasks:
@@ -210,7 +211,7 @@ class Outbox:
             except Exception:
                 # Whatever the error, the other rooms go on, and these are tried again after the deadline.
                 counters.restarted += 1
-                logger.exception("Batches could not be sent")
+                logger.exception("Cannot send batches")
                 for backlog in ready:
                     if backlog in host_sender.ready_bulk or backlog in host_sender.ready:  # for a later call
                         continue
@@ -237,7 +238,7 @@ class Outbox:
             return
         except (RedisError, OSError) as error:
             # The batches may have arrived all the same: the deadline decides.
-            logger.warning("The queue cannot be reached: %s", error)
+            logger.warning("Cannot reach the queue: %s", error)
         for backlog, batch in sending.items():
             self._start_deadline(backlog, batch)
 
@@ -357,7 +358,9 @@ class Outbox:
         if backlog is None or (batch := backlog.in_flight) is None or batch.number != outcome.ref.number:
             return  # the batch had an outcome before
         if len(outcome.numbers) != len(batch.messages):
-            logger.error("An outcome of %d messages for a batch of %d", len(outcome.numbers), len(batch.messages))
+            logger.error(
+                "Ignored an outcome with %d messages for a batch of %d", len(outcome.numbers), len(batch.messages)
+            )
             return
         now = time.monotonic()
         for position, (message, seq) in enumerate(zip(batch.messages.values(), outcome.numbers, strict=True)):

@@ -56,7 +56,7 @@ class PendingMessage:
         if len(self.recipients) >= MAX_RECIPIENTS:
             raise Refused(
                 Code.TOO_FAST,
-                "This message is on its way over other connections of yours. Try again in 1 s.",
+                "This message is already being sent over other connections of yours. Try again in 1 s.",
                 id=self.id,
                 retry_after=RETRY_SECONDS,
             )

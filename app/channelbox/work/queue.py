@@ -113,7 +113,7 @@ class WorkLayer(BaseChannelLayer):
             raise ChannelFull(f"Redis is out of memory: {error}") from error
         counters.expired += dropped
         if not taken:
-            raise ChannelFull(f"{channel} holds {limits[0]} messages or {limits[1]} bytes that nobody has taken")
+            raise ChannelFull(f"{channel} is full: {limits[0]} messages or {limits[1]} bytes are waiting")
 
     async def receive_many(
         self, channel: str, limit: int, timeout: float, host: int | None = None, *, bulk: bool = False
@@ -170,7 +170,7 @@ def _unpack(channel: str, entries: list[bytes], now: int) -> list[dict[str, Any]
             if not isinstance(message, dict):
                 raise TypeError(type(message).__name__)
         except UNPACK_ERRORS as error:
-            logger.warning("Dropped an unreadable entry of %s: %s", channel, error)
+            logger.warning("Dropped an unreadable entry from %s: %s", channel, error)
             continue
         if expires < now:
             counters.expired += 1

@@ -132,7 +132,7 @@ class Worker:
             return
         notify("STOPPING=1")
         counters.draining = True
-        logger.info("Stopping after what is in hand.")
+        logger.info("Stopping once the current work is done.")
         self._stopping.set()
         # A reply that is on its way may carry messages, so the wait for it is cancelled only if none comes.
         asyncio.get_running_loop().call_later(WAIT_SECONDS + 1, self._cancel_waiting)
@@ -159,7 +159,7 @@ class Worker:
             runner = await idle.get()
             messages = await self._retry(
                 channel_list,
-                f"The queue of {channel_list} does not answer",
+                f"The queue of {channel_list} does not respond",
                 lambda: self.channel_layer.receive_many(channel, limit, WAIT_SECONDS, host, bulk=bulk),
             )
             if messages is not None:
@@ -186,7 +186,7 @@ class Worker:
                 try:
                     await runner.handle(delivery)
                 except Exception:
-                    logger.exception("A %r of %s failed", delivery["type"], channel_list)
+                    logger.exception("Cannot handle a %r of %s", delivery["type"], channel_list)
                 counters.handled += len(delivery["messages"]) if delivery["type"] == "batch" else 1
         finally:
             self._last_progress.pop(runner, None)
@@ -207,13 +207,13 @@ class Worker:
                     if not failures:
                         expected = isinstance(error, RedisError | OSError)
                         reason = str(error) or type(error).__name__
-                        logger.warning("%s, trying until it does: %s", trouble, reason, exc_info=not expected)
+                        logger.warning("%s; retrying: %s", trouble, reason, exc_info=not expected)
                         notify(f"STATUS={trouble}: {reason}".replace("\n", " "))
                     failures += 1
                     await self._pause(min(MAX_PAUSE_SECONDS, 0.1 * 2 ** min(failures, 10)))
                 else:
                     if failures:
-                        logger.warning("%s: over after %.1f s.", trouble, time.monotonic() - since)
+                        logger.warning("%s: resolved after %.1f s.", trouble, time.monotonic() - since)
                         notify(self._status())
                     return result
             return None
@@ -247,7 +247,9 @@ class Worker:
             now = time.monotonic()
             stuck = [str(each) for each, progress in self._last_progress.items() if now - progress > STALL_SECONDS]
             if stuck:
-                logger.error("No movement on %s for %.0f s: the watchdog is not told.", ", ".join(stuck), STALL_SECONDS)
+                logger.error(
+                    "No progress on %s for %.0f s; not notifying the watchdog.", ", ".join(stuck), STALL_SECONDS
+                )
             else:
                 notify("WATCHDOG=1")
             await asyncio.sleep(every)
@@ -259,7 +261,7 @@ def consumer_class(application: Application, channel: str) -> type | None:
     routes = getattr(routes.get("channel"), "application_mapping", routes)
     if channel not in routes:
         known = ", ".join(sorted(name for name in routes if isinstance(name, str))) or "none"
-        raise LookupError(f"No consumer works on the channel {channel!r}. Those that have one: {known}.")
+        raise LookupError(f"The channel {channel!r} has no consumer. Channels that have one: {known}.")
     return getattr(routes[channel], "consumer_class", None)
 
 
@@ -269,5 +271,5 @@ def _deliveries(channel: str, messages: list[dict[str, Any]], takes_batches: boo
         return [{"type": "batch", "channel": channel, "messages": messages}]
     typed: list[Message] = [message for message in messages if isinstance(message.get("type"), str)]
     if len(typed) < len(messages):
-        logger.warning("Dropped %d of %s without a type", len(messages) - len(typed), channel)
+        logger.warning("Dropped %d messages of %s without a type", len(messages) - len(typed), channel)
     return typed

@@ -64,18 +64,18 @@ def test_a_number_that_is_too_small_is_refused(refused: Refused) -> None:
 
 def test_a_missing_group_is_refused(refused: Refused) -> None:
     said = refused(cluster={"redis": [], "worker": []})
-    assert "The inventory has no host in the group worker, redis. Put one into each of" in said
+    assert "The inventory has no host in the group worker, redis. Add one to each of" in said
 
 
 def test_sqlite_with_more_than_one_node_is_refused(refused: Refused) -> None:
     said = refused(cluster={"web": ["one", "two"], "postgresql": []})
-    assert "one, two cannot share an SQLite database. Put one host into the group postgresql." in said
+    assert "one, two cannot share a SQLite database. Add one host to the group postgresql." in said
 
 
 def test_two_databases_and_two_redis_hosts_are_refused(refused: Refused) -> None:
     said = refused(cluster={"postgresql": ["one", "two"], "redis": ["one", "two"]})
-    assert "The group postgresql has 2 hosts. Leave one in it." in said
-    assert "The group redis has 2 hosts. Put one into it, or three" in said
+    assert "The group postgresql has 2 hosts. It must have exactly one." in said
+    assert "The group redis has 2 hosts. It must have one, or three" in said
 
 
 def test_a_folder_without_packages_is_refused(refused: Refused, tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_a_folder_without_packages_is_refused(refused: Refused, tmp_path: Path) 
 def test_a_certificate_without_its_key_is_refused(refused: Refused, tmp_path: Path) -> None:
     said = refused(channelbox_certificate=str(tmp_path / "missing.pem"))
     assert "Only one of channelbox_certificate and channelbox_certificate_key is set." in said
-    assert f"The controller has no file {tmp_path / 'missing.pem'}." in said
+    assert f"Not found on the controller: {tmp_path / 'missing.pem'}." in said
 
 
 def test_a_key_of_another_certificate_is_refused(refused: Refused, tmp_path: Path) -> None:
@@ -99,8 +99,8 @@ def test_a_key_of_another_certificate_is_refused(refused: Refused, tmp_path: Pat
     assert f"{key} is not the private key of {certificate}" in said
     certificate.write_text("nothing")
     said = refused(channelbox_certificate=str(certificate), channelbox_certificate_key=str(key))
-    assert f"{certificate} is no certificate in PEM." in said
+    assert f"{certificate} is not a certificate in PEM format." in said
 
 
 def test_hosts_with_scheme_or_port_are_refused(refused: Refused) -> None:
-    assert "channelbox_hosts takes a list of names and addresses" in refused(channelbox_hosts=["https://chat:8443"])
+    assert "channelbox_hosts must be a list of names and addresses" in refused(channelbox_hosts=["https://chat:8443"])

@@ -54,8 +54,8 @@ def test_another_release_is_refused(nodes: Nodes, refused: Refused, undo: Callab
 
 def test_too_little_memory_and_disk_are_refused(refused: Refused) -> None:
     said = refused(channelbox_minimum_memory_mb=10**8, channelbox_minimum_disk_mb=10**9)
-    assert "MB of memory, 100000000 are needed. Give it more" in said
-    assert "MB for /var, 1000000000 are needed in each. Make room" in said
+    assert "MB of memory, but 100000000 MB are required. Add memory" in said
+    assert "MB for /var, but 1000000000 MB are required in each. Free some space" in said
 
 
 def test_a_port_taken_by_something_else_is_refused(
@@ -65,7 +65,7 @@ def test_a_port_taken_by_something_else_is_refused(
     undo("door", "systemctl stop intruder")
     nodes.root("door", "timeout 10 sh -c 'until ss -Hltn sport = 443 | grep -q .; do sleep 0.1; done'")
     said = refused()
-    assert "Port 443 is taken by python3. Free it for nginx: systemctl disable --now intruder.service" in said
+    assert "Port 443 is in use by python3. Free it for nginx: systemctl disable --now intruder.service" in said
 
 
 def test_a_clock_that_is_off_is_refused(nodes: Nodes, refused: Refused, undo: Callable[[str, str], None]) -> None:
@@ -74,7 +74,7 @@ def test_a_clock_that_is_off_is_refused(nodes: Nodes, refused: Refused, undo: Ca
     undo("data", "rm /usr/local/bin/date")
     nodes.root("data", "chmod 0755 /usr/local/bin/date")
     said = refused()
-    assert "s ahead of door's. Let the nodes take their time from the same server: set channelbox_ntp_servers" in said
+    assert "s ahead of door's. Synchronise the nodes with the same time server: set channelbox_ntp_servers" in said
 
 
 def test_nodes_that_cannot_reach_each_other_are_refused(
@@ -85,8 +85,8 @@ def test_nodes_that_cannot_reach_each_other_are_refused(
     nodes.root("data", "nft 'add chain inet wall input { type filter hook input priority 0 ; }'")
     nodes.root("data", "nft add rule inet wall input tcp dport { 5432, 6379 } drop")
     said = refused()
-    assert ":6379 cannot be reached: no answer within 3 s. Open this port for" in said
-    assert ":5432 cannot be reached: no answer within 3 s. Open this port for" in said
+    assert ":6379 is not reachable: no answer within 3 s. Open this port for" in said
+    assert ":5432 is not reachable: no answer within 3 s. Open this port for" in said
 
 
 def test_a_release_without_a_package_is_refused(refused: Refused, tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ export class Outbox {
     const effects = [];
     for (const item of this.unanswered) {
       if (item.kind === "delete" && item.epoch && epoch && item.epoch !== epoch) {
-        effects.push(fail(item, "no_message", "The room was made anew."));
+        effects.push(fail(item, "no_message", "The room was re-created."));
       }
     }
     return [...effects, ...(effects.length ? [CHANGED] : []), ...this.pump(now)];

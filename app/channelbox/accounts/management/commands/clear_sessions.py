@@ -15,7 +15,7 @@ PAUSE_SECONDS = 0.05  # between two, for those who wait to write
 
 
 class Command(BaseCommand):
-    help = "Removes expired sign-in sessions, a few at a time."
+    help = "Removes expired sign-in sessions in small batches."
 
     def handle(self, *args: Any, **options: Any) -> None:
         now = timezone.now()

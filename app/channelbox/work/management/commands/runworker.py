@@ -15,7 +15,7 @@ from channelbox.work.worker import Worker, consumer_class
 
 
 class Command(ChannelsCommand):
-    help = "Works on the messages of worker channels until it is told to stop."
+    help = "Processes the messages of worker channels until it is stopped."
     worker_class = Worker
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -24,7 +24,7 @@ class Command(ChannelsCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         if not isinstance(get_channel_layer(options["layer"]), WorkLayer):
-            raise CommandError(f"The layer {options['layer']!r} is no queue for workers: use --layer work.")
+            raise CommandError(f"The channel layer {options['layer']!r} has no worker queues. Use --layer work.")
         application = get_default_application()
         try:
             for channel in options["channels"]:
