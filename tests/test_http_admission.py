@@ -268,5 +268,5 @@ async def test_ten_thousand_people_behind_one_address_come_at_once(settings: Set
 def test_a_balancer_is_told_before_it_gives_up() -> None:
     """Its own patience for /healthz is 10 s (the roles' nginx site), and what comes late counts against the node."""
     assert http_admission.HEALTH_WAIT_SECONDS + 1 < 10
-    assert http_admission._patience("/healthz") == http_admission.HEALTH_WAIT_SECONDS
-    assert http_admission._patience("/chat/") == http_admission.WAIT_SECONDS
+    assert http_admission._max_wait_seconds("/healthz") == http_admission.HEALTH_WAIT_SECONDS
+    assert http_admission._max_wait_seconds("/chat/") == http_admission.WAIT_SECONDS

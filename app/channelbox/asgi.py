@@ -1,4 +1,4 @@
-"""The ASGI application: pages, sockets, worker channels and the lifespan."""
+"""The ASGI application: HTTP, WebSockets, worker channels and the lifespan."""
 
 import os
 

@@ -1,8 +1,9 @@
-"""System checks: what an installation must not be, each with an id and its own remedy.
+"""System checks of the settings, Redis and the database. Each message has an id and its own remedy.
 
-`SETTINGS` look at the settings alone; in production, web processes, workers and migrations refuse to start on their
-errors (`refuse_in_production`). `LIVE` ask Redis and the database, for `channelbox check` only: a start must not depend
-on what may come back in a minute. Django's own deploy checks run beside them in `channelbox check`.
+The checks in `SETTINGS` look at the settings alone; in production, web processes, workers and migrations refuse to
+start on their errors (`refuse_in_production`). The checks in `LIVE` ask Redis and the database and are for `channelbox
+check` only: a start must not depend on a server that may be back in a minute. `channelbox check` also runs Django's own
+deployment checks.
 """
 
 import sys
@@ -14,8 +15,8 @@ from django.apps import AppConfig
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 
-FILE = "/etc/channelbox/channelbox.env"
-MAKE_ONE = 'python3 -c "import secrets; print(secrets.token_urlsafe(50))"'
+ENV_FILE = "/etc/channelbox/channelbox.env"
+KEY_COMMAND = 'python3 -c "import secrets; print(secrets.token_urlsafe(50))"'
 
 STOP_SECONDS = 30  # TimeoutStopSec= of channelbox-web@.service
 
@@ -26,7 +27,7 @@ def debug() -> Iterator[CheckMessage]:
     if settings.DEBUG:
         yield Error(
             "DEBUG is on: error pages show source code, settings and submitted data.",
-            hint=f"Remove CHANNELBOX_DEBUG from {FILE}.",
+            hint=f"Remove CHANNELBOX_DEBUG from {ENV_FILE}.",
             id="channelbox.E001",
         )
 
@@ -35,7 +36,7 @@ def layer() -> Iterator[CheckMessage]:
     if settings.CHANNEL_LAYERS["default"]["BACKEND"] == "channels.layers.InMemoryChannelLayer":
         yield Error(
             "The channel layer is in memory: messages would not reach people in other processes.",
-            hint=f"Remove CHANNELBOX_LAYER from {FILE}, or set it to redis.",
+            hint=f"Remove CHANNELBOX_LAYER from {ENV_FILE}, or set it to redis.",
             id="channelbox.E002",
         )
 
@@ -63,14 +64,15 @@ def secret() -> Iterator[CheckMessage]:
         ("CHANNELBOX_SECRET_KEY_FALLBACKS", fallback) for fallback in settings.SECRET_KEY_FALLBACKS
     ]:
         if value == settings.DEFAULT_SECRET:
-            trouble = f"{name} is the default value, which is public: anybody could sign in as any user."
+            problem = f"{name} is the default value, which is public: anybody could sign in as any user."
         elif len(value) < 50 or len(set(value)) < 10:
-            trouble = f"{name} is short or repetitive and can be guessed; it must have at least 50 characters."
+            problem = f"{name} is short or repetitive and can be guessed; it must have at least 50 characters."
         else:
             continue
         yield Error(
-            trouble,
-            hint=f"Generate one with: {MAKE_ONE}; write it to {FILE}, the same on every node. It signs everybody out.",
+            problem,
+            hint=f"Generate one with: {KEY_COMMAND}; write it to {ENV_FILE}, the same on every node. "
+            "It signs everybody out.",
             id="channelbox.E005",
         )
 
@@ -79,7 +81,7 @@ def hosts() -> Iterator[CheckMessage]:
     if not settings.ALLOWED_HOSTS:
         yield Error(
             "CHANNELBOX_HOSTS is empty: every request would be refused.",
-            hint=f"List the names and addresses that people use to reach this installation in {FILE}, "
+            hint=f"List the names and addresses that people use to reach this installation in {ENV_FILE}, "
             "e.g. CHANNELBOX_HOSTS=chat.example.org,192.0.2.10",
             id="channelbox.E006",
         )
@@ -106,9 +108,9 @@ def origins() -> Iterator[CheckMessage]:
         except ValueError:
             bare = False
         if not bare or parts.scheme not in ("http", "https") or not parts.hostname or "@" in origin:
-            trouble = "is not an origin"
+            problem = "is not an origin"
         elif "*" in origin or parts.hostname.startswith("."):
-            trouble = "stands for more than one origin"
+            problem = "stands for more than one origin"
         else:
             if parts.scheme == "http":
                 yield Warning(
@@ -119,7 +121,7 @@ def origins() -> Iterator[CheckMessage]:
                 )
             continue
         yield Error(
-            f"CHANNELBOX_ORIGINS contains {origin!r}, which {trouble} and would never match the WebSocket of a page.",
+            f"CHANNELBOX_ORIGINS contains {origin!r}, which {problem} and would never match the WebSocket of a page.",
             hint="Write each origin as scheme, name and, unless it is the default, port, "
             "e.g. https://chat.example.org,https://192.0.2.10:8443. If CHANNELBOX_ORIGINS is not set, the origins are "
             "https:// and each of CHANNELBOX_HOSTS.",
@@ -128,7 +130,7 @@ def origins() -> Iterator[CheckMessage]:
     if not settings.CHANNELBOX_ORIGIN_REQUIRED:
         yield Warning(
             "CHANNELBOX_ORIGIN_REQUIRED is off: programs that send no Origin header may open WebSockets.",
-            hint=f"Remove it from {FILE} unless you use such programs.",
+            hint=f"Remove it from {ENV_FILE} unless you use such programs.",
             id="channelbox.W002",
         )
 
@@ -145,7 +147,7 @@ def redis_addresses() -> Iterator[CheckMessage]:
 
 
 def limits() -> Iterator[CheckMessage]:
-    # A character takes up to 12 bytes as JSON; the rest of the frame, an id of 64 characters among it, less than 1 KiB.
+    # A character takes up to 12 bytes as JSON. The rest of the frame, with an id of 64 characters, is below 1 KiB.
     needed = settings.CHANNELBOX_MESSAGE_MAX * 12 + 1024
     if needed > settings.CHANNELBOX_FRAME_MAX:
         yield Error(
@@ -256,7 +258,7 @@ SETTINGS: list[Check] = [
     limits,
     unknown_variables,
 ]
-# A misspelt name is a reason to look, not to stand still: another version of this package may know it.
+# An unknown variable is reported but does not prevent a start: another version of this package may know it.
 NOT_FATAL = {"channelbox.E013"}
 LIVE: list[Check] = [redis_answers, database_answers]
 
@@ -276,15 +278,19 @@ def live_checks(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
 
 
 def describe(message: CheckMessage) -> str:
-    """One message as people read it: id and sentence, and below it the remedy."""
+    """Return a message as text for people: its id and sentence, and the remedy on the next line."""
     return f"{message.id}: {message.msg}" + (f"\n  {message.hint}" if message.hint else "")
 
 
 def refuse_in_production() -> None:
-    """Tells on standard error what is wrong with the settings. In production an error ends the process, status 1."""
+    """Print what is wrong with the settings to standard error; exit on an error in production.
+
+    Outside production only unknown variables are reported. Raises SystemExit with status 1 for an error in production
+    that is not in `NOT_FATAL`.
+    """
     found = _run(SETTINGS if settings.PRODUCTION else [unknown_variables])
     for message in found:
-        print(f"channelbox: {describe(message)}", file=sys.stderr)  # noqa: T201 - before logging has anything to say
+        print(f"channelbox: {describe(message)}", file=sys.stderr)  # noqa: T201 - before the first log line
     if any(message.is_serious() and message.id not in NOT_FATAL for message in found):
         print("channelbox: not started. Run `channelbox check` to see this again.", file=sys.stderr)  # noqa: T201
         raise SystemExit(1)

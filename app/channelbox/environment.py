@@ -1,4 +1,4 @@
-"""Reading CHANNELBOX_* variables: typed, with errors that say which variable and what it takes."""
+"""Typed access to CHANNELBOX_* variables, with errors that name the variable and the values that it takes."""
 
 import difflib
 import os
@@ -9,18 +9,22 @@ from django.core.exceptions import ImproperlyConfigured
 
 T = TypeVar("T")
 
-WORDS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+BOOLEANS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
 
 class Setting(NamedTuple):
-    """What a variable is when it is not set, and what it takes, in words."""
+    """A variable's default, and a description in words of the values that it takes."""
 
     default: object
     takes: str
 
 
 class Environment:
-    """The variables that start with a prefix. Each read is remembered, so that what nobody reads is found."""
+    """Reader of the variables that start with a prefix.
+
+    Each read is recorded in `known`, so that `unknown` finds the variables that nothing reads. An empty value counts as
+    not set. All readers raise ImproperlyConfigured for a value that the variable does not take.
+    """
 
     def __init__(self, prefix: str, variables: Mapping[str, str] = os.environ) -> None:
         self.prefix = prefix
@@ -41,35 +45,38 @@ class Environment:
         return self._read(name, default, str, "text")
 
     def flag(self, name: str, default: bool) -> bool:
-        return self._read(name, default, lambda text: WORDS[text.lower()], "true or false")
+        return self._read(name, default, lambda text: BOOLEANS[text.lower()], "true or false")
 
     def words(self, name: str, default: list[str] | None = None) -> list[str]:
-        """A list, separated by commas."""
+        """Return a list, which is separated by commas."""
         return self._read(name, default or [], lambda text: [w for w in map(str.strip, text.split(",")) if w], "a list")
 
     def choice(self, name: str, default: str, choices: tuple[str, ...]) -> str:
         return self._read(name, default, lambda text: choices[choices.index(text)], "one of " + ", ".join(choices))
 
-    def number(self, name: str, default: float, least: float, most: float) -> float:
+    def number(self, name: str, default: float, minimum: float, maximum: float) -> float:
         def convert(text: str) -> float:
             value = float(text)
-            if not least <= value <= most:
+            if not minimum <= value <= maximum:
                 raise ValueError(text)
             return value
 
-        return self._read(name, default, convert, f"a number from {least:g} to {most:g}")
+        return self._read(name, default, convert, f"a number from {minimum:g} to {maximum:g}")
 
-    def integer(self, name: str, default: int, least: int, most: int) -> int:
+    def integer(self, name: str, default: int, minimum: int, maximum: int) -> int:
         def convert(text: str) -> int:
             value = int(text)
-            if not least <= value <= most:
+            if not minimum <= value <= maximum:
                 raise ValueError(text)
             return value
 
-        return self._read(name, default, convert, f"a whole number from {least} to {most}")
+        return self._read(name, default, convert, f"a whole number from {minimum} to {maximum}")
 
     def secret(self, name: str, default: str, convert: Callable[[str], T], takes: str) -> T:
-        """A value that no message may show, because a password is in it."""
+        """Return a value that no error message may show, because it contains a password.
+
+        `convert` raises ValueError for a value that is not taken; `takes` says in words which values are.
+        """
         text = self._read(name, default, str, takes)
         try:
             return convert(text)
@@ -77,7 +84,7 @@ class Environment:
             raise ImproperlyConfigured(f"{self.prefix}{name} is not valid; it must be {takes}.") from None
 
     def addresses(self, name: str) -> list[tuple[str, int]]:
-        """A list of host:port; an IPv6 address is in brackets."""
+        """Return a list of (host, port), written as host:port; an IPv6 address is in brackets."""
 
         def convert(text: str) -> list[tuple[str, int]]:
             found = []
@@ -91,6 +98,6 @@ class Environment:
         return self._read(name, [], convert, "a list of host:port")
 
     def unknown(self) -> list[tuple[str, str | None]]:
-        """Variables with the prefix that nothing has read, each with the nearest name that there is."""
-        strangers = sorted(n for n in self.variables if n.startswith(self.prefix) and n not in self.known)
-        return [(n, next(iter(difflib.get_close_matches(n, self.known, 1, 0.7)), None)) for n in strangers]
+        """Return the variables with the prefix that nothing has read, each with the nearest known name or None."""
+        names = sorted(n for n in self.variables if n.startswith(self.prefix) and n not in self.known)
+        return [(n, next(iter(difflib.get_close_matches(n, self.known, 1, 0.7)), None)) for n in names]

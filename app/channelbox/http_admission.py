@@ -1,7 +1,8 @@
-"""HTTP requests are admitted on the event loop, before Django: by address and session, and so many at work at once.
+"""Admission control for HTTP, before Django: rate limits by address and session, and a limit on concurrency.
 
-Each request that Django handles takes a thread, and many threads at once hold up the loop that serves the sockets. Here
-nothing is looked up: the session is the cookie's text, whether or not there is such a session.
+Each request that Django handles takes a thread, and many threads at once delay the event loop, which also serves the
+WebSockets. This middleware runs on the loop and looks nothing up: a session is the text of its cookie, whether or not
+it exists.
 """
 
 import asyncio
@@ -21,15 +22,15 @@ from channelbox.realtime.fair_queue import Crowded, FairQueue, Turn
 from channelbox.realtime.join_admission import address_of
 from channelbox.security import POLICY
 
-# Also when everybody waits too long: many balancers take a 503 for a node that is down: no client may cause it.
+# Even when the server is busy: many load balancers take a 503 for a node that is down, and no client may cause that.
 STATUS = 429
-WAIT_SECONDS = 10.0  # for a turn, at most
-HEALTH_WAIT_SECONDS = 4.0  # there: balancers give up on a node after some seconds more
+WAIT_SECONDS = 10.0  # maximum wait for a turn
+HEALTH_WAIT_SECONDS = 4.0  # the same for HEALTH: load balancers give up on a node some seconds later
 BUSY_RETRY_SECONDS = 3.0
-SLOW_SECONDS = 0.05  # at work, after which another request may be at work beside it
-REFUSAL_SECONDS = 1.0  # before a refusal is sent: whoever asks again at once is slowed down
-MAX_REFUSALS_HELD = 1000  # that wait for it; more are sent at once
-HEALTH = "/healthz"  # has a turn of its own: balancers ask there
+SLOW_SECONDS = 0.05  # after a request has run this long, another may run beside it
+REFUSAL_SECONDS = 1.0  # delay before a refusal is sent: slows down clients that retry at once
+MAX_REFUSALS_HELD = 1000  # refusals that are delayed at a time; more are sent at once
+HEALTH = "/healthz"  # for the health checks of load balancers, in a queue of its own
 API = "/chat/api/"
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -37,48 +38,48 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 class RequestRefused(Exception):
-    """Raised to the application while it waits for the request's body."""
+    """The request is refused. Raised into the application while it waits for the request's body."""
 
-    def __init__(self, code: Code, words: str, retry_after: float) -> None:
-        super().__init__(words)
+    def __init__(self, code: Code, text: str, retry_after: float) -> None:
+        super().__init__(text)
         self.code = code
         self.retry_after = retry_after
 
 
 class ClientGone(Exception):
-    """The client went away before its turn came."""
+    """The client disconnected before its turn came."""
 
 
 class HttpAdmission:
-    """ASGI middleware for HTTP. What is refused is answered with 429."""
+    """ASGI middleware for HTTP. Answers a refused request with 429."""
 
     def __init__(self, application: Any) -> None:
         self.application = application
-        self._held = 0
+        self._delayed_refusals = 0
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         session = session_key(scope["headers"])
-        # The key is a secret, and what is counted is told to other processes.
+        # A digest, because the key is a secret and other processes receive what is counted.
         person = hashlib.blake2b(session.encode(), digest_size=9).hexdigest() if session else None
         source = Source(address_of(scope), person)
         turn: Turn | None = None
 
         async def receive_in_turn() -> dict[str, Any]:
-            """The last of the body comes when it is this request's turn: who sends slowly takes nobody's."""
+            """Return the end of the body when it is this request's turn, so that a slow upload occupies no turn."""
             nonlocal turn
             message = await receive()
             if turn is None and message["type"] == "http.request" and not message.get("more_body"):
-                turn = await _turn(_queue(scope["path"]), source, receive, _patience(scope["path"]))
+                turn = await _turn(_queue(scope["path"]), source, receive, _max_wait_seconds(scope["path"]))
             return message
 
         async def send_and_end(message: dict[str, Any]) -> None:
-            """The turn ends when the answer begins: who reads slowly takes nobody's."""
+            """End the turn when the response begins, so that a slow reader occupies no turn."""
             if turn is not None:
                 turn.end()
             await send(message)
 
         try:
-            # Whoever asks for pages behind a balancer's address must not have the node taken for a dead one.
+            # Not counted: requests for pages from a load balancer's address must not make its health checks fail.
             wait, whose = (0.0, "") if scope["path"] == HEALTH else Admission.current().take(Kind.REQUESTS, source)
             if wait:
                 raise RequestRefused(Code.TOO_FAST, sentence(Kind.REQUESTS, math.ceil(wait), whose), wait)
@@ -92,12 +93,12 @@ class HttpAdmission:
                 turn.end()
 
     async def _refuse(self, refused: RequestRefused, path: str, send: Send) -> None:
-        if self._held < MAX_REFUSALS_HELD and path != HEALTH:
-            self._held += 1
+        if self._delayed_refusals < MAX_REFUSALS_HELD and path != HEALTH:
+            self._delayed_refusals += 1
             try:
                 await asyncio.sleep(REFUSAL_SECONDS)
             finally:
-                self._held -= 1
+                self._delayed_refusals -= 1
         seconds = math.ceil(refused.retry_after)
         kind, body = _json(refused, seconds) if path.startswith(API) else _page(refused)
         headers = {
@@ -114,26 +115,26 @@ class HttpAdmission:
 
 
 async def _turn(queue: FairQueue, source: Source, receive: Receive, seconds: float) -> Turn:
-    """Wait so many seconds for a turn. Raises RequestRefused when it does not come, ClientGone when nobody waits."""
+    """Wait up to `seconds` for a turn. Raises RequestRefused when none comes, ClientGone on a disconnect."""
     try:
         turn = queue.ask(source.address or "", source.person or "")
         if not turn.granted.done():
-            await _granted(turn, receive, seconds)
+            await _wait_until_granted(turn, receive, seconds)
     except Crowded:
-        words = f"Too many requests are waiting. Try again in {BUSY_RETRY_SECONDS:.0f} s."
-        raise RequestRefused(Code.TOO_FAST, words, BUSY_RETRY_SECONDS) from None
+        text = f"Too many requests are waiting. Try again in {BUSY_RETRY_SECONDS:.0f} s."
+        raise RequestRefused(Code.TOO_FAST, text, BUSY_RETRY_SECONDS) from None
     except TimeoutError:
-        words = f"The server is busy. Try again in {BUSY_RETRY_SECONDS:.0f} s."
-        raise RequestRefused(Code.TRY_LATER, words, BUSY_RETRY_SECONDS) from None
+        text = f"The server is busy. Try again in {BUSY_RETRY_SECONDS:.0f} s."
+        raise RequestRefused(Code.TRY_LATER, text, BUSY_RETRY_SECONDS) from None
     return turn
 
 
-async def _granted(turn: Turn, receive: Receive, seconds: float) -> None:
-    gone = asyncio.ensure_future(receive())  # behind the body comes only the end
+async def _wait_until_granted(turn: Turn, receive: Receive, seconds: float) -> None:
+    disconnected = asyncio.ensure_future(receive())  # after the body, only the disconnect can come
     try:
-        waiting: set[asyncio.Future[Any]] = {turn.granted, gone}
+        waiting: set[asyncio.Future[Any]] = {turn.granted, disconnected}
         await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        if gone.done():
+        if disconnected.done():
             raise ClientGone
         if not turn.granted.done():
             raise TimeoutError
@@ -142,10 +143,10 @@ async def _granted(turn: Turn, receive: Receive, seconds: float) -> None:
         turn.end()
         raise
     finally:
-        gone.cancel()
+        disconnected.cancel()
 
 
-def _patience(path: str) -> float:
+def _max_wait_seconds(path: str) -> float:
     return HEALTH_WAIT_SECONDS if path == HEALTH else WAIT_SECONDS
 
 

@@ -1,4 +1,4 @@
-"""What begins and ends with a process: the ASGI lifespan, for web processes and workers alike."""
+"""Startup and shutdown of a process: the ASGI lifespan of web processes and workers."""
 
 import asyncio
 import logging
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 class Process:
-    """The parts of one process. A worker (told by the channels in its scope) has no sockets, so no chat parts."""
+    """The parts of one process. A worker has no WebSockets, so it has no chat runtime."""
 
     def __init__(self, worker: bool) -> None:
         self.runtime = None if worker else ChatRuntime.current()
@@ -54,7 +54,10 @@ async def _queues() -> dict[str, int]:
 
 
 async def lifespan(scope: dict[str, Any], receive: Any, send: Any) -> None:
-    """Answers startup when this process can serve, and shutdown when all it held is given back."""
+    """Acknowledge startup when this process can serve, and shutdown when it has given back all that it held.
+
+    A scope with `channels` is that of a worker.
+    """
     await receive()
     process = Process(worker="channels" in scope)
     try:

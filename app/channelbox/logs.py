@@ -1,7 +1,8 @@
-"""Log lines about what comes in numbers: one line for each place that meets it, once a minute, and how often it came.
+"""Log formatting: outages and refused requests take one line a minute for each place in the code that meets them.
 
-An outage is met by every connection and every batch, and a client may send what Django refuses as often as it likes.
-The traceback says nothing that the error's name does not, and hundreds of them hide the one that matters.
+The line says how many were held back since the one before. Every connection and every batch meets an outage, and a
+client may send requests that Django refuses as often as it likes. Their tracebacks say nothing that the error's name
+does not, and hundreds of them hide the one that matters.
 """
 
 import logging
@@ -14,9 +15,9 @@ from typing import TextIO
 PACKAGE = Path(__file__).parent
 REPEATED_SECONDS = 60.0
 MAX_KEYS = 1000
-MAX_MESSAGE = 300  # characters of an exception's own words
+MAX_MESSAGE = 300  # characters of an exception's message
 
-# By name, because who needs neither Redis nor PostgreSQL does not import them.
+# By name, so that a process that needs neither Redis nor PostgreSQL does not import their packages.
 OUTAGES = frozenset(
     (
         "django.db.utils.InterfaceError",
@@ -28,20 +29,20 @@ OUTAGES = frozenset(
     )
 )
 
-REFUSED = "django.core.exceptions.SuspiciousOperation"  # a foreign Host, too many fields: answered with 400
+REFUSED_REQUEST = "django.core.exceptions.SuspiciousOperation"  # an unknown Host, too many fields: status 400
 
-OF_OUTAGES = frozenset(("psycopg.pool",))  # loggers that tell of nothing else, attempt by attempt
+OUTAGE_LOGGERS = frozenset(("psycopg.pool",))  # log only outages, each attempt
 
 
 class Repeats:
-    """Lets one line a minute through for each key."""
+    """Rate limiter that lets one line through for each key every `seconds`."""
 
     def __init__(self, seconds: float = REPEATED_SECONDS) -> None:
         self._seconds = seconds
-        self._held: dict[Hashable, tuple[float, int]] = {}  # let through when, held back since
+        self._held: dict[Hashable, tuple[float, int]] = {}  # time of the last line let through, number held back since
 
     def pass_on(self, key: Hashable) -> int | None:
-        """Return how many were held back since the last that passed, or None when this one is to be held back."""
+        """Return how many were held back since the last one let through, or None when this one is to be held back."""
         now = time.monotonic()
         since, held = self._held.get(key, (0.0, 0))
         if key in self._held and now < since + self._seconds:
@@ -54,13 +55,13 @@ class Repeats:
 
 
 def place_of(error: BaseException) -> str:
-    """Return our own line that met the error, as `folder/module.py:line`; empty where there is none."""
+    """Return the innermost line of the traceback that is in this package, as `folder/module.py:line`, or ""."""
     ours = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).is_relative_to(PACKAGE)]
     return f"{Path(ours[-1].filename).relative_to(PACKAGE)}:{ours[-1].lineno}" if ours else ""
 
 
 def describe(error: BaseException) -> str:
-    """Return type, message and place of an error in one line."""
+    """Return the type, message and place of an error in one line; a message longer than MAX_MESSAGE is cut."""
     message = " ".join(str(error).split())
     if len(message) > MAX_MESSAGE:
         message = message[:MAX_MESSAGE] + "..."
@@ -69,12 +70,12 @@ def describe(error: BaseException) -> str:
 
 
 def repeated(held: int) -> str:
-    """Return what the next line adds about those that were held back."""
+    """Return what a line adds to say how many were held back before it; "" for none."""
     return f" [{held} similar messages suppressed]" if held else ""
 
 
 class Journal(logging.StreamHandler[TextIO]):
-    """Writes to standard error; in short and once a minute what tells of an outage or of a request that was refused."""
+    """Log handler for standard error that shortens and limits records of outages and refused requests."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         super().__init__(stream)
@@ -82,7 +83,7 @@ class Journal(logging.StreamHandler[TextIO]):
 
     def emit(self, record: logging.LogRecord) -> None:
         error = _expected_of(record)
-        if error is not None or record.name in OF_OUTAGES:
+        if error is not None or record.name in OUTAGE_LOGGERS:
             held = self._repeats.pass_on((record.name, record.lineno, type(error)))
             if held is None:
                 return
@@ -95,15 +96,18 @@ class Journal(logging.StreamHandler[TextIO]):
 
 
 def _expected_of(record: logging.LogRecord) -> BaseException | None:
-    """Return the outage or refusal that a record tells of: as its exception, or as one of its arguments."""
-    told = list(record.args) if isinstance(record.args, tuple) else []
+    """Return the outage or refusal in the exception or the arguments of a record, or None."""
+    candidates = list(record.args) if isinstance(record.args, tuple) else []
     if record.exc_info and record.exc_info[1] is not None:
-        told.insert(0, record.exc_info[1])
-    return next((each for each in told if isinstance(each, BaseException) and _is_expected(each)), None)
+        candidates.insert(0, record.exc_info[1])
+    return next((each for each in candidates if isinstance(each, BaseException) and _is_expected(each)), None)
 
 
 def _is_expected(error: BaseException) -> bool:
-    """Django gives a read-only database as an InternalError, whose cause tells it from others."""
+    """Return whether an error is an outage or a refusal, by its own type or its cause's.
+
+    Django raises InternalError for a read-only database, and only the cause tells it from other errors.
+    """
     kinds = [*type(error).__mro__, *type(error.__cause__).__mro__]
     names = {f"{kind.__module__}.{kind.__qualname__}" for kind in kinds}
-    return REFUSED in names or not OUTAGES.isdisjoint(names)
+    return REFUSED_REQUEST in names or not OUTAGES.isdisjoint(names)

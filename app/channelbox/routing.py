@@ -1,4 +1,4 @@
-"""What answers where: the sockets, and the worker channels."""
+"""Routes of WebSockets and worker channels to their consumers."""
 
 from django.urls import re_path
 

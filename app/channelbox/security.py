@@ -1,4 +1,4 @@
-"""What every page is told about where things may come from, and what every template knows of the installation."""
+"""Content-Security-Policy for every response, and the template context about the installation."""
 
 from collections.abc import Awaitable, Callable
 
@@ -8,9 +8,9 @@ from django.contrib.auth.models import AnonymousUser
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from channelbox.dashboard.access import may_look
+from channelbox.dashboard.access import may_view
 
-# No inline script and nothing from outside. 'self' covers WebSockets of the same origin in every browser since 2022.
+# No inline script, nothing from elsewhere. 'self' covers WebSockets of the same origin in every browser since 2022.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; manifest-src 'self'"
@@ -18,7 +18,7 @@ POLICY = (
 
 
 class ContentSecurityPolicyMiddleware:
-    """Sets Content-Security-Policy on every answer."""
+    """Middleware that sets Content-Security-Policy on every response that has none."""
 
     sync_capable = True
     async_capable = True
@@ -43,9 +43,9 @@ class ContentSecurityPolicyMiddleware:
 
 
 def installation(request: HttpRequest) -> dict[str, object]:
-    """Template context: who runs this installation, and what is open to the reader."""
+    """Return the template context: who runs this installation, and what this visitor may use."""
     return {
         "operator": settings.CHANNELBOX_OPERATOR,
         "guests_allowed": settings.CHANNELBOX_GUESTS,
-        "dashboard_open": may_look(getattr(request, "user", AnonymousUser())),
+        "dashboard_open": may_view(getattr(request, "user", AnonymousUser())),
     }

@@ -1,4 +1,4 @@
-"""uvicorn on systemd's socket: ready when it listens, and stopped without dropping anybody."""
+"""uvicorn on systemd's socket: ready when it listens, and stopped without dropping any client."""
 
 import asyncio
 import functools
@@ -18,20 +18,20 @@ from channelbox.sd_notify import notify, watchdog_seconds
 
 logger = logging.getLogger(__name__)
 
-BACKLOG = 4096  # uvicorn sets it anew on the socket that it is given; a full Unix socket refuses at once
-SETTLE_SECONDS = 0.1  # for requests of connections that were accepted just now
-GRACE_SECONDS = 5  # after the drain: for answers under way
-GARBAGE = 20_000  # new objects before the youngest are looked through; Python's default is 700
+BACKLOG = 4096  # uvicorn applies it to the socket that it is given; a Unix socket with a full backlog refuses at once
+SETTLE_SECONDS = 0.1  # for the requests of connections that have just been accepted
+GRACE_SECONDS = 5  # after the drain, for responses in progress
+GC_THRESHOLD = 20_000  # new objects before the youngest generation is collected; Python's default is 700
 FIRST_DESCRIPTOR = 3  # sd_listen_fds(3)
 
 
 class Server(uvicorn.Server):
-    """Tells systemd how it is, and stops in the order in which nobody is dropped."""
+    """uvicorn server that reports its state to systemd and shuts down without dropping any client."""
 
     _stop_starting: Callable[[], object] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start the application and listen. A signal ends the start as well, which may be waiting for Redis."""
+        """Start the application and listen. A signal also cancels the start, which may be waiting for Redis."""
         starting = asyncio.ensure_future(super().startup(sockets))
         self._stop_starting = functools.partial(asyncio.get_running_loop().call_soon_threadsafe, starting.cancel)
         try:
@@ -45,21 +45,21 @@ class Server(uvicorn.Server):
             return
         finally:
             self._stop_starting = None
-        _spare_garbage_collection()
-        where = ", ".join(describe(each) for each in sockets or [])
-        logger.info("Listening on %s.", where)
-        notify(f"READY=1\nSTATUS=Listening on {where}")
+        _reduce_garbage_collection()
+        addresses = ", ".join(describe(each) for each in sockets or [])
+        logger.info("Listening on %s.", addresses)
+        notify(f"READY=1\nSTATUS=Listening on {addresses}")
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Note the signal, as uvicorn does, and end a start that is under way."""
+        """Record the signal, as uvicorn does, and cancel a start in progress."""
         super().handle_exit(sig, frame)
         if self._stop_starting is not None:
             self._stop_starting()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stops listening, waits for what it has just accepted, then closes what is open (1012 for WebSockets).
+        """Stop listening, pause for connections accepted just now, then close all (WebSockets with 1012).
 
-        Without the pause, a connection that was accepted but has not sent its request yet is dropped.
+        Without the pause, a connection that was accepted but has not sent its request yet would be dropped.
         """
         notify("STOPPING=1")
         counters.draining = True
@@ -68,20 +68,20 @@ class Server(uvicorn.Server):
             server.close()
         await asyncio.sleep(SETTLE_SECONDS)
         await super().shutdown(sockets)
-        # uvicorn raises the signals again after a clean stop: the process would end as if it had been killed.
+        # uvicorn raises captured signals again after a clean stop: the process would end as if it had been killed.
         self._captured_signals.clear()
         logger.info("Stopped.")
 
 
 def serve(listener: socket.socket) -> None:
-    """Serves until SIGTERM or SIGINT. Exits with status 3 when the application's startup fails."""
-    # A neighbour's process that is started without NonBlocking= clears this flag of the shared socket.
+    """Serve until SIGTERM or SIGINT. Exits with status 3 when the application's startup fails."""
+    # Processes share the socket and this flag: one that systemd starts without NonBlocking= clears it for all.
     listener.setblocking(False)
     Server(configuration(listener)).run(sockets=[listener])
 
 
 def configuration(listener: socket.socket) -> uvicorn.Config:
-    """What uvicorn is told for this socket."""
+    """Return uvicorn's configuration for a listening socket."""
     return uvicorn.Config(
         "channelbox.asgi:application",
         interface="asgi3",
@@ -92,32 +92,32 @@ def configuration(listener: socket.socket) -> uvicorn.Config:
         ws_per_message_deflate=False,
         ws_ping_interval=20,
         ws_ping_timeout=20,
-        # "auto" would take a failure at the start for a lack of support, and serve.
+        # "auto" would take a failed startup for a lack of lifespan support, and serve.
         lifespan="on",
         backlog=BACKLOG,
-        # Whoever can connect to the Unix socket is the proxy, and nginx overwrites what clients claim.
+        # Whatever can connect to the Unix socket is the proxy, and nginx overwrites these headers of clients.
         proxy_headers=listener.family == socket.AF_UNIX,
         forwarded_allow_ips="*",
         server_header=False,
         access_log=False,
         log_config=None,
-        # A line for each WebSocket otherwise.
+        # More would log a line for each WebSocket.
         log_level=logging.WARNING,
         timeout_graceful_shutdown=round(settings.CHANNELBOX_DRAIN_SECONDS) + GRACE_SECONDS,
-        timeout_notify=watchdog_seconds() or 0,  # type: ignore[arg-type]  # compared only
+        timeout_notify=watchdog_seconds() or 0,  # type: ignore[arg-type]  # only compared
         callback_notify=_watchdog if watchdog_seconds() else None,
     )
 
 
-def _spare_garbage_collection() -> None:
-    """What was made at the start stays, so it is not looked through again; the rest less often than Python's default.
+def _reduce_garbage_collection() -> None:
+    """Exempt objects made at the start from garbage collection, and collect the others less often than by default.
 
-    A connection is some hundred objects that live long. With the default thresholds a crowd that comes has the
-    collector walk over all who are there, again and again.
+    A connection is some hundred long-lived objects. With Python's default thresholds, many new connections make the
+    collector traverse those of all existing connections again and again.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(GARBAGE, 20, 20)
+    gc.set_threshold(GC_THRESHOLD, 20, 20)
 
 
 async def _watchdog() -> None:
@@ -125,14 +125,14 @@ async def _watchdog() -> None:
 
 
 def systemd_socket() -> socket.socket | None:
-    """The listening socket that systemd passed to this process, if it did."""
+    """Return the listening socket that systemd passed to this process; None if it passed none."""
     if os.environ.get("LISTEN_PID") != str(os.getpid()) or not int(os.environ.get("LISTEN_FDS", "0")):
         return None
     return socket.socket(fileno=FIRST_DESCRIPTOR)
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A TCP socket that listens. Raises OSError when the address is taken or not this machine's."""
+    """Return a listening TCP socket. Raises OSError when the address is in use or is not this machine's."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -146,7 +146,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def describe(listener: socket.socket) -> str:
-    """A listening socket's address for people."""
+    """Return the address of a listening socket, for people to read."""
     name = listener.getsockname()
     if listener.family == socket.AF_UNIX:
         return str(name)

@@ -1,4 +1,4 @@
-"""Django's settings. Everything that an installation may differ in is a CHANNELBOX_* variable, read here only."""
+"""Django settings. Everything in which installations may differ is a CHANNELBOX_* variable, read only here."""
 
 import os
 import socket
@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parent
 
 env = Environment("CHANNELBOX_")
 
-# --- What kind of installation this is
+# --- Installation: mode, secrets, nodes, hosts and origins
 
 CHANNELBOX_MODE = env.choice("MODE", "production", ("production", "development"))
 PRODUCTION = CHANNELBOX_MODE == "production"
@@ -33,8 +33,8 @@ CHANNELBOX_ORIGINS = env.words("ORIGINS", [f"https://{host}" for host in ALLOWED
 CHANNELBOX_ORIGIN_REQUIRED = env.flag("ORIGIN_REQUIRED", True)
 CSRF_TRUSTED_ORIGINS = [origin for origin in CHANNELBOX_ORIGINS if "://" in origin]
 
-# --- Limits: each is told to whoever hits it. Without a word typing is left out, frames are read later, and who does
-# not read is cut off.
+# --- Limits: whoever exceeds one gets an error. Without one, typing events are dropped, frames are read later, and
+# connections that do not read are cut off.
 
 CHANNELBOX_GUESTS = env.flag("GUESTS", False)
 CHANNELBOX_ROOM_CREATION = env.choice("ROOM_CREATION", "users", ("anyone", "users", "staff"))
@@ -48,7 +48,7 @@ CHANNELBOX_RATE = env.number("RATE", 20, 0.1, 100_000)
 CHANNELBOX_RATE_BURST = env.integer("RATE_BURST", 60, 1, 1_000_000)
 CHANNELBOX_RATE_PERSON = env.number("RATE_PERSON", 2 * CHANNELBOX_RATE, 0.1, 100_000)
 CHANNELBOX_RATE_ADDRESS = env.number("RATE_ADDRESS", 100 * CHANNELBOX_RATE, 0.1, 100_000)
-# What as many messages of the longest kind need as JSON, where a character is 12 bytes at most (two \\u escapes).
+# Enough for as many messages of maximum length as JSON, where a character takes at most 12 bytes (two \\u escapes).
 CHANNELBOX_RATE_BYTES = env.integer(
     "RATE_BYTES", max(16_384, round(12 * CHANNELBOX_RATE * CHANNELBOX_MESSAGE_MAX)), 16_384, 10**12
 )
@@ -69,15 +69,15 @@ CHANNELBOX_SOCKETS_GUESTS = env.integer("SOCKETS_GUESTS", max(1, CHANNELBOX_SOCK
 CHANNELBOX_OUTBOX_MAX = env.integer("OUTBOX_MAX", 10_000, 1, 10_000_000)
 CHANNELBOX_OUTBOX_BYTES = env.integer("OUTBOX_BYTES", 64 * 1024 * 1024, 1024 * 1024, 64 * 1024**3)
 CHANNELBOX_OUTBOX_SECONDS = env.number("OUTBOX_SECONDS", 0.5, 0.1, 60)
-# At least a catch-up on joining, which goes out in one write: less would cut off whoever comes back.
+# At least a catch-up on joining, which is sent in one write: less would cut off clients that reconnect.
 CHANNELBOX_SLOW_READER_BYTES = env.integer("SLOW_READER_BYTES", 4 * 1024 * 1024, 2 * 1024 * 1024, 1024**3)
 CHANNELBOX_CATCH_UP_BYTES = env.integer("CATCH_UP_BYTES", 256 * 1024 * 1024, 16 * 1024 * 1024, 64 * 1024**3)
 CHANNELBOX_DRAIN_SECONDS = env.number("DRAIN_SECONDS", 3, 0, 60)
 
-# --- Parts
+# --- Applications, middleware and templates
 
 INSTALLED_APPS = [
-    # Before channels: it brings its own runworker.
+    # Before channels, because both have a command runworker and the first one is used.
     "channelbox.work",
     "channels",
     "django.contrib.admin",
@@ -139,7 +139,7 @@ CHANNELBOX_BACKUP_DIR = env.text("BACKUP_DIR")
 CHANNELBOX_BACKUPS_KEPT = env.integer("BACKUPS_KEPT", 7, 1, 10_000)
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     DATABASES["default"]["OPTIONS"] = {
-        # A transaction that reads and then writes fails at once unless it is IMMEDIATE.
+        # Unless it is IMMEDIATE, a transaction that reads and then writes can fail at once, whatever the timeout.
         "transaction_mode": "IMMEDIATE",
         "timeout": 20,
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
@@ -147,20 +147,20 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
 else:
     if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
         DATABASES["default"]["ENGINE"] = "channelbox.postgresql"
-    # A pool, because a connection of one's own for each query costs 7 ms; timeouts, so that a lost server is noticed.
+    # A pool, because a new connection for each query costs 7 ms; timeouts, so that a lost server is noticed.
     DATABASES["default"]["CONN_MAX_AGE"] = 0
     DATABASES["default"].setdefault("OPTIONS", {}).update(
-        # A caller waits at most 3 s for a connection, less when the server is known to be away.
+        # A caller waits at most 3 s for a connection, less when the server is known to be unavailable.
         pool={"min_size": 1, "max_size": CHANNELBOX_DATABASE_POOL, "timeout": 3},
         connect_timeout=5,
-        # A server that is cut off or has lost its power says nothing: unanswered bytes end a connection after 10 s, and
-        # where it is our turn to wait, its kernel is asked for a sign of life.
+        # A server that is cut off or has lost power sends nothing: unacknowledged data ends a connection after 10 s,
+        # and while we wait for an answer, keepalives probe the server's kernel.
         tcp_user_timeout=10_000,
         keepalives_idle=5,
         keepalives_interval=2,
         keepalives_count=3,
         application_name=f"channelbox {CHANNELBOX_INSTANCE}",
-        # Statements that ask for it are prepared, and no others (None would be: not even those).
+        # Only statements that ask for it are prepared (None would mean: not even those).
         prepare_threshold=2**31,
     )
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -181,17 +181,17 @@ CHANNELBOX_WORK_EXPIRY = env.number("WORK_EXPIRY", 3, 1, 60)
 
 
 def _redis_hosts() -> list[dict[str, object]]:
-    # redis-py reads with a timeout of 5 s unless told otherwise, as long as channels_redis' own wait: idle receives
-    # would fail. None would hang on a half-open connection.
+    # redis-py's default read timeout of 5 s is as long as channels_redis' own wait, so that idle receives would fail.
+    # Without a timeout, a half-open connection would hang.
     common: dict[str, object] = {"socket_timeout": 15, "socket_connect_timeout": 5, "max_connections": 1000}
     if CHANNELBOX_REDIS_SENTINELS:
         password = {"password": CHANNELBOX_REDIS_PASSWORD} if CHANNELBOX_REDIS_PASSWORD else {}
-        quick = {"socket_timeout": 3, "socket_connect_timeout": 3, **password}
+        sentinel_options = {"socket_timeout": 3, "socket_connect_timeout": 3, **password}
         return [
             {
                 "sentinels": CHANNELBOX_REDIS_SENTINELS,
                 "master_name": CHANNELBOX_REDIS_MASTER,
-                "sentinel_kwargs": quick,
+                "sentinel_kwargs": sentinel_options,
                 **password,
                 **common,
             }
@@ -218,18 +218,18 @@ CHANNEL_LAYERS = {
     },
 }
 if CHANNELBOX_LAYER == "memory":
-    # Only to show what goes wrong with it: groups end at the process. Production refuses it.
+    # Only to demonstrate what goes wrong: its groups do not reach other processes. Production refuses it.
     CHANNEL_LAYERS["default"] = {"BACKEND": "channels.layers.InMemoryChannelLayer", "CONFIG": {}}
 
-# --- People
+# --- Users, passwords and sign-in
 
 AUTH_USER_MODEL = "accounts.User"
 LOGIN_URL = "accounts:login"
 LOGIN_REDIRECT_URL = "chat:rooms"
 LOGOUT_REDIRECT_URL = "accounts:login"
 PASSWORD_HASHERS = ["channelbox.accounts.hashers.Argon2"]
-# Wrong sign-ins within a window (seconds): from one address, which many people may share; with one name from there;
-# with one name from anywhere.
+# Failed sign-ins within a window (in seconds): from one address, which many people may share; with one name from one
+# address; with one name from all addresses.
 CHANNELBOX_SIGN_IN_ADDRESS = env.integer("SIGN_IN_ADDRESS", 300, 1, 100_000)
 CHANNELBOX_SIGN_IN_NAME = env.integer("SIGN_IN_NAME", 10, 1, 1000)
 CHANNELBOX_SIGN_IN_NAME_ANYWHERE = env.integer("SIGN_IN_NAME_ANYWHERE", 100, 1, 100_000)
@@ -240,7 +240,7 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
 
-# --- What the browser is told
+# --- Cookies and security headers
 
 SESSION_COOKIE_NAME = "channelbox_session"
 CSRF_COOKIE_NAME = "channelbox_csrf"
@@ -252,13 +252,13 @@ SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
-# nginx redirects to https, with the ports that it alone knows. HSTS is left to the administrator: with a self-signed
-# certificate or a bare address it locks people out.
-# W009, W018 and W020 are said by channelbox.checks, with the setting to change.
+# nginx redirects to https, because only it knows the ports. HSTS is left to the administrator: with a self-signed
+# certificate or a bare address it locks people out. W009, W018 and W020 are reported by channelbox.checks, with the
+# setting to change.
 SILENCED_SYSTEM_CHECKS = [f"security.W{number}" for number in ("004", "008", "009", "018", "020", "021")]
 X_FRAME_OPTIONS = "DENY"
 
-# --- Files, words, times
+# --- Static files, languages and time zone
 
 STATIC_URL = "/static/"
 STATIC_ROOT = env.text("STATIC_ROOT", "/usr/share/channelbox/static")
@@ -268,14 +268,14 @@ _vendor = Path(env.text("VENDOR_DIR", str(PACKAGE.parent.parent / "build" / "ven
 if _vendor.is_dir():
     STATICFILES_DIRS.append(("vendor", _vendor))
 
-# Of a language that is not complete, a page would show half: what Django itself has translated.
+# In a language that is not complete, pages would be half translated: only what Django itself has translated.
 LANGUAGES = [("en", "English")]
 LANGUAGE_CODE = "en"
 USE_I18N = True
 USE_TZ = True
 TIME_ZONE = env.text("TIME_ZONE", "UTC")
 
-# --- Logs: to standard error, which is the journal
+# --- Logging: to standard error, which is the journal
 
 CHANNELBOX_LOG_LEVEL = env.choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR"))
 LOGGING = {

@@ -6,7 +6,7 @@ from django.http import FileResponse, Http404, HttpRequest, HttpResponse
 
 
 class StaticFiles(ASGIStaticFilesHandler):
-    """Django's own, which answers 500 to a path that leads out of the folder."""
+    """Django's handler, but with 404 instead of 500 for a path that leads out of the folder."""
 
     def serve(self, request: HttpRequest) -> HttpResponse | FileResponse:
         try:

@@ -1,4 +1,4 @@
-"""The pages."""
+"""Root URL configuration."""
 
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
@@ -7,9 +7,9 @@ from django.views.generic import RedirectView
 
 
 def health(request: HttpRequest) -> HttpResponse:
-    """This process answers. It asks nobody else: a balancer must not lose all nodes with one database.
+    """Answer that this process serves. Asks no other server: a load balancer must not lose all nodes with one database.
 
-    With ?seen it adds from which address and how it believes to be asked, for `channelbox doctor` to compare.
+    With ?seen, add the client's address and the scheme as this process sees them, for `channelbox doctor` to compare.
     """
     seen = f"{request.META.get('REMOTE_ADDR') or 'nobody'} {request.scheme}\n" if "seen" in request.GET else ""
     return HttpResponse(f"ok\n{seen}", content_type="text/plain")

@@ -4,7 +4,7 @@ import functools
 from importlib.metadata import PackageNotFoundError, version
 
 VERSION = "0.1.0"  # of the package; CHANGELOG.md says what is new in it
-PROTOCOL = 2  # 1 had neither epochs nor floors
+PROTOCOL = 2  # version 1 had neither epochs nor floors
 
 
 @functools.cache

@@ -1,1 +1,1 @@
-"""People: who they are, how they sign in, and when that ends."""
+"""Users, how they sign in, and when their access ends."""

@@ -1,4 +1,4 @@
-"""People, in the administration."""
+"""Administration of users."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from channelbox.accounts.models import User
 
 @admin.register(User)
 class UserAdmin(DjangoUserAdmin):  # type: ignore[type-arg]  # Django's has none at run time
-    """Django's own, but for deleting: that is a mark (models.py)."""
+    """Django's user administration, except that deleting marks the user (models.py)."""
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
         return super().get_queryset(request).exclude(pk__in=User.deleted())

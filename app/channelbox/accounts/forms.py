@@ -1,4 +1,4 @@
-"""The forms with a password in them."""
+"""Forms for signing in and for changing the password."""
 
 import logging
 import threading
@@ -13,14 +13,14 @@ from channelbox.accounts import known_browsers, throttle
 
 logger = logging.getLogger(__name__)
 
-# Argon2 takes memory and a core by design: so many at once in a process, others wait their turn.
-HASHING = threading.BoundedSemaphore(4)
+# Argon2 takes memory and a core by design: so many hash at once in a process, and others wait their turn.
+HASHING_SLOTS = threading.BoundedSemaphore(4)
 
 
 class SignInForm(AuthenticationForm):
-    """Name and password, throttled. `retry_after` is the seconds to wait when it was refused for that, else 0.
+    """Name and password, throttled. `retry_after`: the seconds to wait if it was refused for that, else 0.
 
-    A wrong name, a wrong password and an account without access get the same words after the same time.
+    A wrong name, a wrong password and an account without access get the same message after the same time.
     """
 
     error_messages = {
@@ -34,7 +34,7 @@ class SignInForm(AuthenticationForm):
         if not name or not password:
             return self.cleaned_data
         address = self.request.META.get("REMOTE_ADDR", "") if self.request else ""
-        browser = known_browsers.known_as(self.request, name) if self.request else None
+        browser = known_browsers.identifier(self.request, name) if self.request else None
         attempt = throttle.Attempt.of(address, name, browser)
         self.retry_after = throttle.take(attempt)
         if self.retry_after:
@@ -43,10 +43,10 @@ class SignInForm(AuthenticationForm):
             )
             raise ValidationError(too_many(self.retry_after), code="throttled")
         try:
-            with HASHING:
+            with HASHING_SLOTS:
                 cleaned = super().clean()
         except ValidationError:
-            # Not the name: people type passwords there.
+            # Without the name, because people type passwords there.
             logger.info("Failed sign-in from %s", address)
             raise
         throttle.refund(attempt)
@@ -55,23 +55,23 @@ class SignInForm(AuthenticationForm):
 
 
 class PasswordForm(PasswordChangeForm):
-    """A new password for whoever knows the old one, throttled as signing in is: a session may have been stolen."""
+    """A new password for a user who knows the old one, throttled like sign-in: the session may have been stolen."""
 
     retry_after = 0
 
     def clean_old_password(self) -> str:
-        attempt = throttle.Attempt.again(self.user.pk)
+        attempt = throttle.Attempt.reauthentication(self.user.pk)
         self.retry_after = throttle.take(attempt)
         if self.retry_after:
             raise ValidationError(too_many(self.retry_after), code="throttled")
-        with HASHING:
+        with HASHING_SLOTS:
             old = super().clean_old_password()
         throttle.refund(attempt)
         return old
 
 
 def too_many(seconds: int) -> str:
-    """The sentence for somebody who has to wait."""
+    """Return the error message for somebody who has to wait."""
     if seconds < 60:
         return ngettext(
             "Too many attempts. Try again in %(count)d second.",

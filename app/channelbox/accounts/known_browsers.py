@@ -1,6 +1,6 @@
-"""Browsers in which somebody has signed in before: a signed cookie that names whom, and lasts when the session ends.
+"""Signed cookie that identifies the users who have signed in with a browser before; it outlives the session.
 
-It lets nobody in. It keeps the attempts of this browser apart from those of strangers (throttle.py).
+It authenticates nobody. It keeps the sign-in attempts of this browser apart from those of strangers (throttle.py).
 """
 
 import hashlib
@@ -16,19 +16,19 @@ from channelbox.accounts.throttle import normalized
 COOKIE = "channelbox_browser"
 SALT = "channelbox.accounts.known_browsers"
 AGE_SECONDS = 180 * 24 * 3600  # from the last sign-in
-MAX_NAMES = 8  # of one browser: of a workstation that people share, the last ones
+MAX_NAMES = 8  # for one browser; on a workstation that people share, the last ones
 
 
-def known_as(request: HttpRequest, name: str) -> str | None:
-    """How this browser is known where this name has signed in here before; None where it has not."""
+def identifier(request: HttpRequest, name: str) -> str | None:
+    """Return this browser's identifier for a name that has signed in with it before; None for any other name."""
     return _names(request).get(_digest(name))
 
 
 def remember(request: HttpRequest, response: HttpResponse, name: str) -> None:
-    """This name has just signed in here."""
+    """Set the cookie on the response to a sign-in with this name."""
     names = _names(request)
-    known = names.pop(_digest(name), None) or secrets.token_urlsafe(12)
-    newest = dict([*names.items(), (_digest(name), known)][-MAX_NAMES:])
+    browser_id = names.pop(_digest(name), None) or secrets.token_urlsafe(12)
+    newest = dict([*names.items(), (_digest(name), browser_id)][-MAX_NAMES:])
     response.set_cookie(
         COOKIE,
         signing.dumps(newest, salt=SALT),
@@ -41,7 +41,7 @@ def remember(request: HttpRequest, response: HttpResponse, name: str) -> None:
 
 
 def _names(request: HttpRequest) -> dict[str, str]:
-    """How the browser is known, by the digest of the name; the last that signed in is the last."""
+    """Return this browser's identifiers by the digest of the name, in the order of the last sign-ins."""
     try:
         names: dict[str, str] = signing.loads(request.COOKIES.get(COOKIE, ""), salt=SALT, max_age=AGE_SECONDS)
     except signing.BadSignature:

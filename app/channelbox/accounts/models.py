@@ -1,4 +1,4 @@
-"""A person who signs in."""
+"""The user model."""
 
 from typing import Any, Self
 
@@ -7,13 +7,13 @@ from django.db import models, transaction
 from django.db.models.functions import Cast, Concat
 from django.dispatch import Signal
 
-DELETED = "~deleted-"  # how the name of a deleted user begins; nobody can be given such a name
+DELETED = "~deleted-"  # prefix of a deleted user's name; nobody can be given such a name
 
-user_deleted = Signal()  # within the transaction that marks users; `keys`: their primary keys
+user_deleted = Signal()  # sent within the transaction that marks users; `keys`: their primary keys
 
 
 class User(AbstractUser):
-    """Django's user, ours from the first migration on, so that later fields need no change of model."""
+    """Django's user, as our own model from the first migration on, so that later fields need no other model."""
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
         """Mark this user as deleted, as `mark_deleted` does."""
@@ -22,13 +22,13 @@ class User(AbstractUser):
 
     @classmethod
     def mark_deleted(cls, keys: list[int]) -> int:
-        """Mark users as deleted, by primary key: access ends and the names are free, however much these users said.
+        """Mark users as deleted, by primary key: access ends and the names are free, however much these users wrote.
 
-        Workers take the users off each message, a few at a time, and remove the rows (chat/cleanup.py). Returns how
-        many were marked.
+        Workers remove the users from each message, a few messages at a time, and then the rows (chat/cleanup.py).
+        Returns how many users were marked.
         """
         with transaction.atomic():
-            # In one order, so that two deletions do not wait for each other.
+            # Lock in one order, so that two deletions do not deadlock.
             locked = cls.objects.filter(pk__in=keys).order_by("pk").select_for_update()
             marked = cls.objects.filter(pk__in=list(locked.values_list("pk", flat=True))).update(
                 username=Concat(models.Value(DELETED), Cast("pk", models.CharField())),
@@ -44,5 +44,5 @@ class User(AbstractUser):
 
     @classmethod
     def deleted(cls) -> models.QuerySet[Self]:
-        """Return those that are marked."""
+        """Return the users that are marked as deleted."""
         return cls.objects.filter(username__startswith=DELETED, is_active=False)

@@ -1,9 +1,9 @@
-"""A socket outlives neither its session nor its user's rights.
+"""Closes connections whose session has ended or whose user has lost a right.
 
-Whoever changes a right says so on a channel that all web processes hear (`notify_after_commit`). Each then looks up in
-the database which of its sockets are concerned and may stay; the word itself ends nothing. A word may be lost, or said
-while a socket was just coming: so every socket is looked at once more within a second after it came, all of them when
-Redis was away, and all of them once a minute.
+A change of rights is published to all web processes (`notify_after_commit`). Each of them looks up in the database
+which of the connections concerned may stay; the notice itself closes nothing. A notice may be lost, or published while
+a connection is being opened. So every connection is checked once more within a second of opening, and all of them after
+an outage of Redis and once a minute.
 """
 
 import asyncio
@@ -34,19 +34,19 @@ from channelbox.realtime.sync_redis import client
 
 logger = logging.getLogger(__name__)
 
-NEW_SECONDS = 1.0
-ALL_SECONDS = 60.0
-MAX_SOCKETS = 500  # sockets in one look into the database
-ENDS_AT_ONCE = 32  # sockets that are ended in one turn of the loop
-MAX_LOGGED = 10  # users and rooms in one line of the log
+NEW_SECONDS = 1.0  # within which a new connection is checked
+ALL_SECONDS = 60.0  # between two checks of all connections
+MAX_SOCKETS = 500  # connections that a rule is given at a time
+MAX_CLOSED_PER_TURN = 32  # connections closed in one turn of the event loop
+MAX_LOGGED = 10  # users and rooms named in one log line
 
 
 @dataclass(eq=False, slots=True)
 class SocketGrant:
-    """What one socket's stay depends on. `end` tells it why it ends, and closes it.
+    """What a connection depends on to stay open. `end` sends the client the reason, and closes the connection.
 
-    `room`: its key, its name and its epoch. `proof`: of the session and password that were found to belong together;
-    while they are as they were, they do.
+    `room`: its primary key, its name and its epoch. `proof`: `proof_of` the session and the password that were last
+    found to belong together. They still do while it is unchanged.
     """
 
     end: Callable[[Refused], Awaitable[None]]
@@ -59,18 +59,21 @@ class SocketGrant:
     def of(
         cls, scope: dict[str, Any], end: Callable[[Refused], Awaitable[None]], room: tuple[int, str, str] | None = None
     ) -> "SocketGrant":
-        """The grant of a socket that has been let in."""
+        """Return the grant of a connection that has been admitted.
+
+        `scope`: as `SocketAuth` has set it. `end`, `room`: see above; no `room` where it depends on none.
+        """
         user, session = scope.get("user"), scope.get("session")
         pk = user.pk if user is not None else None
         return cls(end, pk, getattr(session, "session_key", None), room, scope.get("proof"))
 
 
-# Looks into the database and returns who may not stay, and why. Runs in a thread.
+# Returns which connections may not stay, and why, from the database. Runs in a thread.
 Rule = Callable[[list[SocketGrant]], dict[SocketGrant, Refused]]
 
 
 def sessions(grants: list[SocketGrant]) -> dict[SocketGrant, Refused]:
-    """A rule: signed out, deactivated, removed, given a new password, or the session has expired."""
+    """Rule: the user has signed out, was deactivated or removed or has a new password, or the session has expired."""
     grants = [grant for grant in grants if grant.user]
     users = User.objects.filter(pk__in={grant.user for grant in grants}, is_active=True)
     passwords = dict(users.values_list("pk", "password"))
@@ -83,7 +86,7 @@ def sessions(grants: list[SocketGrant]) -> dict[SocketGrant, Refused]:
         content, password = contents.get(grant.session or ""), passwords.get(grant.user or 0)
         if content is not None and password is not None:
             proof = proof_of(content, password)
-            # Decoding a session costs more than all else here: not for those, mostly all, that have not changed.
+            # Decoding a session costs more than all else here, so the unchanged ones, which most are, are not decoded.
             if proof == grant.proof:
                 continue
             if belongs(decoded(content), User(pk=grant.user, password=password)):
@@ -95,17 +98,17 @@ def sessions(grants: list[SocketGrant]) -> dict[SocketGrant, Refused]:
 
 @functools.lru_cache(maxsize=2000)  # 1 KB each
 def decoded(content: str) -> Mapping[str, Any]:
-    """What a session's stored content says. Who comes back mostly has the same."""
+    """Return a session's stored content, decoded. Clients that reconnect mostly have the same content as before."""
     return MappingProxyType(SessionStore().decode(content))
 
 
 def proof_of(content: str, password: str) -> int:
-    """Of a session's stored content and a user's stored password. Good for this process alone."""
+    """Return a hash of a session's stored content and a user's stored password. Valid in this process only."""
     return hash((content, password))
 
 
 def belongs(session: Mapping[str, str], user: User | None) -> bool:
-    """Whether a session's content is this user's, and was made with the password that the user has now."""
+    """Return whether a session's content is this user's, and was made with the user's current password."""
     if user is None or session.get(SESSION_KEY) != str(user.pk):
         return False
     given = session.get(HASH_SESSION_KEY, "")
@@ -118,53 +121,54 @@ rules: list[Rule] = [sessions]
 
 @dataclass(frozen=True, slots=True)
 class _Notice:
-    """Publishes what one transaction has changed, once: the first of its notices that is called does it for all.
+    """Publishes the changes of one transaction once: the first of its notices that is called publishes for all.
 
-    A savepoint that is rolled back takes its own notices along, but no others. What it changed may be published all
-    the same, which ends nothing.
+    A savepoint that is rolled back discards its own notices, but no others. Its changes may be published all the same,
+    which closes nothing.
     """
 
-    words: set[str]
+    changes: set[str]
 
     def __call__(self) -> None:
-        if self.words:
-            _publish(self.words)
-            self.words.clear()
+        if self.changes:
+            _publish(self.changes)
+            self.changes.clear()
 
 
 def notify_after_commit(kind: str, *keys: int) -> None:
-    """Have the sockets of each `user` or `room` (by primary key) looked at anew once this transaction is committed.
+    """Have the connections of users or rooms checked by all web processes once this transaction is committed.
 
-    Whatever one transaction changes is published together, so that a Redis that hangs is waited for once (1 s). Never
-    raises RedisError: sockets whose notice is lost end within a minute.
+    `kind`: "user" or "room". `keys`: their primary keys. All changes of a transaction are published together, so that
+    a Redis that hangs is waited for once (1 s). Never raises RedisError: connections whose notice is lost are closed
+    within a minute.
     """
     notices = (notice for _, notice, *_ in transaction.get_connection().run_on_commit if isinstance(notice, _Notice))
     notice = next(notices, _Notice(set()))
-    notice.words.update(f"{kind} {key}" for key in keys)
-    transaction.on_commit(_Notice(notice.words))
+    notice.changes.update(f"{kind} {key}" for key in keys)
+    transaction.on_commit(_Notice(notice.changes))
 
 
-def _publish(words: set[str]) -> None:
-    """Publish each word, in one exchange with Redis."""
+def _publish(changes: set[str]) -> None:
+    """Publish each change, in one round trip to Redis."""
     pipeline = client(redis_keys.revoked()).pipeline(transaction=False)
-    for word in words:
-        pipeline.publish(redis_keys.revoked(), word)
+    for change in changes:
+        pipeline.publish(redis_keys.revoked(), change)
     try:
         pipeline.execute()
     except redis.RedisError as error:
-        some = ", ".join(sorted(words)[:MAX_LOGGED])
-        more = f" and {len(words) - MAX_LOGGED} more" if len(words) > MAX_LOGGED else ""
+        some = ", ".join(sorted(changes)[:MAX_LOGGED])
+        more = f" and {len(changes) - MAX_LOGGED} more" if len(changes) > MAX_LOGGED else ""
         logger.warning(
             "WebSockets of %s%s will be closed within a minute instead of immediately: %s", some, more, error
         )
 
 
 class RevocationMonitor:
-    """The sockets of one event loop that may have to end."""
+    """The connections of one event loop that may have to be closed."""
 
     def __init__(self) -> None:
         self.grants: set[SocketGrant] = set()
-        # The same by primary key: a word costs as much as it concerns, however many are connected.
+        # The same by primary key, so that a notice costs only as much as the connections that it concerns.
         self._by_user: defaultdict[int, set[SocketGrant]] = defaultdict(set)
         self._by_room: defaultdict[int, set[SocketGrant]] = defaultdict(set)
         self._due: set[SocketGrant] = set()
@@ -173,11 +177,11 @@ class RevocationMonitor:
 
     @staticmethod
     def current() -> "RevocationMonitor":
-        """The running loop's."""
+        """Return the monitor of the running event loop."""
         return Bus.current().share(RevocationMonitor, RevocationMonitor)
 
     def admit(self, grant: SocketGrant) -> None:
-        """Watches over a socket from now on, until `leave`. One that depends on nothing may stay anyway."""
+        """Monitor a connection until `leave`. One that depends on neither a user nor a room is not monitored."""
         if grant.user is None and grant.room is None:
             return
         self.grants.add(grant)
@@ -191,12 +195,12 @@ class RevocationMonitor:
             bus.on_restored(self.look_at_all)
             bus.on_stop(self.stop)
             self._tasks = [
-                supervise("revocation subscription", lambda: self._hear(bus)),
+                supervise("revocation subscription", lambda: self._subscribe(bus)),
                 supervise("revocation", self._run),
             ]
 
     def leave(self, grant: SocketGrant) -> None:
-        """Forget a socket, if it is not forgotten yet."""
+        """Stop monitoring a connection. Does nothing if it is not monitored."""
         if grant not in self.grants:
             return
         self.grants.remove(grant)
@@ -206,14 +210,15 @@ class RevocationMonitor:
             _discard(self._by_room, grant.room[0], grant)
 
     def look_at_all(self) -> None:
+        """Check all connections. Returns at once."""
         self._due |= self.grants
         self._wake.set()
 
     def look_at_room(self, key: int) -> None:
-        """Look anew at the sockets in a room, by its primary key."""
-        self._look_at(self._by_room, key)
+        """Check the connections in a room, by its primary key. Returns at once."""
+        self._mark_due(self._by_room, key)
 
-    def _look_at(self, grants: Mapping[int, set[SocketGrant]], key: int) -> None:
+    def _mark_due(self, grants: Mapping[int, set[SocketGrant]], key: int) -> None:
         if concerned := grants.get(key):
             self._due |= concerned
             self._wake.set()
@@ -221,14 +226,14 @@ class RevocationMonitor:
     async def stop(self) -> None:
         await cancel(*self._tasks)
 
-    async def _hear(self, bus: Bus) -> None:
-        await bus.subscribe(redis_keys.revoked(), self._heard)
+    async def _subscribe(self, bus: Bus) -> None:
+        await bus.subscribe(redis_keys.revoked(), self._on_notice)
         self.look_at_all()
 
-    def _heard(self, payload: bytes) -> None:
+    def _on_notice(self, payload: bytes) -> None:
         kind, _, key = payload.decode().partition(" ")
         if kind in ("user", "room") and key.isdigit():
-            self._look_at(self._by_user if kind == "user" else self._by_room, int(key))
+            self._mark_due(self._by_user if kind == "user" else self._by_room, int(key))
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -243,27 +248,27 @@ class RevocationMonitor:
                 self._due |= self.grants
             due, self._due = self._due & self.grants, set()
             try:
-                await self._look(list(due))
+                await self._check(list(due))
             except Exception as error:
-                # Whatever it was: who may stay has to be looked up again.
+                # Whatever the error, these connections have to be checked again.
                 logger.warning("Cannot look up who may stay connected, retrying: %s", error)
                 self._due |= due
                 await asyncio.sleep(NEW_SECONDS)
 
-    async def _look(self, due: list[SocketGrant]) -> None:
+    async def _check(self, due: list[SocketGrant]) -> None:
         for start in range(0, len(due), MAX_SOCKETS):
             some = due[start : start + MAX_SOCKETS]
             for rule in rules:
                 ended = await database_sync_to_async(rule, thread_sensitive=False)(some)
-                await self._end(ended.items())
+                await self._close(ended.items())
 
-    async def _end(self, ended: Iterable[tuple[SocketGrant, Refused]]) -> None:
+    async def _close(self, ended: Iterable[tuple[SocketGrant, Refused]]) -> None:
         for number, (grant, reason) in enumerate(ended, 1):
             if grant in self.grants:
                 self.leave(grant)
-                with contextlib.suppress(OSError):  # it is gone already
+                with contextlib.suppress(OSError):  # it is closed already
                     await grant.end(reason)
-            if number % ENDS_AT_ONCE == 0:
+            if number % MAX_CLOSED_PER_TURN == 0:
                 await asyncio.sleep(0)
 
 

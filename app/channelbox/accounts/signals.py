@@ -1,4 +1,4 @@
-"""What changes whether somebody may stay: told to all web processes once it is committed."""
+"""Notices to all web processes, once committed, of changes that may close connections."""
 
 from typing import Any
 
@@ -14,14 +14,14 @@ from channelbox.accounts.revocation import notify_after_commit
 
 @receiver(post_delete, sender=Session)
 def signed_out(instance: Session, **kwargs: Any) -> None:
-    """Signing out deletes the session; so does the daily clean-up, but of those that have expired anyway."""
+    """Publish a sign-out, which deletes the session. The daily clean-up deletes only sessions that have expired."""
     if instance.expire_date > timezone.now() and (user := instance.get_decoded().get(SESSION_KEY)):
         notify_after_commit("user", user)
 
 
 @receiver(post_save, sender=User)
 def changed(instance: User, created: bool, update_fields: frozenset[str] | None, **kwargs: Any) -> None:
-    """A new password or no more access. Each sign-in saves too, and changes neither."""
+    """Publish a user who may have a new password or no more access. Each sign-in saves too, but changes neither."""
     if not created and update_fields != frozenset({"last_login"}):
         notify_after_commit("user", instance.pk)
 
@@ -33,5 +33,5 @@ def deleted(keys: list[int], **kwargs: Any) -> None:
 
 @receiver(post_delete, sender=User)
 def removed(instance: User, **kwargs: Any) -> None:
-    """By a query set, which does not mark."""
+    """Publish a user whose row is deleted by a query set, which does not mark it first (models.py)."""
     notify_after_commit("user", instance.pk)

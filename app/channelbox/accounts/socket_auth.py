@@ -1,7 +1,7 @@
-"""Who comes: session and user of a socket, looked up for many at once.
+"""Session and user of a WebSocket connection, looked up for many connections at once.
 
-In the place of Channels' session and authentication middleware, which take two queries and two turns of a thread for
-each socket.
+Replaces Channels' session and authentication middleware, which take two queries and two thread calls for each
+connection.
 """
 
 import asyncio
@@ -28,19 +28,19 @@ from channelbox.realtime.origin_check import Refusal
 
 logger = logging.getLogger(__name__)
 
-MAX_KEY = 40  # characters, of the database's column
+MAX_KEY = 40  # characters, as in the database's column
 
 
 class ValidSession(NamedTuple):
-    """A session that is valid, and whose it is."""
+    """A valid session and its user."""
 
     session: SessionStore
     user: User | AnonymousUser
-    proof: int | None = None  # for the grant of a socket that stays (revocation.py)
+    proof: int | None = None  # for the grant of a connection (revocation.py)
 
 
 class Unavailable(Refusal):
-    """Answers while nobody can be looked up."""
+    """Refuses connections while sessions cannot be looked up."""
 
     refused = Refused(
         Code.TRY_LATER, "Your sign-in cannot be checked right now. Try again.", retry_after=2, close=Close.TRY_LATER
@@ -48,9 +48,9 @@ class Unavailable(Refusal):
 
 
 class SocketAuth:
-    """ASGI middleware: sets `session`, `user` and `proof` of the scope. A session that is not valid is none.
+    """ASGI middleware: sets `session`, `user` and `proof` of the scope. An invalid session counts as none.
 
-    Refuses with `try_later` while the database cannot be asked.
+    Refuses with `try_later` while the database cannot be queried.
     """
 
     def __init__(self, application: Any) -> None:
@@ -70,22 +70,22 @@ class SocketAuth:
 
 
 def session_key(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-    """The session's key in the Cookie header, as Django reads it; None where there is none."""
+    """Return the session key in the Cookie header, as Django reads it; None if there is none, or an impossible one."""
     for name, value in headers:
         if name == b"cookie":
             key = parse_cookie(value.decode("latin1")).get(settings.SESSION_COOKIE_NAME, "")
-            # Others are looked up with it: what the database would object to must not get there.
-            return key if is_possible(key) else None
+            # Keys are looked up together: one that the database rejects would fail the others too.
+            return key if is_possible_key(key) else None
     return None
 
 
-def is_possible(key: str) -> bool:
-    """Return whether a session may have this key."""
+def is_possible_key(key: str) -> bool:
+    """Return whether this can be the key of a session: up to MAX_KEY ASCII letters and digits."""
     return key.isascii() and key.isalnum() and len(key) <= MAX_KEY
 
 
 def valid_sessions(keys: list[str]) -> dict[str, ValidSession]:
-    """Those of these sessions that are valid: two queries, however many. For a thread."""
+    """Return the valid sessions among these, by key, with two queries in all. Blocks: call it in a thread."""
     stored = Session.objects.filter(session_key__in=keys, expire_date__gt=timezone.now())
     raw = dict(stored.values_list("session_key", "session_data"))
     contents = {key: decoded(content) for key, content in raw.items()}
@@ -102,12 +102,12 @@ def valid_sessions(keys: list[str]) -> dict[str, ValidSession]:
 
 def _session(key: str | None, content: Mapping[str, Any]) -> SessionStore:
     session = SessionStore(key)
-    session._session_cache = dict(content)  # type: ignore[attr-defined]  # loaded already
+    session._session_cache = dict(content)  # type: ignore[attr-defined]  # already loaded
     return session
 
 
 def _loader() -> BatchLoader[str, ValidSession]:
-    """The running loop's."""
+    """Return the loader of the running event loop."""
     return Bus.current().share(
         SocketAuth, lambda: BatchLoader(database_sync_to_async(valid_sessions, thread_sensitive=False))
     )

@@ -1,14 +1,14 @@
-"""How often somebody may try to sign in: exact counters over the whole installation.
+"""Limits of sign-in attempts, counted exactly over the whole installation.
 
-An attempt counts for its address, for its name at this address, and for its name from anywhere. A browser in which the
-name has signed in before (known_browsers.py) has a counter of its own and none of these: a script that guesses at a
-name does not keep its owner out.
+An attempt counts for its address, for its name from this address, and for its name from anywhere. A browser in which
+the name has signed in before (known_browsers.py) has a counter of its own instead, so that a script that guesses
+passwords for a name does not lock its owner out.
 
-Every attempt is counted before the password is looked at, so that a hundred attempts at once are counted as a hundred,
-and given back when it was right. An attempt that is refused counts for nothing: an address that is shut out cannot shut
+Every attempt is counted before the password is checked, so that a hundred concurrent attempts count as a hundred, and
+is refunded if the password was right. A refused attempt counts for nothing: an address that is locked out cannot lock
 out a name. A window starts with the first attempt and is never prolonged.
 
-The counters are in Redis. While it does not answer each process counts for itself: attempts stay limited, and people
+The counters are in Redis. While it does not answer, each process counts for itself: attempts stay limited, and people
 can sign in.
 """
 
@@ -31,7 +31,7 @@ from channelbox.realtime.sync_redis import clients
 
 logger = logging.getLogger(__name__)
 
-# KEYS: the counters. ARGV: the window in ms, then the limit of each counter. Returns how long to wait in ms, 0 = go on.
+# KEYS: the counters. ARGV: the window in ms, then the limit of each counter. Returns the ms to wait; 0: counted.
 TAKE = """
 for i, key in ipairs(KEYS) do
   if tonumber(redis.call('GET', key) or 0) >= tonumber(ARGV[i + 1]) then
@@ -43,8 +43,8 @@ for _, key in ipairs(KEYS) do
 end
 return 0
 """
-# KEYS: the counters. ARGV: for each, whether all of it is forgotten; otherwise one attempt is taken off.
-GIVE_BACK = """
+# KEYS: the counters. ARGV: for each, '1' to reset the counter, otherwise one attempt is subtracted.
+REFUND = """
 for i, key in ipairs(KEYS) do
   if ARGV[i] == '1' then
     redis.call('DEL', key)
@@ -57,7 +57,10 @@ return 0
 
 
 class Counter(NamedTuple):
-    """A counter's name in Redis, its limit, and whether a right password empties it: it was nobody else's then."""
+    """A counter's name in Redis and its limit.
+
+    `own`: whether a correct password resets it, because its attempts were then nobody else's.
+    """
 
     name: str
     limit: int
@@ -66,13 +69,13 @@ class Counter(NamedTuple):
 
 @dataclass(frozen=True)
 class Attempt:
-    """One try to sign in. Its counters' names tell nobody which name or address was tried."""
+    """One attempt to sign in. The names of its counters do not reveal the name or the address that was tried."""
 
     counters: tuple[Counter, ...]
 
     @classmethod
     def of(cls, address: str, name: str, browser: str | None = None) -> "Attempt":
-        """`browser`: how a browser that knows this name is known; None for any other."""
+        """Return an attempt. `browser`: the identifier of a browser that knows this name; None for any other."""
         here, name = network(address), normalized(name)
         if browser is not None:
             return cls((Counter(_digest("browser", browser), settings.CHANNELBOX_SIGN_IN_NAME, own=True),))
@@ -86,18 +89,18 @@ class Attempt:
         )
 
     @classmethod
-    def again(cls, user: int) -> "Attempt":
-        """Somebody who is signed in gives their password once more."""
+    def reauthentication(cls, user: int) -> "Attempt":
+        """Return an attempt of a signed-in user to enter their password again. `user`: the primary key."""
         return cls((Counter(_digest("again", str(user)), settings.CHANNELBOX_SIGN_IN_NAME, own=True),))
 
 
 def normalized(name: str) -> str:
-    """Names that look alike are counted as one."""
+    """Return the form of a name that is counted: names that look alike count as one."""
     return unicodedata.normalize("NFKC", name).casefold()
 
 
 def take(attempt: Attempt) -> int:
-    """Count an attempt. Returns 0, or for how many seconds such an attempt is refused."""
+    """Count an attempt. Returns 0, or the seconds for which such attempts are refused."""
     window = settings.CHANNELBOX_SIGN_IN_WINDOW
     names = [counter.name for counter in attempt.counters]
     limits = [counter.limit for counter in attempt.counters]
@@ -110,11 +113,11 @@ def take(attempt: Attempt) -> int:
 
 
 def refund(attempt: Attempt) -> None:
-    """The attempt was right."""
+    """Take an attempt whose password was correct off the counters."""
     _local.refund(attempt.counters)
     try:
         names = [counter.name for counter in attempt.counters]
-        clients()[0].eval(GIVE_BACK, len(names), *names, *(int(counter.own) for counter in attempt.counters))
+        clients()[0].eval(REFUND, len(names), *names, *(int(counter.own) for counter in attempt.counters))
     except redis.RedisError as error:
         logger.warning("Cannot remove a successful sign-in from the counters: %s", error)
 
@@ -124,7 +127,7 @@ def _digest(kind: str, text: str) -> str:
 
 
 class LocalCounters:
-    """The same rules within this process."""
+    """Counters of this process, with the same rules, for when Redis does not answer."""
 
     MAX_COUNTERS = 10_000
 
@@ -142,7 +145,7 @@ class LocalCounters:
                 if end > now and count >= limit:
                     return end - now
             if len(self.counts) >= self.MAX_COUNTERS:
-                return window  # A flood of names: better nobody new for a while than uncounted guesses.
+                return window  # A flood of names: refuse new ones for a while rather than leave guesses uncounted.
             for name, _, _ in counters:
                 count, end = self.counts.get(name, (0, 0.0))
                 self.counts[name] = (count + 1, end) if end > now else (1, now + window)

@@ -1,4 +1,4 @@
-"""Signing in and out."""
+"""URLs of sign-in, sign-out and password change."""
 
 from django.urls import path
 

@@ -1,4 +1,4 @@
-"""Signing in and out, and the password. Django gives the session a new key at sign-in and empties it at sign-out."""
+"""Sign-in, sign-out and password change. Django changes the session's key at sign-in and empties it at sign-out."""
 
 from typing import Any
 
@@ -17,8 +17,8 @@ from channelbox.accounts import known_browsers
 from channelbox.accounts.forms import PasswordForm, SignInForm
 
 
-def told_to_wait(answer: HttpResponse, seconds: int) -> HttpResponse:
-    """A page that refuses, with what HTTP has for it if it was for too many attempts."""
+def with_retry_after(answer: HttpResponse, seconds: int) -> HttpResponse:
+    """Make a response a 429 with Retry-After if there were too many attempts (`seconds` is not 0); return it."""
     if seconds:
         answer.status_code = 429
         answer.headers["Retry-After"] = str(seconds)
@@ -26,7 +26,7 @@ def told_to_wait(answer: HttpResponse, seconds: int) -> HttpResponse:
 
 
 class SignIn(LoginView):
-    """The only door: the administration's own sign-in leads here too, so that one throttle watches over all."""
+    """The only sign-in page: the administration's leads here too, so that one throttle covers all attempts."""
 
     template_name = "accounts/login.html"
     authentication_form = SignInForm
@@ -37,18 +37,18 @@ class SignIn(LoginView):
         return response
 
     def form_invalid(self, form: Any) -> HttpResponse:
-        return told_to_wait(super().form_invalid(form), form.retry_after)
+        return with_retry_after(super().form_invalid(form), form.retry_after)
 
 
 class ChangePassword(PasswordChangeView):
-    """Whoever has it signed in elsewhere is signed out there: sessions are bound to the password."""
+    """Password change. Sessions are bound to the password, so the user's other sessions end."""
 
     template_name = "accounts/password.html"
     form_class = PasswordForm
     success_url = reverse_lazy("accounts:password-changed")
 
     def form_invalid(self, form: Any) -> HttpResponse:
-        return told_to_wait(super().form_invalid(form), form.retry_after)
+        return with_retry_after(super().form_invalid(form), form.retry_after)
 
 
 class PasswordChanged(PasswordChangeDoneView):
@@ -56,14 +56,14 @@ class PasswordChanged(PasswordChangeDoneView):
 
 
 class SignOut(LogoutView):
-    """By POST only: a link in somebody's message must not sign anybody out."""
+    """Sign-out, by POST only: a link in somebody's message must not sign anybody out."""
 
 
 def admin_sign_in(request: HttpRequest, extra_context: dict[str, object] | None = None) -> HttpResponse:
-    """Stands in for `admin.site.login`."""
+    """Redirect to the sign-in page. Replaces `admin.site.login`."""
     return redirect_to_login(request.GET.get("next") or reverse("admin:index"))
 
 
 def admin_password_change(request: HttpRequest, extra_context: dict[str, object] | None = None) -> HttpResponse:
-    """Stands in for `admin.site.password_change`."""
+    """Redirect to the password page. Replaces `admin.site.password_change`."""
     return redirect("accounts:password")

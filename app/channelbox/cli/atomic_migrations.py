@@ -1,7 +1,7 @@
-"""Each migration in one transaction with the note that it was applied.
+"""Migrations that are committed in one transaction with the record that they were applied.
 
-Django commits a migration that made an index after a table first and notes it afterwards. A process that is killed
-between the two leaves a table that the next run wants to make again, and every later run fails.
+Django first commits a migration that creates an index after a table, and then records it. A process that is killed
+between the two leaves a table that the next run tries to create again, and every later run fails.
 """
 
 from collections.abc import Iterator
@@ -16,10 +16,10 @@ from django.db.migrations.state import ProjectState
 
 
 class AtomicMigrationExecutor(MigrationExecutor):
-    """Django's executor; a migration that says `atomic = False` is applied as Django does it."""
+    """Django's executor with such transactions. A migration with `atomic = False` is applied as Django does it."""
 
     def apply_migration(self, state: ProjectState, migration: Migration, *args: Any, **kwargs: Any) -> ProjectState:
-        """Apply a migration and note it, both or neither."""
+        """Apply a migration and record it: both or neither."""
         if not migration.atomic:
             return super().apply_migration(state, migration, *args, **kwargs)
         with _transaction(self.connection):
@@ -28,7 +28,7 @@ class AtomicMigrationExecutor(MigrationExecutor):
 
 @contextmanager
 def _transaction(connection: BaseDatabaseWrapper) -> Iterator[None]:
-    # SQLite cannot stop checking foreign keys within a transaction, and Django's schema editor wants them unchecked.
+    # SQLite cannot disable foreign key checks within a transaction, and Django's schema editor needs them disabled.
     connection.disable_constraint_checking()
     try:
         with transaction.atomic(using=connection.alias):

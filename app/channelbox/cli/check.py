@@ -1,4 +1,4 @@
-"""`channelbox check`: what is wrong with this installation, each with its remedy."""
+"""`channelbox check`: errors and warnings about this installation, each with its remedy."""
 
 import typer
 

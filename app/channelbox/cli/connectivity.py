@@ -1,4 +1,4 @@
-"""What is wrong on the way from a browser to the application: name, port, certificate, proxy, Origin, WebSocket."""
+"""Checks of the path from a browser to the application: name, port, certificate, proxy, Origin and WebSocket."""
 
 import asyncio
 import http.client
@@ -14,16 +14,16 @@ from channelbox.cli.finding import ENV, Finding, note, well, wrong
 if TYPE_CHECKING:
     from channelbox.cli.room_probe import Answer
 
-TIMEOUT_SECONDS = 10.0  # s for each step: a machine with too much to do is slow, not wrong
-WARN_DAYS = 30  # before a certificate ends
+TIMEOUT_SECONDS = 10.0  # for each step: an overloaded machine is slow, but nothing is wrong with it
+WARN_DAYS = 30  # before a certificate expires
 
-# Of addresses that nobody has (RFC 5737, 2606): what a client may claim to be.
+# For a client to claim as its own: an address and an origin that nobody has (RFC 5737, RFC 2606).
 CLAIMED_ADDRESS = "192.0.2.77"
 FOREIGN_ORIGIN = "https://doctor.invalid"
 
 
 class ConnectivityCheck:
-    """The way to one address, as in https://chat.example or http://127.0.0.1:8000."""
+    """The path to one address, such as https://chat.example or http://127.0.0.1:8000."""
 
     def __init__(self, url: str) -> None:
         self.parts: SplitResult = urlsplit(url if "://" in url else f"https://{url}")
@@ -35,8 +35,8 @@ class ConnectivityCheck:
         self._address = ""
 
     def examine(self) -> Iterator[Finding]:
-        """What is found, step by step; ends at the first step behind which nothing can be seen."""
-        for step in (self._connect, self._certificate, self._health, self._socket, self._foreign):
+        """Yield the findings, step by step. Stops after a step that fails, except that of the certificate."""
+        for step in (self._connect, self._certificate, self._health, self._websocket, self._foreign_origin):
             blocked = False
             for finding in step():
                 yield finding
@@ -74,9 +74,9 @@ class ConnectivityCheck:
             )
             return
         context = ssl.create_default_context()
-        error = self._shake_hands(context)
+        error = self._handshake(context)
         if error is not None and error.verify_code in (18, 19, 20, 21):
-            # Unknown issuer: looked at once more as if it were known, for what else may be wrong.
+            # Unknown issuer: verify again as if it were known, to find what else may be wrong.
             yield note(
                 f"Browsers warn about the certificate: {error.verify_message}.",
                 "Put a certificate of your organisation's authority into /etc/channelbox/tls/ (cert.pem, key.pem) and "
@@ -84,8 +84,8 @@ class ConnectivityCheck:
                 "in the browser; on Debian, copy it to /usr/local/share/ca-certificates/channelbox.crt and run "
                 "update-ca-certificates.",
             )
-            context = ssl.create_default_context(cadata=self._shown_certificate())
-            error = self._shake_hands(context)
+            context = ssl.create_default_context(cadata=self._server_certificate())
+            error = self._handshake(context)
         if isinstance(error, ssl.SSLCertVerificationError) and error.verify_code not in (18, 19, 20, 21):
             yield wrong(
                 f"The certificate is not valid: {error.verify_message}.",
@@ -93,8 +93,8 @@ class ConnectivityCheck:
                 "name or address.",
             )
         elif error is None:
-            yield from self._ends_soon()
-        # What lies behind is looked at all the same.
+            yield from self._validity()
+        # The following steps run whatever the certificate is like.
         self._context = ssl.create_default_context()
         self._context.check_hostname = False
         self._context.verify_mode = ssl.CERT_NONE
@@ -125,9 +125,9 @@ class ConnectivityCheck:
             )
         else:
             yield well("A web process responds.")
-            yield from self._seen(body)
+            yield from self._client_address(body)
 
-    def _seen(self, body: str) -> Iterator[Finding]:
+    def _client_address(self, body: str) -> Iterator[Finding]:
         address, _, scheme = body.partition("\n")[2].strip().partition(" ")
         if not address:
             return
@@ -156,19 +156,19 @@ class ConnectivityCheck:
                 "proxy_set_header X-Forwarded-Proto $scheme;",
             )
 
-    def _socket(self) -> Iterator[Finding]:
+    def _websocket(self) -> Iterator[Finding]:
         from channelbox.cli.room_probe import own_pages
 
         yield own_pages(self._enter(self.origin), self.origin)
 
-    def _foreign(self) -> Iterator[Finding]:
+    def _foreign_origin(self) -> Iterator[Finding]:
         from channelbox.cli.room_probe import foreign_pages
 
         yield foreign_pages(self._enter(FOREIGN_ORIGIN))
 
-    # --- Means
+    # --- Helpers
 
-    def _shake_hands(self, context: ssl.SSLContext) -> ssl.SSLCertVerificationError | None:
+    def _handshake(self, context: ssl.SSLContext) -> ssl.SSLCertVerificationError | None:
         self._peer: dict[str, object] = {}
         try:
             with (
@@ -179,13 +179,13 @@ class ConnectivityCheck:
         except ssl.SSLCertVerificationError as error:
             return error
         except OSError:
-            return None  # no TLS there: the next step says so
+            return None  # no TLS there: the next step reports it
         return None
 
-    def _shown_certificate(self) -> str:
+    def _server_certificate(self) -> str:
         return ssl.get_server_certificate((self.host, self.port), timeout=TIMEOUT_SECONDS)
 
-    def _ends_soon(self) -> Iterator[Finding]:
+    def _validity(self) -> Iterator[Finding]:
         end = self._peer.get("notAfter")
         if not isinstance(end, str):
             return
@@ -206,8 +206,8 @@ class ConnectivityCheck:
         try:
             connection.request("GET", path, headers=headers)
             answer = connection.getresponse()
-            told = {name.lower(): value for name, value in answer.getheaders()}
-            return answer.status, told, answer.read(10_000).decode(errors="replace")
+            response_headers = {name.lower(): value for name, value in answer.getheaders()}
+            return answer.status, response_headers, answer.read(10_000).decode(errors="replace")
         finally:
             connection.close()
 

@@ -1,4 +1,4 @@
-"""Waiting for the database, and a lock that the whole cluster shares through it."""
+"""Waiting for the database, and a lock that all processes of the cluster share through it."""
 
 import copy
 import fcntl
@@ -19,9 +19,10 @@ REMINDER_SECONDS = 300.0
 
 
 def wait_for_database(seconds: float, tell: Tell) -> None:
-    """Return when the database takes a connection. Raises CliError after `seconds`, with the database's own reason.
+    """Return when the database accepts a connection. Raises CliError after `seconds`, with the database's own reason.
 
-    `seconds` may be infinite: the reason is told when it changes, and that it still waits every REMINDER_SECONDS.
+    `seconds` may be infinite. `tell` is called with the reason whenever that changes, and every REMINDER_SECONDS with
+    how long the wait has been. Raises CliError at once for a SQLite file that cannot be opened.
     """
     began = reminded = time.monotonic()
     deadline = began + seconds
@@ -35,7 +36,7 @@ def wait_for_database(seconds: float, tell: Tell) -> None:
                 if str(error) != reason:
                     reason = str(error)
                     tell(f"Waiting for the database: {reason.strip()}")
-        # A file that cannot be opened is not going to answer later.
+        # A SQLite file that cannot be opened will not answer later either.
         if connection.vendor == "sqlite" or time.monotonic() >= deadline:
             raise CliError(
                 f"The database does not respond: {reason.strip()}",
@@ -49,9 +50,11 @@ def wait_for_database(seconds: float, tell: Tell) -> None:
 
 @contextmanager
 def database_lock(name: str, seconds: float, tell: Tell) -> Iterator[None]:
-    """Held by one process of the cluster at a time, and given back whenever that process ends, however it ends.
+    """Hold a lock that only one process of the cluster can hold; it is released however that process ends.
 
-    PostgreSQL: an advisory lock of a connection of its own. SQLite: a lock on a file beside the database.
+    PostgreSQL: an advisory lock on a connection of its own. SQLite: a lock on a file beside the database.
+    `seconds`: how long to wait for a PostgreSQL server to answer. The wait for the lock itself is unlimited, and `tell`
+    is called when it begins. Raises CliError when the database does not answer or the file cannot be written.
     """
     if connection.vendor == "sqlite":
         with _file_lock(Path(f"{connection.settings_dict['NAME']}.{name}-lock"), name, tell):
@@ -59,7 +62,7 @@ def database_lock(name: str, seconds: float, tell: Tell) -> Iterator[None]:
     else:
         wait_for_database(seconds, tell)
         with closing(own_connection()) as own, own.cursor() as cursor:
-            # A holder whose machine lost power is noticed within 20 s rather than after the kernel's two hours.
+            # So that a holder whose machine lost power is noticed within 20 s rather than the kernel's two hours.
             cursor.execute(
                 "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 2"
             )
@@ -90,7 +93,7 @@ def _file_lock(file: Path, name: str, tell: Tell) -> Iterator[None]:
 
 
 def own_connection() -> BaseDatabaseWrapper:
-    """A connection outside of the pool, which answers with its own time limit instead of the server's reason."""
+    """Return a connection outside the pool, which would report its own timeout instead of the server's reason."""
     shared = connections["default"]
     settings = copy.deepcopy(shared.settings_dict)
     settings["OPTIONS"].pop("pool", None)

@@ -1,4 +1,4 @@
-"""A whole installation on this machine alone: Redis, web processes on one listening socket, workers."""
+"""A complete installation on this machine alone: Redis, web processes on one listening socket, and workers."""
 
 import asyncio
 import os
@@ -15,16 +15,17 @@ from channelbox.cli.supervisor import SupervisedProcess, Tell, run_once
 from channelbox.server import bind
 
 HOST = "127.0.0.1"
-NOT_PASSED_ON = ("CHANNELBOX_", "DJANGO_", "LISTEN_", "NOTIFY_SOCKET", "WATCHDOG_", "SYSTEMD_EXEC_PID")
+NOT_INHERITED = ("CHANNELBOX_", "DJANGO_", "LISTEN_", "NOTIFY_SOCKET", "WATCHDOG_", "SYSTEMD_EXEC_PID")
 COMMAND = [sys.executable, "-m", "channelbox.cli.main"]
 
 
 class DevInstallation:
-    """Its processes run from `start()` to `stop()`; one that dies is started again.
+    """An installation whose processes run from `start()` to `stop()`; one that dies is started again.
 
-    folder: holds the database and the secret key, and is made if need be. port: 0 means any. listener: a socket that
-    listens already, in the place of one on `port`; it is closed at the end. redis_url: None means a Redis of its own,
-    which forgets everything when it ends. variables: further CHANNELBOX_* settings.
+    `folder` holds the database and the secret key, and is created if necessary. `tell` is called with the name of a
+    process and a line of its output. `port`: 0 means any. `listener`: a socket that already listens, in the place of
+    one on `port`; it is closed at the end. `redis_url`: None means a Redis of its own, which loses everything when it
+    ends. `variables`: further CHANNELBOX_* settings.
     """
 
     def __init__(
@@ -47,17 +48,17 @@ class DevInstallation:
         self.workers: list[SupervisedProcess] = []
         self.url = ""
         self._tell = tell
-        self._wanted = (web, workers, port, redis_url)
+        self._options = (web, workers, port, redis_url)
         self._variables = dict(variables or {})
         self._runtime: Path | None = None
         self._listener = listener
         self.environment: dict[str, str] = {}
 
     async def start(self) -> None:
-        """Returns when every process is ready. Raises CliError when one cannot be started; the rest is stopped then."""
-        web, workers, port, redis_url = self._wanted
+        """Start all processes; return when they are ready. If one cannot be started, stop the rest and raise CliError."""
+        web, workers, port, redis_url = self._options
         self.folder.mkdir(parents=True, exist_ok=True)
-        # Not in `folder`: the path of a Unix socket may have 107 bytes.
+        # Not in `folder`: the path of a Unix socket can have at most 107 bytes.
         runtime = self._runtime = Path(tempfile.mkdtemp(prefix="channelbox-"))
         try:
             if self._listener is None:
@@ -73,11 +74,11 @@ class DevInstallation:
             descriptor = self._listener.fileno()
             serve = [*COMMAND, "web", "--fd", str(descriptor)]
             self.web = [
-                SupervisedProcess(name, serve, self._of(name), self._tell, runtime, [descriptor])
+                SupervisedProcess(name, serve, self._environment_of(name), self._tell, runtime, [descriptor])
                 for name in (f"web@{n}" for n in range(1, web + 1))
             ]
             self.workers = [
-                SupervisedProcess(name, [*COMMAND, "worker"], self._of(name), self._tell, runtime)
+                SupervisedProcess(name, [*COMMAND, "worker"], self._environment_of(name), self._tell, runtime)
                 for name in (f"worker@{n}" for n in range(1, workers + 1))
             ]
             await asyncio.gather(*(child.start() for child in self.web + self.workers))
@@ -86,7 +87,7 @@ class DevInstallation:
             raise
 
     async def stop(self) -> None:
-        """Ends all processes, those first whose work the others finish."""
+        """Stop all processes: web processes, workers, Redis, so that each tier finishes the work of the one before."""
         for tier in (self.web, self.workers, [self.redis] if self.redis else []):
             await asyncio.gather(*(child.stop() for child in tier))
         if self._listener is not None:
@@ -99,12 +100,12 @@ class DevInstallation:
         return [*([self.redis] if self.redis else []), *self.web, *self.workers]
 
     def kill(self) -> None:
-        """Ends all processes at once; `stop()` is still to be awaited."""
+        """Kill all processes at once; `stop()` must still be awaited."""
         for child in self.children:
             child.kill_for_good()
 
     async def run(self, *arguments: str) -> str:
-        """Runs a verb of the command with these settings, and returns what it printed. Raises CliError if it fails."""
+        """Run a verb of the command with these settings, and return its output. Raises CliError if it fails."""
         status, output = await run_once([*COMMAND, *arguments], self.environment)
         if status:
             raise CliError(f"`channelbox {' '.join(arguments)}` failed with exit status {status}:\n{output.rstrip()}")
@@ -122,7 +123,7 @@ class DevInstallation:
             "save": "",
             "maxmemory": "256mb",
             "maxmemory-policy": "noeviction",
-            "supervised": "systemd",  # tells the notify socket when it is ready
+            "supervised": "systemd",  # reports on the notify socket when it is ready
             "logfile": str(self.folder / "redis.log"),
         }
         return [program, *(word for name, value in options.items() for word in (f"--{name}", value))]
@@ -131,7 +132,7 @@ class DevInstallation:
         return {
             **_inherited(),
             "PYTHONUNBUFFERED": "1",
-            # The same code, wherever this process found it.
+            # So that children import the same code as this process.
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
             "CHANNELBOX_MODE": "development",
             "CHANNELBOX_GUESTS": "true",
@@ -147,16 +148,16 @@ class DevInstallation:
         }
 
     def _secret(self) -> str:
-        """Kept, so that people stay signed in from one run to the next."""
+        """Return the secret key, which is kept so that people stay signed in from one run to the next."""
         file = self.folder / "secret-key"
         if not file.exists():
             file.touch(mode=0o600)
             file.write_text(secrets.token_urlsafe(50))
         return file.read_text()
 
-    def _of(self, name: str) -> dict[str, str]:
+    def _environment_of(self, name: str) -> dict[str, str]:
         return {**self.environment, "CHANNELBOX_INSTANCE": name}
 
 
 def _inherited() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith(NOT_PASSED_ON)}
+    return {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}

@@ -1,4 +1,4 @@
-"""`channelbox doctor`: what is wrong, named, each with its remedy."""
+"""`channelbox doctor`: problems of the installation, each with its remedy."""
 
 import time
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from channelbox.cli.connectivity import ConnectivityCheck
 from channelbox.cli.errors import CliError
 from channelbox.cli.finding import Finding, note, well, wrong
 
-BACKUP_HOURS = 48  # before it is told how old the newest one is: they are made every night
+BACKUP_HOURS = 48  # age from which the newest backup is noted; backups are made every night
 SIGNS = {"well": ("ok", "green"), "note": ("note", "yellow"), "wrong": ("WRONG", "red")}
 
 
@@ -21,13 +21,13 @@ def doctor(
     ] = "",
 ) -> None:
     """Diagnose the installation from this node: database, Redis, processes, and access through the web server."""
-    found = [*_told(_local()), *_told(ConnectivityCheck(url or _configured()).examine())]
+    found = [*_printed(_local()), *_printed(ConnectivityCheck(url or _configured()).examine())]
     if any(finding.verdict == "wrong" for finding in found):
         raise typer.Exit(1)
 
 
-def _told(findings: Iterator[Finding]) -> Iterator[Finding]:
-    """Prints each finding as soon as it is there."""
+def _printed(findings: Iterator[Finding]) -> Iterator[Finding]:
+    """Print each finding as soon as it is available, and pass it on."""
     for finding in findings:
         sign, colour = SIGNS[finding.verdict]
         typer.secho(f"{sign:<6}", fg=colour, nl=False)
@@ -73,7 +73,7 @@ def _database() -> Iterator[Finding]:
 
 
 def _backups() -> Iterator[Finding]:
-    """PostgreSQL's are on its own node, where there is no channelbox to look."""
+    """Check the newest backup of SQLite. PostgreSQL's are on its own node, where no channelbox can check them."""
     from channelbox.cli import sqlite_backup
 
     database = sqlite_backup.sqlite_file()

@@ -1,14 +1,14 @@
-"""Reading a systemd EnvironmentFile as systemd does (systemd.exec(5), `EnvironmentFile=`; its parse_env_file)."""
+"""Parser of systemd EnvironmentFiles, like systemd's own (systemd.exec(5), `EnvironmentFile=`; parse_env_file)."""
 
 import re
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-# Within double quotes a backslash goes before these only; before others it is an ordinary character.
+# Within double quotes a backslash escapes only these; before others it is an ordinary character.
 ESCAPED = '"\\`$'
 
 
 def parse(text: str) -> dict[str, str]:
-    """The variables that a file sets. Lines that set nothing are passed over, as systemd does."""
+    """Return the variables that a file sets. Lines that set nothing are skipped, as systemd does."""
     found: dict[str, str] = {}
     at = 0
     while at < len(text):
@@ -25,13 +25,13 @@ def parse(text: str) -> dict[str, str]:
 
 
 def _value(text: str, at: int) -> tuple[str, int]:
-    """The value that starts at `at`, and where the next line starts.
+    """Return the value that starts at `at`, and the position at which the next line starts.
 
-    Quotes may span lines, and a backslash at the end of a line joins the next to it. Quotes are quotes only where a
-    value starts or another quote has just ended; white space there and at the end of a value is dropped.
+    Quotes may span lines, and a backslash at the end of a line joins the next one to it. Quotes count as such only
+    where a value starts or another quote has just ended; white space there and at the end of a value is dropped.
     """
     value = ""
-    kept = 0  # this much of it is not white space at the end
+    kept = 0  # length of the value without white space at its end
     inside = False  # an unquoted value has begun
     quote = ""
     while at < len(text):

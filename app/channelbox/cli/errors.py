@@ -1,4 +1,4 @@
-"""What goes wrong as foreseen, and how it is told: a sentence and a remedy instead of a traceback."""
+"""Expected errors of the command, which are reported with a sentence and a remedy instead of a traceback."""
 
 from typing import NoReturn
 
@@ -6,7 +6,7 @@ from typing import NoReturn
 class CliError(Exception):
     """Ends the command with exit status 1.
 
-    sentence: what is wrong. remedy: the command or setting that mends it.
+    `sentence`: what is wrong. `remedy`: the command or setting that corrects it.
     """
 
     def __init__(self, sentence: str, remedy: str = "") -> None:
@@ -19,7 +19,7 @@ class CliError(Exception):
 
 
 def explain(error: Exception) -> CliError | None:
-    """The CliError behind an error of Django's, a database's or Redis'; None for what nobody foresaw."""
+    """Return the CliError for an error of Django, the database or Redis; None for an unexpected error."""
     if isinstance(error, CliError):
         return error
     from django.core.exceptions import ImproperlyConfigured

@@ -1,4 +1,4 @@
-"""What the doctor found, and what to do about it."""
+"""The findings of `channelbox doctor`, with their remedies."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ JOURNAL = "On the web nodes, run: journalctl -u 'channelbox-web@*' -n 50"
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at. verdict: "well", "note" (works, but) or "wrong"."""
+    """The result of one check. `verdict`: "well", "note" (works, with a reservation) or "wrong"."""
 
     verdict: str
     sentence: str

@@ -1,4 +1,4 @@
-"""`channelbox first-password`: the first administrator, told once."""
+"""`channelbox first-password`: the first administrator's name and password, printed once."""
 
 import json as json_format
 from typing import Annotated

@@ -1,7 +1,7 @@
-"""The `channelbox` command. One verb, one file.
+"""The `channelbox` command: one module for each verb.
 
-A verb's file imports nothing heavy at its top: `channelbox --help` loads all of them and must answer at once. Django is
-there when a verb's function runs, with the settings of the appliance and as its user (privileges.py).
+A verb's module imports nothing heavy at its top, because `channelbox --help` loads all of them and must answer at once.
+When a verb's function runs, Django is set up with the settings of the installed node and as its user (privileges.py).
 """
 
 import os
@@ -58,17 +58,17 @@ def prepare(
 ) -> None:
     """Chat and live dashboards on your own servers."""
     if context.invoked_subcommand != "manage" and {"-h", "--help"} & set(sys.argv[1:]):
-        return  # Anybody may read what a verb does.
+        return  # Anybody may read the help of a verb.
     if context.invoked_subcommand in PROCESSES:
         extend_start_while_it_progresses()
-    if context.invoked_subcommand not in WITHOUT_APPLIANCE:
+    if context.invoked_subcommand not in WITHOUT_SERVICE_USER:
         become_service()
     os.environ["DJANGO_SETTINGS_MODULE"] = "channelbox.settings"
     if context.invoked_subcommand not in WITHOUT_DJANGO:
         import django
 
         django.setup()
-    if context.invoked_subcommand in GUARDED:
+    if context.invoked_subcommand in CHECKED:
         from channelbox.checks import refuse_in_production
 
         refuse_in_production()
@@ -81,16 +81,16 @@ def prepare(
             require_tables()
 
 
-# `manage` sets Django up by itself: some of its commands want to do so in their own way.
+# Verbs without Django. `manage` sets it up itself, because some of its commands do so in their own way.
 WITHOUT_DJANGO = {"manage", "restart", "run"}
-# `restart` stays root, since it asks systemd.
-WITHOUT_APPLIANCE = {"restart", "run"}
-# What tells systemd when it is ready.
+# Verbs that do not become the service's user. `restart` stays root, because it calls systemctl.
+WITHOUT_SERVICE_USER = {"restart", "run"}
+# Verbs that notify systemd when they are ready.
 PROCESSES = {"web", "worker"}
-# What production refuses to start with wrong settings.
-GUARDED = {"web", "worker", "migrate"}
+# Verbs that production refuses to start with wrong settings.
+CHECKED = {"web", "worker", "migrate"}
 
-# In the order of `channelbox --help`: what people use, then what units use. Each with what it is for, in one line.
+# In the order of `channelbox --help`: verbs for people, then verbs for units. Each with its purpose in one line.
 VERBS: list[tuple[Callable[..., None], str]] = [
     (status.status, "Show the state of every process of the installation."),
     (doctor.doctor, "Diagnose the installation, including access from outside."),
@@ -115,7 +115,7 @@ app.add_typer(user.app, name="user")
 
 
 def main() -> None:
-    """Entry point of the console script. What is foreseen ends with a sentence and exit status 1."""
+    """Run the console script. An expected error ends it with a sentence and exit status 1."""
     try:
         app(prog_name="channelbox")
     except Exception as error:

@@ -1,4 +1,4 @@
-"""`channelbox manage`: any management command of Django's."""
+"""`channelbox manage`: any Django management command."""
 
 from typing import Annotated
 
@@ -13,7 +13,7 @@ def manage(
     """Run a Django management command, e.g. `channelbox manage shell`."""
     from django.core.management import ManagementUtility
 
-    if arguments and arguments[0] == "runworker":  # a worker like that of `channelbox worker`, and guarded like it
+    if arguments and arguments[0] == "runworker":  # like `channelbox worker`, with the same check of the settings
         import django
 
         from channelbox.checks import refuse_in_production

@@ -1,4 +1,4 @@
-"""`channelbox migrate`: the database brought up to this version, by one process at a time in the whole cluster."""
+"""`channelbox migrate`: the migrations of this version, applied by one process at a time in the whole cluster."""
 
 from typing import Annotated
 
@@ -23,8 +23,8 @@ def migrate(
         newer = set(executor.loader.applied_migrations) - set(executor.loader.disk_migrations)
         if newer:
             tell("The database has been migrated by a newer version: " + ", ".join(sorted(map(".".join, newer))))
-        django_migrate.MigrationExecutor = AtomicMigrationExecutor  # type: ignore[attr-defined]  # takes no other
-        # Also with nothing to apply: it makes the permissions at its end, and the last run may have been killed before.
+        django_migrate.MigrationExecutor = AtomicMigrationExecutor  # type: ignore[attr-defined]  # no option for it
+        # Even with nothing to apply: it creates permissions at its end, and the last run may have been killed before.
         call_command("migrate", interactive=False, verbosity=1 if plan else 0)
         from channelbox.chat.epochs import Installation
 

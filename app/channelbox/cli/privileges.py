@@ -1,17 +1,17 @@
-"""Becoming the appliance: its settings and its user.
+"""Takes on the settings and the user of an installed node.
 
-An administrator types `sudo channelbox status`; the settings are in a file that only root and the service may read, and
+An administrator types `sudo channelbox status`. The settings are in a file that only root and the service may read, and
 what the command writes (SQLite's files, a session) must belong to the service. So, before Django is loaded:
 
-- no /etc/channelbox/channelbox.env: this is a checkout, nothing is done;
-- as root: the file is read, and the process becomes the user `channelbox` with all of its groups (Redis' socket is
-  for a group);
-- as that user: the file is read;
-- as anybody else: refused, with the remedy.
+- without /etc/channelbox/channelbox.env this is a checkout, and nothing is done;
+- as root, the file is read, and the process becomes the user `channelbox` with all of its groups (Redis' socket is
+  accessible to a group);
+- as that user, the file is read;
+- as any other user, the command is refused, with the remedy.
 
-The file alone counts: CHANNELBOX_* variables of the caller are dropped, lest one that was left in an administrator's
-shell point a command at another database. Only within a unit the environment wins: systemd has read the file already,
-and the instance's own file (web@2.env) after it.
+Only the file counts: CHANNELBOX_* variables of the caller are dropped, so that one left in an administrator's shell
+cannot point a command at another database. Only within a unit does the environment take precedence, because systemd
+has already read the file, and the instance's own file (web@2.env) after it.
 """
 
 import os
@@ -27,7 +27,7 @@ SERVICE_USER = "channelbox"
 
 
 def started_by_systemd(environment: MutableMapping[str, str]) -> bool:
-    """Whether this process is the one that a unit started: systemd.exec(5) says so of SYSTEMD_EXEC_PID."""
+    """Return whether systemd itself started this process for a unit (SYSTEMD_EXEC_PID in systemd.exec(5))."""
     return environment.get("SYSTEMD_EXEC_PID") == str(os.getpid())
 
 
@@ -36,9 +36,10 @@ def become_service(
     user: str = SERVICE_USER,
     environment: MutableMapping[str, str] = os.environ,
 ) -> None:
-    """Takes on the appliance's settings and user, if this is an appliance.
+    """Take on the settings and the user of an installed node, if this is one.
 
-    Raises CliError when the caller may not, or when the appliance is incomplete.
+    `file`: the settings. `user`: the service's. `environment` is changed in place. Raises CliError when the caller may
+    not do this, or when the installation is incomplete.
     """
     if not os.path.lexists(file):
         return
@@ -69,5 +70,5 @@ def become_service(
         os.setgid(account.pw_gid)
         os.setuid(account.pw_uid)
         environment.update(HOME=account.pw_dir, USER=user, LOGNAME=user)
-        # The caller's directory, say /root, may be closed to the service.
+        # The caller's directory, e.g. /root, may be inaccessible to the service.
         os.chdir("/")

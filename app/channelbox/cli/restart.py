@@ -14,10 +14,10 @@ import typer
 from channelbox.cli.errors import CliError, give_up
 
 WEB_SOCKET = Path("/run/channelbox/web.sock")
-READY_SECONDS = 600.0  # for a process; systemd itself waits for as long as it makes progress
-ANSWER_SECONDS = 30.0  # for a page of a process that has told systemd that it is ready
-PAUSE_SECONDS = 0.2  # between two attempts to get it
-ANSWER = re.compile(rb"HTTP/1\.[01] [24]\d\d ")  # of the application: nginx is not asked
+READY_SECONDS = 600.0  # for one process; systemd itself waits for as long as it makes progress
+ANSWER_SECONDS = 30.0  # for a response of a process that has reported ready to systemd
+PAUSE_SECONDS = 0.2  # between two attempts to get one
+ANSWER = re.compile(rb"HTTP/1\.[01] [24]\d\d ")  # from the application: the request does not go through nginx
 
 
 class Kind(StrEnum):
@@ -52,7 +52,7 @@ def restart(kind: Annotated[Kind, typer.Argument(help="Which processes to restar
 
 
 def running(kind: str) -> list[str]:
-    """Return the units of this kind that run or try to, those that run first, each in the order of their numbers."""
+    """Return the units of this kind that are running, then those that are starting, each in the order of numbers."""
     shown = _systemctl("show", "--property=Id,ActiveState", f"channelbox-{kind}@*.service").stdout
     blocks = [dict(line.partition("=")[::2] for line in block.splitlines()) for block in shown.strip().split("\n\n")]
     states = {block["Id"]: block["ActiveState"] for block in blocks if block}
@@ -61,14 +61,14 @@ def running(kind: str) -> list[str]:
 
 
 def restart_one(unit: str) -> str:
-    """Restart one unit and wait until it answers. Return what is wrong, empty if nothing is."""
+    """Restart one unit and wait until it answers. Return what is wrong, or "" if nothing is."""
     try:
         done = _systemctl("restart", unit, seconds=READY_SECONDS)
     except subprocess.TimeoutExpired:
         return f"it is not ready after {READY_SECONDS / 60:.0f} minutes. systemd is still starting it."
     if done.returncode:
         return next(iter(done.stderr.strip().splitlines()), f"systemctl failed with exit status {done.returncode}.")
-    # systemctl has waited for its own word that it is ready. A worker says so when the queue has answered it.
+    # systemctl has waited until the unit reported ready. A worker does so when the queue has answered it.
     if unit.startswith("channelbox-web@") and not _serves_a_page():
         return f"it is ready, but no process answers on {WEB_SOCKET} within {ANSWER_SECONDS:.0f} s."
     if _systemctl("is-active", "--quiet", unit).returncode:
@@ -77,9 +77,9 @@ def restart_one(unit: str) -> str:
 
 
 def _serves_a_page() -> bool:
-    """Return whether a request through the socket that the web processes of this node share is answered.
+    """Return whether a request through the socket that this node's web processes share is answered.
 
-    400 is an answer too: nothing here says by which names the installation may be asked.
+    400 is an answer too: the host names that the installation accepts are not known here.
     """
     deadline = time.monotonic() + ANSWER_SECONDS
     while time.monotonic() < deadline:

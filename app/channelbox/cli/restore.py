@@ -1,4 +1,4 @@
-"""`channelbox restore`: a copy of a SQLite database put in its place, while nothing runs."""
+"""`channelbox restore`: put a copy of a SQLite database in its place, while nothing runs."""
 
 import sqlite3
 import subprocess
@@ -14,7 +14,8 @@ from channelbox.cli.errors import CliError
 
 SERVICES = ("channelbox-web@*", "channelbox-worker@*")
 STOP = "systemctl stop channelbox.target"
-MAX_STOPPING_SECONDS = 40.0  # s: it returns before the processes have stopped, whose units allow 30 s
+# STOP returns before the processes have stopped; their units allow 30 s.
+MAX_STOPPING_SECONDS = 40.0
 
 
 def restore(
@@ -37,14 +38,14 @@ def restore(
         _list()
         return
     if not copy.is_absolute():
-        if len(copy.parts) > 1:  # the command does not stand where the caller does
+        if len(copy.parts) > 1:  # the command runs in another directory than its caller
             raise CliError(f"{copy} is a relative path.", "Give an absolute path, or only the file name of a backup.")
         copy = sqlite_backup.folder() / copy
-    contents = sqlite_backup.look_into(copy)
+    contents = sqlite_backup.inspect(copy)
     _check_version(contents)
     with database_lock("migrate", 0, typer.echo):
         _check_unused(database)
-        former = sqlite_backup.put_in_place(copy, database)
+        former = sqlite_backup.replace(copy, database)
     typer.echo(f"Restored {database} from {copy.name} ({contents}).")
     if former is not None:
         typer.echo(f"The former database is kept as {former}. Remove it when everything works.")
@@ -60,7 +61,7 @@ def _list() -> None:
 
 
 def _check_version(contents: sqlite_backup.Contents) -> None:
-    """An older copy is brought to this version at the next start; a newer one cannot be."""
+    """Raise CliError for a copy of a newer version. An older one is migrated at the next start."""
     from django.db.migrations.loader import MigrationLoader
 
     newer = contents.migrations - set(MigrationLoader(None).disk_migrations)
@@ -73,7 +74,7 @@ def _check_version(contents: sqlite_backup.Contents) -> None:
 
 
 def _check_unused(database: Path) -> None:
-    """Raises CliError while a process of this node may write to the database."""
+    """Raise CliError while a process of this node may write to the database."""
     end = time.monotonic() + MAX_STOPPING_SECONDS
     while (running := _running()) and all(state == "deactivating" for _, state in running) and time.monotonic() < end:
         time.sleep(0.5)
@@ -83,21 +84,21 @@ def _check_unused(database: Path) -> None:
         return
     try:
         with closing(sqlite3.connect(database, timeout=2)) as connection:
-            # Only who is alone with it may give up the write-ahead log.
+            # Only the sole connection to the database can leave the write-ahead log.
             (mode,) = connection.execute("PRAGMA journal_mode=DELETE").fetchone()
     except sqlite3.OperationalError:
         mode = "wal"
     except sqlite3.DatabaseError:
-        return  # damaged: that is why
+        return  # damaged, which is why it is restored
     if mode == "wal":
         raise CliError("Another process has the database open.", f"Stop it first: {STOP}")
 
 
 def _running() -> list[tuple[str, str]]:
-    """Units of processes that may write, each with its state."""
+    """Return the units of processes that may write, each with its state."""
     states = "--state=active,activating,deactivating"
     try:
-        told = subprocess.run(
+        output = subprocess.run(
             ["systemctl", "list-units", "--no-legend", "--plain", states, *SERVICES],
             capture_output=True,
             text=True,
@@ -105,4 +106,4 @@ def _running() -> list[tuple[str, str]]:
         ).stdout
     except FileNotFoundError:
         return []
-    return [(words[0], words[2]) for line in told.splitlines() if len(words := line.split()) > 2]
+    return [(words[0], words[2]) for line in output.splitlines() if len(words := line.split()) > 2]

@@ -1,4 +1,4 @@
-"""`channelbox restored`: tell the clients of a record that was put back by other means than `channelbox restore`."""
+"""`channelbox restored`: make clients load their rooms anew after a restore other than `channelbox restore`."""
 
 import typer
 

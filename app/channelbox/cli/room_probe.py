@@ -1,4 +1,4 @@
-"""Try to enter a room as a page does, by the client library, and say what the answer means."""
+"""Tries to enter a room as a page does, with the client library, and interprets the answer."""
 
 import asyncio
 import ssl
@@ -22,10 +22,10 @@ NO_PROCESS = (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of an attempt to enter.
+    """The result of an attempt to enter.
 
-    welcome: the frame, where the room was entered. code, reason: of the close, where it was not; 0: neither came in
-    time. status: of the answer in the place of 101. failure: why nothing was opened.
+    `welcome`: the frame, if the room was entered. `code`, `reason`: those of the close, if it was not; code 0: neither
+    came in time. `status`: the HTTP status, if it was not 101. `failure`: why no connection could be opened.
     """
 
     welcome: dict[str, Any] | None = None
@@ -36,19 +36,19 @@ class Answer:
 
     @property
     def from_room(self) -> bool:
-        """Whether this is a room's answer, welcome or refusal, which means that the Origin was let in."""
+        """Whether a room answered, with a welcome or a refusal, which means that the Origin was accepted."""
         return self.welcome is not None or (self.reason in list(Code) and self.reason != Code.ORIGIN)
 
 
 async def enter(address: str, origin: str, context: ssl.SSLContext | None, timeout: float) -> Answer:
     """Return the room's first answer to a page of this origin.
 
-    `address`: wss://<host>. `timeout`: seconds for the handshake; how long the room may take is the protocol's.
-    Not with websockets' client for threads: two threads at one TLS connection sometimes wait for ever
+    `address`: wss://<host>. `timeout`: seconds for the handshake; how long the room may take is up to the protocol.
+    This does not use websockets' client for threads, because two threads at one TLS connection sometimes wait for ever
     (https://github.com/python/cpython/issues/151508).
     """
     client = RoomClient()
-    client.room.last = 0  # as somebody who was here when nothing was said: who comes back makes no room
+    client.room.last = 0  # like a client that returns to an empty room, because a return creates no room
     try:
         async with connect(
             f"{address}/ws/chat/{ROOM}/{client.room.query}",
@@ -89,7 +89,7 @@ async def _answer(client: RoomClient, socket: ClientConnection) -> Answer:
 
 
 def own_pages(answer: Answer, origin: str) -> Finding:
-    """Say what pages of the site itself get."""
+    """Return the finding for pages of the site itself."""
     if answer.status in NO_PROCESS:
         return wrong(
             f"No web process accepts the WebSocket: nginx answers with {answer.status}.",
@@ -133,7 +133,7 @@ def _not_entered(answer: Answer) -> Finding:
             f"WebSockets work, but the room {ROOM} is full.",
             f"Its limit is set in /admin/; the limit of rooms without one is CHANNELBOX_ROOM_LIMIT in {ENV}.",
         )
-    if answer.reason in (Code.SIGN_IN, Code.NO_ROOM):  # all that is before the room works
+    if answer.reason in (Code.SIGN_IN, Code.NO_ROOM):  # everything before the room works
         return well("WebSockets work.")
     if answer.reason == Code.NOT_ALLOWED:
         return well(f"WebSockets work. (The room {ROOM} is closed, or for its members only.)")
@@ -154,7 +154,7 @@ def _not_entered(answer: Answer) -> Finding:
 
 
 def foreign_pages(answer: Answer) -> Finding:
-    """Say what pages of other sites get."""
+    """Return the finding for pages of other sites."""
     if answer.reason == Code.ORIGIN or answer.status == HTTPStatus.FORBIDDEN:
         return well("WebSockets from pages of other sites are refused.")
     if answer.from_room:

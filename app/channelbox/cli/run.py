@@ -1,4 +1,4 @@
-"""`channelbox run`: everything on this machine alone, to try it and to work on it."""
+"""`channelbox run`: everything on this machine alone, for trying it and for development."""
 
 import contextlib
 import fcntl
@@ -14,7 +14,7 @@ from channelbox.cli.privileges import ENVIRONMENT_FILE
 if TYPE_CHECKING:
     from channelbox.cli.dev_installation import DevInstallation
 
-PORTS = 20  # tried one after another when one is taken
+PORTS = 20  # number of ports to try, one after another, when one is in use
 
 
 def run(
@@ -71,7 +71,7 @@ async def _run(port: int, web: int, workers: int, database_url: str | None, fold
 
 
 async def _show(local: "DevInstallation") -> None:
-    """Runs until it is cancelled."""
+    """Run the installation until cancelled."""
     import asyncio
 
     await local.start()
@@ -100,21 +100,21 @@ Ctrl-C stops everything; the data stays in {local.folder}.
 
 
 async def _administrator(local: "DevInstallation") -> tuple[str, str]:
-    """The first administrator's name and password, which is kept beside the database for the next run."""
+    """Return the first administrator's name and password, which is kept beside the database for the next run."""
     import json
 
     file = local.folder / "administrator.json"
     if not file.exists():
-        told = await local.run("first-password", "--reset", "--json")
+        output = await local.run("first-password", "--reset", "--json")
         file.touch(mode=0o600)
-        file.write_text(told)
+        file.write_text(output)
     administrator = json.loads(file.read_text())
     return administrator["name"], administrator["password"]
 
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Raises CliError while another `channelbox run` uses the folder."""
+    """Hold the folder's lock. Raises CliError while another `channelbox run` uses the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as file:
         try:
@@ -138,6 +138,6 @@ def _free_port(first: int) -> int:
 
 
 def _tell(name: str, line: str) -> None:
-    # The terminal may be gone; the processes are still to be ended in order.
+    # The terminal may be gone, but the processes must still be stopped in order.
     with contextlib.suppress(OSError):
         typer.echo(f"{name:>9} | {line}")

@@ -1,4 +1,4 @@
-"""Whether the database has the tables of this version, asked cheaply at each start of a process."""
+"""A cheap check, at each start of a process, that the database has the tables of this version."""
 
 import logging
 from contextlib import closing
@@ -8,10 +8,10 @@ logger = logging.getLogger(__name__)
 
 
 def require_tables() -> None:
-    """Raises CliError when the database answers and lacks migrations of this version.
+    """Raise CliError when the database answers and lacks migrations of this version.
 
-    systemd starts the process again, after channelbox-migrate.service. A database that does not answer is no reason to
-    stay away: it may be back in a minute, and its tables are most likely those of before.
+    systemd then starts the process again, after channelbox-migrate.service. A database that does not answer does not
+    prevent the start: it may be back in a minute, most likely with the same tables as before.
     """
     from django.db import DatabaseError, InterfaceError
 

@@ -1,4 +1,4 @@
-"""Copies of a SQLite database: made while it is in use, looked into before they count, the oldest removed."""
+"""Copies of a SQLite database: made while it is in use, verified before they count, the oldest removed."""
 
 import datetime
 import os
@@ -12,12 +12,12 @@ from pathlib import Path
 from channelbox.cli.errors import CliError
 
 PATTERN = "channelbox-????????-??????.sqlite3"  # with the time in UTC: the names sort by age
-SPARE = 64 * 1024 * 1024  # bytes that a copy leaves free
+SPARE = 64 * 1024 * 1024  # bytes that remain free after a copy
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What is in a database. migrations: the (app, name) that it has been through."""
+    """What a database contains. `migrations`: (app, name) of each that was applied."""
 
     people: int
     rooms: int
@@ -29,47 +29,47 @@ class Contents:
 
 
 def sqlite_file() -> Path | None:
-    """The file of the database; None when it is PostgreSQL."""
+    """Return the file of the database; None for PostgreSQL."""
     from django.db import connection
 
     return Path(connection.settings_dict["NAME"]) if connection.vendor == "sqlite" else None
 
 
 def folder() -> Path:
-    """Of the backups: the one that is set, else one beside the database."""
+    """Return the folder of the backups: the configured one, else one beside the database."""
     from django.conf import settings
 
     return Path(settings.CHANNELBOX_BACKUP_DIR or (sqlite_file() or Path()).parent / "backups")
 
 
 def make(database: Path, folder: Path) -> tuple[Path, Contents]:
-    """Copies the database as it is at one moment, while others write to it. Gives the copy, which is sound.
+    """Copy the database as it is at one moment, while others write to it. Return the verified copy and its contents.
 
-    One at a time: the caller holds a lock.
-    Raises CliError when there is no database, no room for a copy, or when the copy is not sound; it is removed then.
+    The caller must hold a lock, so that one copy is made at a time. Raises CliError when there is no database or no
+    space for a copy, or when the copy is not sound; it is then removed.
     """
     if not database.exists():
         raise CliError(f"The database {database} does not exist yet.", "Run: channelbox migrate")
-    with _told(folder):
+    with _errors_explained(folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         check_space(folder, needed(database))
         copy = folder / f"channelbox-{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}.sqlite3"
-        with _part_of(copy) as part:
+        with _atomic_write(copy) as part:
             _copy(database, part)
-            contents = look_into(part)
-            _write_through(part)
+            contents = inspect(part)
+            _fsync(part)
     return copy, contents
 
 
 def needed(database: Path) -> int:
-    """Bytes that have to be free for a copy: it mostly shares a disk with the database, which goes on growing."""
+    """Return the bytes that must be free for a copy, which mostly shares a disk with the growing database."""
     return 2 * size(database)
 
 
 def make_room(folder: Path, bytes: int) -> list[Path]:
-    """Removes what a copying that was killed has left, then the oldest copies until there is room, never the newest.
+    """Remove what killed backups have left, then the oldest copies until `bytes` are free, never the newest.
 
-    Where even that would not make room, it keeps them all. Gives the copies that it removed.
+    If even that would not free enough, all copies are kept. Return the copies that were removed.
     """
     for left in folder.glob(f"{PATTERN}.part*"):
         left.unlink()
@@ -86,7 +86,7 @@ def make_room(folder: Path, bytes: int) -> list[Path]:
 
 
 def remove_old(folder: Path, kept: int) -> list[Path]:
-    """Removes all but the newest copies. Gives those that it removed."""
+    """Remove all but the newest `kept` copies. Return those that were removed."""
     old = newest_first(folder)[kept:]
     for copy in old:
         copy.unlink()
@@ -97,8 +97,8 @@ def newest_first(folder: Path) -> list[Path]:
     return sorted(folder.glob(PATTERN), reverse=True)
 
 
-def look_into(file: Path) -> Contents:
-    """Reads all of a database. Raises CliError when it cannot be read, is damaged, or is none of channelbox's."""
+def inspect(file: Path) -> Contents:
+    """Return what a database contains, and check all of it. Raises CliError if unreadable, damaged or not ours."""
     from django.contrib.auth import get_user_model
 
     from channelbox.chat.models import Event, Room
@@ -123,20 +123,20 @@ def look_into(file: Path) -> Contents:
     return Contents(people, rooms, events, migrations)
 
 
-def put_in_place(copy: Path, database: Path) -> Path | None:
-    """Puts a copy in the place of a database that nobody uses. Gives where the former one is kept, if there was one."""
-    with _told(database.parent):
+def replace(copy: Path, database: Path) -> Path | None:
+    """Replace a database that nobody uses by a copy. Return where the former one is kept, or None if there was none."""
+    with _errors_explained(database.parent):
         check_space(database.parent, size(copy))
         aside = None
-        with _part_of(database) as part:
+        with _atomic_write(database) as part:
             _copy(copy, part)
             _draw_epoch(part)
-            _write_through(part)
+            _fsync(part)
             if database.exists():
                 now = datetime.datetime.now(datetime.UTC)
                 aside = database.with_name(f"{database.name}.until-{now:%Y%m%d-%H%M%S}")
-                os.link(database, aside)  # until the new one takes its name: there is a database at any moment
-                # What belongs to the former one would be played into the new one.
+                os.link(database, aside)  # until the new one takes its name, so that a database exists at any moment
+                # SQLite would apply the logs of the former one to the new one.
                 for end in ("-wal", "-shm", "-journal"):
                     if (old := Path(f"{database}{end}")).exists():
                         old.rename(f"{aside}{end}")
@@ -144,7 +144,7 @@ def put_in_place(copy: Path, database: Path) -> Path | None:
 
 
 def size(database: Path) -> int:
-    """Bytes of it and of its write-ahead log."""
+    """Return the bytes of a database and its write-ahead log."""
     log = Path(f"{database}-wal")
     return database.stat().st_size + (log.stat().st_size if log.exists() else 0)
 
@@ -154,7 +154,7 @@ def _free(folder: Path) -> int:
 
 
 def check_space(folder: Path, needed: int) -> None:
-    """Raises CliError where that many bytes are not free."""
+    """Raise CliError unless `needed` bytes, and SPARE more, are free."""
     free = _free(folder)
     if free < needed + SPARE:
         raise CliError(
@@ -165,15 +165,15 @@ def check_space(folder: Path, needed: int) -> None:
 
 def _copy(database: Path, to: Path) -> None:
     with closing(sqlite3.connect(database, timeout=20)) as source, closing(sqlite3.connect(to)) as target:
-        # In one step: with a write-ahead log a reader waits for nobody, and nobody waits for it.
+        # In one step: with a write-ahead log, a reader neither waits for writers nor blocks them.
         source.backup(target)
-        target.execute("PRAGMA journal_mode=DELETE")  # one file, with nothing beside it
+        target.execute("PRAGMA journal_mode=DELETE")  # one file, without others beside it
 
 
 def _draw_epoch(database: Path) -> None:
-    """Draw another epoch for the installation, so that clients forget what the copy does not have.
+    """Draw a new epoch for the installation, so that clients discard what the copy does not have.
 
-    A copy of a version that had none gets one when it is migrated.
+    A copy of a version without epochs gets one when it is migrated.
     """
     with closing(sqlite3.connect(database)) as connection:
         known = connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'chat_installation'")
@@ -183,21 +183,21 @@ def _draw_epoch(database: Path) -> None:
 
 
 @contextmanager
-def _part_of(file: Path) -> Iterator[Path]:
-    """What is written there becomes `file` at once, or nothing. The writer writes it through."""
+def _atomic_write(file: Path) -> Iterator[Path]:
+    """Yield a temporary file that becomes `file` atomically, or is removed on an error. The caller must sync it."""
     part = file.with_name(f"{file.name}.part")
     part.unlink(missing_ok=True)
     os.close(os.open(part, os.O_CREAT | os.O_EXCL, 0o600))
     try:
         yield part
         part.rename(file)
-        _write_through(file.parent)
+        _fsync(file.parent)
     finally:
         part.unlink(missing_ok=True)
 
 
-def _write_through(path: Path) -> None:
-    """Returns when what was written is on the disk."""
+def _fsync(path: Path) -> None:
+    """Sync a file or folder: return when what was written is on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -206,7 +206,7 @@ def _write_through(path: Path) -> None:
 
 
 @contextmanager
-def _told(folder: Path) -> Iterator[None]:
+def _errors_explained(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""`channelbox status`: every process of the installation and how it is doing, from any of its nodes."""
+"""`channelbox status`: every process of the installation and its state, on any of its nodes."""
 
 import datetime
 import json as encoding
@@ -11,10 +11,10 @@ from channelbox.cli.errors import CliError
 if TYPE_CHECKING:
     from channelbox.monitoring.process_reports import Processes
 
-WORDS = ("State", "Node", "Unit", "Version", "Up")
-HEADINGS = (*WORDS, "Connections", "Rooms", "Messages/s", "Delivered/s", "Lag ms", "MB", "Age s")
-NARROW = ("State", "Node", "Unit", "Up", "Connections", "Messages/s", "Lag ms")
-WIDE = 110  # columns of a terminal that take all of it
+TEXT_HEADINGS = ("State", "Node", "Unit", "Version", "Up")
+HEADINGS = (*TEXT_HEADINGS, "Connections", "Rooms", "Messages/s", "Delivered/s", "Lag ms", "MB", "Age s")
+NARROW_HEADINGS = ("State", "Node", "Unit", "Up", "Connections", "Messages/s", "Lag ms")
+WIDE = 110  # columns of a terminal that the whole table needs
 COLOURS = {"well": "green", "lagging": "yellow", "draining": "cyan", "stale": "red"}
 
 
@@ -32,7 +32,7 @@ def status(
 
 
 def read() -> "Processes":
-    """The living processes. Raises CliError when Redis cannot be asked."""
+    """Return the living processes. Raises CliError when Redis does not answer."""
     import asyncio
 
     import redis
@@ -57,20 +57,20 @@ def read() -> "Processes":
 
 
 def show(data: dict[str, Any]) -> None:
-    """The table, and one line of totals. A narrow terminal gets the columns that tell who is unwell."""
+    """Print the table and one line of totals. A narrow terminal gets the columns that tell what is unhealthy."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
     console = Console(highlight=False)
     if not console.is_terminal:
-        # A pipe has no width: the usual guess of 80 would cut names off.
+        # A pipe has no width, and the default of 80 would cut names off.
         console = Console(highlight=False, width=200)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     rows = [row(process, datetime.datetime.fromisoformat(data["at"])) for process in data["processes"]]
-    headings = [name for name in HEADINGS if console.width >= WIDE or name in NARROW]
+    headings = [name for name in HEADINGS if console.width >= WIDE or name in NARROW_HEADINGS]
     for name in headings:
-        table.add_column(name, justify="left" if name in WORDS else "right", no_wrap=True)
+        table.add_column(name, justify="left" if name in TEXT_HEADINGS else "right", no_wrap=True)
     for cells in rows:
         table.add_row(*(cells[name] for name in headings))
     console.print(table)
@@ -85,7 +85,7 @@ def show(data: dict[str, Any]) -> None:
 
 
 def row(process: dict[str, Any], now: datetime.datetime) -> dict[str, str]:
-    """A process as cells, by heading."""
+    """Return the cells of a process by heading."""
     web = process["kind"] == "web"
     return {
         "State": f"[{COLOURS[process['state']]}]{process['state']}[/]",
@@ -104,7 +104,7 @@ def row(process: dict[str, Any], now: datetime.datetime) -> dict[str, str]:
 
 
 def duration(seconds: float) -> str:
-    """Two units at most, as in 3d 4h."""
+    """Return a duration for people, with at most two units: 3d 4h."""
     rest = max(0, int(seconds))
     parts: list[str] = []
     for size, unit in ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")):

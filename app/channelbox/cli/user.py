@@ -1,4 +1,4 @@
-"""`channelbox user`: people, without a browser and without mail."""
+"""`channelbox user`: administration of users without a browser and without mail."""
 
 import sys
 from typing import TYPE_CHECKING, Annotated
@@ -93,7 +93,7 @@ def _find(name: str) -> "User":
 
 
 def _give_password(user: "User", from_input: bool) -> None:
-    """Saves the user with a password, and prints it if it was made up."""
+    """Save the user with a new password, and print the password if it was generated."""
     from django.contrib.auth.password_validation import validate_password
     from django.core.exceptions import ValidationError
 

@@ -1,1 +1,1 @@
-"""The live dashboard: how the installation is doing, pushed to everybody who looks."""
+"""The live dashboard: figures of the installation, pushed to all who watch it."""

@@ -1,4 +1,4 @@
-"""Who may look at the dashboard (CHANNELBOX_DASHBOARD): its page, its socket and the menu ask here."""
+"""Access control of the dashboard (CHANNELBOX_DASHBOARD), for its page, its connections and the menu."""
 
 from dataclasses import dataclass
 
@@ -10,30 +10,30 @@ from channelbox.accounts.revocation import SocketGrant
 from channelbox.realtime.errors import Close, Code, Refused
 
 
-def is_signed_in_enough(user: User | AnonymousUser) -> bool:
-    """Return whether signing in, perhaps as somebody else, is not what is missing."""
-    return user.is_authenticated or (settings.CHANNELBOX_GUESTS and settings.CHANNELBOX_DASHBOARD == "users")
+def requires_sign_in(user: User | AnonymousUser) -> bool:
+    """Return whether this person is a guest who has to sign in first."""
+    return not (user.is_authenticated or (settings.CHANNELBOX_GUESTS and settings.CHANNELBOX_DASHBOARD == "users"))
 
 
-def may_look(user: User | AnonymousUser) -> bool:
-    """Return whether this person may: everybody who may talk, or administrators alone."""
-    return is_signed_in_enough(user) and (settings.CHANNELBOX_DASHBOARD == "users" or user.is_staff)
+def may_view(user: User | AnonymousUser) -> bool:
+    """Return whether this person may see the dashboard: everybody who may chat, or administrators only."""
+    return not requires_sign_in(user) and (settings.CHANNELBOX_DASHBOARD == "users" or user.is_staff)
 
 
 def refusal(user: User | AnonymousUser) -> Refused | None:
-    """Return why this person's socket is refused, or None."""
-    if not is_signed_in_enough(user):
+    """Return why this person's connection is refused, or None."""
+    if requires_sign_in(user):
         return Refused(Code.SIGN_IN, "Sign in first.", close=Close.SIGN_IN)
-    return None if may_look(user) else _not_staff()
+    return None if may_view(user) else _not_staff()
 
 
 @dataclass(eq=False, slots=True)
 class DashboardGrant(SocketGrant):
-    """The grant of a socket that shows the dashboard."""
+    """The grant of a connection of the dashboard."""
 
 
 def staff_only(grants: list[SocketGrant]) -> dict[SocketGrant, Refused]:
-    """A rule of the monitor of all sockets: somebody who is no administrator any more."""
+    """Rule of the revocation monitor: the user is no longer an administrator, where the dashboard is for them only."""
     looking = [grant for grant in grants if isinstance(grant, DashboardGrant)]
     if settings.CHANNELBOX_DASHBOARD != "staff" or not looking:
         return {}

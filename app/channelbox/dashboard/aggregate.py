@@ -1,18 +1,18 @@
-"""From the processes' reports to what the dashboard shows: a pure function.
+"""Aggregates the reports of all processes to the figures of the dashboard: a pure function.
 
-The dashboard's socket sends ``{"data": <this>}``::
+The dashboard sends its clients ``{"data": <this>}``::
 
     {
         "at": "2026-11-24T08:00:00.123Z",   # Redis' clock when the reports were read
         "totals": {
-            "connections": 12,              # sockets open now in the whole installation, chat and dashboard
-            "rooms": 3,                     # rooms with somebody in them, each counted once
+            "connections": 12,              # open now in the whole installation, chat and dashboard
+            "rooms": 3,                     # rooms with members, each counted once
             "messages_per_s": 4.0,          # messages stored
             "delivered_per_s": 48.0,        # frames written to clients
             "store_p50_ms": 5.1,            # from a message's arrival until it is known to be stored, over the last
-                                            # 10 s; null: there was none
+                                            # 10 s; null: no message arrived
             "store_p99_ms": 9.8,
-            "queue": 0,                     # batches of messages that wait for a worker; null: nobody could look
+            "queue": 0,                     # batches of messages that wait for a worker; null: no process could look
             "nodes": 2,
             "processes": 6,                 # those in the list below
         },
@@ -21,10 +21,10 @@ The dashboard's socket sends ``{"data": <this>}``::
                 "connections": 12,          # null on a node without web processes
                 "messages_per_s": 4.0,      # stored by its workers; null on a node without workers
                 "delivered_per_s": 48.0,    # null on a node without web processes
-                "lag_ms": 1.2,              # the worst of its processes
+                "lag_ms": 1.2,              # the longest of its processes
             },
         },
-        "processes": [                      # the unwell first, then by node and unit
+        "processes": [                      # the unhealthy first, then by node and unit
             {
                 "node": "web-1",
                 "unit": "web@1",
@@ -38,12 +38,12 @@ The dashboard's socket sends ``{"data": <this>}``::
                 "delivered_per_s": 48.0,    # 0 for a worker
                 "lag_ms": 1.2,              # the longest that its event loop was late in the last second
                 "memory_mb": 61.5,          # resident
-                "state": "well",            # or "lagging", "draining" (going away), "stale" (no news for 3 s)
+                "state": "well",            # or "lagging", "draining" (going away), "stale" (no report for 3 s)
             },
         ],
     }
 
-A process without news for 15 s is left out: it is dead. The figures of a stale one are its last and still count.
+A process without a report for 15 s is dead and left out. A stale one still counts, with its last figures.
 
 The series (`dashboard/series.py`) has the same names: every figure of ``totals``, and for each node those of ``nodes``.
 """
@@ -62,7 +62,7 @@ _MARK = 8  # bytes
 
 
 def aggregate(processes: Processes) -> Data:
-    """The shape above."""
+    """Return the shape above."""
     reports = processes.reports
     nodes = sorted({report.node for report in reports})
     stored_in = _added(report.stored_in for report in reports)
@@ -80,7 +80,7 @@ def aggregate(processes: Processes) -> Data:
             "processes": len(reports),
         },
         "nodes": {name: _node([report for report in reports if report.node == name]) for name in nodes},
-        "processes": sorted((_process(report) for report in reports), key=_unwell_first),
+        "processes": sorted((_process(report) for report in reports), key=_unhealthy_first),
     }
 
 
@@ -112,8 +112,8 @@ def _process(report: Report) -> Data:
     }
 
 
-def _unwell_first(process: Data) -> tuple[int, str, list[Any]]:
-    # web@2 before web@10.
+def _unhealthy_first(process: Data) -> tuple[int, str, list[Any]]:
+    # Numeric order: web@2 before web@10.
     name, _, number = process["unit"].partition("@")
     return STATES.index(process["state"]), process["node"], [name, number.rjust(9)]
 
@@ -139,7 +139,7 @@ def _distinct_rooms(reports: Iterable[Report]) -> int:
 
 
 def _queue(reports: Iterable[Report]) -> int | None:
-    """Every process that can look does, within the same second: the freshest knows."""
+    """Return the newest queue length. Every process that can read it reports it each second."""
     lengths = [(report.age_s, sum(report.queues.values())) for report in reports if report.queues]
     return min(lengths)[1] if lengths else None
 

@@ -1,4 +1,4 @@
-"""The dashboard of this process: one read, one aggregation and one encoding for all who look here."""
+"""The dashboard's updates in this process: one read, one aggregation and one encoding for all its members."""
 
 import asyncio
 import logging
@@ -19,21 +19,21 @@ from channelbox.version import package_version
 
 logger = logging.getLogger(__name__)
 
-INTERVAL_SECONDS = 1.0  # s between two pushes when nobody asks
-MIN_INTERVAL_SECONDS = 0.1  # s between two pushes in the whole installation, whoever asks how often
-_WELCOME_FOR = 1.0  # s: those who come together get the same welcome
+INTERVAL_SECONDS = 1.0  # between two pushes when no client asks
+MIN_INTERVAL_SECONDS = 0.1  # between two pushes in the whole installation, however often clients ask
+_WELCOME_SECONDS = 1.0  # for which a welcome is reused: members who join together get the same one
 
 
 class Broadcaster:
-    """Who looks at the dashboard through this process, and what they are sent."""
+    """Sends the dashboard's updates to its members in this process."""
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
         self._members: set[Member] = set()
-        self._pushing: asyncio.Task[None] | None = None
-        self._asking: asyncio.Task[None] | None = None
+        self._push_task: asyncio.Task[None] | None = None
+        self._ask_task: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._wanted = asyncio.Event()
+        self._requested = asyncio.Event()
         self._asked_at = 0.0
         self._read_at = float("-inf")  # when the newest push began to read
         self._pushed = asyncio.Event()
@@ -42,16 +42,16 @@ class Broadcaster:
 
     @staticmethod
     def current() -> "Broadcaster":
-        """The broadcaster of the running event loop."""
+        """Return the broadcaster of the running event loop."""
         bus = Bus.current()
         return bus.share(Broadcaster, lambda: Broadcaster(bus))
 
-    # --- Coming and going
+    # --- Joining and leaving
 
     async def join(self, member: Member) -> None:
-        """Writes the welcome and adds the member. Raises Refused when Redis does not answer."""
+        """Write the welcome and add the member. Raises Refused when Redis does not answer."""
         try:
-            welcome = await self._welcoming()
+            welcome = await self._recent_welcome()
         except (RedisError, OSError) as error:
             raise Refused(
                 Code.TRY_LATER,
@@ -62,33 +62,33 @@ class Broadcaster:
         fresh = self._newest if self._now() - self._read_at < INTERVAL_SECONDS else None
         member.write_frames(welcome + (fresh or b""))
         self._members.add(member)
-        if self._pushing is None:
-            # Nobody waits for the confirmation: until then a question is answered by the push of the next second.
-            self._bus.begin(redis_keys.dashboard(), lambda _: self._wanted.set())
-            self._pushing = supervise("dashboard", self._push_on)
+        if self._push_task is None:
+            # Without waiting for confirmation: until then, a request is answered by the next second's push.
+            self._bus.begin(redis_keys.dashboard(), lambda _: self._requested.set())
+            self._push_task = supervise("dashboard", self._push_loop)
 
     def leave(self, member: Member) -> None:
-        """Removes the member; with the last one everything ends."""
+        """Remove a member. With the last one, updates end."""
         self._members.discard(member)
         if self._members:
             return
-        if self._pushing is not None:
+        if self._push_task is not None:
             self._bus.forget(redis_keys.dashboard())
-        for task in (self._pushing, self._asking):
+        for task in (self._push_task, self._ask_task):
             if task is not None:
                 task.cancel()
-        self._pushing = self._asking = None
+        self._push_task = self._ask_task = None
 
     def ask(self) -> None:
-        """Wants every client of the dashboard in the installation to get an update soon. Returns at once."""
+        """Request an update soon for every client of the dashboard in the installation. Returns at once."""
         self._asked_at = self._now()
-        if self._asking is None and self._members:
-            self._asking = once("dashboard request", self._ask(), self._tasks)
+        if self._ask_task is None and self._members:
+            self._ask_task = once("dashboard request", self._ask(), self._tasks)
 
-    # --- What is sent
+    # --- Sending
 
-    async def _welcoming(self) -> bytes:
-        if self._welcome is None or self._now() - self._welcome[0] > _WELCOME_FOR:
+    async def _recent_welcome(self) -> bytes:
+        if self._welcome is None or self._now() - self._welcome[0] > _WELCOME_SECONDS:
             self._welcome = self._now(), asyncio.ensure_future(self._read_welcome())
         reading = self._welcome[1]
         try:
@@ -101,19 +101,19 @@ class Broadcaster:
     async def _read_welcome(self) -> bytes:
         return json_frame({"type": "welcome", "version": package_version(), "series": await read_series()})
 
-    async def _push_on(self) -> None:
+    async def _push_loop(self) -> None:
         while True:
             started = self._now()
-            self._wanted.clear()
+            self._requested.clear()
             await self._push(started)
-            if await _within(self._wanted, started + INTERVAL_SECONDS - self._now()):
+            if await _wait_for(self._requested, started + INTERVAL_SECONDS - self._now()):
                 await asyncio.sleep(started + MIN_INTERVAL_SECONDS - self._now())
 
     async def _push(self, started: float) -> None:
         try:
             frame = json_frame({"data": aggregate(await read_processes())})
         except (RedisError, OSError) as error:
-            # The clients see the age of what they have; the reporter tells the log.
+            # Clients see the age of their figures; the reporter logs the outage.
             logger.debug("Cannot update the dashboard: %s", error)
             return
         except Exception:
@@ -128,27 +128,30 @@ class Broadcaster:
         self._pushed = asyncio.Event()
 
     async def _ask(self) -> None:
-        """Publishes until a push has begun after the newest question, or Redis is away."""
+        """Publish requests until a push has begun after the newest `ask`, or Redis is unavailable."""
         try:
             while self._read_at < self._asked_at:
                 pushed = self._pushed
                 gate = redis_keys.dashboard_gate()
                 if await self._bus.client(gate).set(gate, b"", nx=True, px=int(MIN_INTERVAL_SECONDS * 1000)):
                     await self._bus.publish(redis_keys.dashboard(), b"")
-                await _within(pushed, MIN_INTERVAL_SECONDS)
+                await _wait_for(pushed, MIN_INTERVAL_SECONDS)
         except (RedisError, OSError) as error:
             logger.debug("Cannot request a dashboard update: %s", error)
         finally:
-            if self._asking is asyncio.current_task():
-                self._asking = None
+            if self._ask_task is asyncio.current_task():
+                self._ask_task = None
 
     @staticmethod
     def _now() -> float:
         return asyncio.get_running_loop().time()
 
 
-async def _within(event: asyncio.Event, seconds: float) -> bool:
-    """Waits for an event, at most so long; whether it came. Python 3.11's `wait_for` may swallow a cancellation."""
+async def _wait_for(event: asyncio.Event, seconds: float) -> bool:
+    """Wait for an event and return whether it came within `seconds`.
+
+    In the place of `asyncio.wait_for`, which may swallow a cancellation in Python 3.11.
+    """
     try:
         async with asyncio.timeout(max(0.0, seconds)):
             return await event.wait()

@@ -1,4 +1,4 @@
-"""The dashboard's socket."""
+"""The dashboard's WebSocket consumer."""
 
 from typing import Any
 
@@ -11,9 +11,9 @@ from channelbox.realtime.consumer import RealtimeConsumer
 
 
 class DashboardConsumer(RealtimeConsumer):
-    """Sends the series on connecting, then the newest figures every second; any frame asks for them at once, for all.
+    """Sends the series on connecting, then new figures every second. Any frame requests them at once, for all clients.
 
-    Open to everybody who may talk, or to administrators alone (CHANNELBOX_DASHBOARD).
+    Open to everybody who may chat, or to administrators only (CHANNELBOX_DASHBOARD).
     """
 
     broadcaster: Broadcaster | None = None
@@ -26,7 +26,7 @@ class DashboardConsumer(RealtimeConsumer):
         broadcaster = Broadcaster.current()
         await broadcaster.join(self.member)
         if self._gone:
-            # It left while the welcome was read.
+            # The client disconnected while the welcome was read.
             broadcaster.leave(self.member)
         else:
             self.broadcaster = broadcaster
@@ -35,17 +35,17 @@ class DashboardConsumer(RealtimeConsumer):
             self.monitor.admit(self.grant)
 
     async def _receive(self, content: Any) -> None:
-        # Any frame asks; one that is not what the protocol speaks is told so besides.
+        # Any frame is a request for an update; an invalid one also gets an error.
         if self.broadcaster is not None:
             self.broadcaster.ask()
         await super()._receive(content)
 
     async def receive_json(self, content: dict[str, Any], **kwargs: Any) -> None:
-        """Nothing that a client can say means more than a question."""
+        """Ignore the content: every frame is only a request for an update, see `_receive`."""
 
     def left(self) -> None:
         if self.broadcaster is not None:
             self.broadcaster.leave(self.member)
             self.monitor.leave(self.grant)
-            del self.grant  # which refers to this consumer
+            del self.grant  # it refers to this consumer
             self.broadcaster = None

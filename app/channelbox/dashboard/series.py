@@ -1,7 +1,7 @@
-"""The last 15 minutes of the whole installation, a sample for each second, in one list in Redis.
+"""Figures of the whole installation for the last 15 minutes: one sample a second, in a list in Redis.
 
-Every process runs a `Recorder`; whoever takes a second writes its sample, so that the series goes on whatever stops.
-`read_series()` gives what the dashboard's socket sends on connecting::
+Every process runs a `Recorder`. The first process to claim a second writes its sample, so that the series continues
+whichever process stops. `read_series()` returns what the dashboard sends on connecting::
 
     {
         "step_s": 1,
@@ -10,7 +10,7 @@ Every process runs a `Recorder`; whoever takes a second writes its sample, so th
         "nodes": {"web-1": {"connections": [12, ...], ...}},
     }
 
-All lists are as long as `at`; null stands where a figure is not known: nobody ran in that second, or the node was not
+All lists are as long as `at`. A figure that is not known is null: no process ran in that second, or the node was not
 there.
 """
 
@@ -45,11 +45,11 @@ TOTALS = (
 )
 NODE = ("connections", "messages_per_s", "delivered_per_s", "lag_ms")
 
-_TIMEOUT_SECONDS = 3.0  # s to wait for Redis
+_TIMEOUT_SECONDS = 3.0  # to wait for Redis
 
 
 class Recorder:
-    """Writes the sample of each second that this process is the first to take, from `start()` to `stop()`."""
+    """Writes the sample of each second that this process is the first to claim, from `start()` to `stop()`."""
 
     def __init__(self) -> None:
         self._task: asyncio.Task[None] | None = None
@@ -67,7 +67,7 @@ class Recorder:
                 async with asyncio.timeout(_TIMEOUT_SECONDS):
                     rest = await self._record()
             except (RedisError, OSError) as error:
-                # The reporter says it in the log; a second of nobody is null in the series.
+                # The reporter logs it. A second that no process recorded is null in the series.
                 logger.debug("Cannot write a sample: %s", error)
                 rest = 1.0
             except Exception:
@@ -76,7 +76,7 @@ class Recorder:
             await asyncio.sleep(rest)
 
     async def _record(self) -> float:
-        """Takes this second if it is free; returns how long it still lasts."""
+        """Record this second if no other process has claimed it. Return the seconds until it ends."""
         client = Bus.current().client(redis_keys.series())
         second, micros = await client.time()
         if (
@@ -95,7 +95,7 @@ class Recorder:
 
 
 async def read_series() -> dict[str, Any]:
-    """The shape above. Raises redis' RedisError, OSError or TimeoutError when Redis does not answer within 3 s."""
+    """Return the shape above. Raises RedisError, OSError or TimeoutError when Redis does not answer within 3 s."""
     client = Bus.current().client(redis_keys.series())
     async with asyncio.timeout(_TIMEOUT_SECONDS):
         pipe = client.pipeline(transaction=False)
@@ -103,12 +103,12 @@ async def read_series() -> dict[str, Any]:
         pipe.lrange(redis_keys.series(), 0, -1)
         (now, _), packed = await pipe.execute()
     samples = [msgpack.unpackb(sample) for sample in packed]
-    # What is older than the window is from before a time when nobody ran.
+    # Older samples are from before a time in which no process ran.
     return series_of([sample for sample in samples if now - LENGTH < sample["at"] <= now])
 
 
 def series_of(samples: list[dict[str, Any]]) -> dict[str, Any]:
-    """From samples to columns; seconds without a sample are filled with None."""
+    """Convert samples to columns. Seconds without a sample are filled with None."""
     by_second = {sample["at"]: sample for sample in samples}
     at = list(range(min(by_second), max(by_second) + 1)) if by_second else []
     nodes = sorted({name for sample in samples for name in sample["nodes"]})

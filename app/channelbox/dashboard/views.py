@@ -14,10 +14,10 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from channelbox.dashboard import ui_strings
-from channelbox.dashboard.access import is_signed_in_enough, may_look
+from channelbox.dashboard.access import may_view, requires_sign_in
 from channelbox.version import package_version
 
-# `figure` and `name` are known to the scripts too: static/dashboard/tiles.js and charts.js.
+# The scripts use `figure` and `name` too: static/dashboard/tiles.js and charts.js.
 TILES = (
     {"figure": "connections", "title": _("Connections")},
     {"figure": "rooms", "title": _("Rooms in use")},
@@ -38,15 +38,15 @@ CHARTS = (
 @never_cache
 @require_safe
 def live(request: HttpRequest) -> HttpResponseBase:
-    """What runs where and how it is doing; its socket brings the figures. `?wall` is the page for a wall screen."""
-    if not is_signed_in_enough(request.user):
+    """Show the dashboard; its figures come over a WebSocket. `?wall`: the version for a wall screen."""
+    if requires_sign_in(request.user):
         return redirect_to_login(request.get_full_path())
-    if not may_look(request.user):
+    if not may_view(request.user):
         raise PermissionDenied
     page = {
         "socket": "/ws/dashboard/",
         "login": f"{reverse(settings.LOGIN_URL)}?{urlencode({'next': request.get_full_path()})}",
-        "version": package_version(),  # the scripts notice when another one answers
+        "version": package_version(),  # the scripts notice when another version answers
         "words": ui_strings.catalogue(),
     }
     context = {"page": page, "wall": "wall" in request.GET, "tiles": TILES, "charts": CHARTS}

@@ -1,1 +1,1 @@
-"""What runs where, and how it is doing."""
+"""Monitoring of the processes: reports, figures and health."""

@@ -1,14 +1,14 @@
-"""When a process is well, and when its report is too old to be believed."""
+"""The health of a process, judged by its newest report."""
 
 from channelbox.monitoring.process_reports import STALE_SECONDS, Report
 
-LAGGING_MS = 250.0  # an event loop that late is felt by those who wait for it
+LAGGING_MS = 250.0  # delay of the event loop that clients notice
 
-STATES = ("stale", "draining", "lagging", "well")  # the unwell first
+STATES = ("stale", "draining", "lagging", "well")  # the unhealthy first
 
 
 def state(report: Report) -> str:
-    """One of STATES."""
+    """Return one of STATES."""
     if report.age_s > STALE_SECONDS:
         return "stale"
     if report.draining:

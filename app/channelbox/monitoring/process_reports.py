@@ -1,7 +1,7 @@
-"""What runs where and how it is doing: every process says so once a second, in one hash in Redis.
+"""Reports of all processes, which each process writes once a second to one hash in Redis.
 
-A report is stamped by Redis' clock when it is written and aged by it when it is read, so that nodes with different
-clocks agree on who is alive.
+A report is stamped with Redis' clock when it is written, and its age is taken from the same clock when it is read, so
+that nodes whose clocks differ agree on which processes are alive.
 """
 
 import asyncio
@@ -26,14 +26,14 @@ from channelbox.version import package_version
 
 logger = logging.getLogger(__name__)
 
-INTERVAL_SECONDS = 1.0  # s between two reports of a process
-STALE_SECONDS = 3.0  # s without a report: three missed, it is no longer known how the process is
-DEAD_SECONDS = 15.0  # s without a report: not among the living any more
-_FORGET_SECONDS = 60.0  # s without a report: removed by whoever reads
-_TIMEOUT_SECONDS = 3.0  # s to wait for Redis before trying anew
+INTERVAL_SECONDS = 1.0  # between two reports of a process
+STALE_SECONDS = 3.0  # without a report: three were missed; the process's state is unknown
+DEAD_SECONDS = 15.0  # without a report: the process no longer counts as alive
+_FORGET_SECONDS = 60.0  # without a report: deleted by the next reader
+_TIMEOUT_SECONDS = 3.0  # to wait for Redis before trying again
 _WINDOW_SECONDS = 10  # reports over which durations are counted
 
-# In a script, because the stamp must be Redis' own. The whole hash goes when every process is gone.
+# A script, because the stamp must be from Redis' clock. The hash expires after the last process has gone.
 _WRITE = """
 local now = redis.call('TIME')
 redis.call('HSET', KEYS[1], ARGV[1], now[1] .. '.' .. string.format('%06d', now[2]) .. ' ' .. ARGV[2])
@@ -44,7 +44,7 @@ return now
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """One process in the last second. What a newer version adds is ignored, what an older one lacks has a default."""
+    """One process in the last second. Fields that a newer version adds are ignored; missing ones have defaults."""
 
     process: str
     node: str
@@ -52,17 +52,17 @@ class Report:
     kind: str  # "web" or "worker"
     version: str
     started: float  # Redis' clock, s
-    draining: bool = False  # going away: takes nothing new
+    draining: bool = False  # shutting down: takes nothing new
     lag_ms: float = 0.0  # the longest that the event loop was late
     memory_mb: float = 0.0  # resident
     connections: int = 0  # open now
     rooms: int = 0  # with members here now
-    totals: Mapping[str, int] = dataclasses.field(default_factory=dict)  # the counters, since the start
-    rates: Mapping[str, float] = dataclasses.field(default_factory=dict)  # the same, a second
-    stored_in: histogram.Buckets = dataclasses.field(default_factory=dict)  # times to store, the last 10 s
+    totals: Mapping[str, int] = dataclasses.field(default_factory=dict)  # counters since the start
+    rates: Mapping[str, float] = dataclasses.field(default_factory=dict)  # the same, per second
+    stored_in: histogram.Buckets = dataclasses.field(default_factory=dict)  # durations of storing, in the last 10 s
     room_marks: bytes = b""  # 8 bytes for each room with members here, to count rooms once in the installation
-    queues: Mapping[str, int] = dataclasses.field(default_factory=dict)  # length of the worker channels
-    age_s: float = 0.0  # when it was read
+    queues: Mapping[str, int] = dataclasses.field(default_factory=dict)  # lengths of the worker channels
+    age_s: float = 0.0  # at the time of reading
 
     def pack(self) -> bytes:
         data: bytes = msgpack.packb({field.name: getattr(self, field.name) for field in dataclasses.fields(self)})
@@ -70,24 +70,24 @@ class Report:
 
     @classmethod
     def unpack(cls, data: bytes, age_s: float) -> Self:
-        """Raises ValueError or TypeError for what is not a report."""
-        told = msgpack.unpackb(data, strict_map_key=False)
-        known = {field.name: told[field.name] for field in dataclasses.fields(cls) if field.name in told}
+        """Return a packed report that is `age_s` old. Raises ValueError or TypeError for data that is not a report."""
+        content = msgpack.unpackb(data, strict_map_key=False)
+        known = {field.name: content[field.name] for field in dataclasses.fields(cls) if field.name in content}
         return cls(**{**known, "age_s": age_s})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Processes:
-    """The living processes of the installation at one time."""
+    """The living processes of the installation at one moment."""
 
     at: float  # Redis' clock, s
     reports: list[Report]
 
 
 async def read_processes() -> Processes:
-    """The processes that reported in the last 15 s, in no order; of a unit that was started again the new one.
+    """Return the processes that reported in the last 15 s, in no order; of a restarted unit the new one.
 
-    Raises redis' RedisError, OSError or TimeoutError when Redis does not answer within 3 s.
+    Raises RedisError, OSError or TimeoutError when Redis does not answer within 3 s.
     """
     name = redis_keys.reports()
     client = Bus.current().client(name)
@@ -114,7 +114,7 @@ async def read_processes() -> Processes:
 
 
 def _without_replaced(reports: list[Report]) -> list[Report]:
-    """Without the last words of processes that were killed and whose unit has been started again since."""
+    """Leave out the last reports of processes that were killed and whose unit has been started again since."""
     newest: dict[tuple[str, str], float] = {}
     for report in reports:
         unit = report.node, report.unit
@@ -123,15 +123,15 @@ def _without_replaced(reports: list[Report]) -> list[Report]:
 
 
 def mark_of(room: str) -> bytes:
-    """8 bytes that stand for a room: two of a million rooms are taken for one with a chance of 1 in 37 million."""
+    """Return 8 bytes that stand for a room. Among a million rooms, two share them with a chance of 1 in 37 million."""
     return hashlib.blake2b(room.encode(), digest_size=8).digest()
 
 
 class Reporter:
     """Writes this process's report every second, from `start()` to `stop()`.
 
-    `rooms` gives the names of the rooms with members in this process; `queues` the lengths of worker channels.
-    Redis may be away: it is tried again every second, and said once in the log.
+    `kind`: "web" or "worker". `rooms` returns the names of the rooms with members in this process, `queues` the lengths
+    of worker channels. An outage of Redis is logged once, and writing is retried every second.
     """
 
     def __init__(
@@ -146,20 +146,20 @@ class Reporter:
         self._queues = queues
         self._marks: dict[str, bytes] = {}
         self._windows: collections.deque[collections.Counter[int]] = collections.deque(maxlen=_WINDOW_SECONDS)
-        self._born = time.monotonic()
+        self._created_at = time.monotonic()
         self._started: float | None = None
-        self._before = (self._born, _totals())
-        self._told = True
+        self._previous = (self._created_at, _totals())
+        self._last_succeeded = True
         self._task: asyncio.Task[None] | None = None
         self._lag: process_stats.LoopLag | None = None
 
     async def start(self) -> None:
-        """Returns at once; the first report is on its way."""
+        """Begin to report. Returns at once, before the first report is written."""
         self._lag = process_stats.LoopLag()
         self._task = supervise("reporter", self._run)
 
     async def stop(self) -> None:
-        """Ends reporting and removes this process from the living, if Redis answers."""
+        """Stop reporting and remove this process's report, if Redis answers."""
         if self._task is None or self._lag is None:
             return
         self._lag.stop()
@@ -178,15 +178,15 @@ class Reporter:
                 async with asyncio.timeout(_TIMEOUT_SECONDS):
                     await self._write()
             except (RedisError, OSError) as error:
-                if self._told:
+                if self._last_succeeded:
                     logger.warning(
                         "Cannot write reports while Redis does not respond: %s", str(error) or type(error).__name__
                     )
-                self._told = False
+                self._last_succeeded = False
             except Exception:
                 logger.exception("Cannot write this report")
             else:
-                self._told = True
+                self._last_succeeded = True
             await asyncio.sleep(due - time.monotonic())
 
     async def _write(self) -> None:
@@ -194,7 +194,7 @@ class Reporter:
         client = Bus.current().client(name)
         if self._started is None:
             seconds, micros = await client.time()
-            self._started = seconds + micros / 1e6 - (time.monotonic() - self._born)
+            self._started = seconds + micros / 1e6 - (time.monotonic() - self._created_at)
         report = self._report(self._started, await self._lengths())
         await client.eval(_WRITE, 1, name, report.process, report.pack())
 
@@ -202,14 +202,14 @@ class Reporter:
         try:
             return await self._queues() if self._queues else {}
         except (RedisError, OSError) as error:
-            # Another Redis host than that of the reports may hold the queues.
+            # The queues may be on other Redis hosts than the reports.
             logger.debug("Cannot read the queue lengths: %s", error)
             return {}
 
     def _report(self, started: float, queues: Mapping[str, int]) -> Report:
         now, totals = time.monotonic(), _totals()
-        then, before = self._before
-        self._before = now, totals
+        then, before = self._previous
+        self._previous = now, totals
         names = self._rooms()
         self._marks = {name: self._marks.get(name) or mark_of(name) for name in names}
         return Report(
@@ -238,7 +238,7 @@ class Reporter:
 
 
 def _totals() -> dict[str, int]:
-    """The counters that only grow."""
+    """Return the counters that only grow."""
     gauges = {"connections", "rooms", "draining"}
     values: dict[str, Any] = {f.name: getattr(counters, f.name) for f in dataclasses.fields(counters)}
     return {name: value for name, value in values.items() if isinstance(value, int) and name not in gauges}

@@ -1,37 +1,37 @@
-"""What a process can tell of itself: its memory, and how late its event loop is."""
+"""Measurements of this process: its memory and the lag of its event loop."""
 
 import asyncio
 import os
 from pathlib import Path
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-_STEP = 0.1  # s between two looks at the clock
+_INTERVAL_SECONDS = 0.1  # between two measurements of the lag
 
 
 def memory_mb() -> float:
-    """Resident memory in MiB."""
+    """Return the resident memory in MiB."""
     return round(int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE / 1024**2, 1)
 
 
 class LoopLag:
-    """Asks the running event loop for a call every 0.1 s and notes how late it comes."""
+    """Schedules a call on the running event loop every 0.1 s and measures how late it comes."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._worst = 0.0
-        self._ask()
+        self._schedule()
 
-    def _ask(self) -> None:
-        self._due = self._loop.time() + _STEP
-        self._handle = self._loop.call_at(self._due, self._called)
+    def _schedule(self) -> None:
+        self._due = self._loop.time() + _INTERVAL_SECONDS
+        self._handle = self._loop.call_at(self._due, self._measure)
 
-    def _called(self) -> None:
+    def _measure(self) -> None:
         self._worst = max(self._worst, self._loop.time() - self._due)
-        self._ask()
+        self._schedule()
 
     def take_ms(self) -> float:
-        """The longest lateness since the last time this was asked, in ms."""
-        # A call that is overdue right now counts as well: after a long stop this may run before it.
+        """Return the longest delay, in ms, since this was last called."""
+        # A scheduled call that is overdue counts too: after a long stall this may run before it.
         worst = max(self._worst, self._loop.time() - self._due)
         self._worst = 0.0
         return round(worst * 1000, 2)

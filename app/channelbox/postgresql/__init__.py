@@ -1,1 +1,1 @@
-"""The settings' `ENGINE`: Django's PostgreSQL backend with a pool that follows the server's outages (`pool.py`)."""
+"""Database `ENGINE`: Django's PostgreSQL backend with a pool that follows the server's outages (`pool.py`)."""

@@ -1,4 +1,4 @@
-"""The backend as Django looks for it."""
+"""The database backend, in the module where Django looks for it."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -11,9 +11,9 @@ from channelbox.postgresql.pool import Pool
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
-    """Django's, with our pool in the place where Django keeps the pool that it makes otherwise."""
+    """Django's backend with our pool in the place of the one that Django would make."""
 
-    # Django's own names, which django-stubs does not have
+    # Django's own names, which django-stubs lacks
     _connection_pools: ClassVar[dict[str, ConnectionPool]]
     _configure_connection: Callable[[Any], object]
 
@@ -22,7 +22,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         options = self.settings_dict["OPTIONS"].get("pool")
         if options and self.alias not in self._connection_pools and self.alias != NO_DB_ALIAS:
             pool = Pool(
-                # Django switches autocommit off where it begins a transaction.
+                # Django switches autocommit off when it begins a transaction.
                 kwargs={**self.get_connection_params(), "autocommit": True},
                 configure=self._configure_connection,
                 **options,

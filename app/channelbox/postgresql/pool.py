@@ -1,7 +1,7 @@
-"""psycopg's pool, in step with a server that goes away, comes back, and ends its backends.
+"""psycopg's pool, adapted to a server that becomes unavailable, comes back, and terminates its backends.
 
-psycopg_pool by itself waits 1, 2, 4 ... 64 s between its attempts, in all processes alike; tries one dead connection
-after another, with the same growing pauses between them; and has every caller wait for the whole timeout.
+psycopg_pool by itself waits 1, 2, 4 ... 64 s between its attempts to connect, in all processes alike. It tries one dead
+connection after another, with the same growing pauses, and makes every caller wait for the whole timeout.
 """
 
 import logging
@@ -17,26 +17,26 @@ logger = logging.getLogger(__name__)
 
 Connection = psycopg.Connection[Any]
 
-# An attempt that fails is followed by one after 0.9 to 1.1 s and one at the end; then all begins anew.
+# A failed attempt is followed by one after 0.9 to 1.1 s and one at the end of this time; then a new series begins.
 ATTEMPTS_SECONDS = 1.5
-AWAY_SECONDS = 1.5  # that one caller waits for a server that is away: longer than the pause between two attempts
+AWAY_SECONDS = 1.5  # wait of the one caller in an outage: longer than the pause between two attempts
 
 
 class Pool(ConnectionPool[Connection]):
-    """Connections that are tried when they are taken. Uses what psycopg_pool offers to everybody, nothing private.
+    """Pool whose connections are checked when they are taken. Uses only the public API of psycopg_pool.
 
-    - Attempts to connect go on for as long as the server is away, about one a second.
-    - Where one connection turns out dead, all that are idle are replaced at once: they died with it.
-    - While the server is away, one caller at a time waits for it, and every other one is refused at once with
-      PoolTimeout, an OperationalError: a thread that waits in vain is one less for those who need no database.
+    - Attempts to connect continue for as long as the server is unavailable, about one a second.
+    - When one connection turns out dead, all idle ones are replaced at once, because they died with it.
+    - While the server is unavailable, one caller at a time waits for it, and every other one is refused at once with
+      PoolTimeout, an OperationalError: a thread that waits in vain is one less for work that needs no database.
     """
 
     def __init__(self, *, kwargs: Mapping[str, Any], configure: Callable[[Connection], object], **options: Any) -> None:
-        """`kwargs`: those of psycopg.connect. `configure` prepares each new connection. `options`: as for psycopg's."""
+        """`kwargs`: for psycopg.connect. `configure` prepares each new connection. `options`: for psycopg's pool."""
         self._prepare = configure
-        self._away = threading.Event()  # no connection lives, and the last attempts to get one failed
-        self._waits = threading.Lock()  # held by the one caller that waits meanwhile
-        self._newest: weakref.WeakSet[Connection] = weakref.WeakSet()  # made since idle ones were replaced
+        self._away = threading.Event()  # set while no connection is alive and the last attempts to connect failed
+        self._waits = threading.Lock()  # held by the one caller that waits in an outage
+        self._newest: weakref.WeakSet[Connection] = weakref.WeakSet()  # made since idle connections were last replaced
         self._replacing = threading.Lock()
         super().__init__(
             kwargs=dict(kwargs),
@@ -72,15 +72,15 @@ class Pool(ConnectionPool[Connection]):
             self.check_connection(connection)
         except Exception:
             with self._replacing:
-                if connection in self._newest:  # else they have been replaced since this one was made
+                if connection in self._newest:  # otherwise they have been replaced since this one was made
                     self._newest.clear()
                     self.drain()
             raise
 
     def _gave_up(self, _: ConnectionPool[Any]) -> None:
-        """Begin anew to connect, where a connection is needed."""
+        """Begin a new series of attempts to connect, if a connection is needed. Called after one has failed."""
         state = self.get_stats()
-        if not state["pool_size"] and not self._away.is_set():  # none lives or is on its way
+        if not state["pool_size"] and not self._away.is_set():  # none is open or being opened
             logger.warning("The database is not reachable; retrying about once a second.")
             self._away.set()
         if state["requests_waiting"] or state["pool_size"] < state["pool_min"]:

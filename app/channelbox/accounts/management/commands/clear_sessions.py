@@ -1,6 +1,7 @@
-"""`channelbox manage clear_sessions`: what Django's clearsessions does in one transaction, in many short ones.
+"""`channelbox manage clear_sessions`: Django's clearsessions in many short transactions instead of one.
 
-Each guest makes a session, so a night may have hundreds of thousands; on SQLite nobody could say anything meanwhile.
+Each guest creates a session, so a night may have hundreds of thousands to remove. In one transaction on SQLite, nobody
+could send a message meanwhile.
 """
 
 import time
@@ -10,8 +11,8 @@ from django.contrib.sessions.models import Session
 from django.core.management import BaseCommand
 from django.utils import timezone
 
-MAX_BATCH = 500  # sessions removed in one transaction: some milliseconds
-PAUSE_SECONDS = 0.05  # between two, for those who wait to write
+MAX_BATCH = 500  # sessions removed in one transaction, which takes some milliseconds
+PAUSE_SECONDS = 0.05  # between two transactions, for others that wait to write
 
 
 class Command(BaseCommand):
