@@ -27,8 +27,8 @@ NODES = {"web@1": "web-1", "web@2": "web-2", "worker@1": "worker-1", "worker@2":
 class OnNodes(Installation):
     """Its processes say that they are on nodes of their own, so that the pages show what those of a cluster do."""
 
-    def _of(self, name: str) -> dict[str, str]:
-        return {**super()._of(name), "CHANNELBOX_NODE": NODES[name]}
+    def _environment_of(self, name: str) -> dict[str, str]:
+        return {**super()._environment_of(name), "CHANNELBOX_NODE": NODES[name]}
 
     def _settings(self, port: int, redis_url: str) -> dict[str, str]:
         # As localhost it is reached too, but not accepted.

@@ -55,7 +55,7 @@ class DevInstallation:
         self.environment: dict[str, str] = {}
 
     async def start(self) -> None:
-        """Start all processes; return when they are ready. If one cannot be started, stop the rest and raise CliError."""
+        """Start all processes and return when they are ready. If one cannot start, stop all and raise CliError."""
         web, workers, port, redis_url = self._options
         self.folder.mkdir(parents=True, exist_ok=True)
         # Not in `folder`: the path of a Unix socket can have at most 107 bytes.

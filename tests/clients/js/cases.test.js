@@ -1,4 +1,4 @@
-/* The state machine step by step: cases.json, which the client in Python is tested with too. */
+/* The state machine, step by step: the cases of cases.json, which the Python client is tested with too. */
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";

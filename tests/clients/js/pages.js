@@ -1,23 +1,26 @@
-/* The pages' scripts outside a browser: loaded with what they import, before clocks that the test moves. */
+/* The pages' scripts outside a browser, loaded with their dependencies, and clocks that the test moves. */
 import { readdirSync, readFileSync } from "node:fs";
 
 export const APP = new URL("../../../app/channelbox/", import.meta.url);
-const MAX_DELAY = 2 ** 31 - 1; // ms: what is longer is no delay at all, as in browsers
+const MAX_DELAY = 2 ** 31 - 1; // ms; longer delays count as none, as in browsers
 
 let loads = 0;
 
-/** A script of the pages, with modules of its own. path: as in its address, behind /static/. */
+/** Load a script of the pages with fresh modules. `path` is that of its address, after /static/. */
 export async function load(path) {
   loads += 1;
   return import(module(path));
 }
 
-/** The paths of all scripts, below app/channelbox. */
+/** Return the paths of all scripts, relative to app/channelbox. */
 export function scripts() {
   return readdirSync(APP, { recursive: true }).filter((path) => path.endsWith(".js")).sort();
 }
 
-/** The address of a module whose imports are addresses too: Node does not know that these files are modules. */
+/**
+ * Return a data URL of a module in which relative imports are data URLs too, because Node would not treat these
+ * files as modules.
+ */
 function module(path) {
   const [folder] = path.split("/");
   const file = folder === "channelbox" || folder === "client" ? `static/${path}` : `${folder}/static/${path}`;
@@ -27,16 +30,16 @@ function module(path) {
   return `data:text/javascript,${encodeURIComponent(source)}//${loads}`;
 }
 
-/** The browser's clocks and timers. `date` is the computer's clock, which people set; the other one nobody does. */
+/** A browser's clocks and timers: the computer's clock (`date`), which can be set, and a monotonic clock. */
 export class Clocks {
   date = Date.parse("2026-11-24T08:00:00Z");
-  fired = 0; // timers
+  fired = 0; // number of timers that have fired
   #now = 0; #timers = new Map(); #last = 0;
 
   constructor() {
-    const add = (every) => (act, ms = 0) => {
+    const add = (repeat) => (callback, ms = 0) => {
       const delay = ms > MAX_DELAY ? 1 : Math.max(1, ms);
-      this.#timers.set((this.#last += 1), { act, at: this.#now + delay, every: every ? delay : 0 });
+      this.#timers.set((this.#last += 1), { callback, at: this.#now + delay, interval: repeat ? delay : 0 });
       return this.#last;
     };
     const remove = (id) => this.#timers.delete(id);
@@ -47,48 +50,60 @@ export class Clocks {
     Date.now = () => this.date;
   }
 
-  /** Lets so many seconds pass. */
+  /** Let this many seconds pass. */
   pass(seconds) {
     const end = this.#now + seconds * 1_000;
     for (;;) {
       const [id, timer] = [...this.#timers].sort(([, a], [, b]) => a.at - b.at)[0] ?? [];
       if (timer === undefined || timer.at > end) break;
-      this.#go(timer.at);
-      if (timer.every) timer.at += timer.every;
+      this.#advance(timer.at);
+      if (timer.interval) timer.at += timer.interval;
       else this.#timers.delete(id);
       this.fired += 1;
-      timer.act();
+      timer.callback();
     }
-    this.#go(end);
+    this.#advance(end);
   }
 
-  /** Somebody sets the computer's clock, so many seconds forth or back. */
+  /** Set the computer's clock forward by this many seconds, or back if negative. */
   set(seconds) {
     this.date += seconds * 1_000;
   }
 
-  #go(to) {
+  #advance(to) {
     this.date += to - this.#now;
     this.#now = to;
   }
 }
 
-/** A stand-in for the document, the window and their elements: they keep what is written to them, and do nothing. */
+/**
+ * Install a stand-in for the document, the window and their elements. It keeps what is written to it and does nothing.
+ * @param {object} [words] UI strings of the page, by key.
+ */
 export function page(words = {}) {
-  const heard = {};
-  const listen = (type, act) => (heard[type] ??= []).push(act);
-  const any = () => ({
+  const listeners = {};
+  const listen = (type, listener) => (listeners[type] ??= []).push(listener);
+  const fakeElement = () => ({
     dataset: {}, style: {}, hidden: true, textContent: "", value: "", append() {}, replaceChildren() {}, focus() {},
-    setAttribute() {}, getAttribute: () => "", addEventListener: listen, querySelector: (name) => (parts[name] ??= any()),
-    remove() {}, replaceWith() {}, classList: { add() {}, remove() {}, toggle() {}, contains: () => false },
+    setAttribute() {}, getAttribute: () => "", addEventListener: listen,
+    querySelector: (name) => (parts[name] ??= fakeElement()), remove() {}, replaceWith() {},
+    classList: { add() {}, remove() {}, toggle() {}, contains: () => false },
   });
   const parts = { "#page": { textContent: JSON.stringify({ words, socket: "/ws/", limit: 4_000 }) } };
-  const kept = new Map();
-  const storage = { getItem: (key) => kept.get(key) ?? null, setItem: (key, value) => kept.set(key, value), removeItem: (key) => kept.delete(key) };
-  const document = { ...any(), hidden: false, body: any(), documentElement: { lang: "en" }, getElementById: (id) => parts[`#${id}`], createElement: any, createElementNS: any };
+  const stored = new Map();
+  const storage = {
+    getItem: (key) => stored.get(key) ?? null,
+    setItem: (key, value) => stored.set(key, value),
+    removeItem: (key) => stored.delete(key),
+  };
+  const document = {
+    ...fakeElement(), hidden: false, body: fakeElement(), documentElement: { lang: "en" },
+    getElementById: (id) => parts[`#${id}`], createElement: fakeElement, createElementNS: fakeElement,
+  };
   const globals = { document, addEventListener: listen, localStorage: storage, sessionStorage: storage, matchMedia: () => ({}) };
   for (const [name, value] of Object.entries({ ...globals, location: { href: "https://chat.example/room/" }, navigator: {} })) {
     Object.defineProperty(globalThis, name, { value, configurable: true, writable: true });
   }
-  return { document, parts, element: any, tell: (type, event = {}) => heard[type]?.forEach((act) => act(event)) };
+  const dispatch = (type, event = {}) => listeners[type]?.forEach((listener) => listener(event));
+  return { document, parts, element: fakeElement, dispatch };
 }

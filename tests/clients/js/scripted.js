@@ -1,4 +1,4 @@
-/* A room's server as docs/protocol.md describes one, in memory, and a client before it whose connections are cut. */
+/* An in-memory server of one room, following docs/protocol.md, and a client of it whose connections are cut. */
 import assert from "node:assert/strict";
 import { RoomClient } from "../../../clients/js/client.js";
 
@@ -6,8 +6,8 @@ export const HISTORY = 5;
 const CATCH_UP = 12;
 const YOU = "alice";
 
-/** Random numbers from 0 to 1 that are the same for a seed (mulberry32). */
-export function chance(seed) {
+/** Return a generator of random numbers from 0 to 1 that a seed determines (mulberry32). */
+export function seededRandom(seed) {
   let state = seed;
   return () => {
     state = (state + 0x6d2b79f5) | 0;
@@ -17,31 +17,32 @@ export function chance(seed) {
   };
 }
 
-/** The record of one room, and what a connection gets of it. modern: with epoch, floor and gaps that are gone. */
+/** The record of one room, and the frames that a connection receives. */
 export class Server {
   epoch = 1;
   newest = 0;
-  refuses = 0; // so many messages to come, with the advice to send them later
-  record = new Map(); // numbers that are missing are gone
+  refuses = 0; // number of coming messages to refuse with `retry_after`
+  record = new Map(); // events by sequence number; missing numbers are gone
   #ids = new Map();
 
+  /** @param {boolean} modern Whether the server sends an epoch, a floor and gaps that are gone. */
   constructor(modern) {
     this.modern = modern;
   }
 
-  /** The number, and whether it is new. */
+  /** Store a message once; return its sequence number and whether it is new. */
   store(user, id, message) {
     const known = this.#ids.get(`${user} ${id}`);
     if (known) return [known, false];
     this.newest += 1;
     this.#ids.set(`${user} ${id}`, this.newest);
     const event = { type: "message", seq: this.newest, id, user, message };
-    this.record.set(this.newest, { ...event, epoch: this.epoch }); // the epoch is for the test: which room it is of
+    this.record.set(this.newest, { ...event, epoch: this.epoch }); // the epoch is for the checks of the test
     return [this.newest, true];
   }
 
-  /** Another room of this name, or a backup. */
-  anew(events) {
+  /** Replace the room by another one of this name, or by a backup, with this many events. */
+  recreate(events) {
     this.epoch += 1;
     this.newest = 0;
     this.record.clear();
@@ -49,15 +50,16 @@ export class Server {
     for (let n = 0; n < events; n += 1) this.store("bob", `anew-${n}`, "again");
   }
 
+  /** Remove the events up to this sequence number from the record. */
   erase(last) {
     for (let seq = 1; seq <= last; seq += 1) this.record.delete(seq);
   }
 
-  /** Everything that a connection gets at once. */
+  /** Return the frames that a new connection receives immediately. */
   greeting(query) {
-    const asked = new URLSearchParams(query);
-    const after = asked.has("after") ? Number(asked.get("after")) : null;
-    const same = !this.modern || (asked.get("epoch") ?? String(this.epoch)) === String(this.epoch);
+    const params = new URLSearchParams(query);
+    const after = params.has("after") ? Number(params.get("after")) : null;
+    const same = !this.modern || (params.get("epoch") ?? String(this.epoch)) === String(this.epoch);
     const resumed = same && after !== null && after <= this.newest && after >= this.newest - CATCH_UP;
     const start = resumed ? after : Math.max(0, this.newest - HISTORY);
     const limits = { message: 4000, rate: 20, burst: 60 };
@@ -73,20 +75,20 @@ export class Server {
   }
 }
 
-/** A client before that server: frames go either way one by one, and what is on the way may be lost. */
+/** A client connected to that server. Frames are delivered one by one in each direction and may be lost. */
 export class Run {
   now = 1000;
   shown = [];
   gone = new Set();
-  answers = []; // [id, stored or refused]
-  down = [];
-  up = [];
+  answers = []; // [id, "stored" or "refused"]
+  down = []; // frames on the way to the client
+  up = []; // frames on the way to the server
   connected = false;
-  onTheWire = new Set();
+  onTheWire = new Set(); // ids sent on this connection without an error since
 
   constructor(server, seed = 1) {
     this.server = server;
-    this.client = new RoomClient({ random: chance(seed) });
+    this.client = new RoomClient({ random: seededRandom(seed) });
     this.apply(this.client.connect(this.now));
   }
 
@@ -94,16 +96,16 @@ export class Run {
     for (const effect of effects) {
       switch (effect.do) {
         case "connect":
-          this.lost();
+          this.disconnected();
           this.connected = true;
           this.down = this.server.greeting(effect.query);
           break;
         case "drop":
-          this.lost();
+          this.disconnected();
           break;
         case "send":
           if (effect.frame.id) {
-            assert.ok(!this.onTheWire.has(effect.frame.id), "twice on one connection");
+            assert.ok(!this.onTheWire.has(effect.frame.id), "sent twice on one connection");
             this.onTheWire.add(effect.frame.id);
           }
           this.up.push(effect.frame);
@@ -125,7 +127,7 @@ export class Run {
     }
   }
 
-  lost() {
+  disconnected() {
     this.connected = false;
     this.up = [];
     this.down = [];
@@ -134,21 +136,21 @@ export class Run {
 
   cut(code = 1006) {
     if (!this.connected) return;
-    this.lost();
+    this.disconnected();
     this.apply(this.client.closed(code, "", this.now));
   }
 
-  heard(frame) {
+  receiveFrame(frame) {
     if (!this.connected) return;
     if (frame?.error) this.onTheWire.delete(frame.id);
     this.apply(this.client.frame(frame, this.now));
   }
 
   receive(frames) {
-    for (let n = 0; n < frames && this.down.length; n += 1) this.heard(this.down.shift());
+    for (let n = 0; n < frames && this.down.length; n += 1) this.receiveFrame(this.down.shift());
   }
 
-  /** What the client has sent arrives and is stored; everybody hears it. */
+  /** Deliver frames of the client to the server, which stores or refuses the messages and answers. */
   deliver(frames) {
     for (let n = 0; n < frames && this.up.length; n += 1) {
       const frame = this.up.shift();
@@ -163,7 +165,7 @@ export class Run {
     }
   }
 
-  anotherSays(count) {
+  otherSays(count) {
     for (let n = 0; n < count; n += 1) {
       const [seq] = this.server.store("bob", `bob-${this.server.epoch}-${this.server.newest}`, "hi");
       if (this.connected) this.down.push(this.server.record.get(seq));
@@ -175,7 +177,7 @@ export class Run {
     this.apply(this.client.tick(this.now));
   }
 
-  /** Nothing breaks any more, until all is still. */
+  /** Run without further failures until the client has joined and everything is answered. */
   settle() {
     for (let turn = 0; turn < 200; turn += 1) {
       while (this.up.length || this.down.length) {
@@ -189,11 +191,14 @@ export class Run {
     assert.fail(`${this.client.state}; unanswered: ${JSON.stringify(this.client.outbox.unanswered)}`);
   }
 
-  /** What is shown is one piece of the room of now, each once, in order, up to its newest number. */
+  /**
+   * Check that the client shows events of the current room only, each once and in sequence up to the newest number,
+   * and that only those that are gone are missing.
+   */
   check() {
     const { newest, epoch, record } = this.server;
     const numbers = this.shown.map(({ seq }) => seq);
-    assert.ok(this.shown.every((event) => event.epoch === epoch), "nothing of another room");
+    assert.ok(this.shown.every((event) => event.epoch === epoch), "shows events of another room");
     if (newest) assert.equal(this.client.room.last, newest);
     const expected = [];
     for (let seq = numbers[0] ?? newest + 1; seq <= newest; seq += 1) if (!this.gone.has(seq)) expected.push(seq);

@@ -1,31 +1,31 @@
-/* A page that is open across an upgrade reloads itself, at a moment when nobody notices and nothing is lost. */
+/* Reloads a page that is open during an upgrade, when nobody notices and nothing is lost. */
 
 import { request } from "./request.js";
 
-const LOOK_EVERY = 1_000; // ms
-const SPREAD = 60_000; // ms: not all pages at once
-const IDLE = 60_000; // ms without a key, a pointer or a touch that count as quiet while the page is in sight
-const ASK_AGAIN = 30_000; // ms after the page could not be had
-const AGAIN = 300_000; // ms: while old and new processes answer in turn, a reload may bring the other one
-const RELOADED = "channelbox:reloaded";
+const CHECK_INTERVAL_MS = 1_000;
+const MAX_SPREAD_MS = 60_000; // at random: not all pages at once
+const IDLE_MS = 60_000; // without a key, a pointer or a touch, after which a visible page counts as idle
+const RETRY_MS = 30_000; // after the page could not be loaded
+const RELOAD_INTERVAL_MS = 300_000; // for one change: while old and new processes answer in turn, a reload may get the other
+const RELOADED_KEY = "channelbox:reloaded";
 
 export class PageUpdate {
-  #version; #quiet; #leave; #timer = 0; #change = ""; #active = performance.now(); #asked = -Infinity;
+  #version; #canReload; #leave; #timer = 0; #change = ""; #activeAt = performance.now(); #requestedAt = -Infinity;
 
   /**
-   * version: of this page; "" takes the first that the server names. quiet(): whether a reload loses nothing. leave():
+   * version: of this page; "": the first that the server reports. canReload(): whether a reload loses nothing. leave():
    * called before the reload.
    */
-  constructor({ version, quiet, leave = () => {} }) {
+  constructor({ version, canReload, leave = () => {} }) {
     this.#version = version;
-    this.#quiet = quiet;
+    this.#canReload = canReload;
     this.#leave = leave;
-    for (const sign of ["keydown", "pointerdown", "wheel", "touchmove"]) {
-      addEventListener(sign, () => (this.#active = performance.now()), { passive: true });
+    for (const type of ["keydown", "pointerdown", "wheel", "touchmove"]) {
+      addEventListener(type, () => (this.#activeAt = performance.now()), { passive: true });
     }
   }
 
-  /** The server's version, as often as it is told. */
+  /** Note the version that the server reports, any number of times. */
   heard(version) {
     this.#version ||= version;
     const change = version && version !== this.#version ? `${this.#version} ${version}` : "";
@@ -33,32 +33,32 @@ export class PageUpdate {
     this.#change = change;
     clearInterval(this.#timer);
     if (!change) return;
-    const from = performance.now() + Math.random() * SPREAD;
-    this.#timer = setInterval(() => performance.now() > from && this.#try(change), LOOK_EVERY);
+    const from = performance.now() + Math.random() * MAX_SPREAD_MS;
+    this.#timer = setInterval(() => performance.now() > from && this.#try(change), CHECK_INTERVAL_MS);
   }
 
   async #try(change) {
-    if (performance.now() - this.#asked < ASK_AGAIN || !this.#may(change)) return;
-    // A page of an error would stay: it has no socket, and nothing in it asks again.
-    this.#asked = performance.now();
+    if (performance.now() - this.#requestedAt < RETRY_MS || !this.#mayReload(change)) return;
+    // Check that the page can be loaded: an error page has no connection and would stay.
+    this.#requestedAt = performance.now();
     const answer = await request(location.href, { method: "HEAD", cache: "no-store" }).catch(() => null);
-    if (!answer?.ok || !this.#may(change)) return;
-    sessionStorage.setItem(RELOADED, JSON.stringify({ change, at: Date.now() }));
+    if (!answer?.ok || !this.#mayReload(change)) return;
+    sessionStorage.setItem(RELOADED_KEY, JSON.stringify({ change, at: Date.now() }));
     clearInterval(this.#timer);
     this.#leave();
     location.reload();
   }
 
-  /** Whether nobody notices, nothing is lost, and it was not done for this change just now. */
-  #may(change) {
-    if (!document.hidden && performance.now() - this.#active < IDLE) return false;
-    if (!this.#quiet()) return false;
+  /** Whether nobody notices, nothing is lost, and no reload for this change was made just now. */
+  #mayReload(change) {
+    if (!document.hidden && performance.now() - this.#activeAt < IDLE_MS) return false;
+    if (!this.#canReload()) return false;
     try {
-      const last = JSON.parse(sessionStorage.getItem(RELOADED));
+      const last = JSON.parse(sessionStorage.getItem(RELOADED_KEY));
       const ago = Date.now() - last?.at; // negative: the clock was set back since
-      return last?.change !== change || ago < 0 || ago >= AGAIN;
+      return last?.change !== change || ago < 0 || ago >= RELOAD_INTERVAL_MS;
     } catch {
-      return false; // without a memory it could go on for ever
+      return false; // without storage it could reload for ever
     }
   }
 }

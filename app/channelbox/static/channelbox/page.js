@@ -1,5 +1,5 @@
-/* What every page does: menus that close, times in the reader's own time zone. */
-import { when } from "./times.js";
+/* Script of every page: closes menus and shows times in the reader's time zone. */
+import { shortTime } from "./times.js";
 
 for (const menu of document.querySelectorAll("details.menu")) {
   addEventListener("click", (event) => {
@@ -17,6 +17,6 @@ for (const menu of document.querySelectorAll("details.menu")) {
 
 for (const time of document.querySelectorAll("time[datetime]")) {
   const date = new Date(time.dateTime);
-  time.textContent = when(date);
+  time.textContent = shortTime(date);
   time.title = date.toLocaleString(document.documentElement.lang);
 }

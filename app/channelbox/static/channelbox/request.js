@@ -1,14 +1,14 @@
-/* Requests over HTTP, as often as the server allows: one refusal holds back all requests of this page until it is over. */
+/* HTTP requests with backoff: a refusal holds back all requests of this page. */
 
-const TIMEOUT = 15_000; // ms
-const REFUSALS = [429, 502, 503, 504]; // too much was asked, by this person or by all
-const MIN_PAUSE = 1_000; // ms
-const FIRST_PAUSE = 5_000; // ms after a refusal that does not say how long, doubled with each that follows
-const MAX_PAUSE = 60_000;
-const MAX_RETRY_AFTER = 3_600_000; // ms: what is longer is nonsense
-const SPREAD = 0.5; // of the pause on top, at random: not everybody at the same time
+const TIMEOUT_MS = 15_000;
+const REFUSALS = [429, 502, 503, 504]; // too many requests, by this person or by all
+const MIN_PAUSE_MS = 1_000;
+const FIRST_PAUSE_MS = 5_000; // without Retry-After; doubled with each further refusal
+const MAX_PAUSE_MS = 60_000;
+const MAX_RETRY_AFTER_MS = 3_600_000; // longer is nonsense
+const JITTER = 0.5; // of the pause, added at random: not all pages at once
 
-/** The server is not to be asked for so many seconds. */
+/** The server must not be asked for this many seconds. */
 export class Busy extends Error {
   constructor(seconds) {
     super(`busy for ${seconds} s`);
@@ -17,19 +17,22 @@ export class Busy extends Error {
 }
 
 let until = 0; // on performance.now()'s clock
-let refusals = 0; // one after the other
+let refusals = 0; // in a row
 
-/** As fetch, with a timeout. Throws Busy when the server refuses because of its load, and without asking until that is over. */
+/**
+ * Call fetch with a timeout.
+ * @throws {Busy} If the server refuses because of overload, and until that pause is over, without a request.
+ */
 export async function request(address, options = {}) {
   if (performance.now() < until) throw busy();
-  const answer = await fetch(address, { signal: AbortSignal.timeout?.(TIMEOUT), ...options });
-  if (!REFUSALS.includes(answer.status)) {
+  const response = await fetch(address, { signal: AbortSignal.timeout?.(TIMEOUT_MS), ...options });
+  if (!REFUSALS.includes(response.status)) {
     refusals = 0;
-    return answer;
+    return response;
   }
-  const pause = retryAfter(answer.headers) ?? Math.min(MAX_PAUSE, FIRST_PAUSE * 2 ** refusals);
+  const pause = retryAfter(response.headers) ?? Math.min(MAX_PAUSE_MS, FIRST_PAUSE_MS * 2 ** refusals);
   refusals = Math.min(refusals + 1, 10);
-  until = Math.max(until, performance.now() + pause * (1 + SPREAD * Math.random()));
+  until = Math.max(until, performance.now() + pause * (1 + JITTER * Math.random()));
   throw busy();
 }
 
@@ -37,11 +40,11 @@ function busy() {
   return new Busy(Math.ceil((until - performance.now()) / 1_000));
 }
 
-/** Retry-After's milliseconds: it has seconds, or a date of the clock that the answer's Date is of. null: it says nothing. */
+/** Return Retry-After in ms, or null: it has seconds, or a date on the clock that the response's Date is of. */
 function retryAfter(headers) {
   const header = headers.get("Retry-After");
   if (header === null || header.trim() === "") return null;
   const now = Date.parse(headers.get("Date")) || Date.now();
   const wait = Number.isNaN(Number(header)) ? Date.parse(header) - now : Number(header) * 1_000;
-  return Number.isNaN(wait) ? null : Math.min(MAX_RETRY_AFTER, Math.max(MIN_PAUSE, wait));
+  return Number.isNaN(wait) ? null : Math.min(MAX_RETRY_AFTER_MS, Math.max(MIN_PAUSE_MS, wait));
 }

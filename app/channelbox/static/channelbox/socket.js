@@ -1,14 +1,14 @@
-/* A WebSocket for a state machine of client/: tells it what happens in the browser, and carries out what it returns. */
+/* WebSocket for a state machine of client/: reports browser events to it and applies its effects. */
 
-/** The time as the machines count it, from the loading of the page. Nobody sets this clock. */
+/** Time of the state machines: seconds since the page was loaded, on a monotonic clock. */
 export const seconds = () => performance.now() / 1_000;
 
 export class Socket {
   #machine; #address; #apply; #socket = null; #timer = 0; #effects = []; #performing = false;
 
   /**
-   * machine: a RoomClient, or a Connection for a socket without a room. address: the path, without the query. apply(effect):
-   * whatever is not about the connection itself.
+   * machine: a RoomClient, or a Connection without a room. address: the path, without query. apply(effect): applies
+   * effects other than connect, drop and send.
    */
   constructor({ machine, address, apply }) {
     this.#machine = machine;
@@ -17,7 +17,7 @@ export class Socket {
     addEventListener("online", () => this.#wake());
     addEventListener("offline", () => this.perform(machine.probe(seconds())));
     document.addEventListener("visibilitychange", () => document.hidden || this.#wake());
-    document.addEventListener("resume", () => this.#wake()); // the browser had put the tab to sleep
+    document.addEventListener("resume", () => this.#wake()); // the browser had frozen the tab
     addEventListener("pagehide", () => this.perform(machine.leave(seconds())));
     addEventListener("pageshow", (event) => event.persisted && this.connect());
   }
@@ -26,7 +26,7 @@ export class Socket {
     return this.#socket?.readyState === WebSocket.OPEN;
   }
 
-  /** Connects now, whatever was waited for. */
+  /** Connect immediately, without waiting for a scheduled attempt. */
   connect() {
     this.perform(this.#machine.connect(seconds()));
   }
@@ -35,13 +35,13 @@ export class Socket {
     if (this.open) this.#socket.send(JSON.stringify(frame));
   }
 
-  /** Carries out effects in order, also those that come up meanwhile. */
+  /** Apply effects in order, also those added meanwhile. */
   perform(effects) {
     this.#effects.push(...effects);
     if (this.#performing) return;
     this.#performing = true;
     try {
-      while (this.#effects.length) this.#do(this.#effects.shift());
+      while (this.#effects.length) this.#applyOne(this.#effects.shift());
     } finally {
       this.#performing = false;
       this.#schedule();
@@ -56,7 +56,7 @@ export class Socket {
     this.#timer = setTimeout(() => this.perform(this.#machine.tick(seconds())), wait);
   }
 
-  #do(effect) {
+  #applyOne(effect) {
     if (effect.do === "connect") this.#connect(effect.query);
     else if (effect.do === "drop") this.#drop();
     else if (effect.do === "send") this.send(effect.frame);
@@ -69,7 +69,7 @@ export class Socket {
     url.protocol = url.protocol.replace("http", "ws");
     const socket = (this.#socket = new WebSocket(url));
     socket.addEventListener("message", ({ data }) => {
-      if (socket === this.#socket) this.perform(this.#machine.frame(parsed(data), seconds()));
+      if (socket === this.#socket) this.perform(this.#machine.frame(parse(data), seconds()));
     });
     socket.addEventListener("close", ({ code, reason }) => {
       if (socket !== this.#socket) return;
@@ -89,8 +89,8 @@ export class Socket {
   }
 }
 
-/** JSON, or null for what is none. */
-function parsed(data) {
+/** Parse JSON; return null if it is invalid. */
+function parse(data) {
   try {
     return JSON.parse(data);
   } catch {

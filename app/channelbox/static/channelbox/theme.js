@@ -1,5 +1,5 @@
-/* Light or dark, before the first paint: loaded in the head, not a module. The key is the one of Django's admin, so that
-   one choice holds for both. */
+/* Light or dark theme, set before the first paint: a script in the head, not a module. The key is that of Django's
+   admin, so that one choice applies to both. */
 "use strict";
 (() => {
   const root = document.documentElement;
@@ -10,7 +10,7 @@
       const theme = localStorage.getItem("theme");
       return theme === "light" || theme === "dark" ? theme : "auto";
     } catch {
-      return "auto"; // storage is switched off
+      return "auto"; // storage is disabled
     }
   };
 
@@ -22,7 +22,7 @@
 
   apply();
   dark.addEventListener("change", apply);
-  addEventListener("storage", apply); // another tab has chosen
+  addEventListener("storage", apply); // the theme was changed in another tab
 
   addEventListener("DOMContentLoaded", () => {
     for (const radio of document.querySelectorAll("input[name=theme]")) {

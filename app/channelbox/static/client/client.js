@@ -1,19 +1,20 @@
-/* One person in one room: the connection, the room and the outbox as one machine, without a socket or a clock.
+/* State machine of one client in one room: connection, room and outbox, without a WebSocket or a clock.
 
-   Call a method with what happens and the time in seconds; apply the effects that it returns, in order, and those of a
-   call that is made meanwhile behind them; call `tick` at `due`. States: idle, connecting, catching_up, joined, waiting, stopped (docs/protocol.md). Effects, by `do`:
+   Call a method for each input, with the time in seconds on a monotonic clock; apply the effects that it returns in
+   order, and those of a call made meanwhile after them; call `tick` at `due`. States: idle, connecting, catching_up,
+   joined, waiting, stopped (docs/protocol.md). Effects, by `do`:
 
-   connect {query}                  open a new connection with this query, in place of any earlier one
-   drop                             close the connection with 1000, and ignore all that it still brings, its close too
-   send {frame}                     send it as JSON
-   state {name, code, reason, until}  the state has changed; code and reason of the close, and the time of the next attempt
-   welcome {frame}                  the connection is in the room
+   connect {query}                  open a new connection with this query, replacing any earlier one
+   drop                             close the connection with 1000; ignore everything it still delivers, also its close
+   send {frame}                     send the frame as JSON
+   state {name, code, reason, until}  the state has changed; code and reason of the close; time of the next attempt
+   welcome {frame}                  the connection has entered the room
    event {event}                    the next event of the room, in sequence and once: show it
    forget                           clear the display: what follows does not continue it
-   gap {first, last, gone}          these events do not come; gone: they are no longer there, else HTTP has them
+   gap {first, last, gone}          these events are not sent; gone: no longer in the record, otherwise HTTP has them
    stored {id, seq}                 the message with this id is stored under this number
-   refused {id, code, error}        the message with this id was not stored, and is not sent again by itself
-   outbox_changed                   what waits, or its state, has changed: show it, keep it
+   refused {id, code, error}        the message with this id was not stored and is not sent again automatically
+   outbox_changed                   the outbox's items or states have changed: show and save them
    other {frame}                    a frame that changes no state: presence, typing, an error about no message, later types */
 import { Close, Connection, state } from "./connection.js";
 import { Outbox } from "./outbox.js";
@@ -22,14 +23,14 @@ import { Room } from "./room.js";
 export { Close, Connection, delay } from "./connection.js";
 export { Outbox, Room };
 
-const OTHER_PERSON = "other_person"; // the reason of a stop: somebody else is signed in
+const OTHER_PERSON = "other_person"; // reason of the state `stopped`: another person is signed in
 
-/** The machine. `room` says what is heard, `outbox` what waits. */
+/** The machine. `room` holds what was received, `outbox` what is not stored yet. */
 export class RoomClient {
   #connection; #you; #guest;
 
-  /** share: the part of the server's limits that this client takes; fills: see Room. you, guest: whose client it is; it
-      stops when somebody else is signed in. Without that it stops only where something is unanswered. */
+  /** share: see Outbox; silence: see Connection; fills: see Room. you, guest: the person this client acts for; it stops
+      when another one is signed in. Without `you` it then stops only while items are unanswered. */
   constructor({ share, silence, fills, random, you = null, guest = false } = {}) {
     this.#you = you;
     this.#guest = guest;
@@ -43,48 +44,48 @@ export class RoomClient {
     return this.room.joined ? "joined" : this.room.welcomed ? "catching_up" : "connecting";
   }
 
-  /** When to call `tick`; null: nothing is to come. */
+  /** When to call `tick`; null: nothing is scheduled. */
   get due() {
     const times = [this.#connection.due, this.outbox.due].filter((time) => time !== null);
     return times.length ? Math.min(...times) : null;
   }
 
-  /** Says something, or announces it. item: {id, kind, text} and what else the display wants to keep with it. */
+  /** Queue a message or an announcement: {id, kind, text}, and what else the display needs. */
   say(item, now) {
     return this.outbox.add({ kind: "message", ...item }, now);
   }
 
-  /** Removes the text of a message. item: {id, seq}; its `text`: how that began, for the display. */
+  /** Queue the removal of a message's text: {id, seq, text}. text: how it began, for the display. */
   delete(item, now) {
     return this.outbox.add({ ...item, kind: "delete", epoch: this.room.epoch }, now);
   }
 
-  /** Connects at once, whatever was waited for. */
+  /** Connect immediately. */
   connect(now) {
-    const effects = [...this.#lost(0, now), ...this.#connection.connect(now)];
+    const effects = [...this.#disconnected(0, now), ...this.#connection.connect(now)];
     this.room.opened();
     return effects;
   }
 
-  /** Ends the connection, until `connect`. */
+  /** Close the connection, until `connect`. */
   leave(now) {
-    return [...this.#lost(1000, now), ...this.#connection.leave()];
+    return [...this.#disconnected(1000, now), ...this.#connection.leave()];
   }
 
-  /** Takes what came, parsed from JSON; what is no object counts as a sign of life. */
+  /** Process a frame, parsed from JSON. Anything but an object only counts as a sign of life. */
   frame(frame, now) {
     if (!this.#connection.live) return [];
     if (frame === null || typeof frame !== "object" || Array.isArray(frame)) {
       this.#connection.heard(now, this.room.welcomed);
       return [];
     }
-    if (this.#isAnother(frame)) {
-      return [...this.#lost(0, now), { do: "drop" }, ...this.#connection.closed(Close.SIGN_IN, OTHER_PERSON, now)];
+    if (this.#isOtherPerson(frame)) {
+      return [...this.#disconnected(0, now), { do: "drop" }, ...this.#connection.closed(Close.SIGN_IN, OTHER_PERSON, now)];
     }
     const before = this.state;
     const effects = [];
     for (const effect of this.room.frame(frame)) {
-      if (effect.do === "rejoin") return [...effects, ...this.#lost(0, now), ...this.#connection.giveUp(now)];
+      if (effect.do === "rejoin") return [...effects, ...this.#disconnected(0, now), ...this.#connection.giveUp(now)];
       effects.push(effect);
       if (effect.do === "event" && effect.event.user === this.room.you) effects.push(...this.#stored(effect.event, now));
     }
@@ -92,38 +93,38 @@ export class RoomClient {
     if (frame.type === "stored") {
       effects.push(...this.#stored(frame, now));
     } else if ("error" in frame) {
-      const told = this.outbox.refused(frame, now);
-      effects.push(...(told.length ? told : [{ do: "other", frame }]));
+      const refusal = this.outbox.refused(frame, now);
+      effects.push(...(refusal.length ? refusal : [{ do: "other", frame }]));
     }
     if (this.state !== before) effects.push(state(this.state));
     if (this.room.joined && !this.outbox.ready) effects.push(...this.outbox.resume(this.room.limits, this.room.epoch, now));
     return effects;
   }
 
-  /** The connection has ended; code 0 or 1006: without a close frame. */
+  /** Process the end of the connection. Code 0 or 1006: without a close frame. */
   closed(code, reason, now) {
     if (!this.#connection.live) return [];
-    return [...this.#lost(code, now), ...this.#connection.closed(code, reason, now)];
+    return [...this.#disconnected(code, now), ...this.#connection.closed(code, reason, now)];
   }
 
-  /** Does what is due. */
+  /** Do what is due. */
   tick(now) {
-    return [...this.#connected(this.#connection.tick(now), now), ...this.outbox.pump(now)];
+    return [...this.#afterConnection(this.#connection.tick(now), now), ...this.outbox.pump(now)];
   }
 
-  /** The network or the person has returned. */
+  /** The network or the person has returned: connect immediately, or check the connection. */
   wake(now) {
-    return this.#connected(this.#connection.wake(now), now);
+    return this.#afterConnection(this.#connection.wake(now), now);
   }
 
-  /** Sees whether the connection still leads anywhere. */
+  /** Check whether the connection still works. */
   probe(now) {
     return this.#connection.probe(now);
   }
 
-  /** Whether this welcomes another person than the one whose client it is, or who wrote what is unanswered. A guest may
-      be given another name each time. */
-  #isAnother(frame) {
+  /** Whether this welcomes another person than the one this client acts for or, if that is not known, than the writer of
+      the unanswered items. A guest may be given another name each time. */
+  #isOtherPerson(frame) {
     const { room, outbox } = this;
     if (frame.type !== "welcome" || room.welcomed) return false;
     if (this.#you === null && !(room.you && outbox.unanswered.length)) return false;
@@ -131,13 +132,13 @@ export class RoomClient {
     return frame.you !== you && !(guest && frame.guest === true);
   }
 
-  /** After what the connection did by itself: the room and the outbox follow it. */
-  #connected(effects, now) {
+  /** Update the room and the outbox after actions of the connection. */
+  #afterConnection(effects, now) {
     if (effects.some((effect) => effect.do === "connect")) this.room.opened();
-    return effects.some((effect) => effect.do === "drop") ? [...this.#lost(0, now), ...effects] : effects;
+    return effects.some((effect) => effect.do === "drop") ? [...this.#disconnected(0, now), ...effects] : effects;
   }
 
-  #lost(code, now) {
+  #disconnected(code, now) {
     this.room.opened();
     return this.outbox.suspend(code, now);
   }

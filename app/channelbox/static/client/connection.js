@@ -1,18 +1,18 @@
-/* When to connect, when to ask for a sign of life, when to give up: a connection that comes back by itself.
+/* Reconnecting connection: when to connect, when to ping, when to give up.
 
-   It owns no socket and no clock: call it with what happens and the time in seconds, apply the effects that it returns,
-   and call `tick` at `due`. Effects are objects whose `do` says what to do; client.js lists them. */
+   It owns no WebSocket and no clock: call a method for each input, with the time in seconds, apply the effects that it
+   returns, and call `tick` at `due`. client.js lists the effects. */
 
-const OPENING_TIMEOUT = 10; // s from the attempt until the connection is of use
+const OPENING_TIMEOUT = 10; // s from the attempt until the connection is ready
 const SETTLED_SECONDS = 10; // s after which the delays start small again
-const MAX_DELAY_SECONDS = 8; // before it is spread: after that 12 at most, and 3 are left of the 15 that are promised
-const SILENCE_SECONDS = 25;
+const MAX_DELAY_SECONDS = 8; // before jitter: with it 12 at most, and 3 are left of the 15 that are promised
+const SILENCE_SECONDS = 25; // without a frame before a ping
 const ANSWER_TIMEOUT = 5; // s from a ping to any frame
 
 export const Close = { TOO_BIG: 1009, RESTART: 1012, TRY_LATER: 1013, ROOM_FULL: 4000, SIGN_IN: 4001, NOT_ALLOWED: 4003, TOO_MUCH: 4008 };
-const FINAL = [Close.SIGN_IN, Close.NOT_ALLOWED]; // a person has to do something first
+const FINAL = [Close.SIGN_IN, Close.NOT_ALLOWED]; // a person has to act first
 
-/** The seconds to wait before attempt 0, 1, ... after this close code. random: 0 to 1, spreads them. */
+/** Return the seconds to wait before attempt 0, 1, ... after this close code. random: 0 to 1, for jitter. */
 export function delay(code, attempt, random) {
   const grown = Math.min(MAX_DELAY_SECONDS, 0.5 * 2 ** Math.min(attempt, 10));
   if (code === Close.RESTART && attempt === 0) return 0.2 + random * 2.3;
@@ -21,82 +21,83 @@ export function delay(code, attempt, random) {
   return grown * (0.5 + random);
 }
 
-/** The effect of a change of state. */
+/** Return the effect that reports a change of state. */
 export const state = (name, { code = 0, reason = "", until = null } = {}) => ({ do: "state", name, code, reason, until });
 
 /** States: idle, connecting, open, waiting, stopped. */
 export class Connection {
-  #query; #silence; #random; #attempt = 0; #opened = 0; #first = null; #last = 0; #asked = null;
+  #query; #silence; #random; #attempt = 0;
+  #startedAt = 0; #readyAt = null; #heardAt = 0; #pingedAt = null;
 
   state = "idle";
-  until = null; // the next attempt, while waiting
+  until = null; // time of the next attempt, while waiting
 
-  /** query(): asked at each attempt; silence: seconds without a frame after which the server is pinged. */
+  /** query(): called at each attempt; silence: seconds without a frame after which the server is pinged. */
   constructor({ query = () => "", silence = SILENCE_SECONDS, random = Math.random } = {}) {
     this.#query = query;
     this.#silence = silence;
     this.#random = random;
   }
 
-  /** Whether there is a connection, open or opening, whose frames count. */
+  /** Whether a connection is open or opening; frames are ignored otherwise. */
   get live() {
     return this.state === "connecting" || this.state === "open";
   }
 
-  /** When to call `tick`; null: nothing is to come. */
+  /** When to call `tick`; null: nothing is scheduled. */
   get due() {
     if (this.state === "waiting") return this.until;
     if (!this.live) return null;
-    if (this.#first === null) return this.#opened + OPENING_TIMEOUT;
-    return this.#asked === null ? this.#last + this.#silence : this.#asked + this.#patience;
+    if (this.#readyAt === null) return this.#startedAt + OPENING_TIMEOUT;
+    return this.#pingedAt === null ? this.#heardAt + this.#silence : this.#pingedAt + this.#answerTimeout;
   }
 
-  /** Connects at once, whatever is there or was waited for. */
+  /** Connect immediately, replacing any connection or scheduled attempt. */
   connect(now) {
     this.state = "connecting";
-    this.until = this.#first = this.#asked = null;
-    this.#opened = this.#last = now;
+    this.until = this.#readyAt = this.#pingedAt = null;
+    this.#startedAt = this.#heardAt = now;
     return [{ do: "connect", query: this.#query() }, state("connecting")];
   }
 
-  /** A frame came. ready: whether the connection is of use, as a room's is after its welcome. */
+  /** Note that a frame was received. ready: whether the connection is of use, as a room's is after its welcome. */
   heard(now, ready = true) {
     if (!this.live) return;
-    this.#last = now;
-    this.#asked = null;
-    if (ready && this.#first === null) {
-      this.#first = now;
+    this.#heardAt = now;
+    this.#pingedAt = null;
+    if (ready && this.#readyAt === null) {
+      this.#readyAt = now;
       this.state = "open";
     }
   }
 
-  /** Takes what came, parsed from JSON: all that a connection without a room does with it. */
+  /** Process a frame, parsed from JSON: pass it on. For connections without a room. */
   frame(frame, now) {
     if (!this.live) return [];
     this.heard(now);
     return [{ do: "other", frame }];
   }
 
-  /** The connection has ended; code 0 or 1006: without a close frame. */
+  /** Process the end of the connection. Code 0 or 1006: without a close frame. */
   closed(code, reason, now) {
     if (!this.live) return [];
     if (FINAL.includes(code)) {
       this.state = "stopped";
       return [state("stopped", { code, reason })];
     }
-    if (this.#first !== null && now - this.#first > SETTLED_SECONDS) this.#attempt = 0;
+    if (this.#readyAt !== null && now - this.#readyAt > SETTLED_SECONDS) this.#attempt = 0;
     this.until = now + delay(code, this.#attempt, this.#random());
     this.#attempt += 1;
     this.state = "waiting";
     return [state("waiting", { code, reason, until: this.until })];
   }
 
-  /** Ends a connection that leads nowhere. */
+  /** Drop a connection that no longer works. */
   giveUp(now) {
     return this.live ? [{ do: "drop" }, ...this.closed(0, "", now)] : [];
   }
 
-  /** Ends the connection, until `connect`, and begins with small delays then. */
+  /** Close the connection, until `connect`; delays then start small again. */
   leave() {
     if (this.state === "idle") return [];
     this.state = "idle";
@@ -104,31 +105,31 @@ export class Connection {
     return [{ do: "drop" }, state("idle")];
   }
 
-  /** Does what is due. */
+  /** Do what is due. */
   tick(now) {
     const { due } = this;
     if (due === null || now < due) return [];
     if (this.state === "waiting") return this.connect(now);
-    if (this.#first === null || this.#asked !== null) return this.giveUp(now);
-    return this.#ask(now);
+    if (this.#readyAt === null || this.#pingedAt !== null) return this.giveUp(now);
+    return this.#ping(now);
   }
 
-  /** The network or the person has returned: connects at once, or sees whether the connection still works. */
+  /** The network or the person has returned: connect immediately, or check the connection. */
   wake(now) {
     return this.state === "waiting" || this.state === "stopped" ? this.connect(now) : this.probe(now);
   }
 
-  /** Asks for a sign of life: the network may have changed beneath the connection. */
+  /** Ping the server: the network may have changed beneath the connection. */
   probe(now) {
-    return this.state === "open" && this.#asked === null ? this.#ask(now) : [];
+    return this.state === "open" && this.#pingedAt === null ? this.#ping(now) : [];
   }
 
-  get #patience() {
+  get #answerTimeout() {
     return Math.min(this.#silence, ANSWER_TIMEOUT);
   }
 
-  #ask(now) {
-    this.#asked = now;
+  #ping(now) {
+    this.#pingedAt = now;
     return [{ do: "send", frame: { type: "ping" } }];
   }
 }

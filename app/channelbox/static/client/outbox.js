@@ -1,29 +1,30 @@
-/* What was said and is not stored yet: sent in order, at a pace below the server's limits, again after a reconnect.
+/* What a person wrote and is not stored yet: sent in order, below the server's rate limits, again after a reconnect.
 
-   A message is sent again only when it was refused with the advice to do so, or on a new connection: never twice on one.
+   An item is sent again only after a refusal that allows it, or on a new connection: never twice on one otherwise.
 
-   An item is {id, kind, text, seq, epoch, state, since, until, code, error}, and whatever else it was added with. kind:
-   "message", "announcement", or "delete", which removes event `seq` of the room's `epoch`. state: waiting, sent (an answer
-   is to come) or failed (not stored: `code` and `error` say why). until: the time before which it is not sent again. */
+   An item is {id, kind, text, seq, epoch, state, since, until, code, error}, and what else it was added with. kind:
+   "message", "announcement", or "delete", which removes event `seq` of the room's `epoch`. state: waiting, sent (not
+   answered yet) or failed (not stored: `code` and `error` say why). until: when it may be sent again after a refusal. */
 import { Close } from "./connection.js";
 
 const MAX_ON_THE_WIRE = 20;
-const SHARE = 0.5; // of the limits: other connections of the person count too, and a stall makes messages arrive at once
-const TEMPORARY = ["too_fast", "queue_full", "try_later"];
-const RETRY_SECONDS = 2; // where the error names no time
-const DEFAULT_RATE = 10;
-const DEFAULT_BURST = 20; // where the welcome has no limits
+const SHARE = 0.5; // of the limits: a person's other connections count too, and a stall makes messages arrive at once
+const TEMPORARY = ["too_fast", "queue_full", "try_later"]; // also without `retry_after`
+const RETRY_SECONDS = 2; // if the error names no time
+const DEFAULT_RATE = 10; // a second, if the welcome has no limits
+const DEFAULT_BURST = 20;
 const CHANGED = { do: "outbox_changed" };
 
-/** The items, oldest first. */
 export class Outbox {
-  #share; #random; #rate = DEFAULT_RATE; #burst = DEFAULT_BURST; #tokens = null; #filled = 0; #until = 0; #draining = false;
+  #share; #random; #rate = DEFAULT_RATE; #burst = DEFAULT_BURST; #tokens = null; #refilledAt = 0;
+  #pausedUntil = 0; // nothing is sent before
+  #awaitingAnswers = false; // after a refusal: nothing is sent until all sent items are answered
 
-  items = [];
-  ready = false; // joined: what waits may go out
+  items = []; // oldest first
+  ready = false; // joined: items may be sent
   due = null; // when to call `pump`
 
-  /** share: the part of the server's limits that this client takes. */
+  /** share: the fraction of the server's limits to use. */
   constructor({ share = SHARE, random = Math.random } = {}) {
     this.#share = share;
     this.#random = random;
@@ -33,18 +34,18 @@ export class Outbox {
     return this.items.some((item) => item.id === id);
   }
 
-  /** Those that are neither stored nor refused. */
+  /** Items that are neither stored nor failed. */
   get unanswered() {
     return this.items.filter(({ state }) => state !== "failed");
   }
 
-  /** Keeps what was said and sends it in its turn. */
+  /** Append an item, to be sent in its turn. */
   add(item, now) {
     this.items.push({ text: "", seq: null, epoch: null, ...item, ...waiting(now) });
     return [CHANGED, ...this.pump(now)];
   }
 
-  /** Takes up what an earlier load of the page or another tab left behind, each id once, everything in this order. */
+  /** Add what an earlier load of the page or another tab left behind, each id once. order(item): the sort key of all. */
   restore(items, order, now) {
     for (const item of items) {
       if (this.has(item.id)) continue;
@@ -54,19 +55,19 @@ export class Outbox {
     return [CHANGED, ...this.pump(now)];
   }
 
-  /** Sends again what failed. */
+  /** Send a failed item again. */
   retry(id, now) {
     for (const item of this.items) if (item.id === id && item.state === "failed") Object.assign(item, waiting(now));
     return [CHANGED, ...this.pump(now)];
   }
 
-  /** Takes an item out, whatever its state; null: there is no such item. */
+  /** Remove an item, whatever its state, and return it; null: there is none. */
   take(id) {
     const index = this.items.findIndex((item) => item.id === id);
     return index < 0 ? null : this.items.splice(index, 1)[0];
   }
 
-  /** The client has joined. A deletion meant for another epoch of the room would remove something else. */
+  /** Start sending: the client has joined. A deletion for another epoch fails: it would remove another message. */
   resume(limits, epoch, now) {
     this.#rate = Math.max(1, positive(limits.rate, DEFAULT_RATE / this.#share) * this.#share);
     this.#burst = Math.max(1, positive(limits.burst, DEFAULT_BURST / this.#share) * this.#share);
@@ -80,9 +81,10 @@ export class Outbox {
     return [...effects, ...(effects.length ? [CHANGED] : []), ...this.pump(now)];
   }
 
-  /** The connection has ended: what had no answer is unknown, and is sent again with its own id. */
+  /** Stop sending: the connection has ended. Whether unanswered items are stored is unknown: they are sent again, with
+      the same ids; after 1009 the largest fails instead. */
   suspend(code, now) {
-    this.ready = this.#draining = false;
+    this.ready = this.#awaitingAnswers = false;
     this.due = null;
     const sent = this.items.filter(({ state }) => state === "sent");
     const effects = [];
@@ -96,12 +98,12 @@ export class Outbox {
     return [...effects, CHANGED];
   }
 
-  /** The item with this id is stored. */
+  /** Remove a stored item. */
   stored(id, now) {
     return this.take(id) ? [CHANGED, ...this.pump(now)] : [];
   }
 
-  /** An error frame, of a message or of the connection. */
+  /** Process an error frame. No effects: it names no item and asks for no pause. */
   refused(frame, now) {
     const item = this.unanswered.find(({ id }) => id === frame.id);
     const code = String(frame.code ?? "");
@@ -109,15 +111,15 @@ export class Outbox {
     const effects = [];
     if (TEMPORARY.includes(code) || "retry_after" in frame) {
       const seconds = positive(frame.retry_after, RETRY_SECONDS);
-      this.#until = Math.max(this.#until, now + seconds * (1 + 0.2 * this.#random()));
+      this.#pausedUntil = Math.max(this.#pausedUntil, now + seconds * (1 + 0.2 * this.#random()));
       if (item) {
-        Object.assign(item, { state: "waiting", until: this.#until });
-        this.#draining = true;
+        Object.assign(item, { state: "waiting", until: this.#pausedUntil });
+        this.#awaitingAnswers = true;
       }
     } else if (!item) {
       return [];
     } else if (code === "removed" && item.kind === "delete") {
-      this.take(item.id); // by somebody else: as wanted
+      this.take(item.id); // by somebody else already, as wanted
       effects.push({ do: "refused", id: item.id, code, error });
     } else {
       effects.push(fail(item, code, error));
@@ -125,21 +127,20 @@ export class Outbox {
     return [...effects, CHANGED, ...this.pump(now)];
   }
 
-  /** Sends what may go out now. */
+  /** Send what may be sent now. */
   pump(now) {
     this.due = null;
     let onTheWire = this.items.filter(({ state }) => state === "sent").length;
-    // Something was refused: first those behind it get their answers.
-    if (!this.ready || (this.#draining && onTheWire)) return [];
+    if (!this.ready || (this.#awaitingAnswers && onTheWire)) return [];
     const effects = [];
     for (const item of this.items) {
       if (item.state !== "waiting") continue;
-      if (now < this.#until) {
-        this.due = this.#until;
+      if (now < this.#pausedUntil) {
+        this.due = this.#pausedUntil;
         break;
       }
-      this.#draining = false;
-      if (onTheWire >= MAX_ON_THE_WIRE || !this.#token(now)) break;
+      this.#awaitingAnswers = false;
+      if (onTheWire >= MAX_ON_THE_WIRE || !this.#takeToken(now)) break;
       Object.assign(item, { state: "sent", since: now, until: null });
       onTheWire += 1;
       effects.push({ do: "send", frame: frame(item) });
@@ -147,10 +148,10 @@ export class Outbox {
     return effects.length ? [...effects, CHANGED] : [];
   }
 
-  #token(now) {
-    const grown = Math.max(0, now - this.#filled) * this.#rate;
-    this.#tokens = this.#tokens === null ? this.#burst : Math.min(this.#burst, this.#tokens + grown);
-    this.#filled = now;
+  #takeToken(now) {
+    const refill = Math.max(0, now - this.#refilledAt) * this.#rate;
+    this.#tokens = this.#tokens === null ? this.#burst : Math.min(this.#burst, this.#tokens + refill);
+    this.#refilledAt = now;
     if (this.#tokens < 1 - 1e-9) {
       this.due = now + (1 - this.#tokens) / this.#rate;
       return false;

@@ -1,17 +1,17 @@
-/* What a client has of a room, and from where it goes on: no hole, no double, nothing of another room.
+/* What a client has received of a room, and where it resumes: in sequence, each event once, never of two epochs.
 
-   The resume point `last` is the newest number up to which the client has everything since where its display begins. It
-   advances with what is heard in sequence, and with what the server says does not come. */
+   The resume point `last` is the newest number up to which the client has everything since the start of its display. It
+   advances with events in sequence, and with gaps that the server announces. */
 
 const ANSWERS = ["stored", "pong"];
-const REJOIN = { do: "rejoin" }; // the server left something out without saying so: connect again, from `last`
+const REJOIN = { do: "rejoin" }; // events are missing without a gap frame: connect again, from `last`
 
-/** A room as one client sees it. Call `opened` for each connection, then `frame` with each frame. */
+/** A room as one client sees it. Call `opened` for each connection, then `frame` for each frame. */
 export class Room {
-  last = null; // the resume point; null: nothing is shown yet
+  last = null; // resume point; null: nothing is shown yet
   epoch = null; // of what is shown; null: not known
-  floor = 1; // what is older is no longer there
-  goal = null; // the room's newest number at the welcome
+  floor = 1; // lower numbers are no longer in the record
+  goal = null; // the room's newest number at the welcome: `last` reaches it when the client has caught up
   you = "";
   guest = false;
   may = [];
@@ -21,33 +21,33 @@ export class Room {
   joined = false;
 
   #fills;
-  #undecided = false; // whether what follows continues the display: the next frame tells
-  #offered = null; // the epoch of the welcome, until that is decided
-  #doubted = null; // the hole that the client came back for: [last, seq]
+  #undecided = false; // the next frame tells whether events continue the display
+  #offeredEpoch = null; // of the welcome, until that is decided
+  #rejoinedFor = null; // missing events: [last, seq]
 
-  /** fills: the client itself takes what HTTP has of a gap, as frames, before what follows on the socket. */
+  /** fills: the caller loads the events of a gap over HTTP and passes them to `frame` before any later frame. */
   constructor({ fills = false } = {}) {
     this.#fills = fills;
   }
 
-  /** The query of the next connection's address. */
+  /** Query string for the next connection. */
   get query() {
     if (this.last === null) return "";
     return `?after=${this.last}${this.epoch ? `&epoch=${encodeURIComponent(this.epoch)}` : ""}`;
   }
 
-  /** How many events are still to come before the client has caught up. */
+  /** Number of events still to come before the client has caught up. */
   get missed() {
     return this.goal !== null && this.last !== null ? Math.max(0, this.goal - this.last) : 0;
   }
 
-  /** A connection begins, or has ended: nothing is known of it until its welcome. */
+  /** A connection begins or has ended: forget what is known of it, until its welcome. */
   opened() {
     this.welcomed = this.joined = this.#undecided = false;
     this.goal = null;
   }
 
-  /** Takes a frame. Answers and errors are the outbox's, and change nothing here. */
+  /** Process a frame. Answers and errors belong to the outbox and change nothing here. */
   frame(frame) {
     const seq = number(frame.seq);
     let effects;
@@ -61,7 +61,7 @@ export class Room {
   }
 
   #welcome(frame, seq) {
-    if (this.welcomed || seq === null) return []; // the first welcome of a connection counts
+    if (this.welcomed || seq === null) return []; // only the first welcome of a connection counts
     this.welcomed = true;
     this.you = text(frame.you);
     this.guest = frame.guest === true;
@@ -72,16 +72,16 @@ export class Room {
     const epoch = text(frame.epoch) || null;
     const resumed = frame.resumed === true;
     const effects = [{ do: "welcome", frame }];
-    const known = epoch !== null && this.epoch !== null; // whether this tells the room from another
+    const known = epoch !== null && this.epoch !== null; // whether the epochs can be compared
     if (this.last !== null && (seq < this.last || (known && epoch !== this.epoch))) {
       effects.push(...this.#forget(epoch));
     } else if (this.last !== null && !resumed && !known) {
       this.#undecided = true;
-      this.#offered = epoch;
+      this.#offeredEpoch = epoch;
     } else {
       this.epoch = epoch || this.epoch;
     }
-    if (this.last === null && seq === 0) this.last = 0; // there is nothing, and that is everything
+    if (this.last === null && seq === 0) this.last = 0; // an empty room is complete
     this.goal = seq;
     this.joined = !resumed;
     return effects;
@@ -89,11 +89,11 @@ export class Room {
 
   #event(frame, seq) {
     if (!this.welcomed) return [];
-    const effects = this.#beginAnew();
+    const effects = this.#decide();
     if (this.last !== null) {
       if (seq <= this.last) return effects;
       if (seq > this.last + 1) {
-        effects.push(...this.#hole(seq));
+        effects.push(...this.#missing(seq));
         if (!this.welcomed) return effects;
       }
     }
@@ -105,21 +105,21 @@ export class Room {
     if (!this.welcomed || first === null || last === null || last < first) return [];
     if (!gone) {
       if (this.#undecided) {
-        // The same room, and too much was missed.
+        // The same room, and too many events were missed.
         this.#undecided = false;
-        this.epoch = this.#offered || this.epoch;
+        this.epoch = this.#offeredEpoch || this.epoch;
       }
       if (this.#fills) return [{ do: "gap", first, last, gone }];
       if (this.last !== null && last <= this.last) return [];
       this.last = last;
       return [{ do: "gap", first, last, gone }, { do: "forget" }];
     }
-    const effects = this.#beginAnew();
+    const effects = this.#decide();
     let from = first;
     if (this.last !== null) {
       if (last <= this.last) return effects;
       if (first > this.last + 1) {
-        effects.push(...this.#hole(first));
+        effects.push(...this.#missing(first));
         if (!this.welcomed) return effects;
       }
       from = this.last + 1;
@@ -128,20 +128,20 @@ export class Room {
     return [...effects, { do: "gap", first: from, last, gone }];
   }
 
-  /** Nothing came between `last` and seq: comes back for it once; when that brings nothing, the record has a hole. */
-  #hole(seq) {
+  /** Reconnect once for the events between `last` and seq; if they do not come then, the record lacks them. */
+  #missing(seq) {
     const { last } = this;
-    if (this.#doubted?.[0] === last && this.#doubted[1] === seq) return [{ do: "gap", first: last + 1, last: seq - 1, gone: true }];
-    this.#doubted = [last, seq];
+    if (this.#rejoinedFor?.[0] === last && this.#rejoinedFor[1] === seq) return [{ do: "gap", first: last + 1, last: seq - 1, gone: true }];
+    this.#rejoinedFor = [last, seq];
     this.opened();
     return [REJOIN];
   }
 
-  /** The welcome did not continue the display and no gap came: it was another room. */
-  #beginAnew() {
+  /** The welcome did not resume and no gap came: the room was made anew, or a backup was restored. */
+  #decide() {
     if (!this.#undecided) return [];
     this.#undecided = false;
-    return this.#forget(this.#offered);
+    return this.#forget(this.#offeredEpoch);
   }
 
   #forget(epoch) {

@@ -1,4 +1,4 @@
-/* The rooms, which on a narrow screen are a drawer. */
+/* Drawer: the list of rooms, which on a narrow screen slides in over the page. */
 
 const drawer = document.getElementById("rooms");
 const opener = document.querySelector(".drawer-open");

@@ -1,17 +1,19 @@
-/* What was said, over HTTP. */
+/* Message history over HTTP. */
 import { request } from "../channelbox/request.js";
-import { page } from "../channelbox/words.js";
+import { page } from "../channelbox/ui.js";
 
-export const PAGE = 50;
+export const PAGE_SIZE = 50;
 
-/** Up to PAGE messages, oldest first, `{ before: seq }` or `{ after: seq }`. epoch: the room's, as the socket told it. Throws
-    when the server does not give them (Busy where it says so), or those of another room. */
+/**
+ * Return up to PAGE_SIZE messages, oldest first. range: {before: seq} or {after: seq}; {}: the newest.
+ * @throws {Error} If they cannot be loaded (Busy on overload) or are of another epoch than this one.
+ */
 export async function load(range, epoch) {
   const address = new URL(page.history, location.href);
-  for (const [name, value] of Object.entries({ ...range, limit: PAGE })) address.searchParams.set(name, value);
-  const answer = await request(address, { headers: { Accept: "application/json" } });
-  if (!answer.ok) throw new Error(`${answer.status}`);
-  const told = await answer.json();
-  if (epoch && told.epoch && told.epoch !== epoch) throw new Error("another epoch");
-  return told.messages;
+  for (const [name, value] of Object.entries({ ...range, limit: PAGE_SIZE })) address.searchParams.set(name, value);
+  const response = await request(address, { headers: { Accept: "application/json" } });
+  if (!response.ok) throw new Error(`${response.status}`);
+  const body = await response.json();
+  if (epoch && body.epoch && body.epoch !== epoch) throw new Error("another epoch");
+  return body.messages;
 }

@@ -1,6 +1,6 @@
-/* The room's page: joins the machine, its connection, the timeline, the outbox and the rest. docs/protocol.md has the frames. */
+/* Script of a room's page: joins the client, its WebSocket and the page's parts. docs/protocol.md describes the frames. */
 import { RoomClient } from "../client/client.js";
-import { page, say } from "../channelbox/words.js";
+import { page, translate } from "../channelbox/ui.js";
 import { Socket, seconds } from "../channelbox/socket.js";
 import { ConnectionStatus } from "../channelbox/connection-status.js";
 import { PageUpdate } from "../channelbox/page-update.js";
@@ -9,29 +9,29 @@ import { Composer } from "./composer.js";
 import "./drawer.js";
 import { load } from "./history.js";
 import { MessageMenu } from "./menu.js";
-import { Outbox } from "./outbox.js";
 import { Pending } from "./pending.js";
 import { People } from "./people.js";
+import { PersistentOutbox } from "./persistent-outbox.js";
 import { Rooms } from "./rooms.js";
 import { Timeline } from "./timeline.js";
 
-const FLUSH = 20; // ms in which messages are gathered before they are shown
-const HISTORY_SECONDS = 2; // for a first history to begin, before older messages are asked for: a server may send none
-const SEEN = 500; // ms after which what is shown counts as read
-const UNREAD = "channelbox:unread"; // in sessionStorage, over a reload of our own
+const FLUSH_MS = 20; // for which events are collected before they are shown
+const HISTORY_SECONDS = 2; // to wait for a first history before older messages are loaded: a server may send none
+const READ_DELAY_MS = 500; // after which the messages in view count as read
+const UNREAD_KEY = "channelbox:unread"; // in sessionStorage, across automatic reloads
 
 const $ = (selector) => document.querySelector(selector);
-const tabs = new BroadcastChannel("channelbox"); // who is signed in in one tab is so in all
+const tabs = new BroadcastChannel("channelbox"); // tells tabs that are signed out about a sign-in
 const isGuest = page.person === "guest";
 const client = new RoomClient({ you: page.name, guest: isGuest });
 const { room } = client;
 let welcomed = false;
-let replaced = false; // by the page of whoever signed in next
-let opening = Infinity; // the newest number when the page was opened: what is newer is news
-let gathered = [];
-let flushing = 0;
-let seeing = 0;
-let settling = 0;
+let replaced = false; // whether the page is reloading for another person who has signed in
+let newestAtOpening = Infinity; // higher sequence numbers count as unread
+let collected = [];
+let flushTimer = 0;
+let readTimer = 0;
+let settleTimer = 0;
 
 const timeline = new Timeline({
   scroller: $(".scroller"),
@@ -48,7 +48,7 @@ const pending = new Pending({
   edit: (id) => composer.edit(outbox.take(id)),
   drop: (id) => outbox.take(id),
 });
-const outbox = new Outbox({
+const outbox = new PersistentOutbox({
   client,
   perform: (effects) => socket.perform(effects),
   changed() {
@@ -63,7 +63,7 @@ new MessageMenu({
   dialog: $(".confirm"),
   remove: (seq, text) => outbox.add(text, "delete", seq),
 });
-const status = new ConnectionStatus({ notice: $(".notice"), now: () => socket.connect() });
+const status = new ConnectionStatus({ notice: $(".notice"), connect: () => socket.connect() });
 const socket = new Socket({ machine: client, address: page.socket, apply: (effect) => effects[effect.do]?.(effect) });
 const composer = new Composer({
   form: $(".composer"),
@@ -75,19 +75,19 @@ const composer = new Composer({
 });
 const update = new PageUpdate({
   version: page.version ?? "",
-  quiet: () => !outbox.items.length && composer.safe && timeline.atEnd && !$(".confirm").open && $(".message-menu").hidden,
-  leave: () => sessionStorage.setItem(UNREAD, unreadTitle.count()),
+  canReload: () => !outbox.items.length && composer.saved && timeline.atEnd && !$(".confirm").open && $(".message-menu").hidden,
+  leave: () => sessionStorage.setItem(UNREAD_KEY, unreadTitle.count()),
 });
 
 const effects = {
   state(to) {
     if (to.name === "joined") return settle();
-    if (to.name === "catching_up") return status.show("catching_up", say("catching_up", { n: room.missed }));
+    if (to.name === "catching_up") return status.show("catching_up", translate("catching_up", { n: room.missed }));
     if (to.name === "waiting" || to.name === "stopped") {
       flush();
-      people.away();
+      people.unknown();
     }
-    if (to.reason === "other_person") giveWay();
+    if (to.reason === "other_person") reloadForOtherPerson();
     if (to.name !== "idle") status.connection(to);
   },
   welcome() {
@@ -98,85 +98,84 @@ const effects = {
     composer.mayAnnounce = room.may.includes("announce");
     composer.limit = room.limits.message ?? page.limit;
     update.heard(room.version);
-    if (opening === Infinity) opening = room.goal;
+    if (newestAtOpening === Infinity) newestAtOpening = room.goal;
   },
   event({ event }) {
-    gathered.push(event);
-    flushing ||= setTimeout(flush, FLUSH);
+    collected.push(event);
+    flushTimer ||= setTimeout(flush, FLUSH_MS);
   },
   forget() {
-    // Too much was missed to be sent again, or the room began anew; what is older loads on scrolling up.
+    // Too many events were missed, or the room was made anew. Older messages are loaded when the reader scrolls up.
     flush();
     timeline.reset();
-    opening = Math.min(opening, room.goal);
+    newestAtOpening = Math.min(newestAtOpening, room.goal);
   },
   stored: ({ id }) => outbox.stored(id),
-  outbox_changed: () => outbox.keep(),
+  outbox_changed: () => outbox.save(),
   other({ frame }) {
-    if (frame.type === "presence") people.here(frame);
+    if (frame.type === "presence") people.presence(frame);
     else if (frame.type === "typing" && frame.user !== room.you) people.typing(frame.user);
   },
 };
 
 /**
- * Somebody else signed in, in another tab: all that waits to be sent, and all that this page shows, is the former's.
- * A page that was never theirs shows nothing yet; should its socket and its pages be of two sessions, it would load itself
- * for ever.
+ * Reload the page: another person signed in in another tab, and all that waits and is shown here is the previous one's.
+ * A page without a welcome shows nothing yet; if its WebSocket and its pages were of two sessions, it would reload for ever.
  */
-function giveWay() {
+function reloadForOtherPerson() {
   if (!welcomed) return;
   replaced = true;
   location.reload();
 }
 
 function flush() {
-  clearTimeout(flushing);
-  flushing = 0;
-  const fresh = timeline.hear(gathered.filter(({ type }) => type === "message" || type === "announcement"));
-  for (const event of gathered) {
+  clearTimeout(flushTimer);
+  flushTimer = 0;
+  const fresh = timeline.receive(collected.filter(({ type }) => type === "message" || type === "announcement"));
+  for (const event of collected) {
     if (event.type === "deletion") timeline.remove(event);
     outbox.stored(event.id);
   }
-  for (const { user } of fresh) people.said(user);
-  unreadTitle.heard(fresh.filter(({ user, seq }) => user !== room.you && seq > opening).length);
-  gathered = [];
-  seen();
+  for (const { user } of fresh) people.stoppedTyping(user);
+  unreadTitle.add(fresh.filter(({ user, seq }) => user !== room.you && seq > newestAtOpening).length);
+  collected = [];
+  markRead();
 }
 
-/** What is in sight is read. */
-function seen() {
-  seeing ||= setTimeout(() => {
-    seeing = 0;
+/** Mark the room as read if its newest message is in view, after a short delay. */
+function markRead() {
+  readTimer ||= setTimeout(() => {
+    readTimer = 0;
     if (room.last !== null && !document.hidden && timeline.atEnd) rooms.read(page.room, room.last, room.epoch);
-  }, SEEN);
+  }, READ_DELAY_MS);
 }
 
-/** Everything that was missed is here, but for the history of a first connection: that follows its welcome. */
+/** Finish joining when all missed events are there. The history of a first connection comes after `joined`. */
 function settle() {
   status.show("connected");
-  clearTimeout(settling);
+  clearTimeout(settleTimer);
   const until = seconds() + HISTORY_SECONDS;
-  settling = setTimeout(function look() {
+  settleTimer = setTimeout(function check() {
     flush();
     if (!socket.open) return;
     if (room.last === null ? seconds() < until : room.last < room.goal) {
-      settling = setTimeout(look, FLUSH);
+      settleTimer = setTimeout(check, FLUSH_MS);
       return;
     }
     timeline.settled(room.goal);
     outbox.adopt();
-  }, FLUSH);
+  }, FLUSH_MS);
 }
 
 try {
-  unreadTitle.restore(Number(sessionStorage.getItem(UNREAD)));
-  sessionStorage.removeItem(UNREAD);
+  unreadTitle.restore(Number(sessionStorage.getItem(UNREAD_KEY)));
+  sessionStorage.removeItem(UNREAD_KEY);
 } catch {
-  /* switched off */
+  /* storage is disabled */
 }
 tabs.addEventListener("message", () => status.name === "signed_out" && socket.connect());
-document.addEventListener("visibilitychange", seen);
-$(".scroller").addEventListener("scroll", seen, { passive: true });
+document.addEventListener("visibilitychange", markRead);
+$(".scroller").addEventListener("scroll", markRead, { passive: true });
 addEventListener("beforeunload", (event) => outbox.items.length && !replaced && event.preventDefault());
 outbox.open(`channelbox:pending:${isGuest ? "guest" : "user"}:${page.name}:${page.room}`);
 socket.connect();

@@ -1,17 +1,20 @@
-/* One message as an element. Text is set as text, never as HTML. */
-import { element, icon, say } from "../channelbox/words.js";
+/* Rendering of one message. Text is set as text, never as HTML. */
+import { element, icon, translate } from "../channelbox/ui.js";
 import { dayNumber, fullTime, hoursMinutes, longDay } from "../channelbox/times.js";
 import { moreButton } from "./menu.js";
 
-const GROUP = 5 * 60_000; // ms within which messages of one sender stand together
+const GROUP_MS = 5 * 60_000; // within which messages of one sender are grouped
 
-/** The element for a message, after `previous` (or null: it is the first). viewer: who looks, {you, mayRemove}. */
+/**
+ * Create the element of a message. previous: the message before it, or null. you: the viewer's name; mayRemove: whether
+ * they may remove messages of others.
+ */
 export function render(message, previous, { you, mayRemove }) {
   const at = new Date(message.at);
   const before = previous && new Date(previous.at);
   const newDay = !before || dayNumber(before) !== dayNumber(at);
   const announcement = message.type === "announcement";
-  const first = newDay || announcement || previous.type !== message.type || previous.user !== message.user || at - before > GROUP;
+  const first = newDay || announcement || previous.type !== message.type || previous.user !== message.user || at - before > GROUP_MS;
 
   const row = element("div", first ? "message first" : "message");
   if (announcement) row.classList.add("announcement");
@@ -24,13 +27,13 @@ export function render(message, previous, { you, mayRemove }) {
   time.title = fullTime(at);
   const name = element("bdi", first ? "name" : "name sr", message.user);
   const { removed } = message;
-  const text = element("p", removed ? "text removed" : "text", removed ? say("removed", { user: removed.by }) : message.message);
+  const text = element("p", removed ? "text removed" : "text", removed ? translate("removed", { user: removed.by }) : message.message);
   text.dir = "auto";
 
   if (first) {
     const head = element("div", "head");
     head.append(name, time);
-    if (announcement) head.append(element("span", "label", say("announcement")));
+    if (announcement) head.append(element("span", "label", translate("announcement")));
     row.append(avatar(message.user), head, text);
   } else {
     row.append(name, time, text);
@@ -39,30 +42,30 @@ export function render(message, previous, { you, mayRemove }) {
   return row;
 }
 
-/** A letter on a colour that is the same for a name everywhere. */
+/** Create an avatar: a letter on a colour that is the same for a name everywhere. */
 export function avatar(name) {
   let sum = 0x811c9dc5; // FNV-1a: names that differ in a letter differ in colour
   for (const letter of name) sum = Math.imul(sum ^ letter.codePointAt(0), 0x01000193) >>> 0;
-  const made = element("span", `avatar tone-${sum % 12}`, ([...name.trim()][0] ?? "?").toLocaleUpperCase());
-  made.setAttribute("aria-hidden", "true");
-  return made;
+  const mark = element("span", `avatar tone-${sum % 12}`, ([...name.trim()][0] ?? "?").toLocaleUpperCase());
+  mark.setAttribute("aria-hidden", "true");
+  return mark;
 }
 
 function dayLine(at) {
   const line = element("div", "day");
-  const words = element("span");
-  words.dataset.day = at.toISOString();
-  line.append(words);
-  nameDay(words);
+  const label = element("span");
+  label.dataset.day = at.toISOString();
+  line.append(label);
+  nameDay(label);
   return line;
 }
 
-/** Today and yesterday move: called again when the date has changed. */
-export function nameDay(words) {
-  const at = new Date(words.dataset.day);
+/** Set the text of a day separator; called again when the date changes, for "Today" and "Yesterday". */
+export function nameDay(label) {
+  const at = new Date(label.dataset.day);
   const now = new Date();
   const yesterday = new Date(now.getFullYear(), now.getMonth(), now.getDate() - 1);
   const day = dayNumber(at);
-  words.textContent =
-    day === dayNumber(now) ? say("today") : day === dayNumber(yesterday) ? say("yesterday") : longDay(at);
+  label.textContent =
+    day === dayNumber(now) ? translate("today") : day === dayNumber(yesterday) ? translate("yesterday") : longDay(at);
 }

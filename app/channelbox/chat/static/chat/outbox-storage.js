@@ -1,77 +1,77 @@
-/* What waits to be sent, kept in localStorage for each tab: it survives a reload, the person's other tabs see it, and
-   what a tab left behind when it was closed or crashed is taken over by another one.
+/* Outbox items in localStorage, for each tab: they survive a reload, the person's other tabs see them, and what a tab
+   left behind when it was closed or crashed is taken over by another one.
 
-   A tab that lives holds a Web Lock of its name, and one of what it keeps for the room that it shows: what it left
-   behind in another room is anybody's. Browsers have locks only on https and on this machine; elsewhere each tab keeps
-   to itself. Taking something over twice does no harm: an id is stored once. */
+   A live tab holds two Web Locks: one for its name, and one for the items of the room that it shows; any tab may take
+   over what it left behind in another room. Browsers have locks only on https and localhost; elsewhere tabs take nothing
+   over. Taking items over twice does no harm: an id is stored once. */
 import { newId } from "./id.js";
 
-const TAB = "channelbox:tab";
+const TAB_KEY = "channelbox:tab";
 
-/** This tab's name: the same after a reload, another one in a copy of the tab. */
-async function claim() {
-  let name = remembered() ?? newId();
-  while (navigator.locks && !(await hold(`${TAB}:${name}`, { ifAvailable: true }))) name = newId();
+/** Return this tab's name: the same after a reload, another one in a copy of the tab. */
+async function claimName() {
+  let name = savedName() ?? newId();
+  while (navigator.locks && !(await hold(`${TAB_KEY}:${name}`, { ifAvailable: true }))) name = newId();
   try {
-    sessionStorage.setItem(TAB, name);
+    sessionStorage.setItem(TAB_KEY, name);
   } catch {
-    /* switched off: after a reload it is another tab */
+    /* disabled: after a reload the tab has another name */
   }
   return name;
 }
 
-/** Holds a lock for as long as this page lives; false when somebody else holds it and it is to be had `ifAvailable`. */
+/** Hold a lock for as long as the page lives. Resolve to false with `ifAvailable` if it is held elsewhere. */
 function hold(name, options) {
-  return new Promise((told) => {
+  return new Promise((resolve) => {
     navigator.locks.request(name, options, (lock) => {
-      told(Boolean(lock));
+      resolve(Boolean(lock));
       return lock && new Promise(() => {});
     });
   });
 }
 
-function remembered() {
+function savedName() {
   try {
-    return sessionStorage.getItem(TAB);
+    return sessionStorage.getItem(TAB_KEY);
   } catch {
     return null;
   }
 }
 
-const claimed = claim();
+const claimedName = claimName();
 
 export class OutboxStorage {
   #prefix; #tab = "";
 
-  /** prefix: of the keys, with the room and the person in it. changed(): another tab's items have changed. */
+  /** prefix: of the keys, with room and person. changed(): another tab's items have changed. */
   constructor(prefix, changed) {
     this.#prefix = prefix;
     addEventListener("storage", ({ key }) => (key === null || key.startsWith(`${prefix}:`)) && changed());
   }
 
-  /** What this tab had before a reload. */
+  /** Return the items that this tab saved before a reload. */
   async open() {
-    this.#tab = await claimed;
+    this.#tab = await claimedName;
     if (navigator.locks) await hold(this.#key(this.#tab), {}); // another tab may be taking over what this one left
     return read(this.#key(this.#tab));
   }
 
-  keep(items) {
+  save(items) {
     if (!this.#tab) return;
     try {
       if (items.length) localStorage.setItem(this.#key(this.#tab), JSON.stringify(items));
       else localStorage.removeItem(this.#key(this.#tab));
     } catch {
-      /* full or switched off: the page itself still holds them */
+      /* full or disabled: the page still has them */
     }
   }
 
-  /** What waits in other tabs. */
+  /** Items of the other tabs. */
   get others() {
     return this.#otherTabs().flatMap((tab) => read(this.#key(tab)));
   }
 
-  /** Hands what tabs that are gone left behind to take(items), which keeps it. */
+  /** Hand the items that closed tabs left behind to take(items), which saves them. */
   async adopt(take) {
     if (!navigator.locks) return;
     for (const tab of this.#otherTabs()) {
@@ -89,8 +89,8 @@ export class OutboxStorage {
 
   #otherTabs() {
     try {
-      const start = `${this.#prefix}:`;
-      const tabs = Object.keys(localStorage).filter((key) => key.startsWith(start)).map((key) => key.slice(start.length));
+      const prefix = `${this.#prefix}:`;
+      const tabs = Object.keys(localStorage).filter((key) => key.startsWith(prefix)).map((key) => key.slice(prefix.length));
       return tabs.filter((tab) => tab !== this.#tab);
     } catch {
       return [];
@@ -102,6 +102,6 @@ function read(key) {
   try {
     return JSON.parse(localStorage.getItem(key) ?? "[]");
   } catch {
-    return []; // switched off, or something else
+    return []; // disabled, or not JSON
   }
 }

@@ -1,13 +1,13 @@
-/* Shows what the outbox holds, below the timeline: each with a clock, or a reason and what one can do. */
+/* Outbox items below the timeline: each with a clock, or with the reason of its failure and buttons. */
 import { seconds } from "../channelbox/socket.js";
-import { element, icon, say } from "../channelbox/words.js";
+import { element, icon, translate } from "../channelbox/ui.js";
 
-const SLOW_SECONDS = 5; // without an answer before the words say so
+const SLOW_SECONDS = 5; // without an answer before the text says so
 
 export class Pending {
   #list; #rows = new Map(); #retry; #edit; #drop; #items = [];
 
-  /** retry(id), edit(id), drop(id): what the buttons of what failed do. */
+  /** retry(id), edit(id), drop(id): actions of the buttons of a failed item. */
   constructor({ list, retry, edit, drop }) {
     this.#list = list;
     this.#retry = retry;
@@ -17,7 +17,7 @@ export class Pending {
   }
 
   show(all) {
-    // A removal is shown at its message, unless it failed.
+    // A removal is shown on the message itself, unless it failed.
     const items = all.filter(({ kind, state }) => kind !== "delete" || state === "failed");
     this.#items = all;
     const ids = new Set(items.map(({ id }) => id));
@@ -33,9 +33,9 @@ export class Pending {
         this.#rows.set(item.id, row);
         this.#list.append(row);
       }
-      const words = status(item);
-      const line = row.querySelector(".pending-words");
-      if (line.textContent !== words) line.textContent = words;
+      const text = status(item);
+      const label = row.querySelector(".pending-words");
+      if (label.textContent !== text) label.textContent = text;
       if (row.dataset.state === item.state) continue;
       const failed = item.state === "failed";
       row.dataset.state = item.state;
@@ -52,38 +52,38 @@ export class Pending {
     const body = element("p", "text", text);
     body.dir = "auto";
     const line = element("div", "pending-status");
-    const ways = element("span", "pending-ways");
-    ways.hidden = true;
-    ways.append(
-      button(say("retry"), () => this.#retry(id)),
-      removal ? button(say("dismiss"), () => this.#drop(id)) : button(say("edit"), () => this.#edit(id)),
+    const actions = element("span", "pending-ways");
+    actions.hidden = true;
+    actions.append(
+      button(translate("retry"), () => this.#retry(id)),
+      removal ? button(translate("dismiss"), () => this.#drop(id)) : button(translate("edit"), () => this.#edit(id)),
     );
-    line.append(icon("clock"), element("span", "pending-words"), ways);
+    line.append(icon("clock"), element("span", "pending-words"), actions);
     row.append(body, line);
     return row;
   }
 }
 
-function button(label, act) {
-  const made = element("button", "button small", label);
-  made.type = "button";
-  made.addEventListener("click", act);
-  return made;
+function button(label, onClick) {
+  const created = element("button", "button small", label);
+  created.type = "button";
+  created.addEventListener("click", onClick);
+  return created;
 }
 
 function status({ kind, state, since, until, code, error }) {
   const now = seconds();
-  if (state === "failed") return say(kind === "delete" ? "not_removed" : "failed", { reason: reasonFor(code, error) });
-  if (state === "elsewhere") return say("elsewhere"); // its times are of that tab's clock
-  if (until > now) return say("later", { s: Math.ceil(until - now) });
-  if (state === "waiting") return say("waiting");
-  return now - since > SLOW_SECONDS ? say("slow") : say("sending");
+  if (state === "failed") return translate(kind === "delete" ? "not_removed" : "failed", { reason: reasonFor(code, error) });
+  if (state === "elsewhere") return translate("elsewhere"); // its times are on that tab's clock
+  if (until > now) return translate("later", { s: Math.ceil(until - now) });
+  if (state === "waiting") return translate("waiting");
+  return now - since > SLOW_SECONDS ? translate("slow") : translate("sending");
 }
 
-/** Our own words for an error code, or the server's where it knows one that we do not. */
+/** Return our text for an error code, or the server's if there is none. */
 function reasonFor(code, sentence) {
   try {
-    return say(`code_${code}`);
+    return translate(`code_${code}`);
   } catch {
     return sentence || code;
   }

@@ -1,85 +1,85 @@
-/* The list of rooms: in the order of what happens in them, with how much one has not read.
+/* List of rooms, ordered by activity, with unread counts.
 
-   Asked for now and then while somebody looks, not pushed: a list that is half a minute old harms nobody, and who may see
-   which room is decided where everything else of that kind is. What was read is kept in this browser. */
+   Polled while the page is visible, not pushed: a list that is half a minute old does no harm, and access is checked in
+   the same place as all other access. Read positions are kept in this browser. */
 import { Busy, request } from "../channelbox/request.js";
-import { when } from "../channelbox/times.js";
-import { element, icon, page, say } from "../channelbox/words.js";
+import { shortTime } from "../channelbox/times.js";
+import { element, icon, page, translate } from "../channelbox/ui.js";
 
-const EVERY = 30_000; // ms, more or less
-const MOST = 99;
-const MARKS = `channelbox:read:${page.person}`;
-const EPOCHS = `channelbox:read-epochs:${page.person}`; // of the rooms when their marks were made
+const POLL_INTERVAL_MS = 30_000; // before jitter
+const MAX_UNREAD = 99;
+const MARKS_KEY = `channelbox:read:${page.person}`;
+const EPOCHS_KEY = `channelbox:read-epochs:${page.person}`; // of these rooms when they were read
 
 export class Rooms {
-  #list; #row; #rooms = []; #timer = 0; #heard; #notice = element("p", "list-notice");
+  #list; #row; #rooms = []; #timer = 0; #onVersion; #notice = element("p", "list-notice");
 
-  /** list: the ul of `li[data-room]`; row: the template of one; heard(version): called with the server's. */
-  constructor({ list, row, heard = () => {} }) {
+  /** list: the ul of `li[data-room]`; row: template of one; onVersion(version): called with the server's. */
+  constructor({ list, row, onVersion = () => {} }) {
     this.#list = list;
     this.#row = row;
-    this.#heard = heard;
+    this.#onVersion = onVersion;
     this.#notice.setAttribute("role", "status");
     list.before(this.#notice);
-    addEventListener("storage", ({ key }) => key === MARKS && this.#showUnread());
-    document.addEventListener("visibilitychange", () => document.hidden || this.#ask());
-    this.#ask();
+    addEventListener("storage", ({ key }) => key === MARKS_KEY && this.#showUnread());
+    document.addEventListener("visibilitychange", () => document.hidden || this.#poll());
+    this.#poll();
   }
 
-  /** Everything up to this number of a room has been seen. */
+  /** Mark a room as read up to this sequence number. */
   read(room, seq, epoch) {
-    this.#forget([{ name: room, epoch }]);
-    const marks = kept(MARKS) ?? {};
+    this.#dropMarks([{ name: room, epoch }]);
+    const marks = load(MARKS_KEY) ?? {};
     if ((marks[room] ?? -1) >= seq) return;
-    keep(MARKS, { ...marks, [room]: seq });
+    save(MARKS_KEY, { ...marks, [room]: seq });
     this.#showUnread();
   }
 
-  /** Numbers of another epoch say nothing: the room was made anew, or a backup was restored. */
-  #forget(rooms) {
-    const epochs = kept(EPOCHS) ?? {};
+  /** Drop the marks of another epoch: the room was made anew, or a backup was restored. */
+  #dropMarks(rooms) {
+    const epochs = load(EPOCHS_KEY) ?? {};
     const changed = rooms.filter(({ name, epoch }) => epoch && epochs[name] !== epoch);
     if (!changed.length) return;
-    const marks = kept(MARKS) ?? {};
+    const marks = load(MARKS_KEY) ?? {};
     for (const { name, epoch } of changed) {
       if (epochs[name]) delete marks[name];
       epochs[name] = epoch;
     }
-    keep(MARKS, marks);
-    keep(EPOCHS, epochs);
+    save(MARKS_KEY, marks);
+    save(EPOCHS_KEY, epochs);
   }
 
-  async #ask() {
+  async #poll() {
     clearTimeout(this.#timer);
     if (document.hidden) return;
-    this.#again(EVERY);
+    this.#schedule(POLL_INTERVAL_MS);
     try {
-      const answer = await request(page.list, { headers: { Accept: "application/json" } });
+      const response = await request(page.list, { headers: { Accept: "application/json" } });
       this.#notice.textContent = "";
-      if (!answer.ok) return; // the connection's state tells what is wrong
-      const { rooms, version } = await answer.json();
+      if (!response.ok) return; // the connection status shows what is wrong
+      const { rooms, version } = await response.json();
       this.#rooms = rooms;
-      this.#heard(version);
+      this.#onVersion(version);
     } catch (error) {
       if (!(error instanceof Busy)) {
         this.#notice.textContent = "";
         return;
       }
-      this.#again(Math.max(EVERY, error.seconds * 1_250)); // never before it may
-      this.#notice.textContent = say("list_busy");
+      this.#schedule(Math.max(POLL_INTERVAL_MS, error.seconds * 1_250)); // never earlier than allowed
+      this.#notice.textContent = translate("list_busy");
       return;
     }
-    // Who comes for the first time has not missed all that was ever said.
-    if (kept(MARKS) === null) keep(MARKS, Object.fromEntries(this.#rooms.map(({ name, seq }) => [name, seq])));
-    this.#forget(this.#rooms);
+    // On the first visit everything counts as read.
+    if (load(MARKS_KEY) === null) save(MARKS_KEY, Object.fromEntries(this.#rooms.map(({ name, seq }) => [name, seq])));
+    this.#dropMarks(this.#rooms);
     this.#show();
     this.#showUnread();
   }
 
-  /** Asks again after about so many ms. */
-  #again(ms) {
+  /** Poll again after about this many ms. */
+  #schedule(ms) {
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#ask(), ms * (0.8 + 0.4 * Math.random()));
+    this.#timer = setTimeout(() => this.#poll(), ms * (0.8 + 0.4 * Math.random()));
   }
 
   #show() {
@@ -87,13 +87,13 @@ export class Rooms {
     const names = new Set(this.#rooms.map(({ name }) => name));
     for (const [name, row] of rows) if (!names.has(name) && !row.querySelector("[aria-current]")) row.remove();
     for (const room of this.#rooms) {
-      const row = rows.get(room.name) ?? this.#list.appendChild(this.#made(room));
+      const row = rows.get(room.name) ?? this.#list.appendChild(this.#createRow(room));
       const time = row.querySelector("time");
       if (!time) continue;
       time.dateTime = room.changed_at;
-      time.textContent = when(new Date(room.changed_at));
+      time.textContent = shortTime(new Date(room.changed_at));
     }
-    // Nothing moves under somebody's pointer or focus.
+    // Do not move rows under the pointer or the focus.
     if (this.#list.matches(":hover") || this.#list.contains(document.activeElement)) return;
     const place = new Map(this.#rooms.map(({ name }, index) => [name, index]));
     const now = [...this.#list.children];
@@ -101,7 +101,7 @@ export class Rooms {
     if (sorted.some((row, index) => row !== now[index])) this.#list.append(...sorted);
   }
 
-  #made({ name, title, url, members_only: locked }) {
+  #createRow({ name, title, url, members_only: locked }) {
     const row = this.#row.content.firstElementChild.cloneNode(true);
     row.dataset.room = name;
     row.querySelector("a").href = url;
@@ -111,20 +111,20 @@ export class Rooms {
   }
 
   #showUnread() {
-    const marks = kept(MARKS) ?? {};
+    const marks = load(MARKS_KEY) ?? {};
     for (const { name, seq } of this.#rooms) {
       const badge = this.#list.querySelector(`[data-room="${name}"] .unread`);
       if (!badge) continue;
       const unread = seq - (marks[name] ?? 0);
       badge.hidden = unread <= 0;
-      badge.textContent = unread > MOST ? `${MOST}+` : unread;
-      badge.title = say("new_messages", { n: unread });
+      badge.textContent = unread > MAX_UNREAD ? `${MAX_UNREAD}+` : unread;
+      badge.title = translate("new_messages", { n: unread });
     }
   }
 }
 
-/** What is kept for each room; null before the first time. */
-function kept(key) {
+/** Return what is saved for each room; null before the first time. */
+function load(key) {
   try {
     return JSON.parse(localStorage.getItem(key));
   } catch {
@@ -132,10 +132,10 @@ function kept(key) {
   }
 }
 
-function keep(key, rooms) {
+function save(key, rooms) {
   try {
     localStorage.setItem(key, JSON.stringify(rooms));
   } catch {
-    /* full or switched off: nothing is marked as read */
+    /* full or disabled: nothing is marked as read */
   }
 }

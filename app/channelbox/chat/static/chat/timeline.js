@@ -1,26 +1,26 @@
-/* The timeline: a window of a few hundred messages on the room's history, live at its lower end.
+/* Timeline: a window of a few hundred messages on the room's history, live at its lower end.
 
-   When the window's end was cut off, because somebody reads far above, it is "detached": what comes is counted, and
-   scrolling down loads it over HTTP until the end is the newest again. */
+   While somebody reads far above the end, the window's end may be cut off. It is then detached: new messages are only
+   counted, and scrolling down loads them over HTTP until the window ends with the newest again. */
 import { Busy } from "../channelbox/request.js";
-import { element, say } from "../channelbox/words.js";
+import { element, translate } from "../channelbox/ui.js";
 import { dayNumber } from "../channelbox/times.js";
 import { nameDay, render } from "./message.js";
-import { PAGE } from "./history.js";
+import { PAGE_SIZE } from "./history.js";
 
-const KEEP = 300; // messages while the newest is in sight
-const MOST = 600; // messages ever
-const NEAR = 60; // px from the end that count as being there
-const EARLY = 600; // px before an end at which more is loaded
-const AGAIN = 10_000; // ms after which a load that failed is tried again
+const MAX_AT_END = 300; // messages while the newest is in view
+const MAX_MESSAGES = 600; // messages in any case
+const END_PX = 60; // from the end that count as being there
+const PRELOAD_PX = 600; // before an end at which more is loaded
+const RETRY_MS = 10_000; // after a failed load
 
 export class Timeline {
   #scroller; #log; #top; #pill; #load; #viewer = { you: "", mayRemove: false };
-  #items = []; #newest = 0; #complete = false; #welcomed = false; #unseen = 0; #stick = true;
+  #items = []; #newest = 0; #complete = false; #settled = false; #unseen = 0; #stick = true;
   #floor = 1; #loading = false; #failed = ""; #retry = 0; #generation = 0; #today = dayNumber(new Date());
-  #removing = new Set(); #removed = new Map(); // numbers; those that were removed while older messages were on their way
+  #removing = new Set(); #removed = new Map(); // by sequence number; the latter while messages are being loaded
 
-  /** scroller, log, top, pill: elements. load(range): history.load. */
+  /** scroller, log, top, pill: elements. load(range): see history.js. */
   constructor({ scroller, log, top, pill, load }) {
     this.#scroller = scroller;
     this.#log = log;
@@ -29,47 +29,47 @@ export class Timeline {
     this.#load = load;
     scroller.addEventListener("scroll", () => this.#scrolled(), { passive: true });
     pill.addEventListener("click", () => this.toNewest());
-    // The composer grows, the keyboard of a phone comes up, pending messages come: the end stays in sight.
-    const watch = new ResizeObserver(() => this.#stick && this.#toEnd());
+    // Keep the end in view when the composer grows, a phone's keyboard opens, or pending messages appear.
+    const watch = new ResizeObserver(() => this.#stick && this.#scrollToEnd());
     for (const part of [scroller, ...scroller.children]) watch.observe(part);
     this.#showTop();
   }
 
-  /** Who looks: {you, mayRemove}. */
+  /** The viewer: {you, mayRemove}. */
   set viewer(viewer) {
     this.#viewer = viewer;
   }
 
-  /** What is older than this number is no longer there. */
+  /** Lowest sequence number that is still in the record. */
   set floor(seq) {
     this.#floor = seq;
   }
 
-  /** Of the messages in the window, all or none are newer than what was heard. */
+  /** Whether the window ends with the newest known message. */
   get #attached() {
     return (this.#items.at(-1)?.seq ?? 0) === this.#newest;
   }
 
-  /** Whether the newest is in sight. */
+  /** Whether the newest message is in view. */
   get atEnd() {
     return this.#stick;
   }
 
-  /** Messages from the socket, in order. Returns those that were not known. */
-  hear(messages) {
+  /** Add messages from the WebSocket, in order. Return those that were not known. */
+  receive(messages) {
     const fresh = messages.filter(({ seq }) => seq > this.#newest);
     if (!fresh.length) return fresh;
     const attached = this.#attached;
     this.#newest = fresh.at(-1).seq;
     if (attached && this.#stick) {
-      this.#append(fresh.slice(-KEEP), fresh.length > KEEP);
-      this.#cutTop(KEEP);
-      this.#toEnd();
+      this.#append(fresh.slice(-MAX_AT_END), fresh.length > MAX_AT_END);
+      this.#cutTop(MAX_AT_END);
+      this.#scrollToEnd();
     } else {
       const { scrollTop, scrollHeight } = this.#scroller;
-      if (attached && (this.#items.length + fresh.length <= MOST || scrollTop > scrollHeight / 2)) {
+      if (attached && (this.#items.length + fresh.length <= MAX_MESSAGES || scrollTop > scrollHeight / 2)) {
         this.#append(fresh);
-        this.#keepPlace(() => this.#cutTop(MOST));
+        this.#keepPosition(() => this.#cutTop(MAX_MESSAGES));
       }
       this.#unseen += fresh.filter(({ user }) => user !== this.#viewer.you).length;
     }
@@ -78,7 +78,7 @@ export class Timeline {
     return fresh;
   }
 
-  /** An event has taken the text of an earlier one away. */
+  /** Apply a deletion event. */
   remove({ removes: seq, user: by, seq: deletion }) {
     const removed = { by, seq: deletion };
     if (this.#loading) this.#removed.set(seq, removed);
@@ -88,27 +88,27 @@ export class Timeline {
     const row = render(this.#items[index], this.#items[index - 1] ?? null, this.#viewer);
     const old = this.#log.children[index];
     const replace = () => old.replaceWith(row);
-    if (old.offsetTop < this.#scroller.scrollTop) this.#keepPlace(replace);
+    if (old.offsetTop < this.#scroller.scrollTop) this.#keepPosition(replace);
     else replace();
-    if (this.#stick) this.#toEnd();
+    if (this.#stick) this.#scrollToEnd();
   }
 
-  /** The numbers of messages whose removal is on its way. */
+  /** Mark messages as being removed. seqs: a Set of their numbers. */
   removing(seqs) {
     this.#removing = seqs;
     for (const row of this.#log.children) row.classList.toggle("removing", seqs.has(Number(row.dataset.seq)));
   }
 
-  /** Everything up to this number was heard: now older messages may be loaded, and not into the midst of it. */
+  /** Note that all up to this number was received. Only now may older messages be loaded, so that they do not get between. */
   settled(seq) {
-    this.#welcomed = true;
+    this.#settled = true;
     this.#complete ||= seq === 0;
-    this.#again();
+    this.#loadAgain();
   }
 
-  /** Forgets everything: the numbers went on without us, or began again. */
+  /** Clear it: too many events were missed, or the room was made anew. */
   reset() {
-    this.#generation += 1; // what is on its way over HTTP is of before
+    this.#generation += 1; // outdates responses that are still to come
     this.#items = [];
     this.#newest = 0;
     this.#complete = false;
@@ -119,90 +119,90 @@ export class Timeline {
     this.#showTop();
   }
 
-  /** Down to the newest, loading it where the window has been cut. */
+  /** Scroll to the newest message, loading it if the window is detached. */
   async toNewest() {
     if (!this.#attached && !this.#loading) {
-      await this.#busy(async () => {
-        const newest = await this.#ask({});
+      await this.#whileLoading(async () => {
+        const newest = await this.#fetch({});
         if (!newest) return;
         this.#items = [];
         this.#log.replaceChildren();
-        this.#complete = newest.length < PAGE;
+        this.#complete = newest.length < PAGE_SIZE;
         this.#newest = Math.max(this.#newest, newest.at(-1)?.seq ?? 0);
         this.#append(newest);
       });
     }
-    if (!this.#attached && this.#failed) return; // which the page says
+    if (!this.#attached && this.#failed) return; // the failure is shown
     this.#stick = true;
-    this.#toEnd();
+    this.#scrollToEnd();
   }
 
   #scrolled() {
     const { scrollTop, scrollHeight, clientHeight } = this.#scroller;
     const below = scrollHeight - scrollTop - clientHeight;
-    this.#stick = below < NEAR && this.#attached;
+    this.#stick = below < END_PX && this.#attached;
     if (this.#stick) this.#unseen = 0;
     this.#showPill();
-    this.#more();
+    this.#loadMissing();
   }
 
-  /** Loads what is missing where the reader is; a load that is under way calls it again when it ends. */
-  #more() {
+  /** Load what is missing near the reader; a load in progress calls this again at its end. */
+  #loadMissing() {
     const { scrollTop, scrollHeight, clientHeight } = this.#scroller;
     const below = scrollHeight - scrollTop - clientHeight;
     if (this.#failed) return;
-    if (scrollTop < EARLY) this.#loadOlder();
-    if (below < EARLY && !this.#attached) this.#loadNewer();
+    if (scrollTop < PRELOAD_PX) this.#loadOlder();
+    if (below < PRELOAD_PX && !this.#attached) this.#loadNewer();
   }
 
   async #loadOlder() {
     const first = this.#items[0];
-    if (this.#loading || this.#complete || !this.#welcomed) return;
-    await this.#busy(async () => {
-      const older = await this.#ask(first ? { before: first.seq } : {});
+    if (this.#loading || this.#complete || !this.#settled) return;
+    await this.#whileLoading(async () => {
+      const older = await this.#fetch(first ? { before: first.seq } : {});
       if (!older || this.#items[0] !== first) return; // the window moved meanwhile
-      this.#complete = older.length < PAGE;
+      this.#complete = older.length < PAGE_SIZE;
       this.#newest = Math.max(this.#newest, older.at(-1)?.seq ?? 0);
       this.#prepend(older);
-      if (!first) this.#toEnd();
+      if (!first) this.#scrollToEnd();
     });
-    this.#more();
+    this.#loadMissing();
   }
 
   async #loadNewer() {
     const last = this.#items.at(-1);
     if (this.#loading || !last) return;
-    await this.#busy(async () => {
-      const newer = await this.#ask({ after: last.seq });
+    await this.#whileLoading(async () => {
+      const newer = await this.#fetch({ after: last.seq });
       if (!newer || this.#items.at(-1) !== last) return;
       this.#newest = Math.max(this.#newest, newer.at(-1)?.seq ?? 0);
       this.#append(newer);
-      this.#keepPlace(() => this.#cutTop(MOST));
+      this.#keepPosition(() => this.#cutTop(MAX_MESSAGES));
     });
     this.#scrolled();
   }
 
-  /** Loads; null when everything was forgotten meanwhile. What was removed while the answer was on its way is so in it. */
-  async #ask(range) {
+  /** Load a range, and apply removals received meanwhile. Return null if the timeline was cleared meanwhile. */
+  async #fetch(range) {
     const generation = this.#generation;
-    const found = await this.#load(range);
+    const loaded = await this.#load(range);
     if (generation !== this.#generation) return null;
-    return found.map((item) => (this.#removed.has(item.seq) ? { ...item, message: "", removed: this.#removed.get(item.seq) } : item));
+    return loaded.map((item) => (this.#removed.has(item.seq) ? { ...item, message: "", removed: this.#removed.get(item.seq) } : item));
   }
 
-  async #busy(work) {
+  async #whileLoading(work) {
     this.#loading = true;
     this.#removed.clear();
     this.#failed = "";
     clearTimeout(this.#retry);
     this.#showTop();
-    this.#log.setAttribute("aria-live", "off"); // old messages are not news
+    this.#log.setAttribute("aria-live", "off"); // do not announce old messages
     try {
       await work();
     } catch (error) {
       const busy = error instanceof Busy;
-      this.#failed = busy ? say("load_busy") : say("load_failed");
-      this.#retry = setTimeout(() => this.#again(), busy ? Math.max(AGAIN, error.seconds * 1_000) : AGAIN);
+      this.#failed = busy ? translate("load_busy") : translate("load_failed");
+      this.#retry = setTimeout(() => this.#loadAgain(), busy ? Math.max(RETRY_MS, error.seconds * 1_000) : RETRY_MS);
     } finally {
       this.#loading = false;
       this.#showTop();
@@ -211,17 +211,17 @@ export class Timeline {
     }
   }
 
-  /** Loads what is missing, also where that failed. */
-  #again() {
+  /** Load what is missing, also after a failure. */
+  #loadAgain() {
     clearTimeout(this.#retry);
     this.#failed = "";
     this.#showTop();
     this.#showPill();
-    this.#more();
+    this.#loadMissing();
   }
 
-  #append(messages, jumped = false) {
-    if (jumped) {
+  #append(messages, replace = false) {
+    if (replace) {
       this.#items = [];
       this.#log.replaceChildren();
       this.#complete = false;
@@ -236,12 +236,12 @@ export class Timeline {
     if (messages[0]?.seq <= this.#floor) this.#complete = true;
     this.#log.append(rows);
     this.removing(this.#removing);
-    this.#renameDays();
+    this.#updateDays();
   }
 
   #prepend(messages) {
     if (!messages.length) return;
-    this.#keepPlace(() => {
+    this.#keepPosition(() => {
       const rows = document.createDocumentFragment();
       let previous = null;
       for (const message of messages) {
@@ -253,16 +253,16 @@ export class Timeline {
       this.#log.prepend(rows);
       this.#items.unshift(...messages);
     });
-    // From the other end: out of sight, so nothing moves.
-    while (this.#items.length > MOST) {
+    // The other end is out of view, so nothing moves.
+    while (this.#items.length > MAX_MESSAGES) {
       this.#items.pop();
       this.#log.lastElementChild.remove();
     }
     this.#showPill();
   }
 
-  #cutTop(most) {
-    const over = this.#items.length - most;
+  #cutTop(max) {
+    const over = this.#items.length - max;
     if (over <= 0) return;
     this.#items.splice(0, over);
     for (let n = 0; n < over; n += 1) this.#log.firstElementChild.remove();
@@ -270,15 +270,15 @@ export class Timeline {
     this.#complete = false;
   }
 
-  /** Changes above what is being read, without moving it. */
-  #keepPlace(change) {
+  /** Change rows above the reader without moving what is in view. */
+  #keepPosition(change) {
     const fromEnd = this.#scroller.scrollHeight - this.#scroller.scrollTop;
     change();
     this.#showTop();
     this.#scroller.scrollTop = this.#scroller.scrollHeight - fromEnd;
   }
 
-  #toEnd() {
+  #scrollToEnd() {
     this.#unseen = 0;
     this.#scroller.scrollTop = this.#scroller.scrollHeight;
     this.#showPill();
@@ -288,39 +288,39 @@ export class Timeline {
     this.#pill.hidden = this.#stick;
     if (this.#stick) return;
     const later = this.#failed && !this.#attached;
-    const words = later ? say("newer_later") : this.#unseen ? say("new_messages", { n: this.#unseen }) : say("newest");
+    const text = later ? translate("newer_later") : this.#unseen ? translate("new_messages", { n: this.#unseen }) : translate("newest");
     const label = this.#pill.querySelector("span");
-    if (label.textContent !== words) label.textContent = words;
+    if (label.textContent !== text) label.textContent = text;
     this.#pill.classList.toggle("main", this.#unseen > 0);
   }
 
   #showTop() {
-    const words = this.#failed
+    const text = this.#failed
       ? this.#failed
-      : !this.#welcomed
-        ? say("opening")
+      : !this.#settled
+        ? translate("opening")
         : this.#loading
-          ? say("loading")
+          ? translate("loading")
           : !this.#complete
             ? ""
             : this.#items.length
-              ? say("beginning")
-              : say("empty");
+              ? translate("beginning")
+              : translate("empty");
     this.#top.classList.toggle("empty", this.#complete && !this.#items.length);
-    if (this.#top.dataset.words === words) return;
-    this.#top.dataset.words = words;
-    this.#top.replaceChildren(element("p", "", words));
+    if (this.#top.dataset.words === text) return;
+    this.#top.dataset.words = text;
+    this.#top.replaceChildren(element("p", "", text));
     if (!this.#failed) return;
-    const again = element("button", "button small", say("try_again"));
+    const again = element("button", "button small", translate("try_again"));
     again.type = "button";
-    again.addEventListener("click", () => this.#again());
+    again.addEventListener("click", () => this.#loadAgain());
     this.#top.append(again);
   }
 
-  #renameDays() {
+  #updateDays() {
     const today = dayNumber(new Date());
     if (today === this.#today) return;
     this.#today = today;
-    for (const words of this.#log.querySelectorAll("[data-day]")) nameDay(words);
+    for (const label of this.#log.querySelectorAll("[data-day]")) nameDay(label);
   }
 }

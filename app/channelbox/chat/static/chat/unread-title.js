@@ -1,29 +1,29 @@
-/* The tab's title and icon tell of new messages while nobody looks. */
+/* Unread count in the tab's title, and its icon, while the page is hidden or not focused. */
 
 const title = document.title;
 const link = document.getElementById("icon");
-const calm = link.href;
+const defaultIcon = link.href;
 let unread = 0;
 
 const away = () => document.hidden || !document.hasFocus();
 
-/** Shows how many were unread before a reload that nobody asked for. */
+/** Show the count from before an automatic reload. */
 export function restore(count) {
   if (count > 0 && away()) show(count);
 }
 
-/** How many are unread now. */
+/** Return the number of unread messages. */
 export const count = () => unread;
 
-/** So many messages of others came. */
-export function heard(count) {
+/** Count new messages of others. */
+export function add(count) {
   if (count && away()) show(unread + count);
 }
 
 function show(count) {
   unread = count;
   document.title = count ? `(${count}) ${title}` : title;
-  link.href = count ? link.dataset.new : calm;
+  link.href = count ? link.dataset.new : defaultIcon;
 }
 
 addEventListener("focus", () => show(0));

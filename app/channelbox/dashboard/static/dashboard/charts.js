@@ -1,99 +1,110 @@
-/* The charts of the last 15 minutes: a line for each node, or for each figure. */
+/* Charts of the last 15 minutes, with one line for each node or for each figure. */
 import uPlot from "../vendor/uplot/uPlot.esm.js";
-import { element, say } from "../channelbox/words.js";
+import { element, translate } from "../channelbox/ui.js";
 import { hoursMinutes } from "../channelbox/times.js";
 import { number } from "./numbers.js";
-import { mean, worst } from "./series.js";
+import { rollingMax, rollingMean } from "./series.js";
 
-const SPAN = 900; // s
-const IN_LEGEND = 6;
-const STEPS = [1, 10, 100, 1e3, 1e4, 1e5, 1e6].flatMap((ten) => [ten, 2 * ten, 5 * ten]);
+const SPAN_SECONDS = 900; // length of the time axis
+const MAX_LEGEND = 6; // entries
+const AXIS_STEPS = [1, 10, 100, 1e3, 1e4, 1e5, 1e6].flatMap((ten) => [ten, 2 * ten, 5 * ten]);
 
-/* By node, or one line for each of the totals named. `drawn`: single seconds would only be noise; said is the newest. */
+/* Lines of each chart: one figure by node, or the named totals. `smooth` is applied to the lines, because single
+   seconds would only be noise; the legend shows the values themselves. */
 const CHARTS = {
   connections: { node: "connections" },
-  messages: { node: "messages_per_s", drawn: mean },
-  delivered: { node: "delivered_per_s", drawn: mean },
+  messages: { node: "messages_per_s", smooth: rollingMean },
+  delivered: { node: "delivered_per_s", smooth: rollingMean },
   store: { totals: { store_p50_ms: "p50_name", store_p99_ms: "p99_name" } },
   queue: { totals: { queue: "queue_name" } },
-  lag: { node: "lag_ms", drawn: worst },
+  lag: { node: "lag_ms", smooth: rollingMax },
 };
 
+/** All charts of the page. */
 export class Charts {
   #charts; #series; #now = 0;
 
+  /**
+   * @param {NodeList} figures Elements of the charts; `data-chart` names an entry of CHARTS.
+   * @param {Series} series
+   */
   constructor(figures, series) {
     this.#series = series;
     this.#charts = [...figures].map((figure) => new Chart(figure, series));
-    document.documentElement.addEventListener("theme", () => this.#charts.forEach((chart) => chart.again(this.#now)));
-    const watch = new ResizeObserver(() => this.#charts.forEach((chart) => chart.fit()));
-    for (const figure of figures) watch.observe(figure.querySelector(".plot"));
+    document.documentElement.addEventListener("theme", () => this.#charts.forEach((chart) => chart.redraw(this.#now)));
+    const observer = new ResizeObserver(() => this.#charts.forEach((chart) => chart.resize()));
+    for (const figure of figures) observer.observe(figure.querySelector(".plot"));
   }
 
-  /** now: the server's time in seconds, which goes on while no figures come. */
+  /**
+   * Draw the charts.
+   * @param {number} now Server time in seconds at the right end of the time axis; advances even without new figures.
+   */
   show(now) {
     this.#now = now;
     for (const chart of this.#charts) chart.show(now);
   }
 }
 
+/** One chart with its legend. */
 class Chart {
-  #figure; #place; #legend; #series; #what; #plot = null; #keys = ""; #lines = []; #now = 0;
+  #figure; #container; #legend; #series; #spec; #plot = null; #keys = ""; #lines = []; #now = 0;
 
   constructor(figure, series) {
     this.#figure = figure;
-    this.#place = figure.querySelector(".plot");
+    this.#container = figure.querySelector(".plot");
     this.#legend = figure.querySelector(".legend");
     this.#series = series;
-    this.#what = CHARTS[figure.dataset.chart];
+    this.#spec = CHARTS[figure.dataset.chart];
   }
 
   show(now) {
     this.#now = now;
-    this.#lines = this.#wanted();
+    this.#lines = this.#findLines();
     const keys = this.#lines.map(({ label }) => label).join("\n");
     if (!this.#plot || keys !== this.#keys) {
       this.#keys = keys;
-      this.#make();
+      this.#createPlot();
     }
     this.#plot.setData(this.#data());
-    if (this.#plot.cursor.idx === null || this.#plot.cursor.left < 0) this.#tell(this.#series.at.length - 1);
+    if (this.#plot.cursor.idx === null || this.#plot.cursor.left < 0) this.#showValues(this.#series.at.length - 1);
   }
 
-  again(now) {
+  /** Create the plot anew, with the colours of the current theme. */
+  redraw(now) {
     this.#plot?.destroy();
     this.#plot = null;
     if (now) this.show(now);
   }
 
-  fit() {
+  resize() {
     this.#plot?.setSize(this.#size());
   }
 
-  #wanted() {
-    if (this.#what.totals) {
-      return Object.entries(this.#what.totals).map(([figure, word]) => ({
-        label: say(word),
+  #findLines() {
+    if (this.#spec.totals) {
+      return Object.entries(this.#spec.totals).map(([figure, word]) => ({
+        label: translate(word),
         column: this.#series.column(figure),
       }));
     }
-    // A node without any value has none of this kind of process.
+    // A node without any value has no processes of this kind.
     return Object.keys(this.#series.nodes)
       .sort()
-      .map((name) => ({ label: name, column: this.#series.column(this.#what.node, name) }))
+      .map((name) => ({ label: name, column: this.#series.column(this.#spec.node, name) }))
       .filter(({ column }) => column.some((value) => value !== null));
   }
 
   #data() {
-    const { drawn = (column) => column } = this.#what;
-    return [this.#series.at, ...this.#lines.map(({ column }) => drawn(column))];
+    const { smooth = (column) => column } = this.#spec;
+    return [this.#series.at, ...this.#lines.map(({ column }) => smooth(column))];
   }
 
   #size() {
-    return { width: Math.max(100, this.#place.clientWidth), height: Math.max(90, this.#place.clientHeight) };
+    return { width: Math.max(100, this.#container.clientWidth), height: Math.max(90, this.#container.clientHeight) };
   }
 
-  #make() {
+  #createPlot() {
     this.#plot?.destroy();
     const style = getComputedStyle(this.#figure);
     const colour = (name) => style.getPropertyValue(name).trim();
@@ -109,12 +120,12 @@ class Chart {
       legend: { show: false },
       cursor: { sync: { key: "dashboard" }, y: false, drag: { setScale: false }, points: { size: 6 } },
       scales: {
-        x: { time: true, range: () => [this.#now - SPAN, this.#now] },
-        y: { range: (_, least, most) => [0, Math.max(1, (most ?? 0) * 1.1)] },
+        x: { time: true, range: () => [this.#now - SPAN_SECONDS, this.#now] },
+        y: { range: (_, min, max) => [0, Math.max(1, (max ?? 0) * 1.1)] },
       },
       axes: [
         { ...axis, size: 24, gap: 4, space: 90, values: (_, splits) => splits.map((at) => hoursMinutes(at * 1_000)) },
-        { ...axis, size: 48, gap: 4, space: 28, incrs: STEPS, values: (_, splits) => splits.map((value) => number(value)) },
+        { ...axis, size: 48, gap: 4, space: 28, incrs: AXIS_STEPS, values: (_, splits) => splits.map((n) => number(n)) },
       ],
       series: [
         {},
@@ -127,12 +138,12 @@ class Chart {
           points: { show: false },
         })),
       ],
-      hooks: { setCursor: [(plot) => this.#tell(plot.cursor.idx ?? this.#series.at.length - 1)] },
+      hooks: { setCursor: [(plot) => this.#showValues(plot.cursor.idx ?? this.#series.at.length - 1)] },
     };
-    this.#plot = new uPlot(options, this.#data(), this.#place);
-    const most = this.#lines.length > IN_LEGEND ? IN_LEGEND - 1 : IN_LEGEND;
+    this.#plot = new uPlot(options, this.#data(), this.#container);
+    const shown = this.#lines.length > MAX_LEGEND ? MAX_LEGEND - 1 : MAX_LEGEND;
     this.#legend.replaceChildren(
-      ...this.#lines.slice(0, most).map(({ label }, n) => {
+      ...this.#lines.slice(0, shown).map(({ label }, n) => {
         const entry = element("li");
         const swatch = element("i");
         swatch.style.background = colour(`--line-${n % 8}`);
@@ -140,15 +151,15 @@ class Chart {
         return entry;
       }),
     );
-    const more = this.#lines.length - most;
-    if (more > 0) this.#legend.append(element("li", "muted", say("more", { n: more })));
+    const more = this.#lines.length - shown;
+    if (more > 0) this.#legend.append(element("li", "muted", translate("more", { n: more })));
   }
 
-  /** The values of one row in the legend: the newest, or where the pointer is. */
-  #tell(row) {
+  /** Show the values of one row in the legend: the newest, or the one at the pointer. */
+  #showValues(row) {
     this.#lines.forEach(({ column }, n) => {
-      const place = this.#legend.children[n]?.querySelector("b");
-      if (place) place.textContent = number(column[row]);
+      const value = this.#legend.children[n]?.querySelector("b");
+      if (value) value.textContent = number(column[row]);
     });
   }
 }

@@ -1,62 +1,74 @@
-/* How old is what is shown. Told by this machine's own clocks: the server's may differ. */
+/* Age of the figures that are shown. Measured with this computer's clocks, because the server's may differ. */
 import { hoursMinutesSeconds } from "../channelbox/times.js";
-import { say } from "../channelbox/words.js";
-import { span } from "./numbers.js";
+import { translate } from "../channelbox/ui.js";
+import { duration } from "./numbers.js";
 
-export const STALE = 5; // s
-export const DEAD = 30; // s
+export const STALE_SECONDS = 5; // age above which figures are shown as stale
+export const DEAD_SECONDS = 30; // age above which a notice warns that the page is not live
 
+/** Tracks and shows the age of the figures. */
 export class Freshness {
-  #stamp = ""; #heard = null; #started = now(); #notice;
+  #timestamp = ""; #receivedAt = null; #loadedAt = now(); #notice;
 
-  /** notice: the element that says in words that nothing has come for long. */
+  /** @param {HTMLElement} notice Element that warns when no figures have been received for long. */
   constructor(notice) {
     this.#notice = notice;
   }
 
-  /** Figures came, made at this time of the server's. The same time again is the same figures: they go on ageing. */
-  heard(at) {
-    if (at === this.#stamp) return;
-    this.#stamp = at;
-    this.#heard = now();
+  /**
+   * Note that figures were received.
+   * @param {string} at Server time of the figures. The same time as before means the same figures, which go on ageing.
+   */
+  received(at) {
+    if (at === this.#timestamp) return;
+    this.#timestamp = at;
+    this.#receivedAt = now();
   }
 
-  /** Seconds since the newest figures came; since the page was loaded where none did. */
+  /** Seconds since the newest figures were received or, if there are none yet, since the page was loaded. */
   get age() {
-    return since(this.#heard ?? this.#started);
+    return since(this.#receivedAt ?? this.#loadedAt);
   }
 
-  /** Shows it: on the page as a whole, and on each tile. Tiles with older data of their own have it in `ages`. */
+  /**
+   * Show the age on the page and on each tile.
+   * @param {Iterable<HTMLElement>} tiles
+   * @param {Map<HTMLElement, number>} [ages] Age in seconds of tiles whose own figures are older.
+   */
   show(tiles, ages = new Map()) {
     const age = this.age;
     document.body.dataset.age = grade(age);
     for (const tile of tiles) {
       const own = Math.max(age, ages.get(tile) ?? 0);
-      const words = this.#heard === null ? "" : say(own > STALE ? "stale" : "age", { t: span(own) });
+      const word = own > STALE_SECONDS ? "stale" : "age";
+      const text = this.#receivedAt === null ? "" : translate(word, { t: duration(own) });
       const label = tile.querySelector(".age");
-      if (label.textContent !== words) label.textContent = words;
+      if (label.textContent !== text) label.textContent = text;
       tile.dataset.age = grade(own);
     }
-    const dead = age > DEAD;
+    const dead = age > DEAD_SECONDS;
     this.#notice.hidden = !dead;
     if (!dead) return;
-    const at = this.#heard && hoursMinutesSeconds(new Date(this.#heard.date));
-    const sentence = at ? say("dead", { at }) : say("never");
-    const place = this.#notice.querySelector("p");
-    if (place.textContent !== sentence) place.textContent = sentence;
+    const at = this.#receivedAt && hoursMinutesSeconds(new Date(this.#receivedAt.date));
+    const sentence = at ? translate("dead", { at }) : translate("never");
+    const label = this.#notice.querySelector("p");
+    if (label.textContent !== sentence) label.textContent = sentence;
   }
 }
 
-/** A moment. Two clocks: one stands still while the machine sleeps, the other is set by people. */
+/**
+ * Return the current moment, for `since`. It is taken from two clocks, because one stops while the computer sleeps and
+ * the other can be set.
+ */
 export function now() {
   return { ticks: performance.now(), date: Date.now() };
 }
 
-/** Seconds since a moment. */
+/** Return the seconds that have passed since a moment, by the clock that shows more. */
 export function since({ ticks, date }) {
   return Math.max(performance.now() - ticks, Date.now() - date, 0) / 1_000;
 }
 
 function grade(age) {
-  return age > DEAD ? "dead" : age > STALE ? "stale" : "fresh";
+  return age > DEAD_SECONDS ? "dead" : age > STALE_SECONDS ? "stale" : "fresh";
 }

@@ -1,26 +1,39 @@
-/* The processes, the unwell on top. One that fell silent and was not replaced stays in sight for a while. */
-import { element, say } from "../channelbox/words.js";
+/* Table of the processes, with the unwell ones first. A process that stopped reporting and was not replaced stays at
+   the top for a while. */
+import { element, translate } from "../channelbox/ui.js";
 import { fullTime } from "../channelbox/times.js";
 import { now, since } from "./freshness.js";
-import { number, span } from "./numbers.js";
+import { duration, number } from "./numbers.js";
 
-const GONE_FOR = 300; // s
+const GONE_SECONDS = 300; // for which a process that stopped reporting is shown as gone
 
+/** The process table and its summary. */
 export class Processes {
   #body; #summary; #rows = new Map(); #gone = new Map(); #last = [];
 
+  /**
+   * @param {object} options
+   * @param {HTMLElement} options.body Body of the table.
+   * @param {HTMLElement} options.summary Element for the summary.
+   */
   constructor({ body, summary }) {
     this.#body = body;
     this.#summary = summary;
   }
 
+  /**
+   * Show the processes.
+   * @param {object[]} processes From the server's update.
+   * @param {string} at Server time of the update.
+   */
   show(processes, at) {
-    const here = new Set(processes.map(place));
+    const here = new Set(processes.map(unitKey));
     for (const process of this.#last) {
-      if (process.state === "stale" && !here.has(place(process))) this.#gone.set(place(process), { process, at: now() });
+      const key = unitKey(process);
+      if (process.state === "stale" && !here.has(key)) this.#gone.set(key, { process, at: now() });
     }
     for (const [key, { at: moment }] of this.#gone) {
-      if (here.has(key) || since(moment) > GONE_FOR) this.#gone.delete(key);
+      if (here.has(key) || since(moment) > GONE_SECONDS) this.#gone.delete(key);
     }
     this.#last = processes;
     const gone = [...this.#gone.values()].map(({ process, at: moment }) => ({
@@ -29,15 +42,15 @@ export class Processes {
       age_s: process.age_s + since(moment),
       connections: null, rooms: null, messages_per_s: null, delivered_per_s: null, lag_ms: null, memory_mb: null,
     }));
-    this.#fill([...gone, ...processes], new Date(at));
+    this.#render([...gone, ...processes], new Date(at));
   }
 
-  #fill(processes, at) {
+  #render(processes, at) {
     const rows = processes.map((process) => {
-      const key = `${place(process)} ${process.up_since}`;
-      const row = this.#rows.get(key) ?? made();
+      const key = `${unitKey(process)} ${process.up_since}`;
+      const row = this.#rows.get(key) ?? createRow();
       this.#rows.set(key, row);
-      put(row, process, at);
+      fillRow(row, process, at);
       return [key, row];
     });
     const wanted = rows.map(([, row]) => row);
@@ -47,17 +60,17 @@ export class Processes {
     this.#rows = new Map(rows);
     const unwell = processes.filter(({ state }) => state !== "well").length;
     this.#summary.textContent = !processes.length
-      ? say("none")
+      ? translate("none")
       : unwell
-        ? say("some_unwell", { n: unwell, all: processes.length })
-        : say("all_well", { n: processes.length });
+        ? translate("some_unwell", { n: unwell, all: processes.length })
+        : translate("all_well", { n: processes.length });
     this.#summary.classList.toggle("unwell", unwell > 0);
   }
 }
 
-const place = ({ node, unit }) => `${node} ${unit}`;
+const unitKey = ({ node, unit }) => `${node} ${unit}`;
 
-function made() {
+function createRow() {
   const row = element("tr");
   const unit = element("th");
   unit.scope = "row";
@@ -68,28 +81,28 @@ function made() {
   return row;
 }
 
-function put(row, process, at) {
+function fillRow(row, process, at) {
   const up = new Date(process.up_since);
-  const words = [
+  const texts = [
     process.unit,
-    null,
+    null, // the state's cell has a dot too; filled below
     process.node,
     process.version,
-    span((at - up) / 1_000),
+    duration((at - up) / 1_000),
     ...(process.kind === "web" ? [number(process.connections), number(process.rooms)] : ["", ""]),
     number(process.messages_per_s),
     process.kind === "web" ? number(process.delivered_per_s) : "",
     number(process.lag_ms),
     number(process.memory_mb),
-    span(process.age_s),
+    duration(process.age_s),
   ];
   row.dataset.state = process.state;
-  words.forEach((word, n) => {
+  texts.forEach((text, n) => {
     const cell = row.children[n];
-    if (word !== null && cell.textContent !== word) cell.textContent = word;
+    if (text !== null && cell.textContent !== text) cell.textContent = text;
   });
   row.children[4].title = fullTime(up);
   const state = row.children[1].lastElementChild;
-  const name = say(`state_${process.state}`);
+  const name = translate(`state_${process.state}`);
   if (state.textContent !== name) state.textContent = name;
 }

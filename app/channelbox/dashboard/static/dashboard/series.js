@@ -1,37 +1,39 @@
-/* The figures of the last 15 minutes, a column each, a row a second; null where a figure is not known. */
+/* Time series of the last 15 minutes: one column for each figure, one row for each second, null where a figure is not
+   known. */
 
-const LENGTH = 900; // rows
+const MAX_ROWS = 900;
 
-/** Each row's mean over it and the rows before it, ten in all; what is not known stays so. */
-export const mean = (column) => rolling(column, (known) => known.reduce((sum, one) => sum + one, 0) / known.length);
+/** Return the mean of each row of a column and the nine before it. Null rows stay null; other nulls do not count. */
+export const rollingMean = (column) => rolling(column, (known) => known.reduce((sum, n) => sum + n, 0) / known.length);
 
-/** The same with the largest of the ten. */
-export const worst = (column) => rolling(column, (known) => Math.max(...known));
+/** Return the maximum of the same ten rows. Null rows stay null. */
+export const rollingMax = (column) => rolling(column, (known) => Math.max(...known));
 
-function rolling(column, joined) {
+function rolling(column, combine) {
   return column.map((value, row) => {
     if (value === null) return null;
-    return joined(column.slice(Math.max(0, row - 9), row + 1).filter((one) => one !== null));
+    return combine(column.slice(Math.max(0, row - 9), row + 1).filter((value) => value !== null));
   });
 }
 
+/** Columns of the installation's totals and of each node. */
 export class Series {
-  at = [];
-  totals = {};
-  nodes = {};
+  at = []; // second of each row, in Unix time
+  totals = {}; // columns by figure
+  nodes = {}; // columns by node and figure
 
-  /** What the server kept. */
+  /** Start with the series that the server has kept. */
   begin({ at, totals, nodes }) {
     this.at = at;
     this.totals = totals;
     this.nodes = nodes;
   }
 
-  /** The newest figures; more than one in a second replace each other, missing seconds stay empty. */
+  /** Add the newest figures. Within one second they replace earlier ones; rows of missing seconds hold nulls. */
   add(data) {
     const second = Math.floor(Date.parse(data.at) / 1_000);
     const last = this.at.at(-1) ?? second - 1;
-    if (second < last - LENGTH || second - last > LENGTH) this.begin({ at: [], totals: {}, nodes: {} });
+    if (second < last - MAX_ROWS || second - last > MAX_ROWS) this.begin({ at: [], totals: {}, nodes: {} });
     else if (second < last) return;
     for (let row = Math.min(second, last + 1); row <= second; row += 1) if (row > last) this.#addRow(row);
     if (!this.at.length) this.#addRow(second);
@@ -40,7 +42,12 @@ export class Series {
     for (const [name, figures] of Object.entries(data.nodes)) this.#fill((this.nodes[name] ??= {}), figures, row);
   }
 
-  /** A column of totals, or of a node; empty ones for what nobody has heard of. */
+  /**
+   * Return a column; it holds only nulls if the figure or the node is unknown.
+   * @param {string} figure
+   * @param {?string} [node] Name of the node, or null for the totals.
+   * @returns {(number|null)[]}
+   */
   column(figure, node = null) {
     const columns = node === null ? this.totals : (this.nodes[node] ?? {});
     return columns[figure] ?? this.at.map(() => null);
@@ -49,7 +56,7 @@ export class Series {
   #addRow(second) {
     this.at.push(second);
     for (const column of this.#columns()) column.push(null);
-    if (this.at.length <= LENGTH) return;
+    if (this.at.length <= MAX_ROWS) return;
     this.at.shift();
     for (const column of this.#columns()) column.shift();
   }

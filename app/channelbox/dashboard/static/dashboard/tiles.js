@@ -1,78 +1,82 @@
-/* The big figures, each with a sparkline of the last 15 minutes. */
-import { say } from "../channelbox/words.js";
+/* Tiles: the main figures, each with a sparkline of the last 15 minutes. */
+import { translate } from "../channelbox/ui.js";
 import { now, since } from "./freshness.js";
 import { number } from "./numbers.js";
-import { mean } from "./series.js";
+import { rollingMean } from "./series.js";
 
-const WIDTH = 300;
+const WIDTH = 300; // of the sparkline's viewBox
 const HEIGHT = 40;
 
-/* What stands below each figure, and which of the two meanings null has: nothing happened, or nobody knows. */
-const BELOW = {
-  connections: (totals) => say("running", { nodes: number(totals.nodes), processes: number(totals.processes) }),
+/* Text below each figure. It also tells which of two meanings null has: nothing happened, or the figure is unknown. */
+const CAPTIONS = {
+  connections: (totals) => translate("running", { nodes: number(totals.nodes), processes: number(totals.processes) }),
   rooms: () => "",
-  messages_per_s: (totals) => say("delivered", { n: number(totals.delivered_per_s) }),
+  messages_per_s: (totals) => translate("delivered", { n: number(totals.delivered_per_s) }),
   store_p50_ms: (totals) =>
-    totals.store_p50_ms === null ? say("nothing_stored") : say("p99", { ms: number(totals.store_p99_ms) }),
-  queue: (totals) => (totals.queue === null ? say("unknown") : ""),
+    totals.store_p50_ms === null ? translate("nothing_stored") : translate("p99", { ms: number(totals.store_p99_ms) }),
+  queue: (totals) => (totals.queue === null ? translate("unknown") : ""),
 };
-const KEPT = new Set(["queue"]); // not known: the last value stays, and ages
+const KEEP_LAST = new Set(["queue"]); // while these are unknown, the last value stays and its age grows
 
+/** The tiles with the totals. */
 export class Tiles {
-  #tiles; #known = new Map();
+  #tiles; #updatedAt = new Map();
 
+  /** @param {NodeList} tiles Elements whose `data-figure` names a total. */
   constructor(tiles) {
     this.#tiles = [...tiles];
   }
 
+  /** Show the totals of an update. */
   show(totals) {
     for (const tile of this.#tiles) {
       const { figure } = tile.dataset;
       const value = totals[figure] ?? null;
-      tile.querySelector(".below").textContent = BELOW[figure](totals);
-      if (value === null && KEPT.has(figure)) continue;
-      this.#known.set(tile, now());
-      const place = tile.querySelector("b");
-      const words = number(value);
-      if (place.textContent !== words) place.textContent = words;
+      tile.querySelector(".below").textContent = CAPTIONS[figure](totals);
+      if (value === null && KEEP_LAST.has(figure)) continue;
+      this.#updatedAt.set(tile, now());
+      const label = tile.querySelector("b");
+      const text = number(value);
+      if (label.textContent !== text) label.textContent = text;
     }
   }
 
-  /** How old the figure of each tile is by itself, in seconds. */
+  /** Return the age in seconds of each tile's own figure, by tile. */
   ages() {
-    return new Map([...this.#known].map(([tile, moment]) => [tile, since(moment)]));
+    return new Map([...this.#updatedAt].map(([tile, moment]) => [tile, since(moment)]));
   }
 
-  sparks(series) {
+  /** Draw the sparkline of each tile. */
+  showSparklines(series) {
     for (const tile of this.#tiles) {
       const { figure } = tile.dataset;
       const column = series.column(figure);
-      const { line, area } = spark(figure === "messages_per_s" ? mean(column) : column);
+      const { line, area } = sparkline(figure === "messages_per_s" ? rollingMean(column) : column);
       tile.querySelector(".spark-line").setAttribute("d", line);
       tile.querySelector(".spark-area").setAttribute("d", area);
     }
   }
 }
 
-/** Path data for a column, newest at the right end; broken where nothing is known. */
-function spark(column) {
-  const most = Math.max(1, ...column.filter((value) => value !== null));
+/** Return the SVG path data of a column, with the newest value at the right end and gaps for nulls. */
+function sparkline(column) {
+  const max = Math.max(1, ...column.filter((value) => value !== null));
   const step = WIDTH / 899;
   let line = "";
   let area = "";
-  let begun = null;
+  let start = null;
   let x = WIDTH - (column.length - 1) * step;
-  let before = x;
+  let lastX = x;
   for (const value of [...column, null]) {
     if (value === null) {
-      if (begun !== null) area += `L${before.toFixed(1)} ${HEIGHT}Z`;
-      begun = null;
+      if (start !== null) area += `L${lastX.toFixed(1)} ${HEIGHT}Z`;
+      start = null;
     } else {
-      const y = (HEIGHT - 2 - (value / most) * (HEIGHT - 6)).toFixed(1);
-      line += `${begun === null ? "M" : "L"}${x.toFixed(1)} ${y}`;
-      area += begun === null ? `M${x.toFixed(1)} ${HEIGHT}L${x.toFixed(1)} ${y}` : `L${x.toFixed(1)} ${y}`;
-      begun ??= x;
-      before = x;
+      const y = (HEIGHT - 2 - (value / max) * (HEIGHT - 6)).toFixed(1);
+      line += `${start === null ? "M" : "L"}${x.toFixed(1)} ${y}`;
+      area += start === null ? `M${x.toFixed(1)} ${HEIGHT}L${x.toFixed(1)} ${y}` : `L${x.toFixed(1)} ${y}`;
+      start ??= x;
+      lastX = x;
     }
     x += step;
   }

@@ -1,18 +1,18 @@
-/* For a screen on the wall: only what can be read from five metres, and the machine stays awake. */
+/* Wall mode: a layout for a wall screen, with only what can be read from five metres. Keeps the screen awake. */
 import { hoursMinutesSeconds } from "../channelbox/times.js";
 
 const body = document.body;
 const button = document.querySelector(".wall-switch");
 const clock = document.querySelector(".wall-clock");
-let awake = null;
+let wakeLock = null;
 
 async function keepAwake() {
-  if (awake || !body.classList.contains("wall") || document.hidden) return;
+  if (wakeLock || !body.classList.contains("wall") || document.hidden) return;
   try {
-    awake = (await navigator.wakeLock?.request("screen")) ?? null; // only over https
-    awake?.addEventListener("release", () => (awake = null));
+    wakeLock = (await navigator.wakeLock?.request("screen")) ?? null; // available only over https
+    wakeLock?.addEventListener("release", () => (wakeLock = null));
   } catch {
-    /* the battery is low, or the machine's policy forbids it */
+    /* the battery is low, or a policy of the computer forbids it */
   }
 }
 
@@ -24,7 +24,7 @@ function show(on) {
   else address.searchParams.delete("wall");
   history.replaceState(null, "", address);
   if (on) keepAwake();
-  else awake?.release();
+  else wakeLock?.release();
 }
 
 button.addEventListener("click", async () => {
@@ -34,7 +34,7 @@ button.addEventListener("click", async () => {
     if (on) await document.documentElement.requestFullscreen();
     else if (document.fullscreenElement) await document.exitFullscreen();
   } catch {
-    /* the browser does not want to: the layout is the wall's all the same */
+    /* the browser refuses full screen; the wall layout is used all the same */
   }
 });
 document.addEventListener("fullscreenchange", () => document.fullscreenElement || show(false));

@@ -1,20 +1,20 @@
-/* What the page was given by the server (templates: {{ page|json_script:"page" }}), and its words. */
+/* The page's data and UI strings (templates: {{ page|json_script:"page" }}), and helpers for elements. */
 export const page = JSON.parse(document.getElementById("page").textContent);
 
-/** The sentence for a key, with {n} and the like filled in. */
-export function say(key, values = {}) {
+/** Return the UI string for a key of ui_strings.py, with {n} and the like filled in. Throws if there is none. */
+export function translate(key, values = {}) {
   return page.words[key].replace(/\{(\w+)\}/g, (whole, name) => (name in values ? String(values[name]) : whole));
 }
 
-/** An element with a class and a text; text is never read as HTML. */
+/** Create an element with a class and a text, which is never parsed as HTML. */
 export function element(tag, className = "", text = "") {
-  const made = document.createElement(tag);
-  if (className) made.className = className;
-  if (text) made.textContent = text;
-  return made;
+  const created = document.createElement(tag);
+  if (className) created.className = className;
+  if (text) created.textContent = text;
+  return created;
 }
 
-/** An icon of the sprite, whose address the page's own icons tell. */
+/** Create an icon of the sprite, whose address is that of the page's own icons. */
 export function icon(name, className = "icon") {
   const sprite = document.querySelector("svg.icon use").getAttribute("href").split("#")[0];
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
