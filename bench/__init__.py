@@ -1,1 +1,1 @@
-"""`make bench`: channelbox beside its peers, in one run on one machine. bench/README.md says how to read it."""
+"""`make bench`: compares channelbox with other servers in one run on one machine. See bench/README.md."""

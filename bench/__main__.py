@@ -1,4 +1,4 @@
-"""`make bench`, or `python -m bench --help`: measures, and writes build/bench.json and build/bench.html."""
+"""`make bench`, or `python -m bench --help`: runs the comparison, and writes build/bench.json and build/bench.html."""
 
 import argparse
 import contextlib
@@ -15,14 +15,14 @@ from bench.generator import HOST
 from bench.measuring import Measuring
 from bench.peers import channelbox, channelbox_nginx, nchan, tutorial
 from bench.peers.peer import Peer
-from bench.workshop import workshop
+from bench.workspace import workspace
 
 ROOT = Path(__file__).resolve().parent.parent
 SERVERS = ("channelbox", "channelbox-nginx-tls", "tutorial", "tutorial-pubsub", "nchan", "nchan-redis")
 
 
 def peers(folder: Path, redis: str, people: int) -> dict[str, Callable[[], Peer]]:
-    """How to make each, not started."""
+    """Return a factory for each server, by name. The servers are not started."""
     return {
         "channelbox": lambda: channelbox.Channelbox(folder / "channelbox", people),
         "channelbox-nginx-tls": lambda: channelbox_nginx.ChannelboxNginx(folder / "nginx", people),
@@ -34,7 +34,7 @@ def peers(folder: Path, redis: str, people: int) -> dict[str, Callable[[], Peer]
 
 
 async def bench(chosen: plan.Plan, servers: set[str], folder: Path, console: Console) -> Measuring:
-    """Starts the servers, measures them and ends them, whatever happens."""
+    """Start the servers, measure them, and stop them in any case."""
     port = free_port()
     redis = RedisServer(folder / "redis", port=port)
     makers = peers(folder, f"redis://{HOST}:{port}", chosen.people)
@@ -57,25 +57,25 @@ def main() -> None:
     parser.add_argument("--servers", default=",".join(SERVERS), help="some of them (default: %(default)s)")
     parser.add_argument("--sizes", default="", help="only these crowds, as 200,1000")
     parser.add_argument("--to", type=Path, default=ROOT / "build", help="folder of bench.json and bench.html")
-    words = parser.parse_args()
-    servers = set(words.servers.split(","))
+    options = parser.parse_args()
+    servers = set(options.servers.split(","))
     if unknown := servers - set(SERVERS):
         parser.error(f"no such server: {', '.join(sorted(unknown))}")
-    chosen = plan.QUICK if words.quick else plan.FULL
-    if words.sizes:
-        sizes = {int(size) for size in words.sizes.split(",")}
+    chosen = plan.QUICK if options.quick else plan.FULL
+    if options.sizes:
+        sizes = {int(size) for size in options.sizes.split(",")}
         visits = tuple(visit for visit in chosen.visits if visit.size in sizes)
         chosen = dataclasses.replace(chosen, visits=visits, storing_rounds=0, holding=())
 
     console = report.console()
-    this = machine.describe(quick=words.quick)
-    with workshop("bench") as (folder, runner):
+    this = machine.describe(quick=options.quick)
+    with workspace("bench") as (folder, runner):
         measuring = runner.run(bench(chosen, servers, folder, console))
     figures = summed_up(measuring.samples)
-    words.to.mkdir(parents=True, exist_ok=True)
-    report.write(words.to, this, figures, measuring.notes)
+    options.to.mkdir(parents=True, exist_ok=True)
+    report.write(options.to, this, figures, measuring.notes)
     report.show(console, figures, measuring.notes)
-    console.print(f"\n{words.to / 'bench.json'}, {words.to / 'bench.html'}")
+    console.print(f"\n{options.to / 'bench.json'}, {options.to / 'bench.html'}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Samples of runs, and what is told of them: medians with their spread."""
+"""Samples of single runs, and figures computed from them: medians with minimum and maximum."""
 
 import statistics
 from collections.abc import Iterable
@@ -19,12 +19,12 @@ TITLES = {
     "max_connections": "Connections held with a message a second to all, of the sizes that were tried",
 }
 MORE_IS_BETTER = {"connects_per_s", "stored_per_s", "max_connections"}
-BOTTLENECK = 0.9  # of a core, used by the generator
+BOTTLENECK = 0.9  # share of a core that the generator uses
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What one run of one server showed. `size`: members in all rooms together."""
+    """A measurement of one run of one server. `size` is the number of members, summed over all rooms."""
 
     figure: str
     server: str
@@ -32,12 +32,12 @@ class Sample:
     value: float
     unit: str
     busy: float = 0.0  # the generator's share of a core
-    in_flight: int | None = None  # messages under way at once, where the figure depends on it
+    in_flight: int | None = None  # number of messages in flight, if the figure depends on it
 
 
 @dataclass(frozen=True)
 class Figure:
-    """The runs of one figure, together."""
+    """The summary of all runs of one figure."""
 
     figure: str
     server: str
@@ -47,16 +47,16 @@ class Figure:
     max: float
     unit: str
     runs: int
-    generator_busy: float  # at most, 1.0 is one core
+    generator_busy: float  # highest share of a core in any run
     in_flight: int | None = None
 
     @property
     def bottleneck(self) -> bool:
-        """Whether the generator was: the server could have shown a better value."""
+        """Whether the generator was the bottleneck, so that the server could have shown a better value."""
         return self.generator_busy > BOTTLENECK
 
     def record(self) -> dict[str, Any]:
-        """As in bench.json; without `in_flight` where it says nothing."""
+        """Return the figure as it is in bench.json, without `in_flight` if it does not apply."""
         record = asdict(self)
         if self.in_flight is None:
             del record["in_flight"]
@@ -64,7 +64,7 @@ class Figure:
 
 
 def summed_up(samples: Iterable[Sample]) -> list[Figure]:
-    """One figure for all samples that differ in their value only, in the order in which they first came."""
+    """Combine samples that differ only in value into one figure each, in the order of their first sample."""
     groups: dict[tuple[str, str, int, str, int | None], list[Sample]] = {}
     for sample in samples:
         key = (sample.figure, sample.server, sample.size, sample.unit, sample.in_flight)
@@ -81,7 +81,10 @@ def summed_up(samples: Iterable[Sample]) -> list[Figure]:
 
 
 def percentile(values: Iterable[float], share: float) -> float:
-    """The smallest value that is not exceeded by this share (0 .. 1) of all. Raises ValueError when there are none."""
+    """Return the smallest value that at least a share (0 to 1) of all values does not exceed.
+
+    Raises ValueError if there are no values.
+    """
     ordered = sorted(values)
     if not ordered:
         raise ValueError("no values")
@@ -89,14 +92,14 @@ def percentile(values: Iterable[float], share: float) -> float:
 
 
 def advantage(own: Figure, peer: Figure) -> float | None:
-    """How many times better channelbox is than the peer; below 1 it is worse. None when nothing can be divided."""
+    """Return how many times better channelbox is than the peer; below 1 it is worse. None instead of dividing by 0."""
     better, worse = (own, peer) if own.figure in MORE_IS_BETTER else (peer, own)
     return better.median / worse.median if worse.median else None
 
 
 @dataclass(frozen=True)
 class Row:
-    """What is compared with each other: one figure at one size, of every server that has it."""
+    """One comparison: a figure at one size, for every server that has it."""
 
     figure: str
     size: int
@@ -105,19 +108,19 @@ class Row:
 
     @property
     def title(self) -> str:
-        """For a line of a table."""
-        # The largest crowd is the value here, and not what was given.
+        """The label of the row in a table."""
+        # For max_connections the size is the result, not a parameter.
         size = "" if self.figure == "max_connections" else f", {self.size}"
         return f"{self.figure}{size}" + (f", {self.in_flight} in flight" if self.in_flight else "")
 
     def advantage(self, server: str) -> float | None:
-        """As `advantage`, None also where one of the two has no figure."""
+        """Return `advantage` over a server; None also if one of the two has no figure."""
         own, peer = self.servers.get(OWN), self.servers.get(server)
         return advantage(own, peer) if own and peer else None
 
 
 def rows(figures: Iterable[Figure]) -> list[Row]:
-    """In the order of the titles, then of the sizes."""
+    """Return the rows, ordered by `TITLES`, then by size and number in flight."""
     found: dict[tuple[str, int, int | None], Row] = {}
     for figure in figures:
         size = 0 if figure.figure == "max_connections" else figure.size

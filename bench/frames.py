@@ -1,4 +1,4 @@
-"""WebSocket frames as a client writes and reads them (RFC 6455, 5.2), and messages that can be told apart in them."""
+"""WebSocket frames as a client writes and reads them (RFC 6455, 5.2), and numbered messages to find in them."""
 
 TEXT, CLOSE, PING, PONG = 1, 8, 9, 10
 SIZE = 128  # bytes of a message
@@ -9,7 +9,7 @@ Frame = tuple[int, bytes]  # opcode, payload
 
 
 def masked(opcode: int, payload: bytes) -> bytes:
-    """A client's frame. The mask is zero, which every server has to take and which costs the generator nothing."""
+    """Return a client's frame. Its mask is zero, which servers must accept and which costs the generator nothing."""
     size = len(payload)
     if size < 126:
         head = bytes((0x80 | opcode, 0x80 | size))
@@ -21,7 +21,10 @@ def masked(opcode: int, payload: bytes) -> bytes:
 
 
 def split(data: bytes) -> tuple[list[Frame], bytes]:
-    """The whole frames at the start of what a server sent, and the rest. Raises ValueError for any other bytes."""
+    """Split bytes from a server into its complete frames and the remaining bytes.
+
+    Raises ValueError for a frame that is masked, fragmented or compressed.
+    """
     frames = []
     at = 0
     while len(data) - at >= 2:
@@ -41,12 +44,12 @@ def split(data: bytes) -> tuple[list[Frame], bytes]:
 
 
 def message(number: int) -> str:
-    """A text of 128 bytes that is known again by its number, whatever a server wraps it in."""
+    """Return a text of 128 bytes with this number, which `number_in` finds whatever a server wraps around the text."""
     return f"~{number:0{DIGITS}d}".ljust(SIZE, "x")
 
 
 def number_in(payload: bytes) -> int | None:
-    """The number of the message in this payload; None where there is no message of ours."""
+    """Return the number of the message in this payload, or None if it has no such message."""
     at = payload.find(MARK)
     digits = payload[at + 1 : at + 1 + DIGITS]
     return int(digits) if at >= 0 and digits.isdigit() and len(digits) == DIGITS else None

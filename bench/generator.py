@@ -1,8 +1,8 @@
-"""The load: members of rooms on raw sockets, in this process, and what they hear.
+"""Load generator: members of rooms on raw sockets in this process, and the messages that they receive.
 
-The client library says when a member has joined a room of channelbox. What is heard from then on is raw: a broadcast
-reaches every member as the same bytes, so the numbers of the messages in a chunk are looked up rather than parsed
-again, and a member costs the generator about as little as it costs the best of the servers.
+The client library detects when a member has joined a room of channelbox. From then on received bytes are not parsed for
+each member: a broadcast reaches every member as the same bytes, so the numbers of the messages in a chunk are looked up
+in a cache. A member therefore costs the generator about as little as it costs the most efficient of the servers.
 """
 
 import asyncio
@@ -24,21 +24,21 @@ from bench import frames
 from channelbox_client import Room, Welcome
 
 HOST = "127.0.0.1"
-AT_ONCE = 64  # connects under way
+MAX_CONNECTING = 64  # concurrent attempts to connect
 JOIN_SECONDS = 60.0
-KNOWN_MOST = 256  # chunks whose numbers are remembered
+MAX_KNOWN_CHUNKS = 256  # entries in the cache of message numbers
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where a server's rooms are, and how its clients talk."""
+    """Address of a server's rooms, and the form of what clients send and receive."""
 
     port: int
     path: str  # with {room}
     tls: bool = False
-    cookies: Sequence[str] = ()  # signed-in sessions, "name=value"; members take them in turn
-    state: Callable[[], Room] | None = None  # says when a member is in the room; none: the answer 101 says it
-    said: Callable[[str], str] = str  # what a client sends to say a text
+    cookies: Sequence[str] = ()  # of signed-in sessions, "name=value"; members use them in turn
+    state: Callable[[], Room] | None = None  # detects when a member has joined; None: status 101 means joined
+    encode: Callable[[str], str] = str  # turns a text into what a client sends
 
     def request(self, room: str, number: int, query: str = "") -> bytes:
         lines = [
@@ -56,18 +56,18 @@ class Address:
 
 
 class Flight:
-    """A message on its way to the members of a room."""
+    """A message that not all members of its room have received yet."""
 
     __slots__ = ("done", "left", "sent")
 
     def __init__(self, left: int, done: Callable[[float], None]) -> None:
         self.left = left
-        self.done = done  # called with the seconds until the last member had it
+        self.done = done  # called with the seconds until the last member received it
         self.sent = time.perf_counter()
 
 
 class Member(asyncio.Protocol):
-    """One connection."""
+    """The connection of one member."""
 
     __slots__ = ("crowd", "joined", "open", "request", "rest", "room", "state", "transport")
 
@@ -83,7 +83,7 @@ class Member(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]
-        self.crowd.came()
+        self.crowd.connected()
         self.transport.write(self.request)
 
     def data_received(self, data: bytes) -> None:
@@ -142,18 +142,18 @@ class Member(asyncio.Protocol):
     def _fail(self, error: ConnectionError) -> None:
         if not self.joined.done():
             self.joined.set_exception(error)
-            self.joined.exception()  # whoever has given up waiting is no error
+            self.joined.exception()  # no warning if nobody awaits it any more
         self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.joined.done():
             self.joined.set_exception(exc or ConnectionError("closed before it had joined"))
             self.joined.exception()
-        self.crowd.went()
+        self.crowd.disconnected()
 
 
 class Crowd:
-    """The members of some rooms of one server."""
+    """All members of some rooms of one server."""
 
     def __init__(self, address: Address) -> None:
         self.address = address
@@ -170,18 +170,21 @@ class Crowd:
         return self._open
 
     async def connect(self, sizes: Mapping[str, int]) -> float:
-        """Has so many more members join each room, 64 at once. Returns the seconds until the last was in."""
+        """Let the given numbers of additional members join the rooms, `MAX_CONNECTING` at a time.
+
+        Returns the seconds until the last has joined.
+        """
         names = [name for name, size in sizes.items() for _ in range(size)]
         started = time.perf_counter()
         coming = iter(enumerate(names))
         async with asyncio.TaskGroup() as group:
-            for _ in range(min(AT_ONCE, len(names))):
+            for _ in range(min(MAX_CONNECTING, len(names))):
                 group.create_task(self._join(coming))
         return time.perf_counter() - started
 
     async def _join(self, coming: Iterator[tuple[int, str]]) -> None:
         loop = asyncio.get_running_loop()
-        context = _trusting() if self.address.tls else None
+        context = _unverified_context() if self.address.tls else None
         for number, room in coming:
             request = self.address.request(room, number)
             async with asyncio.timeout(JOIN_SECONDS):
@@ -196,11 +199,14 @@ class Crowd:
                 await member.joined
 
     def say(self, room: str, turn: int, done: Callable[[float], None]) -> None:
-        """Has the room's next member say something; `done` is called when every member has heard it."""
+        """Send a message from the room's next member.
+
+        `done` is called when every member has received it, with the seconds that this took.
+        """
         members = self.rooms[room]
         number = next(self._numbers)
         self.flying[number] = Flight(len(members), done)
-        members[turn % len(members)].say(self.address.said(frames.message(number)))
+        members[turn % len(members)].say(self.address.encode(frames.message(number)))
 
     def heard(self, numbers: list[int]) -> None:
         for number in numbers:
@@ -212,21 +218,21 @@ class Crowd:
                     flight.done(time.perf_counter() - flight.sent)
 
     def remember(self, data: bytes, numbers: list[int]) -> None:
-        if len(self.known) >= KNOWN_MOST:
+        if len(self.known) >= MAX_KNOWN_CHUNKS:
             self.known.clear()
         self.known[data] = numbers
 
-    def came(self) -> None:
+    def connected(self) -> None:
         self._open += 1
 
-    def went(self) -> None:
+    def disconnected(self) -> None:
         self._open -= 1
         self.dropped += not self._closing
         if not self._open:
             self._empty.set()
 
     async def close(self) -> None:
-        """Has everybody leave; returns when the connections are gone."""
+        """Close all connections. Returns when they have ended, or after `JOIN_SECONDS` at the latest."""
         self._closing = True
         self._empty.clear()
         bye = frames.masked(frames.CLOSE, (1000).to_bytes(2, "big"))
@@ -247,7 +253,7 @@ class Crowd:
 
 @dataclass
 class Busy:
-    """How much of one core the generator needed: above 0.9 it was itself the bottleneck."""
+    """CPU use of the generator. `share` is of one core; above 0.9 the generator itself was the bottleneck."""
 
     share: float = 0.0
     seconds: float = field(default=0.0)
@@ -255,7 +261,7 @@ class Busy:
 
 @contextmanager
 def measured() -> Iterator[Busy]:
-    """Measures the generator during a run, without its garbage collector."""
+    """Measure the generator's CPU use during a run, with the garbage collector disabled."""
     busy = Busy()
     gc.collect()
     gc.disable()
@@ -269,8 +275,8 @@ def measured() -> Iterator[Busy]:
 
 
 @functools.cache
-def _trusting() -> ssl.SSLContext:
-    """For a certificate of the server's own making. Made once: a context takes longer than a handshake."""
+def _unverified_context() -> ssl.SSLContext:
+    """Return a TLS context that accepts self-signed certificates. Cached: creating it takes longer than a handshake."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

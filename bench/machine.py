@@ -1,4 +1,4 @@
-"""What the figures were measured on."""
+"""Describes the machine on which the figures were measured."""
 
 import os
 import platform
@@ -15,7 +15,7 @@ PROGRAMS = {"redis": ["redis-server", "--version"], "nginx": ["nginx", "-v"]}
 
 
 def describe(quick: bool) -> dict[str, Any]:
-    """The machine, what else it was doing, and the versions of what is compared."""
+    """Return the machine, its load before the run, and the versions of the software that is compared."""
     processor = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     memory = re.search(r"MemTotal:\s*(\d+)", Path("/proc/meminfo").read_text())
     return {

@@ -1,4 +1,4 @@
-"""Goes through a plan: the servers in turn, one at a time, and collects what the runs showed."""
+"""Executes a plan, one server at a time, and collects the samples of all runs."""
 
 import itertools
 import time
@@ -13,16 +13,16 @@ from bench.generator import Busy, Crowd
 from bench.peers.peer import Peer
 from bench.runs.delivering import Delivered, deliver, paced
 from bench.runs.holding import holds
-from bench.runs.joining import Joined, join, renewed
+from bench.runs.joining import Joined, join, restart
 
-Step = tuple[str, Callable[[], Awaitable[None]]]  # what is done, in words and as something to call
+Step = tuple[str, Callable[[], Awaitable[None]]]  # description, and the function that does it
 
-LOADED = 0.7  # of the most messages that were delivered with any number in flight
-SESSIONS_SIZE = 1000  # of connects_per_s
+LOADED = 0.7  # of the highest message rate that was measured with any number in flight
+SESSIONS_SIZE = 1000  # members when connects_per_s and connect_cpu_ms are measured
 
 
 class Measuring:
-    """The samples of all runs, and what has to be said beside them."""
+    """The samples of all runs, and notes for the reader."""
 
     def __init__(self, peers: list[Peer], console: Console) -> None:
         self.samples: list[Sample] = []
@@ -46,7 +46,7 @@ class Measuring:
             self.samples.append(Sample("max_connections", server, size, size, "connections"))
 
     def _steps(self, chosen: plan.Plan) -> Iterator[Step]:
-        """The servers in turn, round after round; the dearest last. Each with its name."""
+        """Yield all steps: in each round the servers take turns, and the highest expensive steps come last."""
         yield from self._visits(chosen, memory=False)
         for _ in range(chosen.storing_rounds):
             for peer in self._peers:
@@ -66,21 +66,21 @@ class Measuring:
 
     async def _visit(self, peer: Peer, visit: plan.Visit, holding_messages: int) -> None:
         if visit.memory:
-            await renewed(peer)
+            await restart(peer)
         crowd = Crowd(peer.address)
         try:
             joined = await join(peer, crowd, {self._room(): visit.size})
             self._say(peer, visit.size, f"{joined.connects_per_s:.0f} connects/s, {joined.memory_kb:.1f} KiB each")
             self._joined(peer, joined, visit)
-            await deliver(peer, crowd, 1, 0)  # the first costs what is made once
-            most = 0.0
+            await deliver(peer, crowd, 1, 0)  # the first message includes one-time costs
+            highest = 0.0
             for in_flight in visit.in_flight:
-                told = await deliver(peer, crowd, in_flight, visit.seconds)
-                self._delivered(peer, visit.size, in_flight, told)
-                most = max(most, told.messages_per_s)
+                result = await deliver(peer, crowd, in_flight, visit.seconds)
+                self._delivered(peer, visit.size, in_flight, result)
+                highest = max(highest, result.messages_per_s)
             if len(visit.in_flight) > 1:
-                told = await paced(peer, crowd, LOADED * most, visit.seconds)
-                self._loaded(peer, visit.size, told)
+                result = await paced(peer, crowd, LOADED * highest, visit.seconds)
+                self._loaded(peer, visit.size, result)
             if holding_messages:
                 self._keeps(peer, visit.size, await holds(crowd, holding_messages))
         finally:
@@ -92,21 +92,24 @@ class Measuring:
         try:
             await join(peer, crowd, {self._room(): each for _ in range(plan.STORING_ROOMS)})
             await deliver(peer, crowd, 1, 0)
-            told = await deliver(peer, crowd, plan.STORING_IN_FLIGHT, seconds)
+            result = await deliver(peer, crowd, plan.STORING_IN_FLIGHT, seconds)
         finally:
             await crowd.close()
-        if self._loses(peer, plan.STORING_SIZE, told):
+        if self._loses(peer, plan.STORING_SIZE, result):
             return
-        stored = told.messages_per_s
+        stored = result.messages_per_s
         self._say(peer, plan.STORING_SIZE, f"{stored:.0f} messages/s in {plan.STORING_ROOMS} rooms")
-        self._add(peer, "stored_per_s", plan.STORING_SIZE, stored, "1/s", told.busy)
+        self._add(peer, "stored_per_s", plan.STORING_SIZE, stored, "1/s", result.busy)
 
     async def _hold(self, peer: Peer, size: int, messages: int) -> None:
-        """A crowd larger than the last that was held; a server that held no such is not asked again."""
+        """Measure whether a larger crowd can be held.
+
+        Skips a server that has not held the largest smaller crowd that any server held.
+        """
         if self._held.get(peer.name, 0) < max((held for held in self._held.values() if held < size), default=0):
             return
-        full, rest = divmod(size, plan.ROOM_MOST)
-        sizes = {self._room(): plan.ROOM_MOST for _ in range(full)} | ({self._room(): rest} if rest else {})
+        full, rest = divmod(size, plan.MAX_ROOM)
+        sizes = {self._room(): plan.MAX_ROOM for _ in range(full)} | ({self._room(): rest} if rest else {})
         crowd = Crowd(peer.address)
         try:
             await join(peer, crowd, sizes)
@@ -117,7 +120,7 @@ class Measuring:
         finally:
             await crowd.close()
 
-    # --- What a run showed
+    # --- Results of a run
 
     def _joined(self, peer: Peer, joined: Joined, visit: plan.Visit) -> None:
         if visit.size == SESSIONS_SIZE:
@@ -126,30 +129,32 @@ class Measuring:
         if visit.memory:
             self._add(peer, "idle_memory_kb", visit.size, joined.memory_kb, "KiB", joined.busy)
 
-    def _delivered(self, peer: Peer, size: int, in_flight: int, told: Delivered) -> None:
-        if self._loses(peer, size, told):
+    def _delivered(self, peer: Peer, size: int, in_flight: int, result: Delivered) -> None:
+        if self._loses(peer, size, result):
             return
-        p50, p99 = (percentile(told.latencies, share) * 1000 for share in (0.5, 0.99))
+        p50, p99 = (percentile(result.latencies, share) * 1000 for share in (0.5, 0.99))
         words = (
-            f"{in_flight:2} in flight: {told.cpu_for_100k:6.2f} CPU s for 100,000, p50 {p50:.1f} ms, p99 {p99:.1f} ms"
+            f"{in_flight:2} in flight: {result.cpu_for_100k:6.2f} CPU s for 100,000, p50 {p50:.1f} ms, p99 {p99:.1f} ms"
         )
-        self._say(peer, size, words, told.busy)
-        self._add(peer, "delivery_p50_ms", size, p50, "ms", told.busy, in_flight)
-        self._add(peer, "delivery_p99_ms", size, p99, "ms", told.busy, in_flight)
+        self._say(peer, size, words, result.busy)
+        self._add(peer, "delivery_p50_ms", size, p50, "ms", result.busy, in_flight)
+        self._add(peer, "delivery_p99_ms", size, p99, "ms", result.busy, in_flight)
         figure = "delivery_cpu" if in_flight == plan.CPU_IN_FLIGHT else "delivery_cpu_at"
-        self._add(peer, figure, size, told.cpu_for_100k, "s", told.busy, in_flight)
+        self._add(peer, figure, size, result.cpu_for_100k, "s", result.busy, in_flight)
 
-    def _loaded(self, peer: Peer, size: int, told: Delivered) -> None:
-        if self._loses(peer, size, told):
+    def _loaded(self, peer: Peer, size: int, result: Delivered) -> None:
+        if self._loses(peer, size, result):
             return
-        p99 = percentile(told.latencies, 0.99) * 1000
-        self._say(peer, size, f"{told.messages_per_s:.0f} messages/s, {LOADED:.0%} load: p99 {p99:.1f} ms", told.busy)
-        self._add(peer, "loaded_p99_ms", size, p99, "ms", told.busy)
+        p99 = percentile(result.latencies, 0.99) * 1000
+        self._say(
+            peer, size, f"{result.messages_per_s:.0f} messages/s, {LOADED:.0%} load: p99 {p99:.1f} ms", result.busy
+        )
+        self._add(peer, "loaded_p99_ms", size, p99, "ms", result.busy)
 
-    def _loses(self, peer: Peer, size: int, told: Delivered) -> bool:
-        if told.lost:
-            self._note(f"{peer.name}, {size} members: {told.lost} messages did not reach all within half a minute")
-        return told.lost > 0
+    def _loses(self, peer: Peer, size: int, result: Delivered) -> bool:
+        if result.lost:
+            self._note(f"{peer.name}, {size} members: {result.lost} messages did not reach all within half a minute")
+        return result.lost > 0
 
     def _keeps(self, peer: Peer, size: int, held: bool) -> None:
         self._held.setdefault(peer.name, 0)
@@ -163,7 +168,7 @@ class Measuring:
         self.samples.append(Sample(figure, peer.name, size, value, unit, busy.share, in_flight))
 
     def _room(self) -> str:
-        return f"bench-{next(self._rooms)}"  # new for each run: an old one has a history, which who comes is given
+        return f"bench-{next(self._rooms)}"  # new for each run, as newcomers would be sent the history of an old one
 
     def _note(self, sentence: str) -> None:
         self.notes.append(sentence)

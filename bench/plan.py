@@ -1,17 +1,17 @@
-"""How much is measured: `make bench`, and with QUICK=1 what fits into five minutes."""
+"""Plans of what is measured: the full one of `make bench`, and one of under five minutes for QUICK=1."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Visit:
-    """A crowd in one room of each server, `rounds` times, the servers in turn."""
+    """Runs with `size` members in one room of each server, in `rounds` rounds in which the servers take turns."""
 
     size: int
     rounds: int
-    in_flight: tuple[int, ...]  # a run each; delivery_cpu is that of the one with 4
+    in_flight: tuple[int, ...]  # one run each; delivery_cpu comes from the run with 4
     seconds: float  # of each run
-    memory: bool = False  # with fresh processes
+    memory: bool = False  # measure memory too, after a restart of the processes
 
 
 @dataclass(frozen=True)
@@ -19,17 +19,17 @@ class Plan:
     visits: tuple[Visit, ...]
     storing_rounds: int
     storing_seconds: float
-    holding: tuple[int, ...]  # crowds that are tried beyond those of the visits
+    holding: tuple[int, ...]  # further numbers of connections to try, beyond those of the visits
     holding_messages: int
-    seconds: float  # after which nothing more is begun: what is left out is told
-    people: int = 1000  # with a session each
+    seconds: float  # after which no further step is started; skipped steps are reported
+    people: int = 1000  # each with a session
 
 
 CPU_IN_FLIGHT = 4
 STORING_ROOMS, STORING_SIZE = 20, 2000
-# In each room. More would be lost by the tutorial: its layer keeps 100 messages for a process and drops the rest.
+# In each room. The tutorial would lose messages with more: its layer keeps 100 messages per process and drops the rest.
 STORING_IN_FLIGHT = 4
-ROOM_MOST = 5000
+MAX_ROOM = 5000  # members
 
 QUICK = Plan(
     visits=(

@@ -1,4 +1,4 @@
-"""Bars as SVG, on a logarithmic scale: what is compared here differs by factors."""
+"""Bar charts as SVG, on a logarithmic scale because the values differ by factors."""
 
 import math
 from html import escape
@@ -10,7 +10,7 @@ COLOURS = {True: "#1f6f54", False: "#9aa5b1"}  # channelbox, the others
 
 
 def bars(row: Row) -> str:
-    """One bar a server, as long as its median, with a line from the least to the most of its runs."""
+    """Draw one bar per server, as long as its median, with a line from the minimum to the maximum of its runs."""
     values = [value for figure in row.servers.values() for value in (figure.min, figure.max) if value > 0]
     if not values:
         return ""
@@ -42,7 +42,7 @@ def bars(row: Row) -> str:
 
 
 def number(value: float) -> str:
-    """Three digits that count."""
+    """Format a number with about three significant digits."""
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"

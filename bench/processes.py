@@ -1,4 +1,4 @@
-"""What process trees cost, from /proc."""
+"""Reads the CPU time and memory of process trees from /proc."""
 
 import os
 from collections.abc import Iterable
@@ -9,12 +9,15 @@ PROC = Path("/proc")
 
 
 def _stat(pid: int) -> list[str]:
-    """The fields after the name, which may hold blanks: state is the first. Raises OSError when it is gone."""
+    """Return the fields after the process name, which may contain blanks; the first is the state.
+
+    Raises OSError if the process has ended.
+    """
     return (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
 
 
 def _parents() -> dict[int, list[int]]:
-    """The processes that there are, by their parents."""
+    """Return the ids of all processes, by the id of their parent."""
     found: dict[int, list[int]] = {}
     for entry in PROC.iterdir():
         if entry.name.isdigit():
@@ -26,12 +29,12 @@ def _parents() -> dict[int, list[int]]:
 
 
 def children(pid: int) -> list[int]:
-    """What this process has started and still has."""
+    """Return the ids of the children of a process."""
     return sorted(_parents().get(pid, []))
 
 
 def command(pid: int) -> str:
-    """A process's command line; empty when it is gone."""
+    """Return the command line of a process; empty if it has ended."""
     try:
         return (PROC / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
     except OSError:
@@ -39,7 +42,7 @@ def command(pid: int) -> str:
 
 
 def tree(roots: Iterable[int]) -> set[int]:
-    """These processes and all their descendants that are alive."""
+    """Return the ids of these processes and of all their descendants that are alive."""
     parents = _parents()
     found: set[int] = set()
     waiting = list(roots)
@@ -52,7 +55,7 @@ def tree(roots: Iterable[int]) -> set[int]:
 
 
 def cpu_seconds(roots: Iterable[int]) -> float:
-    """Processor time that these trees have used, user and system, those descendants included that have ended."""
+    """Return the CPU time of these process trees in seconds, user and system, including descendants that have ended."""
     ticks = 0
     for pid in tree(roots):
         try:
@@ -63,7 +66,7 @@ def cpu_seconds(roots: Iterable[int]) -> float:
 
 
 def memory_kb(roots: Iterable[int]) -> int:
-    """Proportional set size of these trees, KiB: what several processes share is counted once."""
+    """Return the proportional set size of these process trees in KiB, which counts shared memory once."""
     total = 0
     for pid in tree(roots):
         try:

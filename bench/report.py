@@ -1,4 +1,4 @@
-"""What is told of the figures: bench.json, bench.html, and tables on the terminal, ratios first."""
+"""Writes the figures to bench.json and bench.html, and shows them as tables on the terminal, ratios first."""
 
 import json
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ EXPLAINED = (
     "How many times better channelbox is than each of the others, by the medians of the runs; below 1 it is worse. "
     "Times drift from run to run on any machine: read ratios of one run, and the spread beside them."
 )
-PAPER = 170  # columns
+WIDTH = 170  # columns
 LIMITED = "*: the load generator was itself the bottleneck; the server could do better."
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 84rem; margin: 2rem auto; padding: 0 1rem; color: #1d2329; }
@@ -34,22 +34,25 @@ dt { font-weight: 600; } h3 { margin-bottom: 0; font-size: 1rem; }
 
 
 def console() -> Console:
-    """Wide enough for the tables where it is no terminal, which knows its own width."""
-    told = Console(highlight=False)
-    if not told.is_terminal:
-        told.width = PAPER
-    return told
+    """Return a console.
+
+    If the output is not a terminal, which has a width of its own, the tables fit into its width.
+    """
+    output = Console(highlight=False)
+    if not output.is_terminal:
+        output.width = WIDTH
+    return output
 
 
 def write(folder: Path, machine: dict[str, Any], figures: Sequence[Figure], notes: Sequence[str]) -> None:
-    """bench.json and bench.html."""
+    """Write bench.json and bench.html into a folder."""
     content = {"machine": machine, "figures": [figure.record() for figure in figures], "notes": list(notes)}
     (folder / "bench.json").write_text(json.dumps(content, indent=1) + "\n")
     (folder / "bench.html").write_text(page(machine, figures, notes))
 
 
 def show(console: Console, figures: Sequence[Figure], notes: Sequence[str]) -> None:
-    """On the terminal."""
+    """Print the figures as tables."""
     names = servers(figures)
     ratios = Table(title="How many times better channelbox is", box=box.SIMPLE)
     values = Table(title="Medians, least to most of the runs", box=box.SIMPLE)
@@ -69,7 +72,7 @@ def show(console: Console, figures: Sequence[Figure], notes: Sequence[str]) -> N
 
 
 def page(machine: dict[str, Any], figures: Sequence[Figure], notes: Sequence[str]) -> str:
-    """A page that needs nothing else."""
+    """Return the page as self-contained HTML."""
     names = servers(figures)
     others = [name for name in names if name != OWN]
     compared = rows(figures)
@@ -101,7 +104,7 @@ def table(head: Sequence[str], lines: Any) -> str:
 
 
 def servers(figures: Sequence[Figure]) -> list[str]:
-    """In the order in which they were measured."""
+    """Return the names of the servers, in the order in which they were measured."""
     return list(dict.fromkeys(figure.server for figure in figures))
 
 

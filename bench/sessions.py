@@ -1,6 +1,6 @@
-"""`python -m bench.sessions COUNT`: makes so many people with a session each, and prints the sessions' cookies.
+"""`python -m bench.sessions COUNT`: creates users with a session each, and prints the cookies of the sessions.
 
-Runs with the settings of a server's Django project: channelbox' and the tutorial's alike.
+Runs with the settings of a server's Django project, that of channelbox or that of the tutorial.
 """
 
 import datetime
@@ -19,7 +19,7 @@ def main(count: int) -> None:
 
     store = import_module(settings.SESSION_ENGINE).SessionStore
     people = get_user_model()
-    # An unusable password: nobody signs in with it, and no hash is computed.
+    # An unusable password, as nobody signs in with it; this saves computing a hash for each.
     users = people.objects.bulk_create([people(username=f"member-{n}", password="!") for n in range(count)])
     expires = timezone.now() + datetime.timedelta(hours=1)
     sessions = []

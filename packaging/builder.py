@@ -1,4 +1,4 @@
-"""The containers that packages are built in: a release with build tools, and with the libraries of its lock file."""
+"""Container images for building packages: a Debian release with build tools and the libraries of its lock file."""
 
 from containers import PACKAGING, Release, with_libraries, with_packages
 
@@ -6,6 +6,6 @@ BUILD_TOOLS = ("build-essential", "debhelper", "fakeroot", "lintian", "python3-p
 
 
 def builder_image(release: Release) -> str:
-    """The image that a release's package is built in; made when it or what it is made from is new."""
+    """Return the image for building a release's package. It is built if missing, or if an ingredient has changed."""
     tools = with_packages("build-tools", release, BUILD_TOOLS)
     return with_libraries("builder", release, tools, release.lock, PACKAGING / "libraries.sh")

@@ -1,4 +1,4 @@
-"""The releases of CHANGELOG.md, for the Debian package: its version, its changelog and its manual page."""
+"""Releases in CHANGELOG.md, the source of the Debian package's version, its changelog and its manual page's date."""
 
 import re
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ MAINTAINER = "channelbox maintainers <maintainers@channelbox.invalid>"
 
 @dataclass(frozen=True)
 class Release:
-    """One released version. `text`: its part of CHANGELOG.md, without the heading."""
+    """One released version. `text` is its section of CHANGELOG.md, without the heading."""
 
     version: str
     date: datetime
@@ -20,7 +20,7 @@ class Release:
 
 
 def releases(changelog: Path) -> list[Release]:
-    """Return the releases, newest first. What is under "Unreleased" is none of them. Raises ValueError without any."""
+    """Return the releases, newest first, without the section "Unreleased". Raises ValueError if there is none."""
     text = changelog.read_text()
     headings = list(HEADING.finditer(text))
     if not headings:
@@ -37,7 +37,10 @@ def releases(changelog: Path) -> list[Release]:
 
 
 def debian(releases: list[Release], suffix: str) -> str:
-    """Return the Debian changelog (deb-changelog(5)). `suffix` marks the newest version as one for a Debian release."""
+    """Return the Debian changelog (deb-changelog(5)).
+
+    `suffix` names the Debian release that the newest entry is for.
+    """
     entries = []
     for number, release in enumerate(releases):
         version = release.version if number else f"{release.version}~{suffix}"
@@ -49,7 +52,7 @@ def debian(releases: list[Release], suffix: str) -> str:
 
 
 def _details(text: str) -> str:
-    """Return Markdown's headings, items and their further lines as Debian writes them."""
+    """Convert the headings, list items and continuation lines of Markdown to the form of a Debian changelog."""
     lines = []
     for line in text.splitlines():
         if line.startswith("### "):

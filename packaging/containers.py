@@ -1,4 +1,4 @@
-"""Containers of the supported releases, made once for each content of what they are made from."""
+"""Container images of the supported Debian releases, cached by a hash of their ingredients."""
 
 import hashlib
 import shutil
@@ -28,12 +28,12 @@ class Release:
 
     @property
     def lock(self) -> Path:
-        """What runs."""
+        """The lock file of the libraries that channelbox needs at run time."""
         return PACKAGING / "locks" / f"{self.suffix}.txt"
 
     @property
     def dev_lock(self) -> Path:
-        """What runs, and what tests it."""
+        """The lock file of the libraries for run time and for tests."""
         return PACKAGING / "locks" / f"{self.suffix}-dev.txt"
 
     def say(self, text: str) -> None:
@@ -44,42 +44,47 @@ RELEASES = (Release("deb12", "bookworm", "3.11"), Release("deb13", "trixie", "3.
 
 
 def in_container(image: str, folder: Path, command: str) -> str:
-    """Run a command in a folder of this machine, seen from a container without a network; gives its output."""
+    """Run a shell command in a host folder, inside a container without network access. Returns its output."""
     parent = f"/{folder.parent.name}"
     mount = ["--volume", f"{folder.parent}:{parent}", "--workdir", f"{parent}/{folder.name}"]
     return podman("run", "--rm", "--network=none", *mount, image, "sh", "-c", f"{command} 2>&1")
 
 
 def with_packages(kind: str, release: Release, packages: tuple[str, ...]) -> str:
-    """The image of a node with some of Debian's packages."""
+    """Return the node image of a release with these Debian packages added, built if missing."""
     node = ensure_image(release.codename)
     image = _name(kind, release, node, *packages)
     if not image_exists(image):
         release.say(f"installing {', '.join(packages)} into an image (once)")
         install = f"apt-get -q update && apt-get -q install --yes --no-install-recommends {' '.join(packages)}"
-        _make(image, ["--env", "DEBIAN_FRONTEND=noninteractive", node, "sh", "-c", install])
+        _commit(image, ["--env", "DEBIAN_FRONTEND=noninteractive", node, "sh", "-c", install])
     return image
 
 
 def with_libraries(kind: str, release: Release, base: str, lock: Path, script: Path) -> str:
-    """An image with the libraries of a lock file, installed by a script from /wheels and /requirements.txt offline."""
+    """Return an image with the libraries of a lock file, building it if it is missing.
+
+    `script` installs the libraries offline from /wheels.
+
+    The script finds the lock file at /requirements.txt.
+    """
     image = _name(kind, release, base, lock.read_text(), script.read_text())
     if not image_exists(image):
         wheels = _wheels(release, lock)
         release.say(f"installing the libraries of {lock.name} into an image (once for each content of it)")
         mounts: Mapping[Path, str] = {wheels: "/wheels", lock: "/requirements.txt", script: "/script.sh"}
         volumes = [word for source, target in mounts.items() for word in ("--volume", f"{source}:{target}:ro")]
-        _make(image, ["--network=none", *volumes, base, "sh", "/script.sh"])
+        _commit(image, ["--network=none", *volumes, base, "sh", "/script.sh"])
         _remove_others(image, release)
     return image
 
 
-def _name(kind: str, release: Release, *made_from: str) -> str:
-    recipe = hashlib.sha256("\0".join(made_from).encode()).hexdigest()[:12]
+def _name(kind: str, release: Release, *ingredients: str) -> str:
+    recipe = hashlib.sha256("\0".join(ingredients).encode()).hexdigest()[:12]
     return f"localhost/channelbox-{kind}:{release.suffix}-{recipe}"
 
 
-def _make(image: str, run: list[str]) -> None:
+def _commit(image: str, run: list[str]) -> None:
     with _container(image.rpartition("/")[2].replace(":", "-")) as container:
         podman("run", "--name", container, *run)
         podman("commit", "--quiet", container, image)
@@ -103,7 +108,10 @@ def _remove_others(image: str, release: Release) -> None:
 
 
 def _wheels(release: Release, lock: Path) -> Path:
-    """A folder with the wheels of a lock file, fetched by hash, once for each content of it."""
+    """Return a folder with the wheels of a lock file, verified by hash.
+
+    Each version of the lock file is fetched once.
+    """
     folder = BUILD / "wheels" / f"{lock.stem}-{hashlib.sha256(lock.read_bytes()).hexdigest()[:12]}"
     if not folder.exists():
         release.say("fetching wheels")

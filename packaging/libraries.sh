@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes the Python environment of the libraries, in a container of the release and without a network, from /wheels and
-# /requirements.txt. debian/rules takes it from there and adds channelbox itself.
+# Creates the virtual environment with the libraries, in a container of the release and without a network, from /wheels
+# and /requirements.txt. debian/rules copies it and adds channelbox itself.
 set -eu
 
 venv=/opt/venvs/channelbox
@@ -11,7 +11,7 @@ site=$venv/lib/$(basename "$python")/site-packages
 "$python" -m pip --python "$venv/bin/python" --no-cache-dir install --quiet --no-index --no-compile --no-deps \
 	--find-links /wheels --require-hashes --requirement /requirements.txt
 
-# The commands of the libraries are started by nobody here; sources and tests of theirs are not needed to run them.
+# Remove what is not needed at run time: the commands of the libraries, their sources and their tests.
 find "$venv/bin" -type f -delete
 cd "$venv"
 rm -rf lib64 include .gitignore
@@ -19,5 +19,5 @@ find "$site" -depth -type d -name tests -exec rm -r {} +
 find "$site" -type f \( -name '*.c' -o -name '*.h' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.po' \) -delete
 find "$site" -type f -name '*.py' -exec chmod -x {} +
 
-# unchecked: the files belong to the package, so nothing has to compare times when a process starts.
+# unchecked-hash: only the package changes these files, so Python need not compare timestamps when a process starts.
 "$python" -m compileall -q -j 2 --invalidation-mode unchecked-hash "$site"

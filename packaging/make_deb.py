@@ -22,7 +22,7 @@ from nodes.run import NodeError
 
 CHANGELOG = ROOT / "CHANGELOG.md"
 DEBS, VENDOR = BUILD / "deb", BUILD / "vendor"
-# All that goes into a package besides the lock file of its release.
+# Everything that a package is built from, apart from the lock file of its release.
 INGREDIENTS = ("app", "CHANGELOG.md", "LICENSE", "README.md", "pyproject.toml", "packaging")
 NOT_INGREDIENTS = ("__pycache__", "locks", "channelbox.egg-info")
 
@@ -37,7 +37,7 @@ def main() -> int:
         prepare()
         version = changelog.releases(CHANGELOG)[0].version
         DEBS.mkdir(parents=True, exist_ok=True)
-        # Two at once take turns, and the second finds what the first has built.
+        # Concurrent runs take turns; the second finds the packages that the first has built.
         with (DEBS / "lock").open("w") as lock, ThreadPoolExecutor(len(releases)) as pool:
             fcntl.flock(lock, fcntl.LOCK_EX)
             list(pool.map(lambda release: build(release, version, lintian=options.lintian), releases))
@@ -51,7 +51,7 @@ def main() -> int:
 
 
 def build(release: Release, version: str, *, lintian: bool) -> None:
-    """Build one release's package into build/deb, unless the one that is there is made from the same things."""
+    """Build a release's package into build/deb, unless the existing one was built from the same ingredients."""
     deb = DEBS / f"channelbox_{version}~{release.suffix}_amd64.deb"
     key, made_from = _key(release, version), deb.with_suffix(".made-from")
     builder = builder_image(release)
@@ -85,11 +85,11 @@ def _files() -> Iterator[Path]:
 
 
 def _source_tree(release: Release, version: str, work: Path) -> Path:
-    """Lay out what debian/rules expects: debian/, vendor/ and the wheel of channelbox itself."""
+    """Create the source tree that debian/rules expects: debian/, vendor/ and the wheel of channelbox itself."""
     source = work / "source"
     shutil.copytree(PACKAGING / "debian", source / "debian")
     shutil.copytree(VENDOR, source / "vendor")
-    # In a copy: setuptools leaves its own build/ in the folder, and would take what an earlier run left there.
+    # Build from a copy: setuptools creates build/ in the project folder, and would package leftovers of an earlier run.
     project = work / "project"
     for file in _files():
         target = project / file.relative_to(ROOT)
@@ -100,8 +100,8 @@ def _source_tree(release: Release, version: str, work: Path) -> Path:
     released = changelog.releases(CHANGELOG)
     (source / "debian" / "changelog").write_text(changelog.debian(released, release.suffix))
     page = source / "debian" / "channelbox.8"
-    words = page.read_text().replace("@VERSION@", version).replace("@DATE@", f"{released[0].date:%Y-%m-%d}")
-    page.write_text(words)
+    text = page.read_text().replace("@VERSION@", version).replace("@DATE@", f"{released[0].date:%Y-%m-%d}")
+    page.write_text(text)
     return source
 
 

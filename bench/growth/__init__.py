@@ -1,1 +1,1 @@
-"""What things cost as they grow: members, rooms, processes, nodes."""
+"""Measures how costs grow with the numbers of members, rooms, processes and nodes."""

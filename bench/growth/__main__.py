@@ -11,14 +11,14 @@ from rich.console import Console
 from bench import machine
 from bench.growth.nodes import Nodes
 from bench.growth.page import page
-from bench.growth.sweeps import HERE, LIMITS, SWEEPS, Point, points
-from bench.workshop import workshop
+from bench.growth.sweeps import LIMITS, LOCAL_SWEEPS, SWEEPS, Point, points
+from bench.workspace import workspace
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 async def growth(names: Sequence[str], quick: bool, folder: Path, console: Console) -> list[Point]:
-    """Goes through the sweeps, and tells each point as it comes."""
+    """Run the sweeps, and print each point when it is measured."""
     found = []
     nodes = Nodes(LIMITS)
     try:
@@ -45,14 +45,14 @@ def _line(point: Point) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.growth", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer steps, a third of the time")
-    parser.add_argument("sweep", nargs="*", help=f"some of {', '.join(SWEEPS)} (default: {', '.join(HERE)})")
-    words = parser.parse_args()
-    if unknown := set(words.sweep) - set(SWEEPS):
+    parser.add_argument("sweep", nargs="*", help=f"some of {', '.join(SWEEPS)} (default: {', '.join(LOCAL_SWEEPS)})")
+    options = parser.parse_args()
+    if unknown := set(options.sweep) - set(SWEEPS):
         parser.error(f"no such sweep: {', '.join(sorted(unknown))}")
     console = Console(highlight=False, soft_wrap=True)
-    this = machine.describe(quick=words.quick)
-    with workshop("growth") as (folder, runner):
-        found = runner.run(growth(words.sweep or list(HERE), words.quick, folder, console))
+    this = machine.describe(quick=options.quick)
+    with workspace("growth") as (folder, runner):
+        found = runner.run(growth(options.sweep or list(LOCAL_SWEEPS), options.quick, folder, console))
     content = {"machine": this, "points": [asdict(point) for point in found]}
     (ROOT / "build" / "growth.json").write_text(json.dumps(content, indent=1) + "\n")
     (ROOT / "build" / "growth.html").write_text(page(this, found))

@@ -1,4 +1,4 @@
-"""How evenly the kernel spreads connections over the processes that share a socket."""
+"""Measures how evenly the kernel distributes connections over the processes that share a socket."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from bench.processes import PROC
 
 
 def sockets(pid: int) -> int:
-    """Open sockets of a process."""
+    """Return the number of open sockets of a process."""
     count = 0
     for entry in (PROC / str(pid) / "fd").iterdir():
         try:
@@ -17,6 +17,6 @@ def sockets(pid: int) -> int:
 
 
 def balance(pids: Sequence[int]) -> float:
-    """The sockets of the fullest process, in means; 1 is even."""
+    """Return the largest number of sockets of a process, divided by the mean; 1 is even."""
     counts = [sockets(pid) for pid in pids]
     return max(counts) * len(counts) / sum(counts)

@@ -1,6 +1,6 @@
-"""A cluster of nodes in containers, installed by site.yml, of whose web nodes some are in service.
+"""A cluster of nodes in containers, installed by site.yml, with a variable number of web nodes in service.
 
-All share this machine's cores with the load generator: costs are what can be compared, not what a cluster can do.
+All nodes and the load generator share the cores of this machine, so results show costs, not the capacity of a cluster.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.support.servers import free_port
 
 from bench.generator import HOST, Address
-from bench.peers.peer import as_the_tutorial
+from bench.peers.peer import tutorial_message
 from bench.processes import children, command
 from channelbox_client import Room
 
@@ -32,8 +32,8 @@ NAME = "growth"
 BALANCER, DATA = "lb1", "data1"
 WEB = ("web1", "web2", "web3", "web4")
 WORKERS = ("worker1",)
-LEFT_OUT_SECONDS = 6.0  # for which a balancer asks no node that did not answer, and a little more
-# Clients have no session here: each is a guest of its own.
+LEFT_OUT_SECONDS = 6.0  # a little longer than a load balancer avoids a node that did not answer
+# Clients have no session here: each is a guest.
 VARIABLES = {
     "CHANNELBOX_ROOM_CREATION": "anyone",
     "CHANNELBOX_RATE_ADDRESS": "100000",
@@ -42,26 +42,26 @@ VARIABLES = {
 
 
 class Nodes:
-    """A peer whose processes are on nodes. Made at the first `start`; needs root, and the packages (make deb)."""
+    """A peer whose processes run on nodes, which the first `start` creates. Needs root, and the packages (make deb)."""
 
     name = "channelbox"
 
     def __init__(self, variables: Mapping[str, str]) -> None:
         self._variables = {**VARIABLES, **variables}
         self._port = 0
-        self._making: asyncio.Task[None] | None = None
+        self._creating: asyncio.Task[None] | None = None
         self._found: dict[str, list[int]] = {}  # ids of processes by their kind
 
     async def start(self) -> None:
-        """Raises SystemExit, with the reason, where nodes cannot be made or installed."""
-        if self._making is None:
-            self._making = asyncio.create_task(asyncio.to_thread(self._make))
+        """Create the nodes if there are none. Raises SystemExit with the reason if that or the installation fails."""
+        if self._creating is None:
+            self._creating = asyncio.create_task(asyncio.to_thread(self._create))
             try:
-                await asyncio.shield(self._making)
+                await asyncio.shield(self._creating)
             except NodeError as error:
                 raise SystemExit(str(error)) from None
 
-    def _make(self) -> None:
+    def _create(self) -> None:
         prepare()
         cluster.down(NAME)
         port = free_port()
@@ -76,30 +76,33 @@ class Nodes:
             raise NodeError(f"site.yml did not finish:\n{run.output}")
 
     async def serve(self, count: int) -> None:
-        """Has the first `count` web nodes in service, and the others not."""
+        """Start the first `count` web nodes and stop the others."""
         for number, node in enumerate(WEB):
             verb = "start" if number < count else "stop"
             units = ["nginx.service", "channelbox-web.socket", "channelbox-web@1.service"]
             await asyncio.to_thread(podman, "exec", container_name(NAME, node), "systemctl", verb, *units)
         await asyncio.sleep(LEFT_OUT_SECONDS)
-        self._found = await asyncio.to_thread(self._look)
+        self._found = await asyncio.to_thread(self._find_processes)
 
-    async def renew(self) -> None:
+    async def restart(self) -> None:
         raise NotImplementedError("memory is measured on one machine")
 
     async def stop(self) -> None:
-        """Removes the nodes, if there are any; those that are being made, once they are."""
-        if self._making is not None:
-            await asyncio.wait([self._making])
+        """Remove the nodes, if any. Nodes that are still being created are removed when that is complete."""
+        if self._creating is not None:
+            await asyncio.wait([self._creating])
             await asyncio.to_thread(cluster.down, NAME)
-            self._making = None
+            self._creating = None
 
     @property
     def address(self) -> Address:
-        return Address(self._port, "/ws/chat/{room}/", tls=True, state=Room, said=as_the_tutorial)
+        return Address(self._port, "/ws/chat/{room}/", tls=True, state=Room, encode=tutorial_message)
 
-    def _look(self) -> dict[str, list[int]]:
-        """Looks once what runs: to ask podman during a run would cost more than what is measured."""
+    def _find_processes(self) -> dict[str, list[int]]:
+        """Return the ids of all processes, by kind.
+
+        Asked once and kept, because asking podman during a run would cost more than what is measured.
+        """
         services = [(pid, command(pid)) for node in (BALANCER, *WEB, *WORKERS, DATA) for pid in self._of(node)]
         kinds = {"web": "channelbox web", "worker": "channelbox worker", "database": "postgres"}
         found = {kind: [pid for pid, words in services if name in words] for kind, name in kinds.items()}
@@ -107,7 +110,7 @@ class Nodes:
 
     @staticmethod
     def _of(node: str) -> list[int]:
-        """What systemd runs on a node."""
+        """Return the ids of the processes that systemd has started on a node."""
         return children(inspect_container(container_name(NAME, node))["State"]["Pid"])
 
     @property

@@ -1,4 +1,4 @@
-"""build/growth.html: the sweeps as curves."""
+"""Renders build/growth.html, which shows the sweeps as curves."""
 
 import math
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ CURVES = {
 
 
 def page(machine: dict[str, Any], points: Sequence[Point]) -> str:
-    """A page that needs nothing else."""
+    """Return the page as self-contained HTML."""
     parts = [
         "<h1>What channelbox costs as it grows</h1>",
         "<p>Both axes are logarithmic: a flat curve is a cost that does not grow.</p>",
@@ -33,7 +33,7 @@ def page(machine: dict[str, Any], points: Sequence[Point]) -> str:
             continue
         parts.append(f"<h2>{escape(sweep.title)}</h2>")
         columns = [field.name for field in fields(Point) if field.name != "sweep"]
-        parts.append(table(columns, ([_word(getattr(point, c)) for c in columns] for point in own)))
+        parts.append(table(columns, ([_cell(getattr(point, c)) for c in columns] for point in own)))
         parts += [f"<h3>{escape(title)}</h3>{curve(drawn, field)}" for field, title in CURVES.items()]
     parts.append("<h2>Machine</h2><dl>")
     parts += [f"<dt>{escape(str(key))}</dt><dd>{escape(str(value))}</dd>" for key, value in machine.items()]
@@ -44,7 +44,7 @@ def page(machine: dict[str, Any], points: Sequence[Point]) -> str:
 
 
 def curve(points: Sequence[Point], field: str) -> str:
-    """One figure over what grows, as SVG."""
+    """Plot one figure against the quantity that grows, as SVG."""
     values = [(point.at, max(float(getattr(point, field)), 1e-6)) for point in points]
     left, right = _decades([at for at, _ in values])
     low, high = _decades([value for _, value in values])
@@ -72,7 +72,7 @@ def curve(points: Sequence[Point], field: str) -> str:
 
 
 def _decades(values: Sequence[float]) -> tuple[float, float]:
-    """The powers of ten around these, never the same."""
+    """Return the powers of ten that enclose the values, always two different ones."""
     low = 10.0 ** math.floor(math.log10(min(values)))
     high = 10.0 ** math.ceil(math.log10(max(values) * 1.0001))
     return low, max(high, low * 10)
@@ -82,5 +82,5 @@ def _between(low: float, high: float) -> list[float]:
     return [low * 10**step for step in range(round(math.log10(high / low)) + 1)]
 
 
-def _word(value: float) -> str:
+def _cell(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else number(value)

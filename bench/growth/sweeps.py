@@ -1,4 +1,4 @@
-"""The sweeps: one thing grows, all else stays as it is."""
+"""Sweeps, in each of which one quantity grows and everything else stays the same."""
 
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -18,7 +18,7 @@ from bench.processes import cpu_seconds
 from bench.runs.delivering import Delivered, deliver, paced
 from bench.runs.joining import Joined, join
 
-# Limits that would be met, by one member who says what many would.
+# Limits that would be reached, as one member sends what many would.
 LIMITS = {
     "CHANNELBOX_ROOM_LIMIT": "20000",
     "CHANNELBOX_ROOM_GUESTS": "100",
@@ -26,29 +26,29 @@ LIMITS = {
     "CHANNELBOX_RATE_BURST": "6000",
 }
 IN_FLIGHT = 4
-CALIBRATING = (1, IN_FLIGHT, 16)  # of the members: what a message costs alone and in a batch
+CALIBRATING = (1, IN_FLIGHT, 16)  # in flight in the sweep of members: costs of a message alone and in a batch
 PACE = 200.0  # messages a second, over all rooms
 
 
 @dataclass(frozen=True)
 class Point:
-    """What one step of a sweep showed."""
+    """The result of one step of a sweep."""
 
     sweep: str
     at: int
-    in_flight: int  # messages under way in each room; 0: as many as come
+    in_flight: int  # messages in each room; 0: sent at a fixed rate
     connections: int
-    delivery_us: float  # CPU of all server processes but Redis, for a delivery to one member
-    message_ms: float  # the same for a message to all
-    web_us: float  # of it, for a message
-    worker_us: float
-    database_us: float
-    generator_us: float  # besides
-    p50_ms: float  # from send to the last member
+    delivery_us: float  # CPU time of all server processes except Redis, per delivery to one member
+    message_ms: float  # the same per message to all members
+    web_us: float  # the part of the web processes, per message
+    worker_us: float  # of the workers, per message
+    database_us: float  # of the database, per message
+    generator_us: float  # CPU time of the load generator, per message; not part of the above
+    p50_ms: float  # from sending until the last member received it
     p99_ms: float
     connects_per_s: float
     busy: float  # the generator's share of a core
-    balance: float  # connections of the fullest web process, in means
+    balance: float  # connections of the fullest web process, divided by the mean
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,12 @@ NODES = Sweep("nodes", "Web nodes behind one balancer with TLS, 2,000 members of
 SPREAD = Sweep("spread", "Members of one room over two web nodes, a message a second", (1000, 10_000), (1000,))
 SPREAD_NODES, SPREAD_PACE, SPREAD_SECONDS = 2, 1.0, 20.0
 PROCESSES_MEMBERS = 2000
-HERE = {sweep.name: sweep for sweep in (MEMBERS, ROOMS, PROCESSES)}
-SWEEPS = {**HERE, **{sweep.name: sweep for sweep in (NODES, SPREAD)}}
+LOCAL_SWEEPS = {sweep.name: sweep for sweep in (MEMBERS, ROOMS, PROCESSES)}
+SWEEPS = {**LOCAL_SWEEPS, **{sweep.name: sweep for sweep in (NODES, SPREAD)}}
 
 
 class Parts(Peer, Protocol):
-    """A channelbox whose kinds of processes are told apart, by their ids."""
+    """An installation of channelbox that reports its process ids by kind."""
 
     @property
     def web(self) -> list[int]: ...
@@ -86,7 +86,7 @@ class Parts(Peer, Protocol):
 
 
 async def points(sweep: Sweep, quick: bool, folder: Path, nodes: Nodes) -> AsyncIterator[Point]:
-    """Goes through a sweep, its steps in their order. The nodes are made when a sweep needs them."""
+    """Run a sweep and yield the points of its steps in order. Nodes are created if the sweep needs them."""
     steps = sweep.quick if quick else sweep.steps
     seconds = 1.0 if quick else 3.0
     if sweep in (NODES, SPREAD):
@@ -130,7 +130,7 @@ async def _step(channelbox: Parts, sweep: Sweep, at: int, sizes: Mapping[str, in
         elif sweep is SPREAD:
             runs = {0: partial(paced, channelbox, crowd, SPREAD_PACE, SPREAD_SECONDS)}
         else:
-            await deliver(channelbox, crowd, 1, 0)  # the first costs what is made once
+            await deliver(channelbox, crowd, 1, 0)  # the first message includes one-time costs
             counts = CALIBRATING if sweep is MEMBERS else (IN_FLIGHT,)
             runs = {count: partial(deliver, channelbox, crowd, count, seconds) for count in counts}
         return [await _point(channelbox, sweep, at, joined, count, run) for count, run in runs.items()]
@@ -148,10 +148,10 @@ async def _point(
 ) -> Point:
     kinds = (channelbox.web, channelbox.workers, channelbox.database)
     before = [cpu_seconds(pids) for pids in kinds]
-    told = await run()
-    if told.lost:
-        raise RuntimeError(f"{sweep.name} {at}: {told.lost} messages did not reach all within half a minute")
-    messages = len(told.latencies)
+    delivered = await run()
+    if delivered.lost:
+        raise RuntimeError(f"{sweep.name} {at}: {delivered.lost} messages did not reach all within half a minute")
+    messages = len(delivered.latencies)
     web, worker, database = (
         (cpu_seconds(pids) - start) * 1e6 / messages for pids, start in zip(kinds, before, strict=True)
     )
@@ -160,15 +160,15 @@ async def _point(
         at=at,
         in_flight=in_flight,
         connections=joined.people,
-        delivery_us=told.cpu * 1e6 / told.deliveries,
-        message_ms=told.cpu * 1e3 / messages,
+        delivery_us=delivered.cpu * 1e6 / delivered.deliveries,
+        message_ms=delivered.cpu * 1e3 / messages,
         web_us=web,
         worker_us=worker,
         database_us=database,
-        generator_us=told.busy.share * told.busy.seconds * 1e6 / messages,
-        p50_ms=percentile(told.latencies, 0.5) * 1000,
-        p99_ms=percentile(told.latencies, 0.99) * 1000,
+        generator_us=delivered.busy.share * delivered.busy.seconds * 1e6 / messages,
+        p50_ms=percentile(delivered.latencies, 0.5) * 1000,
+        p99_ms=percentile(delivered.latencies, 0.99) * 1000,
         connects_per_s=joined.connects_per_s,
-        busy=told.busy.share,
+        busy=delivered.busy.share,
         balance=balance(channelbox.web),
     )

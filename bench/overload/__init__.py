@@ -1,1 +1,1 @@
-"""What happens to everybody else when some ask for more than there is."""
+"""Measures how overload caused by some clients affects all others."""

@@ -11,23 +11,23 @@ from pathlib import Path
 from rich.console import Console
 
 from bench import machine
-from bench.overload.bystanders import EVERY, SIZE, Heard, bystanders, room_of
+from bench.overload.bystanders import INTERVAL_SECONDS, SIZE, Heard, bystanders, room_of
 from bench.overload.memory import watched
 from bench.overload.scenarios import SCENARIOS
 from bench.overload.site import Site
 from bench.peers.channelbox import Channelbox
-from bench.workshop import workshop
+from bench.workspace import workspace
 
 ROOT = Path(__file__).resolve().parents[2]
-CALM = 6.0  # s before and after
-SETTLE = 2.0  # s after it, that do not count
-P99_MS = 150.0  # that others may wait meanwhile, in any scenario
+CALM_SECONDS = 6.0  # measured before and after a scenario
+SETTLE_SECONDS = 2.0  # pauses before and after that, not measured
+MAX_P99_MS = 150.0  # of the bystanders during any scenario
 PEOPLE = 1000
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a scenario showed."""
+class Result:
+    """The result of a scenario."""
 
     name: str
     title: str
@@ -35,7 +35,7 @@ class Told:
     during: Heard
     after: Heard
     memory: str
-    dropped: int  # bystanders who lost their connection
+    dropped: int  # bystanders that lost their connection
     sentences: Sequence[str]
     missed: Sequence[str]
 
@@ -45,47 +45,47 @@ class Told:
             console.print(f"  {words}")
         console.print(f"  others before: {self.before}")
         console.print(f"  meanwhile:     {self.during}")
-        console.print(f"  {SETTLE:.0f} s after:     {self.after}")
+        console.print(f"  {SETTLE_SECONDS:.0f} s after:     {self.after}")
         for words in self.missed:
             console.print(f"  [bold]not as it has to be:[/bold] {words}")
         console.print(f"  memory, MiB, before → at most: {self.memory}")
 
 
-async def overload(names: Sequence[str], quick: bool, folder: Path, console: Console) -> list[Told]:
-    """Starts a channelbox, goes through the scenarios and ends it, whatever happens."""
+async def overload(names: Sequence[str], quick: bool, folder: Path, console: Console) -> list[Result]:
+    """Start an installation of channelbox, run the scenarios, and stop the installation in any case."""
     channelbox = Channelbox(folder / "channelbox", PEOPLE, web=2, workers=2)
-    told = []
+    results = []
     try:
         await channelbox.start()
         site = Site(channelbox, quick)
         for name in names:
-            told.append(await _one(site, name))
-            told[-1].show(console)
+            results.append(await _one(site, name))
+            results[-1].show(console)
     finally:
         await channelbox.stop()
-    return told
+    return results
 
 
-async def _one(site: Site, name: str) -> Told:
+async def _one(site: Site, name: str) -> Result:
     scenario = SCENARIOS[name]
     async with bystanders(site.address, room_of(name)) as others, watched(site.processes) as memory:
-        await asyncio.sleep(SETTLE)
+        await asyncio.sleep(SETTLE_SECONDS)
         times = [time.perf_counter()]
-        await asyncio.sleep(CALM)
+        await asyncio.sleep(CALM_SECONDS)
         times.append(time.perf_counter())
         outcome = await scenario.run(site)
         times.append(time.perf_counter())
-        await asyncio.sleep(SETTLE)
+        await asyncio.sleep(SETTLE_SECONDS)
         times.append(time.perf_counter())
-        await asyncio.sleep(CALM)
+        await asyncio.sleep(CALM_SECONDS)
         times.append(time.perf_counter())
-        await asyncio.sleep(SETTLE)
+        await asyncio.sleep(SETTLE_SECONDS)
         await others.stop()
         during = others.between(times[1], times[2])
-        words = f"99 % of what others said took up to {during.p99_ms:.0f} ms, not {P99_MS:.0f}"
-        outcome.expect(during.p99_ms <= P99_MS, words)
+        words = f"99 % of what others said took up to {during.p99_ms:.0f} ms, not {MAX_P99_MS:.0f}"
+        outcome.expect(during.p99_ms <= MAX_P99_MS, words)
         outcome.expect(not during.unheard, f"{during.unheard} of the others' messages were not heard by all")
-        return Told(
+        return Result(
             name,
             scenario.TITLE,
             others.between(times[0], times[1]),
@@ -102,37 +102,38 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.overload", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a third of the time, a fifth of the people")
     parser.add_argument("scenario", nargs="*", help=f"some of {', '.join(SCENARIOS)} (default: all)")
-    words = parser.parse_args()
-    if unknown := set(words.scenario) - set(SCENARIOS):
+    options = parser.parse_args()
+    if unknown := set(options.scenario) - set(SCENARIOS):
         parser.error(f"no such scenario: {', '.join(sorted(unknown))}")
     console = Console(highlight=False)
-    this = machine.describe(quick=words.quick)
+    this = machine.describe(quick=options.quick)
     console.print(
-        f"{SIZE} others talk in a room of their own, {1 / EVERY:.0f} messages a second; how long these take to reach "
-        "the last of them: median / 99 % / worst"
+        f"{SIZE} others talk in a room of their own, {1 / INTERVAL_SECONDS:.0f} messages a second; how long these take "
+        "to reach the last of them: median / 99 % / worst"
     )
-    with workshop("overload") as (folder, runner):
-        told = runner.run(overload(words.scenario or list(SCENARIOS), words.quick, folder, console))
+    with workspace("overload") as (folder, runner):
+        results = runner.run(overload(options.scenario or list(SCENARIOS), options.quick, folder, console))
     file = ROOT / "build" / "overload.json"
-    content = {"machine": this, "scenarios": [_record(each) for each in told]}
+    content = {"machine": this, "scenarios": [_record(each) for each in results]}
     file.write_text(json.dumps(content, indent=1) + "\n")
     console.print(f"\n{file.relative_to(ROOT)}")
-    if any(each.missed for each in told):
+    if any(each.missed for each in results):
         raise SystemExit(1)
 
 
-def _record(told: Told) -> dict[str, object]:
+def _record(result: Result) -> dict[str, object]:
     spans = {
-        name: vars(heard) for name, heard in (("before", told.before), ("during", told.during), ("after", told.after))
+        name: vars(heard)
+        for name, heard in (("before", result.before), ("during", result.during), ("after", result.after))
     }
     return {
-        "scenario": told.name,
-        "title": told.title,
+        "scenario": result.name,
+        "title": result.title,
         **spans,
-        "memory_mb": told.memory,
-        "dropped": told.dropped,
-        "told": list(told.sentences),
-        "missed": list(told.missed),
+        "memory_mb": result.memory,
+        "dropped": result.dropped,
+        "told": list(result.sentences),
+        "missed": list(result.missed),
     }
 
 

@@ -1,7 +1,7 @@
-"""Those who only want to talk: a room with a few messages a second, and how long each takes to reach everybody.
+"""Bystanders: clients in a room with a few messages a second, which measure how long each takes to reach all of them.
 
-They are a process of their own (`python -m bench.overload.bystanders`). In the one that makes the load they would wait
-for its event loop, and a burst of it would be taken for the server's.
+They run in a process of their own (`python -m bench.overload.bystanders`). In the process that generates the load they
+would wait for its event loop, and its bursts would be mistaken for delays of the server.
 """
 
 import asyncio
@@ -21,25 +21,25 @@ from bench.generator import Address, Crowd
 from bench.peers.channelbox import channelbox_at
 
 SIZE = 100
-EVERY = 0.1  # s
+INTERVAL_SECONDS = 0.1
 STOP_SECONDS = 60.0
-TALKING = b"talking\n"  # printed when all are in the room
+TALKING = b"talking\n"  # printed when all have joined the room
 
 
 def room_of(scenario: str) -> str:
-    """The room of the others while this scenario runs."""
+    """Return the name of the bystanders' room during a scenario."""
     return f"bystanders-{scenario}"
 
 
 @dataclass(frozen=True)
 class Heard:
-    """The messages that were said in a span of time."""
+    """Latencies of the messages that were sent in a span of time."""
 
     p50_ms: float
     p99_ms: float
     worst_ms: float
     said: int
-    unheard: int  # by somebody, so far
+    unheard: int  # messages that not everybody has received so far
 
     def __str__(self) -> str:
         words = f"{self.p50_ms:.0f} / {self.p99_ms:.0f} / {self.worst_ms:.0f} ms"
@@ -47,24 +47,27 @@ class Heard:
 
 
 class Bystanders:
-    """The process of the bystanders, and what it has told at its end."""
+    """The bystanders' process, and the measurements that it prints at its end."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
-        self._took: list[tuple[float, float | None]] = []  # when it was said; seconds until the last had heard it
-        self.dropped = 0  # members who lost their connection
+        self._took: list[tuple[float, float | None]] = []  # time of sending; seconds until the last received it
+        self.dropped = 0  # members that lost their connection
 
     async def stop(self) -> None:
-        """Have them stop talking, and take what they heard. May be called again."""
+        """Stop the bystanders and read their measurements. Does nothing if they have stopped already."""
         if self._process.returncode is None:
             async with asyncio.timeout(STOP_SECONDS):
-                output, _ = await self._process.communicate(b"")  # ends its standard input
-            told = json.loads(output)
-            self._took = [(said, latency) for said, latency in told["took"]]
-            self.dropped = told["dropped"]
+                output, _ = await self._process.communicate(b"")  # closes its standard input
+            result = json.loads(output)
+            self._took = [(said, latency) for said, latency in result["took"]]
+            self.dropped = result["dropped"]
 
     def between(self, start: float, end: float) -> Heard:
-        """Return what was said then, by `time.perf_counter`, which all processes of a machine share."""
+        """Return the results of messages sent from `start` to `end`.
+
+        Times are those of `time.perf_counter`, which all processes of a machine share.
+        """
         took = [latency for said, latency in self._took if start <= said < end]
         latencies = [latency * 1000 for latency in took if latency is not None]
         if not latencies:
@@ -75,7 +78,7 @@ class Bystanders:
 
 @asynccontextmanager
 async def bystanders(address: Address, room: str) -> AsyncIterator[Bystanders]:
-    """Have them in their room, talking."""
+    """Run bystanders in their room while the context lasts."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "bench.overload.bystanders", room, str(address.port)),
         stdin=asyncio.subprocess.PIPE,
@@ -83,13 +86,13 @@ async def bystanders(address: Address, room: str) -> AsyncIterator[Bystanders]:
     )
     assert process.stdin is not None
     assert process.stdout is not None
-    those = Bystanders(process)
+    others = Bystanders(process)
     try:
         process.stdin.write(json.dumps(address.cookies).encode() + b"\n")
         if await process.stdout.readline() != TALKING:
             raise RuntimeError("the bystanders cannot enter their room")
-        yield those
-        await those.stop()
+        yield others
+        await others.stop()
     finally:
         if process.returncode is None:
             process.kill()
@@ -97,7 +100,7 @@ async def bystanders(address: Address, room: str) -> AsyncIterator[Bystanders]:
 
 
 async def _talk(room: str, port: int) -> None:
-    """Talk until the standard input ends, whose first line is the cookies; then print what was heard."""
+    """Send messages until the standard input ends, then print the measurements. Its first line has the cookies."""
     crowd = Crowd(channelbox_at(port, json.loads(sys.stdin.readline())))
     await crowd.connect({room: SIZE})
     sys.stdout.buffer.write(TALKING)
@@ -110,7 +113,7 @@ async def _talk(room: str, port: int) -> None:
         said = time.perf_counter()
         took[said] = None
         crowd.say(room, turn, functools.partial(took.__setitem__, said))
-        await asyncio.sleep(EVERY)
+        await asyncio.sleep(INTERVAL_SECONDS)
     dropped = crowd.dropped
     await crowd.close()
     print(json.dumps({"took": list(took.items()), "dropped": dropped}))

@@ -1,4 +1,4 @@
-"""A client that keeps account of what became of each thing that it sent."""
+"""A client that records the outcome of each message that it sends."""
 
 import asyncio
 import json
@@ -14,14 +14,14 @@ from channelbox_client.outbox import retry_seconds
 from channelbox_client.room import Rejoin
 
 CONNECT_SECONDS = 60.0
-LOOK_SECONDS = 0.02
+POLL_SECONDS = 0.02
 
 
 class Client(asyncio.Protocol):
-    """One socket in a room. `entered` is set by its welcome, `closed` when it is gone.
+    """One connection to a room. `entered` is set by the welcome, `closed` when the connection has ended.
 
-    The client library says what the frames mean. Its connection and its outbox are not used: they keep to the limits,
-    which a scenario goes beyond.
+    The client library interprets the frames. Its connection and its outbox are not used, as they respect the limits
+    that a scenario has to exceed.
     """
 
     def __init__(self, request: bytes, room: Room) -> None:
@@ -33,21 +33,21 @@ class Client(asyncio.Protocol):
         self.entered: asyncio.Future[None] = loop.create_future()
         self.closed: asyncio.Future[None] = loop.create_future()
         self.close_code: int | None = None
-        self.room = room  # what it has; for the next connection too
-        self.heard = 0  # events, in sequence and once
-        self.missed = 0  # events that did not come
-        self.typed = 0  # how often it heard that somebody is writing
-        self.waiting: dict[str, float] = {}  # ids without an answer, with the time at which they were sent
+        self.room = room  # the state of the room, also for the next connection
+        self.heard = 0  # events received in sequence, without duplicates
+        self.missed = 0  # events that were not received
+        self.typed = 0  # typing notifications received
+        self.waiting: dict[str, float] = {}  # ids of messages without an answer, with their time of sending
         self.stored = 0
         self.refused: Counter[str] = Counter()  # by code
-        # Called when one of its own was answered, with the seconds to wait before the next
+        # Called when a message of its own is answered, with the seconds to wait before the next
         self.answered: Callable[[float], None] | None = None
 
     @classmethod
     async def connect(cls, address: Address, room: str, number: int, has: Room | None = None) -> Self:
-        """Raises OSError when there is no connection. Whether it enters is seen from `entered`.
+        """Connect and send the request. Raises OSError if that fails; `entered` shows whether it joins the room.
 
-        `has`: what an earlier connection left, for a return.
+        `has`: the room's state from an earlier connection, to resume from it.
         """
         has = has or Room()
         has.opened()
@@ -58,9 +58,9 @@ class Client(asyncio.Protocol):
         return client
 
     async def until(self, seq: int) -> None:
-        """Return when everything up to this number was heard, or the socket is closed."""
+        """Wait until every event up to `seq` was received, or the connection is closed."""
         while (self.room.last or 0) < seq and not self.closed.done():
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
 
     def say(self, id: str, text: str) -> None:
         self.waiting[id] = time.perf_counter()
@@ -106,7 +106,7 @@ class Client(asyncio.Protocol):
     def _not_entered(self, reason: str) -> None:
         if not self.entered.done():
             self.entered.set_exception(ConnectionError(reason))
-            self.entered.exception()  # whoever has given up waiting is no error
+            self.entered.exception()  # no warning if nobody awaits it any more
 
     def _read(self, frame: dict[str, Any]) -> None:
         for effect in self.room.frame(frame):
@@ -145,7 +145,7 @@ class Client(asyncio.Protocol):
 
 
 class DashboardClient(Client):
-    """One socket of the dashboard, which has no room: any welcome is its own."""
+    """One connection to the dashboard, which has no room; any frame of type welcome counts as its welcome."""
 
     def _read(self, frame: dict[str, Any]) -> None:
         super()._read(frame)

@@ -1,16 +1,16 @@
-"""The memory of processes over time."""
+"""Watches the memory of processes."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-EVERY = 0.2  # s
+POLL_SECONDS = 0.2
 PAGE = 4096
 
 
 def resident_mb(pid: int) -> float:
-    """Resident set size, MiB; 0 when the process is gone."""
+    """Return the resident set size in MiB; 0 if the process has ended."""
     try:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE / 2**20
     except OSError:
@@ -18,7 +18,7 @@ def resident_mb(pid: int) -> float:
 
 
 class Memory:
-    """What each process had when this began, and the most that it had since, MiB."""
+    """The memory of each process at the start, and its highest value since then, in MiB."""
 
     def __init__(self, processes: Callable[[], Mapping[str, int]]) -> None:
         self._processes = processes
@@ -29,7 +29,7 @@ class Memory:
         while True:
             for name, pid in self._processes().items():
                 self.most[name] = max(self.most.get(name, 0.0), resident_mb(pid))
-            await asyncio.sleep(EVERY)
+            await asyncio.sleep(POLL_SECONDS)
 
     def __str__(self) -> str:
         tiers: dict[str, tuple[float, float]] = {}

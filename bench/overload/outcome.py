@@ -1,4 +1,4 @@
-"""What came of a scenario, and what of it is not as it has to be."""
+"""The outcome of a scenario: its results, and the expectations that were not met."""
 
 from dataclasses import dataclass, field
 
@@ -8,7 +8,7 @@ class Outcome:
     sentences: list[str] = field(default_factory=list)
     missed: list[str] = field(default_factory=list)
 
-    def expect(self, true: bool, words: str) -> None:
-        """Notes what had to be, where it is not: `make bench-overload` ends with an error then."""
-        if not true:
-            self.missed.append(words)
+    def expect(self, met: bool, sentence: str) -> None:
+        """Record an expectation that was not met; `make bench-overload` then fails."""
+        if not met:
+            self.missed.append(sentence)

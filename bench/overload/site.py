@@ -1,4 +1,4 @@
-"""A channelbox under test, as it is installed: two web processes, two workers, Redis, PostgreSQL."""
+"""The installation under test: two web processes, two workers, Redis and PostgreSQL."""
 
 import itertools
 from collections.abc import Iterator, Mapping
@@ -24,15 +24,15 @@ class Site:
         return {child.name: child.pid for child in self.channelbox.local.children if child.pid is not None}
 
     def person(self) -> int:
-        """The number of somebody who is none of the bystanders: limits hold for a person's connections together."""
+        """Return the number of a person who is not a bystander, as all connections of a person share its limits."""
         return next(self._people)
 
     def rooms(self, count: int) -> list[str]:
-        """Names that nobody has used."""
+        """Return names of rooms that do not exist yet."""
         return [f"overload-{next(self._rooms)}" for _ in range(count)]
 
     def seconds(self, full: float) -> float:
-        """How long a scenario lasts."""
+        """Return the duration of a scenario: all of `full`, or a third with `quick`."""
         return full / 3 if self.quick else full
 
     def people(self, full: int) -> int:

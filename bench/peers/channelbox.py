@@ -1,4 +1,4 @@
-"""channelbox as it is installed: a web process, a worker, its Redis and PostgreSQL."""
+"""channelbox as installed: web processes, workers, its Redis and PostgreSQL."""
 
 import socket
 import sys
@@ -9,13 +9,14 @@ from types import MappingProxyType
 from tests.support.servers import PostgreSQLServer
 
 from bench.generator import HOST, Address
-from bench.peers.peer import as_the_tutorial
+from bench.peers.peer import tutorial_message
 from channelbox.cli.dev_installation import DevInstallation
 from channelbox.cli.supervisor import run_once
 from channelbox_client import Room
 
-# Only what an installation's administrator sets: who may come from where. All limits are the defaults but those of an
-# address: a crowd that comes from one, sends from it without a pause and makes rooms is what only a benchmark has.
+# Only what an administrator would set: who may connect and from where. All limits have their defaults except three of
+# the limits of an address, as only a benchmark has a crowd that connects, sends without a pause and creates rooms from
+# one.
 VARIABLES = {
     "CHANNELBOX_GUESTS": "false",
     "CHANNELBOX_ROOM_CREATION": "users",
@@ -29,12 +30,12 @@ VARIABLES = {
 
 
 def channelbox_at(port: int, cookies: Sequence[str], *, tls: bool = False) -> Address:
-    """Where the rooms of a channelbox on this port are."""
-    return Address(port, "/ws/chat/{room}/", tls=tls, cookies=cookies, state=Room, said=as_the_tutorial)
+    """Return the address of the rooms of an installation on this port."""
+    return Address(port, "/ws/chat/{room}/", tls=tls, cookies=cookies, state=Room, encode=tutorial_message)
 
 
 class Channelbox:
-    """Started as `make run` does, with PostgreSQL that waits for its disk."""
+    """An installation as `make run` starts it, but with a PostgreSQL that waits for its disk at each commit."""
 
     name = "channelbox"
 
@@ -48,21 +49,21 @@ class Channelbox:
         listener: socket.socket | None = None,
         variables: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """`listener`: where the web process listens, in the place of a port of its own."""
+        """`listener`: the socket on which the web process listens, instead of a port of its own."""
         self._people = people
         self._cookies: Sequence[str] = ()
         self._database = PostgreSQLServer(folder / "postgresql", "-c", "fsync=on")
         self._log = folder / "channelbox.log"
         url = self._database.url("postgres")
-        told = {**VARIABLES, **variables}
+        settings = {**VARIABLES, **variables}
         self.local = DevInstallation(
             folder / "data",
-            self._tell,
+            self._log_line,
             web=web,
             workers=workers,
             listener=listener,
             database_url=url,
-            variables=told,
+            variables=settings,
         )
 
     async def start(self) -> None:
@@ -75,7 +76,7 @@ class Channelbox:
             raise RuntimeError(output)
         self._cookies = output.split()
 
-    async def renew(self) -> None:
+    async def restart(self) -> None:
         for child in self.local.web:
             await child.stop()
             await child.start()
@@ -89,12 +90,12 @@ class Channelbox:
         return self.at(int(self.local.url.rpartition(":")[2]))
 
     def at(self, port: int, *, tls: bool = False) -> Address:
-        """Reached on this port."""
+        """Return the address of the rooms on this port, which may be that of a proxy."""
         return channelbox_at(port, self._cookies, tls=tls)
 
     @property
     def web(self) -> list[int]:
-        """The ids of the web processes."""
+        """Ids of the web processes."""
         return [child.pid for child in self.local.web if child.pid is not None]
 
     @property
@@ -103,13 +104,13 @@ class Channelbox:
 
     @property
     def database(self) -> list[int]:
-        """The id of PostgreSQL, whose children do the work."""
+        """Id of the main PostgreSQL process, whose children do the work."""
         return [self._database.process.pid] if self._database.process else []
 
     @property
     def processes(self) -> list[int]:
         return [*self.web, *self.workers, *self.database]
 
-    def _tell(self, name: str, line: str) -> None:
+    def _log_line(self, name: str, line: str) -> None:
         with self._log.open("a") as log:
             log.write(f"{name} | {line}\n")

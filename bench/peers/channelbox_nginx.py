@@ -1,4 +1,4 @@
-"""channelbox behind nginx with TLS, as browsers reach it: nginx talks to it over a Unix socket, as on a node."""
+"""channelbox behind nginx with TLS, as browsers reach it. nginx connects over a Unix socket, as on a node."""
 
 import shutil
 import socket
@@ -16,7 +16,7 @@ from channelbox.server import BACKLOG
 
 
 class ChannelboxNginx:
-    """An installation of its own, with the site of the package, its limits included, and the backlog of the roles."""
+    """An installation of its own with the nginx site of the package, its limits, and the backlog of the roles."""
 
     name = "channelbox-nginx-tls"
 
@@ -24,7 +24,9 @@ class ChannelboxNginx:
         self._folder = folder
         self._port = free_port()
         self._server: Listening | None = None
-        self._runtime = Path(tempfile.mkdtemp(prefix="bench-"))  # the path of a Unix socket may have 107 bytes
+        self._runtime = Path(
+            tempfile.mkdtemp(prefix="bench-")
+        )  # short: the path of a Unix socket has at most 107 bytes
         self._channelbox = Channelbox(folder, people, listener=self._listener())
 
     async def start(self) -> None:
@@ -36,10 +38,10 @@ class ChannelboxNginx:
         self._server = nginx(self._folder, self._port, http)
         self._server.start()
 
-    async def renew(self) -> None:
+    async def restart(self) -> None:
         if self._server is not None:
             self._server.stop()
-        await self._channelbox.renew()
+        await self._channelbox.restart()
         if self._server is not None:
             self._server.start()
 
@@ -58,7 +60,7 @@ class ChannelboxNginx:
         return [*self._channelbox.processes, *([self._server.pid] if self._server else [])]
 
     def _listener(self) -> socket.socket:
-        """Where nginx's own user can reach it."""
+        """Return a listening Unix socket that the user of nginx may connect to."""
         self._runtime.chmod(0o755)
         path = self._runtime / "web.sock"
         listener = socket.socket(socket.AF_UNIX)

@@ -1,4 +1,4 @@
-"""nchan, the pub/sub module for nginx, from Debian's package: with its memory store and with Redis."""
+"""nchan, the pub/sub module for nginx, from Debian's package, with its memory store or with Redis."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ REDIS = "    upstream redis {{ nchan_redis_server {url}; }}"
 
 
 class Nchan:
-    """It knows neither people nor sessions, and stores nothing on disk."""
+    """nchan has neither users nor sessions, and stores nothing on disk."""
 
     def __init__(self, name: str, folder: Path, redis: str | None = None) -> None:
         self.name = name
@@ -39,7 +39,7 @@ class Nchan:
 
     async def start(self) -> None:
         self._server.start()
-        # It listens before it has reached its Redis, and says 503 meanwhile.
+        # It listens before it is connected to its Redis, and answers 503 until then.
         await until(self._ready, READY_SECONDS)
 
     async def _ready(self) -> bool:
@@ -52,7 +52,7 @@ class Nchan:
         finally:
             await crowd.close()
 
-    async def renew(self) -> None:
+    async def restart(self) -> None:
         await self.stop()
         await self.start()
 

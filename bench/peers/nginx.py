@@ -1,4 +1,4 @@
-"""nginx from Debian's package, with a configuration of its own and one worker process."""
+"""nginx from Debian's package, with a separate configuration and one worker process."""
 
 import shutil
 from pathlib import Path
@@ -24,11 +24,11 @@ http {{
 {http}
 }}
 """
-FILES = 40_000  # a WebSocket takes two where nginx passes it on
+FILES = 40_000  # open files; a proxied WebSocket takes two
 
 
 def nginx(folder: Path, port: int, http: str, modules: str = "") -> Listening:
-    """An nginx that listens on this port, once it is started. `http` is the inside of its http block."""
+    """Return an nginx that listens on this port when started. `http` is the content of its http block."""
     folder.mkdir(parents=True, exist_ok=True)
     configuration = folder / "nginx.conf"
     configuration.write_text(

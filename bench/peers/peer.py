@@ -1,4 +1,4 @@
-"""What every peer has."""
+"""The interface of a server under comparison."""
 
 import json
 import socket
@@ -11,29 +11,29 @@ from bench.generator import HOST, Address
 
 
 class Peer(Protocol):
-    """A server with rooms, and all that belongs to it."""
+    """A server with rooms, including all processes that it needs."""
 
     name: str
 
     async def start(self) -> None:
-        """Returns when it takes connections."""
+        """Start the server. Returns when it accepts connections."""
 
-    async def renew(self) -> None:
-        """Has the processes that hold connections begin anew, as if nobody had ever come."""
+    async def restart(self) -> None:
+        """Restart the processes that hold connections, so that they have no memory left over from earlier clients."""
 
     async def stop(self) -> None:
-        """Ends all of its processes."""
+        """Stop all of its processes."""
 
     @property
     def address(self) -> Address: ...
 
     @property
     def processes(self) -> list[int]:
-        """The ids of its processes, Redis left out: what they use, with their descendants, is the server's cost."""
+        """Ids of its processes except Redis. The server's cost is what these and their descendants use."""
 
 
 class Listening(Server):
-    """A process that is ready when its port takes connections."""
+    """A server process that is ready when its port accepts connections."""
 
     def __init__(self, folder: Path, command: list[str], port: int, **options: object) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -50,6 +50,6 @@ class Listening(Server):
         return self.process.pid
 
 
-def as_the_tutorial(text: str) -> str:
-    """What the tutorial's client sends, and any of channelbox' may."""
+def tutorial_message(text: str) -> str:
+    """Return a text as the client of the Channels tutorial sends it. channelbox accepts this form too."""
     return json.dumps({"message": text})

@@ -1,4 +1,4 @@
-"""The Channels tutorial's consumer on uvicorn, with either layer of channels_redis."""
+"""The consumer of the Channels tutorial on uvicorn, with either channel layer of channels_redis."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ from signal import SIGTERM
 from tests.support.servers import free_port
 
 from bench.generator import HOST, Address
-from bench.peers.peer import Listening, as_the_tutorial
+from bench.peers.peer import Listening, tutorial_message
 
 ROOT = Path(__file__).resolve().parents[2]
 LAYERS = {
@@ -20,7 +20,7 @@ LAYERS = {
 
 
 class Tutorial:
-    """One uvicorn process, SQLite, and somebody else's Redis."""
+    """One uvicorn process with SQLite, and a Redis that the caller provides."""
 
     def __init__(self, name: str, folder: Path, redis: str, people: int) -> None:
         folder.mkdir(parents=True)
@@ -45,17 +45,17 @@ class Tutorial:
         self._cookies = self._run("bench.sessions", str(self._people)).split()
         self._server.start()
 
-    async def renew(self) -> None:
+    async def restart(self) -> None:
         await self.stop()
         self._server.start()
 
     async def stop(self) -> None:
-        # SIGTERM does not end it once a layer's receive task has been left over.
+        # SIGTERM does not end it if a receive task of the channel layer is left over.
         self._server.kill()
 
     @property
     def address(self) -> Address:
-        return Address(self._server.port, "/ws/chat/{room}/", cookies=self._cookies, said=as_the_tutorial)
+        return Address(self._server.port, "/ws/chat/{room}/", cookies=self._cookies, encode=tutorial_message)
 
     @property
     def processes(self) -> list[int]:

@@ -1,1 +1,1 @@
-"""What is done to every server, one kind a file."""
+"""The kinds of runs that every server goes through, one per module."""

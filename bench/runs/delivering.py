@@ -1,4 +1,4 @@
-"""Messages to everybody in the rooms, so many under way at once: what they cost the server and how long they take."""
+"""Measures delivery: the cost to the server and the latency of messages to all members of the rooms."""
 
 import asyncio
 import itertools
@@ -10,19 +10,19 @@ from bench.generator import Busy, Crowd, measured
 from bench.peers.peer import Peer
 from bench.processes import cpu_seconds
 
-STEP = 0.005  # s
-PATIENCE = 30.0  # s without a message heard by all before those under way count as lost
+STEP_SECONDS = 0.005
+TIMEOUT_SECONDS = 30.0  # without a delivery to all members, after which messages in flight count as lost
 
 
 @dataclass
 class Delivered:
-    """What became of a run's messages."""
+    """The results of one run."""
 
     seconds: float = 0.0
-    cpu: float = 0.0  # seconds, of the server
+    cpu: float = 0.0  # seconds of CPU time of the server
     deliveries: int = 0
-    latencies: list[float] = field(default_factory=list)  # seconds from send to the last member, one a message
-    lost: int = 0  # messages that not every member heard
+    latencies: list[float] = field(default_factory=list)  # of each message, seconds from sending to the last member
+    lost: int = 0  # messages that not every member received
     busy: Busy = field(default_factory=Busy)
 
     @property
@@ -35,14 +35,14 @@ class Delivered:
 
 
 async def deliver(peer: Peer, crowd: Crowd, in_flight: int, seconds: float, least: int = 1) -> Delivered:
-    """Keeps `in_flight` messages under way in each room until the time is over and `least` messages were heard by all.
+    """Keep `in_flight` messages in flight in each room for at least `seconds`, and until `least` were received by all.
 
-    Each is said by the next member in turn. The run ends when the last is heard.
+    Members send in turn. The run ends when the last message is received.
     """
-    told = Delivered()
+    result = Delivered()
     heard = asyncio.Event()
     turns: dict[str, Iterator[int]] = {room: itertools.count() for room in crowd.rooms}
-    with measured() as told.busy:
+    with measured() as result.busy:
         before, started = cpu_seconds(peer.processes), time.perf_counter()
         end = started + seconds
 
@@ -50,9 +50,9 @@ async def deliver(peer: Peer, crowd: Crowd, in_flight: int, seconds: float, leas
             size = len(crowd.rooms[room])
 
             def done(latency: float) -> None:
-                told.latencies.append(latency)
-                told.deliveries += size
-                if time.perf_counter() < end or len(told.latencies) + len(crowd.flying) < least:
+                result.latencies.append(latency)
+                result.deliveries += size
+                if time.perf_counter() < end or len(result.latencies) + len(crowd.flying) < least:
                     say(room)
                 heard.set()
 
@@ -61,22 +61,22 @@ async def deliver(peer: Peer, crowd: Crowd, in_flight: int, seconds: float, leas
         for room in crowd.rooms:
             for _ in range(in_flight):
                 say(room)
-        await _heard_by_all(crowd, heard, told)
-        told.seconds = time.perf_counter() - started
-        told.cpu = cpu_seconds(peer.processes) - before
-    return told
+        await _heard_by_all(crowd, heard, result)
+        result.seconds = time.perf_counter() - started
+        result.cpu = cpu_seconds(peer.processes) - before
+    return result
 
 
 async def paced(peer: Peer, crowd: Crowd, rate: float, seconds: float) -> Delivered:
-    """Says `rate` messages a second, the rooms in turn, whatever comes back. Ends when the last is heard."""
-    told = Delivered()
+    """Send `rate` messages per second, to the rooms in turn, at a fixed pace. Ends when the last is received."""
+    result = Delivered()
     heard = asyncio.Event()
     rooms = itertools.cycle(crowd.rooms)
-    with measured() as told.busy:
+    with measured() as result.busy:
         before, started = cpu_seconds(peer.processes), time.perf_counter()
 
         def done(latency: float) -> None:
-            told.latencies.append(latency)
+            result.latencies.append(latency)
             heard.set()
 
         said = 0
@@ -84,22 +84,22 @@ async def paced(peer: Peer, crowd: Crowd, rate: float, seconds: float) -> Delive
             while said < rate * passed:
                 room = next(rooms)
                 crowd.say(room, said, done)
-                told.deliveries += len(crowd.rooms[room])
+                result.deliveries += len(crowd.rooms[room])
                 said += 1
-            await asyncio.sleep(STEP)
-        await _heard_by_all(crowd, heard, told)
-        told.seconds = time.perf_counter() - started
-        told.cpu = cpu_seconds(peer.processes) - before
-    return told
+            await asyncio.sleep(STEP_SECONDS)
+        await _heard_by_all(crowd, heard, result)
+        result.seconds = time.perf_counter() - started
+        result.cpu = cpu_seconds(peer.processes) - before
+    return result
 
 
-async def _heard_by_all(crowd: Crowd, heard: asyncio.Event, told: Delivered) -> None:
-    """Returns when nothing is under way any more; what takes too long is lost."""
+async def _heard_by_all(crowd: Crowd, heard: asyncio.Event, result: Delivered) -> None:
+    """Wait until no message is in flight; those that take too long count as lost."""
     while crowd.flying:
         heard.clear()
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT_SECONDS):
                 await heard.wait()
         except TimeoutError:
-            told.lost = len(crowd.flying)
+            result.lost = len(crowd.flying)
             crowd.flying.clear()

@@ -1,33 +1,36 @@
-"""A message a second to every room: whether a crowd of this size is held."""
+"""Tests whether a server keeps up with this many connections and one message per second in each room."""
 
 import asyncio
 import time
 
 from bench.generator import Crowd
 
-EVERY = 1.0  # s
-PATIENCE = 15.0  # s for what was late
+INTERVAL_SECONDS = 1.0
+TIMEOUT_SECONDS = 15.0  # for late messages
 
 
 async def holds(crowd: Crowd, messages: int) -> bool:
-    """Whether so many messages, one a second to each room, were all heard by everybody before the next was due."""
+    """Send `messages` messages to each room, one per second.
+
+    Returns whether everybody received each before the next was due, and no connection was lost.
+    """
     late = 0
     dropped = crowd.dropped
 
     def done(latency: float) -> None:
         nonlocal late
-        late += latency > EVERY
+        late += latency > INTERVAL_SECONDS
 
     due = time.perf_counter()
     for turn in range(messages):
         for room in crowd.rooms:
             crowd.say(room, turn, done)
-        due += EVERY
+        due += INTERVAL_SECONDS
         await asyncio.sleep(max(0.0, due - time.perf_counter()))
         if late or crowd.flying:
             break
-    end = time.perf_counter() + PATIENCE
-    while crowd.flying and time.perf_counter() < end:  # the next run begins with nothing under way
+    end = time.perf_counter() + TIMEOUT_SECONDS
+    while crowd.flying and time.perf_counter() < end:  # so that the next run begins without messages in flight
         late += 1
         await asyncio.sleep(0.05)
     late += len(crowd.flying)

@@ -1,4 +1,4 @@
-"""People come: how fast they are in, and what memory each takes while nothing is said."""
+"""Measures joining: how fast members join, and the memory of each idle connection."""
 
 import asyncio
 import time
@@ -8,20 +8,21 @@ from bench.generator import Busy, Crowd, measured
 from bench.peers.peer import Peer
 from bench.processes import cpu_seconds, memory_kb
 
-LOOK_SECONDS = 0.5
-QUIET = 0.05  # of a core, over three looks: what a server does after somebody came (presence, rights once more) is over
-SETTLE_MOST = 15.0
-FIRST = 50  # members who come and go before memory is measured: what is made once is made by then
+POLL_SECONDS = 0.5
+# Share of a core, in three polls, below which the work after a join (presence, a second check of rights) is over
+QUIET = 0.05
+MAX_SETTLE_SECONDS = 15.0
+WARM_UP_MEMBERS = 50  # join and leave before memory is measured, so that one-time allocations are done
 
 
 @dataclass
 class Joined:
-    """What it took until the last was in."""
+    """The results of letting members join."""
 
     people: int
     seconds: float
-    cpu: float  # seconds, of the server, the settling included
-    memory_kb: float  # growth a connection; of value only after `renewed`
+    cpu: float  # seconds of CPU time of the server, including the time until it is quiet
+    memory_kb: float  # growth per connection; meaningful only after `restart`
     busy: Busy
 
     @property
@@ -29,16 +30,16 @@ class Joined:
         return self.people / self.seconds
 
 
-async def renewed(peer: Peer) -> None:
-    """Begins with fresh processes: a used one has memory left over from those who were here before."""
-    await peer.renew()
+async def restart(peer: Peer) -> None:
+    """Restart the server's processes, as used ones have memory left over from earlier clients, and warm them up."""
+    await peer.restart()
     crowd = Crowd(peer.address)
-    await crowd.connect({"first": FIRST})
+    await crowd.connect({"first": WARM_UP_MEMBERS})
     await crowd.close()
 
 
 async def join(peer: Peer, crowd: Crowd, sizes: dict[str, int]) -> Joined:
-    """Fills the rooms, then waits until the server is quiet."""
+    """Let members join the rooms, then wait until the server is quiet."""
     people = sum(sizes.values())
     cpu, memory = cpu_seconds(peer.processes), memory_kb(peer.processes)
     with measured() as busy:
@@ -49,11 +50,11 @@ async def join(peer: Peer, crowd: Crowd, sizes: dict[str, int]) -> Joined:
 
 
 async def settled(peer: Peer) -> None:
-    """Returns when the server has hardly used the processor for a while, or after 15 s all the same."""
-    end = time.monotonic() + SETTLE_MOST
+    """Wait until the server has used hardly any CPU time for a while, but for at most `MAX_SETTLE_SECONDS`."""
+    end = time.monotonic() + MAX_SETTLE_SECONDS
     quiet = 0
     used = cpu_seconds(peer.processes)
     while quiet < 3 and time.monotonic() < end:
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(POLL_SECONDS)
         before, used = used, cpu_seconds(peer.processes)
-        quiet = quiet + 1 if used - before < QUIET * LOOK_SECONDS else 0
+        quiet = quiet + 1 if used - before < QUIET * POLL_SECONDS else 0

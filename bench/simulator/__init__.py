@@ -1,5 +1,5 @@
-"""channelbox as a few queues, to look past the machine at hand: what many connections need, and where it ends.
+"""A queueing model of channelbox, which estimates what more connections need than one machine can hold, and the limits.
 
-`clock.py` has time, cores and processes, `model.py` the way of a message through them. It is believed only as far as it
-reproduces what was measured: `make simulate` shows both side by side first.
+`clock.py` simulates time, cores and processes; `model.py` the path of a message through them. The model is credible
+only as far as it reproduces measurements, so `make simulate` first shows both side by side.
 """

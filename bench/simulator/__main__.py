@@ -1,4 +1,4 @@
-"""`make simulate`: the model beside what `make bench-growth` measured, then what more connections than that need."""
+"""`make simulate`: compares the model with the results of `make bench-growth`, then simulates more connections."""
 
 import json
 import math
@@ -14,20 +14,20 @@ from bench.figures import percentile
 from bench.growth.sweeps import MEMBERS, PROCESSES, PROCESSES_MEMBERS, Point
 from bench.plots import number
 from bench.simulator.fit import costs
-from bench.simulator.model import Costs, Setup, Shown, Simulation
+from bench.simulator.model import Costs, Result, Setup, Simulation
 
 GROWTH = Path(__file__).resolve().parents[2] / "build" / "growth.json"
 WARM_UP, SECONDS = 1.0, 4.0
 ROOM = 100  # members
-EVERY = 60.0  # s between two messages of a person
-ONE_PROCESS = 10_000  # connections
-ONE_WORKER = 600  # messages a second, each in a room of its own: three quarters of what it can do
+INTERVAL_SECONDS = 60.0  # between two messages of a person
+CONNECTIONS_PER_WEB = 10_000
+RATE_PER_WORKER = 600  # messages per second, each to a different room; three quarters of a worker's capacity
 SIZES = (1000, 10_000, 100_000, 1_000_000)
-LOOKED_AT = 2.0  # s, of the large ones
+LARGE_SECONDS = 2.0  # simulated for the sizes above
 
 
 def measured() -> list[Point]:
-    """The points of the last `make bench-growth`. Raises SystemExit, with what to do, where there is none."""
+    """Return the points of the last `make bench-growth`. Raises SystemExit, with what to do, if there is none."""
     try:
         content = json.loads(GROWTH.read_text())
     except FileNotFoundError:
@@ -35,8 +35,8 @@ def measured() -> list[Point]:
     return [Point(**point) for point in content["points"]]
 
 
-def again(point: Point, found: Costs) -> Shown:
-    """The set-up of a measured point, simulated."""
+def simulate(point: Point, found: Costs) -> Result:
+    """Simulate the set-up of a measured point."""
     processes = point.at if point.sweep == PROCESSES.name else 1
     members = PROCESSES_MEMBERS if point.sweep == PROCESSES.name else point.at
     setup = Setup(members, web=processes, workers=processes, in_flight=point.in_flight)
@@ -50,9 +50,9 @@ def compare(points: list[Point], found: Costs, console: Console) -> None:
     for point in points:
         if point.sweep not in (MEMBERS.name, PROCESSES.name):
             continue
-        shown = again(point, found)
-        p50, p99 = (percentile(shown.latencies, share) * 1000 for share in (0.5, 0.99))
-        pairs = ((point.delivery_us, shown.delivery_us), (point.p50_ms, p50), (point.p99_ms, p99))
+        result = simulate(point, found)
+        p50, p99 = (percentile(result.latencies, share) * 1000 for share in (0.5, 0.99))
+        pairs = ((point.delivery_us, result.delivery_us), (point.p50_ms, p50), (point.p99_ms, p99))
         table.add_row(
             f"{point.at} {point.sweep}", str(point.in_flight), *(number(value) for pair in pairs for value in pair)
         )
@@ -60,8 +60,8 @@ def compare(points: list[Point], found: Costs, console: Console) -> None:
 
 
 def beyond(found: Costs, console: Console) -> None:
-    """Everybody in rooms of a hundred says something once a minute, every process has a core of its own."""
-    table = Table(title=f"Rooms of {ROOM}, each person says something every {EVERY:.0f} s", box=box.SIMPLE)
+    """Simulate rooms of 100 whose members each send a message once a minute. Every process has a core of its own."""
+    table = Table(title=f"Rooms of {ROOM}, each person says something every {INTERVAL_SECONDS:.0f} s", box=box.SIMPLE)
     for column in (
         "connections",
         "web processes",
@@ -76,20 +76,20 @@ def beyond(found: Costs, console: Console) -> None:
     ):
         table.add_column(column, justify="right")
     for size in SIZES:
-        web, rate = max(1, size // ONE_PROCESS), size / EVERY
-        workers = math.ceil(rate / ONE_WORKER)
+        web, rate = max(1, size // CONNECTIONS_PER_WEB), size / INTERVAL_SECONDS
+        workers = math.ceil(rate / RATE_PER_WORKER)
         setup = Setup(size, size // ROOM, web, workers, cores=16, rate=rate, apart=True)
-        shown = Simulation(setup, found).run(WARM_UP, LOOKED_AT)
-        p50, p99 = (percentile(shown.latencies, share) * 1000 for share in (0.5, 0.99))
+        result = Simulation(setup, found).run(WARM_UP, LARGE_SECONDS)
+        p50, p99 = (percentile(result.latencies, share) * 1000 for share in (0.5, 0.99))
         table.add_row(
             f"{size:,}",
             str(web),
             str(workers),
             f"{rate:,.0f}",
             f"{rate * ROOM:,.0f}",
-            f"{shown.busiest_web:.0%}",
-            f"{shown.busiest_worker:.0%}",
-            f"{shown.database:.1f} cores",
+            f"{result.busiest_web:.0%}",
+            f"{result.busiest_worker:.0%}",
+            f"{result.database:.1f} cores",
             number(p50),
             number(p99),
         )

@@ -1,6 +1,6 @@
-"""The way of a message, as jobs for processes: outbox, queue, worker, database, publish, fan-out.
+"""The path of a message as jobs of processes: outbox, queue, worker, database, publish, fan-out.
 
-Where a figure belongs to the source, it is taken from there: how long a batch waits for more, and how many entries a
+Constants of the application are imported from it: how long a batch waits for more messages, and how many entries a
 worker takes at once.
 """
 
@@ -18,32 +18,32 @@ from channelbox.work.outbox import (
 )
 from channelbox.work.worker import BATCH
 
-PIECES = 10  # of a fan-out
+PIECES = 10  # into which a fan-out is divided
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Seconds of a core, but for the two waits. A delivery is one message to one member."""
+    """Costs in seconds of a core, except for the last two, which are waits. A delivery is one message to one member."""
 
-    take: float  # web: a frame that comes in, and its place in a batch
-    push: float  # web: a batch on its way to the queue, and its answer
-    batch: float  # worker: a transaction, whatever is in it
-    entry: float  # worker: each room's part of it
+    take: float  # web: receiving a frame and adding it to a batch
+    push: float  # web: sending a batch to the queue, and its outcome
+    batch: float  # worker: a transaction, regardless of its content
+    entry: float  # worker: each room in it
     message: float  # worker: each message
     database: float  # PostgreSQL: a transaction
     row: float  # PostgreSQL: each message
-    publish: float  # web: a publish that is heard
+    publish: float  # web: receiving a publish
     write: float  # web: one write to one member
-    more: float  # web: each further message in it
-    hear: float  # load generator: a chunk at one member
-    say: float  # load generator: a message
+    more: float  # web: each further message in the same write
+    hear: float  # load generator: receiving a chunk at one member
+    say: float  # load generator: sending a message
     commit: float  # s that a transaction waits for the disk
-    trip: float  # s to Redis and back
+    trip: float  # s of a round trip to Redis
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What is simulated. `apart`: every process kind has machines of its own, else all share one."""
+    """What is simulated. `apart`: every kind of process has machines of its own; otherwise all share one."""
 
     members: int
     rooms: int = 1
@@ -56,17 +56,17 @@ class Setup:
 
 
 @dataclass
-class Shown:
-    """What came of it."""
+class Result:
+    """The result of a simulation."""
 
     seconds: float
     messages: int = 0
     deliveries: int = 0
-    latencies: list[float] = field(default_factory=list)  # s, from send to the last member
-    server: float = 0.0  # s of cores, without Redis and the load generator
+    latencies: list[float] = field(default_factory=list)  # s, from sending to the last member
+    server: float = 0.0  # core seconds, without Redis and the load generator
     busiest_web: float = 0.0  # share of a core
     busiest_worker: float = 0.0
-    database: float = 0.0
+    database: float = 0.0  # cores in use
 
     @property
     def delivery_us(self) -> float:
@@ -79,14 +79,14 @@ class _Message:
     def __init__(self, room: "_Room", said: float, waits_for: int) -> None:
         self.room = room
         self.said = said
-        self.waits_for = waits_for  # web processes whose members have not heard it
+        self.waits_for = waits_for  # web processes whose members have not received it
 
 
 class _Room:
-    """A room in all processes, and the one batch that each outbox has under way for it."""
+    """A room in all web processes. Each outbox has at most one batch of it in flight."""
 
     def __init__(self, local: list[int]) -> None:
-        """`local`: members in each web process."""
+        """`local`: number of members in each web process."""
         self.local = local
         self.homes = [number for number, count in enumerate(local) if count]
         self.waiting: list[deque[_Message]] = [deque() for _ in local]
@@ -95,7 +95,7 @@ class _Room:
 
 
 class Simulation:
-    """One run: `run` lets it get going, then looks at it for some seconds."""
+    """One simulation. `run` first warms it up, then measures for some seconds."""
 
     def __init__(self, setup: Setup, costs: Costs, seed: int = 1) -> None:
         self.setup, self.costs = setup, costs
@@ -109,14 +109,14 @@ class Simulation:
         self.web = [process() for _ in range(setup.web)]
         self.workers = [process() for _ in range(setup.workers)]
         database = Machine(self.clock, setup.cores) if setup.apart else shared
-        self.database = {worker: Process(database) for worker in self.workers}  # a connection of PostgreSQL's for each
+        self.database = {worker: Process(database) for worker in self.workers}  # one PostgreSQL connection each
         self.generator = None if setup.apart else Process(shared)
         self.rooms = [_Room(self._spread()) for _ in range(setup.rooms)]
         self._queue: deque[tuple[_Room, int, list[_Message]]] = deque()
         self._idle = list(self.workers)
-        self._shown: Shown | None = None
+        self._result: Result | None = None
 
-    def run(self, warm_up: float, seconds: float) -> Shown:
+    def run(self, warm_up: float, seconds: float) -> Result:
         if self.setup.rate:
             self._arrive()
         else:
@@ -124,20 +124,20 @@ class Simulation:
                 for _ in range(self.setup.in_flight or 1):
                     self._say(room)
         self.clock.run(warm_up)
-        shown = self._shown = Shown(seconds)
-        everybody = [*self.web, *self.workers, *self.database.values()]
-        before = [process.used for process in everybody]
+        result = self._result = Result(seconds)
+        processes = [*self.web, *self.workers, *self.database.values()]
+        before = [process.used for process in processes]
         self.clock.run(warm_up + seconds)
-        used = [process.used - start for process, start in zip(everybody, before, strict=True)]
-        shown.server = sum(used)
-        shown.busiest_web = max(used[: len(self.web)]) / seconds
+        used = [process.used - start for process, start in zip(processes, before, strict=True)]
+        result.server = sum(used)
+        result.busiest_web = max(used[: len(self.web)]) / seconds
         web, workers = len(self.web), len(self.workers)
-        shown.busiest_worker = max(used[web : web + workers]) / seconds
-        shown.database = sum(used[web + workers :]) / seconds
-        return shown
+        result.busiest_worker = max(used[web : web + workers]) / seconds
+        result.database = sum(used[web + workers :]) / seconds
+        return result
 
     def _spread(self) -> list[int]:
-        """A room's members over the web processes: evenly where it is the only one, else by chance."""
+        """Distribute a room's members over the web processes: evenly if it is the only room, otherwise at random."""
         members, web = self.setup.members // self.setup.rooms, self.setup.web
         if self.setup.rooms == 1:
             each, rest = divmod(members, web)
@@ -147,7 +147,7 @@ class Simulation:
             local[number] += 1
         return local
 
-    # --- People
+    # --- Clients
 
     def _arrive(self) -> None:
         self.clock.after(self._chance.expovariate(self.setup.rate), self._arrived)
@@ -163,7 +163,7 @@ class Simulation:
         def taken() -> None:
             room.waiting[home].append(message)
             if not room.flying[home] and len(room.waiting[home]) == 1:
-                self._soon(room, home)
+                self._schedule(room, home)
 
         self._generate(self.costs.say, lambda: self.web[home].do(self.costs.take, taken))
 
@@ -175,7 +175,7 @@ class Simulation:
 
     # --- The outbox
 
-    def _soon(self, room: _Room, home: int) -> None:
+    def _schedule(self, room: _Room, home: int) -> None:
         if not room.several[home]:
             self._launch(room, home)
         else:
@@ -228,7 +228,7 @@ class Simulation:
                 self._fan_out(room, number, messages, ended=number == home)
 
     def _fan_out(self, room: _Room, number: int, messages: list[_Message], *, ended: bool) -> None:
-        """In pieces: the first members hear while the last are still to be written to."""
+        """Write in pieces, so that the first members receive the message before the last are written to."""
         costs, members = self.costs, room.local[number]
         pieces = min(PIECES, members)
         unheard = [pieces]
@@ -242,7 +242,7 @@ class Simulation:
                 room.flying[number] = False
                 room.several[number] = len(messages) + len(room.waiting[number]) > 1
                 if room.waiting[number]:
-                    self._soon(room, number)
+                    self._schedule(room, number)
 
         def heard() -> None:
             unheard[0] -= 1
@@ -259,9 +259,9 @@ class Simulation:
             web.do(seconds + costs.publish * first, all_written if last else written)
 
     def _heard(self, message: _Message) -> None:
-        if (shown := self._shown) is not None:
-            shown.messages += 1
-            shown.deliveries += sum(message.room.local)
-            shown.latencies.append(self.clock.now - message.said)
+        if (result := self._result) is not None:
+            result.messages += 1
+            result.deliveries += sum(message.room.local)
+            result.latencies.append(self.clock.now - message.said)
         if not self.setup.rate:
             self._say(message.room)

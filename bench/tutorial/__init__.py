@@ -1,1 +1,1 @@
-"""A Django project as the Channels tutorial makes it, for the peer of that name."""
+"""The Django project of the Channels tutorial, for the peer `tutorial`."""

@@ -1,4 +1,4 @@
-"""The tutorial's application: its consumer behind its middleware."""
+"""The ASGI application of the tutorial: its consumer behind its middleware."""
 
 import os
 

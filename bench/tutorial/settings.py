@@ -1,4 +1,4 @@
-"""What `startproject` and the tutorial give, without what a socket never touches."""
+"""Settings as of `startproject` and the tutorial, without those that a WebSocket does not use."""
 
 import os
 
@@ -13,8 +13,8 @@ USE_TZ = True
 CHANNEL_LAYERS = {
     "default": {
         "BACKEND": os.environ["TUTORIAL_LAYER"],
-        # Two settings more than the tutorial's, without which it does not last: redis-py's defaults end an idle
-        # connection after 5 s and the hundred-and-first at once.
+        # Two settings that the tutorial does not have, but cannot do without here: by default, redis-py ends an idle
+        # connection after 5 s, and refuses the hundred-and-first connection at once.
         "CONFIG": {
             "hosts": [{"address": os.environ["TUTORIAL_REDIS"], "socket_timeout": 15, "max_connections": 10_000}]
         },

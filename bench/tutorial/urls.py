@@ -1,3 +1,3 @@
-"""No pages: only the socket is measured."""
+"""There are no pages, as only WebSockets are measured."""
 
 urlpatterns: list[object] = []

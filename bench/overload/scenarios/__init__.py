@@ -1,4 +1,4 @@
-"""What is asked of a server at once, one kind a file. Each has `TITLE` and `run(site)`, which returns an Outcome."""
+"""Overload scenarios, one per module. Each has a `TITLE` and `run(site)`, which returns an Outcome."""
 
 from types import ModuleType
 

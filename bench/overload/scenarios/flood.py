@@ -1,4 +1,4 @@
-"""Clients that send as fast as they can, and come again when they are closed."""
+"""Clients that send as fast as they can, and reconnect when the server closes the connection."""
 
 import asyncio
 import itertools
@@ -12,7 +12,7 @@ from bench.overload.site import Site
 TITLE = "5 clients that flood, with messages and with pings"
 PING = b'{"type": "ping"}'
 FLOODERS, BURST = 5, 200
-BUFFER = 256 * 1024  # bytes that a flooder holds itself
+BUFFER = 256 * 1024  # bytes, the most that a client buffers
 FULL_PAUSE = 0.005  # s
 SECONDS = 15.0
 
@@ -31,7 +31,7 @@ async def run(site: Site) -> Outcome:
             try:
                 await client.entered
                 while time.perf_counter() < end and not client.closed.done():
-                    if client.transport.get_write_buffer_size() > BUFFER:  # the server does not read as fast
+                    if client.transport.get_write_buffer_size() > BUFFER:  # the server reads more slowly
                         await asyncio.sleep(FULL_PAUSE)
                         continue
                     for _ in range(BURST):
@@ -40,7 +40,7 @@ async def run(site: Site) -> Outcome:
                         else:
                             client.say(f"f{next(ids)}", "flood")
                     sent += BURST
-                    await asyncio.sleep(0)  # the others' turn; nothing here waits for answers
+                    await asyncio.sleep(0)  # lets the other tasks run; nothing here waits for answers
                 await asyncio.wait([client.closed], timeout=2)
             except ConnectionError:
                 pass

@@ -1,4 +1,4 @@
-"""Clients that send frames which no application sees: pings, pongs, empty fragments."""
+"""Clients that send frames that never reach the application: pings, pongs, empty fragments."""
 
 import asyncio
 import time
@@ -17,7 +17,7 @@ KINDS = {
     "empty fragments": b"\0" + frames.masked(CONTINUATION, b"")[1:],
 }
 BURST = 2000
-BUFFER = 256 * 1024  # bytes that a flooder holds itself
+BUFFER = 256 * 1024  # bytes, the most that a client buffers
 FULL_PAUSE = 0.005  # s
 SECONDS = 15.0
 
@@ -33,10 +33,10 @@ async def run(site: Site) -> Outcome:
             client = await Client.connect(site.address, room, person)
             try:
                 await client.entered
-                if kind == "empty fragments":  # of a message that never ends
+                if kind == "empty fragments":  # start a message that never ends
                     client.transport.write(bytes((frames.TEXT,)) + frames.masked(frames.TEXT, b"")[1:])
                 while time.perf_counter() < end and not client.closed.done():
-                    if client.transport.get_write_buffer_size() > BUFFER:  # the server does not read as fast
+                    if client.transport.get_write_buffer_size() > BUFFER:  # the server reads more slowly
                         await asyncio.sleep(FULL_PAUSE)
                         continue
                     client.transport.write(frame * BURST)

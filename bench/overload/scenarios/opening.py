@@ -1,4 +1,4 @@
-"""One person who opens thousands of sockets and keeps them."""
+"""One person who opens thousands of connections and keeps them open."""
 
 import asyncio
 import dataclasses
@@ -11,7 +11,7 @@ from bench.overload.site import Site
 
 TITLE = "one person opens 5,000 sockets, of the chat and of the dashboard"
 SOCKETS, AT_ONCE = 5000, 200
-MOST = 100  # of one person to a web process: the default of CHANNELBOX_SOCKETS_PERSON
+MAX_PER_PROCESS = 100  # connections of a person: the default of CHANNELBOX_SOCKETS_PERSON
 
 
 async def run(site: Site) -> Outcome:
@@ -35,11 +35,11 @@ async def run(site: Site) -> Outcome:
         for client in clients:
             client.transport.abort()
     assert dict(site.processes()) == before, "a process did not survive"
-    told = sum((client.refused for client in clients), Counter())
-    why = ", ".join(f"{count} {code}" for code, count in told.items()) or "none"
+    codes = sum((client.refused for client in clients), Counter())
+    why = ", ".join(f"{count} {code}" for code, count in codes.items()) or "none"
     outcome = Outcome([f"{entered} of {sockets} were let in, {why} told; {sockets / seconds:.0f}/s"])
-    most = MOST * len(site.channelbox.web)
+    most = MAX_PER_PROCESS * len(site.channelbox.web)
     outcome.expect(entered <= most, f"more than {most} of one person were let in")
-    refused = told["too_many"] + told["too_fast"]  # so many are open, or were opened in a short time
+    refused = codes["too_many"] + codes["too_fast"]  # too many are open, or were opened in a short time
     outcome.expect(entered + refused == sockets, "not all who were refused were told why")
     return outcome

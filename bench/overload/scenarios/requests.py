@@ -1,4 +1,4 @@
-"""One person who asks for pages over hundreds of connections at once, without end."""
+"""One person who requests pages over hundreds of connections at once, without pause."""
 
 import asyncio
 import time
@@ -21,7 +21,7 @@ async def run(site: Site) -> Outcome:
 
 
 async def flood(site: Site, cookies: Sequence[str]) -> Outcome:
-    """A connection for each of these cookies, on which one request follows the other."""
+    """Send requests one after another on one connection per cookie."""
     await _make_rooms(site)
     end = time.perf_counter() + site.seconds(SECONDS)
     statuses: Counter[int] = Counter()
@@ -55,7 +55,7 @@ async def _make_rooms(site: Site) -> None:
 
 
 async def _status(reader: asyncio.StreamReader) -> int:
-    """Reads one answer."""
+    """Read a response and return its status."""
     head = await reader.readuntil(b"\r\n\r\n")
     length = next(
         int(line.partition(b":")[2]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")

@@ -1,4 +1,4 @@
-"""A whole site comes back at the same moment: everybody was cut off, and something was said meanwhile."""
+"""All clients of a site reconnect at the same moment, after messages were sent while they were disconnected."""
 
 import asyncio
 import time
@@ -11,14 +11,14 @@ from channelbox_client import Room
 TITLE = "5,000 clients that return at once"
 PEOPLE, ROOMS, AT_ONCE = 5000, 10, 100
 MISSED = 20  # messages in each room
-PATIENCE = 120.0  # s
+TIMEOUT_SECONDS = 120.0
 
 
 async def run(site: Site) -> Outcome:
     rooms = site.rooms(ROOMS)
     people = site.people(PEOPLE)
-    had = await _all_here(site, rooms, people)
-    said = await _talk(site, rooms)
+    rooms_left = await _join_and_drop(site, rooms, people)
+    newest = await _talk(site, rooms)
     started = time.perf_counter()
     retries = 0
 
@@ -26,32 +26,32 @@ async def run(site: Site) -> Outcome:
         nonlocal retries
         while True:
             try:
-                client = await Client.connect(site.address, rooms[number % ROOMS], number, had[number])
+                client = await Client.connect(site.address, rooms[number % ROOMS], number, rooms_left[number])
                 await client.entered
             except OSError:
                 retries += 1
                 await asyncio.sleep(0.5)
                 continue
-            await client.until(said[number % ROOMS])
+            await client.until(newest[number % ROOMS])
             return client, time.perf_counter() - started
 
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         back = await asyncio.gather(*(come_back(number) for number in range(people)))
     lacking = sum(client.heard != MISSED or client.missed > 0 for client, _ in back)
     for client, _ in back:
         client.transport.abort()
     times = sorted(seconds for _, seconds in back)
-    told = Outcome()
-    told.sentences.append(
+    outcome = Outcome()
+    outcome.sentences.append(
         f"half were back with all that they had missed after {times[people // 2]:.1f} s, the last of {people} after "
         f"{times[-1]:.1f} s ({people / times[-1]:.0f}/s); {retries} had to try again; {lacking} with a gap or a double"
     )
-    told.expect(not lacking, f"{lacking} came back with a gap or a double")
-    return told
+    outcome.expect(not lacking, f"{lacking} came back with a gap or a double")
+    return outcome
 
 
-async def _all_here(site: Site, rooms: list[str], people: int) -> list[Room]:
-    """Everybody comes, and is cut off again; returns what each had."""
+async def _join_and_drop(site: Site, rooms: list[str], people: int) -> list[Room]:
+    """Connect everybody and drop the connections. Returns the room state of each client."""
     clients: list[Client] = []
     for first in range(0, people, AT_ONCE):
         some = range(first, min(first + AT_ONCE, people))
@@ -63,7 +63,7 @@ async def _all_here(site: Site, rooms: list[str], people: int) -> list[Room]:
 
 
 async def _talk(site: Site, rooms: list[str]) -> list[int]:
-    """Something is said in each room; returns the newest numbers."""
+    """Send messages to each room. Returns the newest number of each."""
     newest = []
     for room in rooms:
         talker = await Client.connect(site.address, room, site.person())

@@ -1,4 +1,4 @@
-"""Twice as many messages as can be stored: what is stored meanwhile, and that everybody is told."""
+"""Twice as many messages as can be stored: how many are stored, and whether every sender gets an answer."""
 
 import asyncio
 import itertools
@@ -12,11 +12,11 @@ from bench.overload.site import Site
 
 TITLE = "twice as many messages as can be stored"
 ROOMS, EACH = 200, 2
-IN_FLIGHT = 4  # for each sender, while the peak is looked for
+IN_FLIGHT = 4  # per sender, while the peak rate is measured
 SECONDS = 15.0
-STEP = 0.02  # s
-LEAST = 0.8  # of the peak
-PATIENCE = 60.0  # s until what was sent is answered
+STEP_SECONDS = 0.02
+MIN_SHARE = 0.8  # of the peak rate
+TIMEOUT_SECONDS = 60.0  # until every message is answered
 
 
 async def run(site: Site) -> Outcome:
@@ -26,12 +26,12 @@ async def run(site: Site) -> Outcome:
     numbers = itertools.count()
     try:
         peak = await _peak(senders, numbers, site.seconds(SECONDS))
-        sent, goodput, told, quiet = await _flood(senders, numbers, 2 * peak, site.seconds(SECONDS))
+        sent, goodput, refused, quiet = await _flood(senders, numbers, 2 * peak, site.seconds(SECONDS))
     finally:
         for sender in senders:
             sender.transport.abort()
     unanswered = sum(len(sender.waiting) for sender in senders)
-    refusals = ", ".join(f"{count} {code}" for code, count in told.items()) or "none"
+    refusals = ", ".join(f"{count} {code}" for code, count in refused.items()) or "none"
     outcome = Outcome()
     outcome.sentences += [
         f"stored at most {peak:.0f}/s; of {sent / site.seconds(SECONDS):.0f}/s sent, {goodput:.0f}/s were stored "
@@ -39,13 +39,13 @@ async def run(site: Site) -> Outcome:
         f"refused with their id: {refusals}; without an answer: {unanswered}",
         f"all were answered {quiet:.1f} s after the last was sent",
     ]
-    outcome.expect(goodput >= LEAST * peak, f"less than {LEAST:.0%} of the peak was stored")
+    outcome.expect(goodput >= MIN_SHARE * peak, f"less than {MIN_SHARE:.0%} of the peak was stored")
     outcome.expect(not unanswered, f"{unanswered} messages were never answered")
     return outcome
 
 
 async def _peak(senders: list[Client], numbers: "itertools.count[int]", seconds: float) -> float:
-    """Messages stored a second, when each sender says the next as soon as it is told that it may."""
+    """Return the messages stored per second if each sender sends the next as soon as an answer allows it."""
     loop = asyncio.get_running_loop()
     end = time.perf_counter() + seconds
     for sender in senders:
@@ -77,8 +77,11 @@ async def _settled(senders: list[Client], at: float) -> float:
 async def _flood(
     senders: list[Client], numbers: "itertools.count[int]", rate: float, seconds: float
 ) -> tuple[int, float, Counter[str], float]:
-    """Sends at this rate, whatever comes back. What was sent, stored a second, refused by code, and the time after."""
-    before, refused = sum(sender.stored for sender in senders), _refused(senders)
+    """Send at this rate, whatever the answers.
+
+    Returns the number sent, the number stored per second, refusals by code, and the seconds until the last answer.
+    """
+    before, refused_before = sum(sender.stored for sender in senders), _refused(senders)
     started = time.perf_counter()
     turns = itertools.cycle(senders)
     sent = 0
@@ -86,17 +89,17 @@ async def _flood(
         while sent < rate * passed:
             _say(next(turns), numbers)
             sent += 1
-        await asyncio.sleep(STEP)
+        await asyncio.sleep(STEP_SECONDS)
     goodput = (sum(sender.stored for sender in senders) - before) / (time.perf_counter() - started)
     quiet = await _answered(senders)
-    return sent, goodput, _refused(senders) - refused, quiet
+    return sent, goodput, _refused(senders) - refused_before, quiet
 
 
 async def _answered(senders: list[Client]) -> float:
-    """Seconds until nothing waits for an answer."""
+    """Wait until no message is unanswered, or for `TIMEOUT_SECONDS`. Returns the seconds that it waited."""
     started = time.perf_counter()
-    while any(sender.waiting for sender in senders) and time.perf_counter() - started < PATIENCE:
-        await asyncio.sleep(STEP)
+    while any(sender.waiting for sender in senders) and time.perf_counter() - started < TIMEOUT_SECONDS:
+        await asyncio.sleep(STEP_SECONDS)
     return time.perf_counter() - started
 
 

@@ -1,4 +1,4 @@
-"""Many who come and go without end."""
+"""Many clients that join and leave continuously."""
 
 import asyncio
 import itertools
@@ -19,10 +19,11 @@ async def run(site: Site) -> Outcome:
     joined = failed = 0
     people = itertools.count()
 
-    async def come_and_go() -> None:
+    async def join_and_leave() -> None:
         nonlocal joined, failed
         while time.perf_counter() < end:
-            client = await Client.connect(site.address, room, next(people))  # one person may not do so
+            # A new person each time, as the limits of one person do not allow this
+            client = await Client.connect(site.address, room, next(people))
             try:
                 await client.entered
                 joined += 1
@@ -30,7 +31,7 @@ async def run(site: Site) -> Outcome:
                 failed += 1
             client.transport.abort()
 
-    await asyncio.gather(*(come_and_go() for _ in range(PEOPLE)))
-    told = Outcome([f"{joined / site.seconds(SECONDS):.0f} joins/s, {failed} failed"])
-    told.expect(not failed, f"{failed} joins failed")
-    return told
+    await asyncio.gather(*(join_and_leave() for _ in range(PEOPLE)))
+    outcome = Outcome([f"{joined / site.seconds(SECONDS):.0f} joins/s, {failed} failed"])
+    outcome.expect(not failed, f"{failed} joins failed")
+    return outcome

@@ -1,4 +1,4 @@
-"""Hundreds of people behind one address who all ask for pages, without end."""
+"""Hundreds of people behind one address who all request pages, without pause."""
 
 from bench.overload.outcome import Outcome
 from bench.overload.scenarios.requests import flood

@@ -1,4 +1,4 @@
-"""Where servers are started: a folder of their own and an event loop, both gone afterwards."""
+"""A temporary folder and an event loop for the servers under test."""
 
 import asyncio
 import tempfile
@@ -10,10 +10,10 @@ import uvloop
 
 
 @contextmanager
-def workshop(name: str) -> Iterator[tuple[Path, asyncio.Runner]]:
+def workspace(name: str) -> Iterator[tuple[Path, asyncio.Runner]]:
     with (
         tempfile.TemporaryDirectory(prefix=f"{name}-") as folder,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
-        Path(folder).chmod(0o755)  # PostgreSQL runs as a user of its own
+        Path(folder).chmod(0o755)  # for PostgreSQL, which runs as another user
         yield Path(folder), runner
