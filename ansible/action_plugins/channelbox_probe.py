@@ -1,4 +1,4 @@
-"""Runs the module of the same name and reads the node's clock beside the controller's, over the open connection."""
+"""Action plugin for channelbox_probe: runs the module and compares the node's clock with the controller's."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ _READINGS = 3
 
 
 class ActionModule(ActionBase):
-    """A module alone cannot tell the time that it took to get there: the clock is read by a bare command."""
+    """Adds `clock` to the result of the module.
+
+    The module cannot measure how long it took to start on the node, so a bare command reads the clock over the open
+    connection.
+    """
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
@@ -25,7 +29,7 @@ class ActionModule(ActionBase):
         return result
 
     def _clock(self) -> dict[str, float]:
-        """How far the node's clock is ahead of the controller's, in seconds: at least `low`, at most `high`."""
+        """Return how far the node's clock is ahead of the controller's, in seconds: at least `low`, at most `high`."""
         readings = []
         for _ in range(_READINGS):
             before = time.time()

@@ -1,4 +1,7 @@
-"""Filters of the roles: where nodes are reached, whose clock is off, and which variable was probably meant."""
+"""Filters of the roles: addresses and names of hosts, values for configuration files, and checks of the preflight.
+
+A check returns sentences that name a problem and its remedy; no sentence means that there is no problem.
+"""
 
 from __future__ import annotations
 
@@ -31,9 +34,10 @@ def _is_address(text: str) -> bool:
 
 
 def address(host: Mapping[str, Any]) -> str:
-    """The address at which the other nodes reach this one, from its variables; empty if nothing tells it.
+    """Return the address at which the other nodes reach this one, from its variables; empty if it is unknown.
 
-    What the preflight saw on the node comes first, then channelbox_address, then an ansible_host that is an address.
+    The address that the preflight found on the node comes first, then channelbox_address, then ansible_host (or the
+    inventory name) if it is an address.
     """
     seen = host.get("_channelbox_node", {}).get("address", "")
     named = str(host.get("ansible_host", host.get("inventory_hostname", "")))
@@ -41,7 +45,7 @@ def address(host: Mapping[str, Any]) -> str:
 
 
 def names(hosts: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Names and addresses by which people may reach these hosts: inventory names, ansible_host, address."""
+    """Return the names and addresses by which people may reach these hosts: inventory name, ansible_host, address."""
     found: dict[str, None] = {}
     for host in hosts:
         for name in (host["inventory_hostname"], host.get("ansible_host"), address(host)):
@@ -51,17 +55,17 @@ def names(hosts: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def in_url(host: str) -> str:
-    """The host as a URL has it: an IPv6 address in brackets."""
+    """Return the host as it is written in a URL: an IPv6 address in brackets."""
     return f"[{host}]" if ":" in host else host
 
 
 def subject_names(hosts: Iterable[str]) -> str:
-    """The names of a certificate as openssl's configuration has them."""
+    """Return the hosts as the subject alternative names of an OpenSSL configuration."""
     return ",".join(f"{'IP' if _is_address(host) else 'DNS'}:{host}" for host in hosts)
 
 
 def env_value(value: Any) -> str:
-    """A value as systemd's EnvironmentFile has it; quoted where it must be."""
+    """Return a value as it is written in an EnvironmentFile of systemd, quoted if it must be."""
     text = str(value).lower() if isinstance(value, bool) else str(value)
     if re.fullmatch(r"[\w@%+=:,./\[\]-]*", text):
         return text
@@ -69,9 +73,10 @@ def env_value(value: Any) -> str:
 
 
 def clock_skew(hosts: Iterable[Mapping[str, Any]], limit: float = 1.0) -> list[str]:
-    """A sentence for each pair of nodes whose clocks differ for certain by more than `limit` seconds.
+    """Return a sentence for each pair of nodes whose clocks certainly differ by more than `limit` seconds.
 
-    A reading takes a moment on the way: only what the whole interval of two readings cannot explain counts.
+    A reading is an interval, because it takes time to reach the node. Only a difference that the two intervals cannot
+    explain counts.
     """
     readings = {host["inventory_hostname"]: host["_channelbox_node"]["clock"] for host in hosts}
     return [
@@ -82,7 +87,7 @@ def clock_skew(hosts: Iterable[Mapping[str, Any]], limit: float = 1.0) -> list[s
 
 
 def strangers(given: Iterable[str], known: Iterable[str]) -> list[str]:
-    """A sentence for each name that is not known, with the nearest that is."""
+    """Return a sentence for each unknown name, with the nearest known one."""
     known = sorted(known)
     sentences = []
     for name in sorted(set(given) - set(known)):
@@ -93,9 +98,9 @@ def strangers(given: Iterable[str], known: Iterable[str]) -> list[str]:
 
 
 def too_small(hosts: Iterable[Mapping[str, Any]], least: Mapping[str, float]) -> list[str]:
-    """Return a sentence for each variable that is below its least value, with the hosts that have it so.
+    """Return a sentence for each variable below its smallest allowed value, with the hosts that have this value.
 
-    What is no number is left to the check of kinds.
+    Values that are not numbers are left to the check of types.
     """
     found: dict[tuple[str, float], list[str]] = {}
     for host in hosts:
@@ -113,7 +118,7 @@ def too_small(hosts: Iterable[Mapping[str, Any]], least: Mapping[str, float]) ->
 
 
 def busy_ports(listeners: Mapping[str, Mapping[str, str]], ours: Mapping[str, str]) -> list[str]:
-    """A sentence for each port on which another program listens than the one that will be ours."""
+    """Return a sentence for each port on which a program listens that is not the one in `ours`."""
     sentences = []
     for port, program in ours.items():
         taker = listeners.get(port)
@@ -124,7 +129,7 @@ def busy_ports(listeners: Mapping[str, Mapping[str, str]], ours: Mapping[str, st
 
 
 def unreachable(targets: Iterable[Mapping[str, str]], source: str) -> list[str]:
-    """A sentence for each target that a node at the address `source` could not reach."""
+    """Return a sentence for each target that a node at the address `source` could not reach."""
     return [
         f"{target['target']} is not reachable: {target['why']}. Open this port for {source} in the firewalls of that "
         "node and in between, or correct ansible_host or channelbox_address in the inventory."
@@ -133,7 +138,7 @@ def unreachable(targets: Iterable[Mapping[str, str]], source: str) -> list[str]:
 
 
 def certificate_problem(pair: Sequence[str]) -> str:
-    """What keeps nginx from using a certificate and its key, files of the controller; empty when nothing does."""
+    """Return why nginx could not use a certificate and its key, two files on the controller; empty if it can."""
     certificate, key = pair
     try:
         found = x509.load_pem_x509_certificates(Path(certificate).read_bytes())[0]
@@ -142,7 +147,7 @@ def certificate_problem(pair: Sequence[str]) -> str:
     if found.not_valid_after_utc < datetime.now(UTC):
         return f"{certificate} expired on {found.not_valid_after_utc:%Y-%m-%d}."
     try:
-        # A key with a password would have nginx ask for it: it counts as one that cannot be read.
+        # nginx would ask for the password of a key that has one, so such a key counts as unreadable.
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
     except (OSError, ValueError):  # an SSLError is an OSError
         return f"{key} is not the private key of {certificate}, or has a password, which nginx cannot enter."
@@ -150,10 +155,10 @@ def certificate_problem(pair: Sequence[str]) -> str:
 
 
 def deb_field(deb: str, field: str) -> str:
-    """Return a field of a package's control file, empty if it has none. The controller needs no dpkg for it."""
+    """Return a field of a package's control file, empty if it has none. Works on a controller without dpkg."""
     archive = Path(deb).read_bytes()
     at = len(AR_MAGIC)
-    while at < len(archive):  # each member: a header of fixed width, and its bytes up to an even number
+    while at < len(archive):  # each member is a header of fixed width, and its bytes padded to an even number
         name, size = archive[at : at + 16].decode().strip(" /"), int(archive[at + 48 : at + 58])
         at += AR_HEADER_BYTES
         if name.startswith("control.tar"):
@@ -165,18 +170,31 @@ def deb_field(deb: str, field: str) -> str:
     return ""
 
 
+class _SpecLoader(yaml.SafeLoader):
+    """Loads YAML with Ansible's tag `!unsafe`, which marks text that must not be evaluated as a template."""
+
+
+_SpecLoader.add_constructor("!unsafe", lambda _loader, node: node.value)
+
+
 def argument_specs(roles: str) -> dict[str, Any]:
-    """All options of the roles in this folder, from their meta/argument_specs.yml and common/meta/settings.yml."""
+    """Return the options of all roles in this folder, without their defaults.
+
+    They come from meta/argument_specs.yml of each role and from shared_vars/meta/settings.yml. A default would be
+    checked in place of a variable that is not set yet, and those that are templates do not have the type of a number.
+    """
     options: dict[str, Any] = {}
     for path in sorted(Path(roles).glob("*/meta/argument_specs.yml")):
-        options.update(yaml.safe_load(path.read_text())["argument_specs"]["main"].get("options", {}))
-    settings = yaml.safe_load(Path(roles, "common/meta/settings.yml").read_text())
+        specs = yaml.load(path.read_text(), _SpecLoader)["argument_specs"]
+        for name, option in specs["main"].get("options", {}).items():
+            options[name] = {key: value for key, value in option.items() if key != "default"}
+    settings = yaml.safe_load(Path(roles, "shared_vars/meta/settings.yml").read_text())
     options["channelbox_settings"] = {**options["channelbox_settings"], "options": settings}
     return options
 
 
 class FilterModule:
-    """The filters, with the project's prefix."""
+    """Registers the filters under the project's prefix."""
 
     def filters(self) -> dict[str, Any]:
         return {

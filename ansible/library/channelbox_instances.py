@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Ansible module: so many instances of a template unit run, and those that somebody added by hand stay."""
+"""Ansible module: run N instances of a template unit, and leave instances alone that were added by hand."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ DOCUMENTATION = r"""
 module: channelbox_instances
 short_description: Enables and starts the first N instances of a template unit
 description: >-
-  The number is kept on the node. When it becomes smaller, the instances between the new and the kept number are
-  stopped and disabled; what an administrator enabled beyond them with systemctl is never touched.
+  The number is recorded on the node. When it becomes smaller, the instances between the new and the recorded number
+  are stopped and disabled. Further instances that an administrator enabled with systemctl are never touched.
 options:
   template:
-    description: The template's name up to its @, as in C(channelbox-web).
+    description: The name of the template up to its @, as in C(channelbox-web).
     type: str
     required: true
   count:
-    description: How many instances.
+    description: The number of instances.
     type: int
     required: true
   units:
-    description: Other units that are to be enabled and started before them.
+    description: Other units to enable and start before the instances.
     type: list
     elements: str
     default: []
   record:
-    description: The file that keeps the number of each template.
+    description: The file in which the number of each template is recorded.
     type: path
     default: /etc/channelbox/instances.json
 """
 
 
 def systemctl(module: AnsibleModule, *arguments: str) -> str:
-    """Run systemctl; a failure is told with what the journal says of the units."""
+    """Run systemctl and return its output; on failure, end the module with the units' last journal entries."""
     command = ["systemctl", *arguments]
     result = subprocess.run(command, capture_output=True, text=True)
     if result.returncode:
@@ -51,7 +51,7 @@ def systemctl(module: AnsibleModule, *arguments: str) -> str:
 
 
 def states(module: AnsibleModule, units: list[str]) -> dict[str, tuple[str, str]]:
-    """For each unit whether it is enabled and whether it is active, in systemd's words."""
+    """Return UnitFileState and ActiveState of each unit."""
     shown = systemctl(module, "show", "--property=UnitFileState,ActiveState", *units)
     blocks = [dict(line.partition("=")[::2] for line in block.splitlines()) for block in shown.strip().split("\n\n")]
     return {
@@ -61,14 +61,14 @@ def states(module: AnsibleModule, units: list[str]) -> dict[str, tuple[str, str]
 
 
 def load(record: str) -> dict[str, int]:
-    """The kept numbers."""
+    """Return the recorded number of each template."""
     path = Path(record)
     numbers: dict[str, int] = json.loads(path.read_text()) if path.exists() else {}
     return numbers
 
 
 def save(record: str, numbers: dict[str, int]) -> None:
-    """Keep the numbers; the file is whole at any moment."""
+    """Record the numbers. The file is replaced as a whole, so that it is complete at any moment."""
     fresh = Path(record + ".new")
     fresh.write_text(json.dumps(numbers, indent=1, sort_keys=True) + "\n")
     fresh.replace(record)
@@ -95,7 +95,7 @@ def main() -> None:
     stop = [unit for unit in surplus if before[unit] != ("disabled", "inactive")]
     changed = bool(start or stop or numbers.get(template) != count)
     if changed and not module.check_mode:
-        # Units that are to stop are recorded until they have: a killed run finds them again.
+        # Units to be stopped stay recorded until they have stopped, so that the run after a killed one finds them.
         save(record, {**numbers, template: max(kept, count)})
         if start:
             systemctl(module, "enable", "--now", "--quiet", *start)

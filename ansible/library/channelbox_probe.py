@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Ansible module: what the preflight must know of a node. It changes nothing."""
+"""Ansible module: gather what the preflight must know about a node. It changes nothing."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
 module: channelbox_probe
-short_description: Tells release, memory, disk, listening ports, address and clock of a node
-description: An action plugin of the same name adds C(clock). Nothing is changed.
+short_description: Gathers release, memory, disk, listening ports, address and clock of a node
+description: The action plugin of the same name adds C(clock). Nothing is changed.
 options:
   address:
-    description: How the inventory reaches the node; taken as its address if it is one of the node's own.
+    description: How the inventory reaches the node. It is returned as the node's address if it is one of its own.
     type: str
     required: true
   ports:
-    description: The ports that are to be looked at.
+    description: The ports to look for listeners on.
     type: list
     elements: int
     default: []
   paths:
-    description: Folders whose file systems' free space is wanted. A folder may be missing yet.
+    description: Folders on whose file systems the free space is measured. A folder need not exist yet.
     type: list
     elements: str
     default: []
@@ -40,7 +40,7 @@ LISTENING = "0A"
 
 
 def release() -> tuple[str, str]:
-    """The distribution and its release, as in debian, bookworm."""
+    """Return the distribution and its release, as in debian, bookworm."""
     values = {}
     for line in Path("/etc/os-release").read_text().splitlines():
         name, _, value = line.partition("=")
@@ -49,13 +49,13 @@ def release() -> tuple[str, str]:
 
 
 def memory_mb() -> int:
-    """All memory of the node."""
+    """Return the total memory of the node in MiB."""
     lines = Path("/proc/meminfo").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("MemTotal:")) // 1024
 
 
 def free_mb(path: str) -> int:
-    """Free space of the file system that the path is on, or will be on."""
+    """Return the free space, in MiB, of the file system that the path is on or will be on."""
     place = Path(path)
     while not place.exists():
         place = place.parent
@@ -63,7 +63,7 @@ def free_mb(path: str) -> int:
 
 
 def own_address(wanted: str) -> str:
-    """The wanted address or name's, if it is one of this node's; else the one that the default route goes out by."""
+    """Return the address of `wanted` (a name or an address) if it is this node's, else that of the default route."""
     for candidate in _resolve(wanted):
         with socket.socket(socket.AF_INET6 if ":" in candidate else socket.AF_INET, socket.SOCK_STREAM) as probe:
             try:
@@ -74,7 +74,7 @@ def own_address(wanted: str) -> str:
                 return candidate
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            # No packet is sent: connecting a datagram socket only asks for the route.
+            # No packet is sent: connecting a datagram socket only looks up the route.
             probe.connect(("192.0.2.1", 9))
         except OSError:
             return wanted
@@ -89,7 +89,7 @@ def _resolve(name: str) -> list[str]:
 
 
 def listeners(ports: list[int]) -> dict[str, dict[str, str]]:
-    """For each of the ports on which somebody listens: the program and its unit."""
+    """Return the program and the unit that listen on each of the ports that have a listener."""
     inodes = {}
     for table in map(Path, ("/proc/net/tcp", "/proc/net/tcp6")):
         for line in table.read_text().splitlines()[1:] if table.exists() else ():
@@ -99,7 +99,7 @@ def listeners(ports: list[int]) -> dict[str, dict[str, str]]:
                 inodes[f"socket:[{fields[9]}]"] = port
     found = {str(port): {"program": "an unknown program", "unit": ""} for port in inodes.values()}
     for process in Path("/proc").glob("[0-9]*") if inodes else ():
-        # A process may end meanwhile.
+        # A process may end while it is looked at.
         with contextlib.suppress(OSError):
             for handle in (process / "fd").iterdir():
                 held = inodes.get(str(handle.readlink()))
@@ -115,26 +115,26 @@ def _unit(process: Path) -> str:
 
 
 def installed() -> str:
-    """The version of the package channelbox, empty if it is not there or not whole."""
+    """Return the version of the package channelbox; empty if it is not installed, or not completely."""
     command = ["dpkg-query", "--show", "--showformat", "${db:Status-Status} ${Version}", "channelbox"]
     status, _, version = subprocess.run(command, capture_output=True, text=True).stdout.partition(" ")
     return version if status == "installed" else ""
 
 
 def wire_format() -> str:
-    """Return the number of the format in which channelbox's processes here talk. Empty: none run, or those of 0.1.0."""
+    """Return the number of the wire format of channelbox's processes here; empty if none run, or those of 0.1.0."""
     kept = Path("/etc/channelbox/.wire-format")
     return kept.read_text().strip() if kept.exists() else ""
 
 
 def interrupted() -> bool:
-    """Whether dpkg was stopped half-way, as a killed run leaves it."""
+    """Return whether dpkg was interrupted, as a killed run leaves it."""
     audit = subprocess.run(["dpkg", "--audit"], capture_output=True, text=True)
     return bool(audit.stdout.strip() or any(Path("/var/lib/dpkg/updates").iterdir()))
 
 
 def packages_known() -> bool:
-    """Whether apt has lists of packages, not older than a day."""
+    """Return whether apt has package lists that are at most a day old."""
     lists = Path("/var/lib/apt/lists")
     return any(lists.glob("*_Packages*")) and time.time() - lists.stat().st_mtime < 86_400
 

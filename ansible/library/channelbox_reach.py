@@ -1,7 +1,8 @@
 #!/usr/bin/python3
-"""Ansible module: which other nodes this node cannot reach. It changes nothing.
+"""Ansible module: find out which other nodes this node cannot reach. It changes nothing.
 
-It and channelbox_probe run on whatever Python there is: a release that is too old must be told, not stumbled over.
+This module and channelbox_probe must run on older versions of Python too, so that a release that is too old is refused
+with a sentence rather than with a traceback.
 """
 
 from __future__ import annotations
@@ -15,23 +16,23 @@ DOCUMENTATION = r"""
 module: channelbox_reach
 short_description: Tries TCP connections to other nodes
 description: >-
-  A connection that is refused counts as reached: the other node answered, its service is only not installed yet.
-  What is dropped, rejected by a filter or not routed is unreachable.
+  A connection that is refused counts as reached: the other node answered, only its service is not installed yet. A
+  target is unreachable if the connection is dropped, rejected by a filter or not routed.
 options:
   targets:
-    description: Where to connect, each C(address:port).
+    description: The targets of the connections, each as C(address:port).
     type: list
     elements: str
     default: []
   timeout:
-    description: Seconds to wait for each; all are tried at the same time.
+    description: Seconds to wait for each target. All are tried at the same time.
     type: float
     default: 3
 """
 
 
 def trouble(target: str, timeout: float) -> str:
-    """Why the target cannot be reached; empty if it can."""
+    """Return why the target cannot be reached; empty if it can."""
     host, _, port = target.rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout).close()
@@ -55,7 +56,7 @@ def main() -> None:
     targets, timeout = module.params["targets"], module.params["timeout"]
     with ThreadPoolExecutor(max_workers=max(1, len(targets))) as threads:
         answers = threads.map(lambda target: {"target": target, "why": trouble(target, timeout)}, targets)
-        # Ansible takes a result named `unreachable` for its own.
+        # Not named `unreachable`, because Ansible gives that key of a result a meaning of its own.
         silent = [answer for answer in answers if answer["why"]]
     module.exit_json(changed=False, silent=silent)
 

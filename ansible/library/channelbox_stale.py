@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Ansible module: whether what runs is older than its configuration. It changes nothing itself."""
+"""Ansible module: find out whether a running unit is older than its configuration. It changes nothing itself."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
 module: channelbox_stale
-short_description: Tells whether a unit must be restarted or reloaded for its files to take effect
+short_description: Finds out whether a unit must be restarted or reloaded for its files to take effect
 description: >-
-  Compares the time of each file with that of the unit's start, or of its last reload. A handler notified by the task
-  that wrote a file is lost when the run is killed before it; a handler notified by this module is found due again by
-  the next run. I(changed) is true when either is due.
+  Compares the time of each file with the time of the unit's start or last reload. A handler that is notified by the
+  task that writes a file is lost if the run is killed before the handler runs. A handler that is notified by this
+  module is notified again by the next run. I(changed) is true if a restart or a reload is due.
 options:
   unit:
-    description: A unit, or a pattern of units that are loaded.
+    description: A unit, or a pattern that matches loaded units.
     type: str
     required: true
   restart_for:
-    description: Files that take effect when the unit is restarted.
+    description: Files that take effect at a restart of the unit.
     type: list
     elements: path
     default: []
   reload_for:
-    description: Files that take effect when the unit is reloaded.
+    description: Files that take effect at a reload of the unit.
     type: list
     elements: path
     default: []
@@ -37,12 +37,12 @@ FORMAT = "%a %Y-%m-%d %H:%M:%S.%f %Z"
 
 
 def changed_at(files: list[str]) -> float:
-    """When the newest of the files changed, be it in content, place, owner or mode."""
+    """Return when any of the files last changed: its content, place, owner or mode. 0 if none exists."""
     return max((Path(file).stat().st_ctime for file in files if Path(file).exists()), default=0.0)
 
 
 def units(pattern: str) -> list[dict[str, str]]:
-    """The properties of each running unit that the pattern matches."""
+    """Return the properties of each active unit that the pattern matches."""
     properties = "--property=Id,ActiveState,ActiveEnterTimestamp,StateChangeTimestamp"
     answer = subprocess.run(
         ["systemctl", "show", "--timestamp=us+utc", properties, pattern], capture_output=True, text=True, check=True
@@ -52,7 +52,7 @@ def units(pattern: str) -> list[dict[str, str]]:
 
 
 def seconds(timestamp: str) -> float:
-    """systemd's time, as in `Tue 2026-11-24 06:00:00.123456 UTC`, since the epoch."""
+    """Convert a time of systemd, as in `Tue 2026-11-24 06:00:00.123456 UTC`, to seconds since the epoch."""
     return datetime.strptime(timestamp, FORMAT).replace(tzinfo=UTC).timestamp()
 
 
@@ -68,7 +68,7 @@ def main() -> None:
     written, loaded = changed_at(module.params["restart_for"]), changed_at(module.params["reload_for"])
     running = units(module.params["unit"])
     restart = [unit["Id"] for unit in running if seconds(unit["ActiveEnterTimestamp"]) < written]
-    # A reload changes the state for a moment, a restart does so too.
+    # Both a reload and a restart change the state for a moment.
     reload = [unit["Id"] for unit in running if seconds(unit["StateChangeTimestamp"]) < loaded]
     module.exit_json(changed=bool(restart or reload), restart=restart, reload=reload)
 

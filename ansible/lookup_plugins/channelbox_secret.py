@@ -1,4 +1,4 @@
-"""A secret that the controller keeps: made at its first use, the same from then on."""
+"""Lookup of a secret that the controller keeps: generated at its first use, the same from then on."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from ansible.plugins.lookup import LookupBase
 
 DOCUMENTATION = r"""
 name: channelbox_secret
-short_description: Reads a secret of this installation, or makes it
+short_description: Reads a secret of this installation, or generates it
 description: >-
-  The secret is one line in a file of mode 0600 below a folder of mode 0700. Many tasks may ask at the same time, and
-  one that is killed leaves no empty file.
+  The secret is one line in a file of mode 0600, in a folder of mode 0700. Many tasks may look it up at the same time,
+  and a task that is killed leaves no empty file.
 options:
   _terms:
-    description: The secret's name, which is its file's.
+    description: The name of the secret, which is also the name of its file.
     required: true
   folder:
-    description: Where secrets are kept on the controller.
+    description: The folder on the controller in which secrets are kept.
     type: path
     required: true
   keep:
-    description: Whether a new secret may be written; in check mode nothing is.
+    description: Whether a new secret may be written. In check mode it must not be.
     type: bool
     default: true
 """
 
-# Django wants 50 characters or more of a secret key.
+# Django requires a secret key of at least 50 characters.
 LENGTH = 60
 LEAST = 16
 LETTERS = string.ascii_letters + string.digits
 
 
 class LookupModule(LookupBase):
-    """One value for each name."""
+    """Returns one value for each name."""
 
     def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[str]:
         self.set_options(var_options=variables, direct=kwargs)
@@ -63,7 +63,7 @@ class LookupModule(LookupBase):
 
 
 def _write_new(path: Path, text: str) -> None:
-    """Write the file whole, unless somebody else has just done so."""
+    """Create the file with its complete text, unless another process has just created it."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle, draft = tempfile.mkstemp(dir=path.parent)  # of mode 0600
     try:

@@ -2,18 +2,11 @@
 
 import re
 from pathlib import Path
-from typing import Any
 
 import yaml
+from tests.ansible.test_filters import filters
 
 ROLES = Path(__file__).resolve().parents[2] / "ansible/roles"
-
-
-def options() -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for path in ROLES.glob("*/meta/argument_specs.yml"):
-        found.update(yaml.safe_load(path.read_text())["argument_specs"]["main"].get("options", {}))
-    return found
 
 
 def least() -> dict[str, float]:
@@ -22,7 +15,9 @@ def least() -> dict[str, float]:
 
 
 def test_every_number_has_a_least_value() -> None:
-    numbers = {name for name, option in options().items() if option["type"] in ("int", "float")}
+    numbers = {
+        name for name, option in filters.argument_specs(str(ROLES)).items() if option["type"] in ("int", "float")
+    }
     assert numbers - least().keys() == set()
 
 

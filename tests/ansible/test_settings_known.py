@@ -37,7 +37,7 @@ NOT_FOR_A_CLUSTER = {
 
 
 def test_every_setting_is_known_to_the_roles() -> None:
-    given = set(yaml.safe_load((ANSIBLE / "roles/common/meta/settings.yml").read_text()))
+    given = set(yaml.safe_load((ANSIBLE / "roles/shared_vars/meta/settings.yml").read_text()))
     template = (ANSIBLE / "roles/app/vars/main.yml").read_text()
     assert {name for name in SET_BY_THE_ROLES if name not in template} == set()
     assert given | SET_BY_THE_ROLES | NOT_FOR_A_CLUSTER == set(settings.env.known)

@@ -40,7 +40,7 @@ PLAY = """\
 - hosts: all
   connection: local
   gather_facts: false
-  vars_files: [roles/nginx/defaults/main.yml, roles/common/vars/main.yml, roles/nginx/vars/main.yml]
+  vars_files: [roles/nginx/defaults/main.yml, roles/shared_vars/vars/main.yml, roles/nginx/vars/main.yml]
   tasks:
     - ansible.builtin.template:
         src: {source}

@@ -41,7 +41,7 @@ def test_what_a_killed_run_wrote_takes_effect_in_the_next(nodes: Nodes, run: Cal
     # The settings are written then, the workers have not been told.
     inventory = cluster_dir(nodes.cluster) / "inventory.json"
     settings = {"CHANNELBOX_OPERATOR": "The harbour office"}
-    killed("app : The database has the tables of this version", inventory, channelbox_settings=settings)
+    killed("app : Apply the database migrations", inventory, channelbox_settings=settings)
     assert "The harbour office" in nodes.root("worker1", "cat /etc/channelbox/channelbox.env")
     assert nodes.main_pid("worker1", unit) == before
 
@@ -54,7 +54,7 @@ def test_what_a_killed_run_wrote_takes_effect_in_the_next(nodes: Nodes, run: Cal
     # One node after the other, as for an upgrade that nobody is to notice.
     restored = run("--tags", "app,web,worker", channelbox_serial=1)
     assert restored.code == 0, restored.output
-    assert restored.output.count("TASK [app : Channelbox is configured]") == len(
+    assert restored.output.count("TASK [app : Write the settings file]") == len(
         {*nodes.groups["web"], *nodes.groups["worker"]}
     )
     assert "The harbour office" not in nodes.root("worker1", f"cat /proc/{nodes.main_pid('worker1', unit)}/environ")

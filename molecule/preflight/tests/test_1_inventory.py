@@ -33,7 +33,7 @@ def refused(tmp_path: Path) -> Refused:
         path.write_text(json.dumps(inventory))
         result = site(path)
         assert result.code != 0, result.output
-        assert "The node tells of itself" not in result.output
+        assert "Gather facts about the node" not in result.output
         assert not (tmp_path / "secrets").exists()
         return result.words
 

@@ -34,7 +34,7 @@ def test_a_dry_run_on_bare_nodes_gets_to_its_end_and_changes_nothing(
     before = written()
     result = run("--check", "--diff")
     assert result.code == 0, result.output
-    assert "See that it works" in result.output
+    assert "Check that the installation works" in result.output
     assert written() == before
 
 
