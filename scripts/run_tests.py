@@ -42,16 +42,16 @@ START, END = "<!-- stages -->\n", "<!-- /stages -->\n"
 STAGES = [
     [Stage("lint", ["make", "lint"]), Stage("clients", ["make", "test-clients"])],
     [
-        Stage("application on SQLite", ["make", "test-app", "DATABASE=sqlite"]),
-        Stage("application on PostgreSQL", ["make", "test-app", "DATABASE=postgresql", f"ARGS={IGNORED}"]),
-        Stage("application on trixie", ["make", "test-trixie"], nodes=True),
+        Stage("application on SQLite", ["make", "test-app", "DATABASE=sqlite", "JOBS=3"]),
+        Stage("application on PostgreSQL", ["make", "test-app", "DATABASE=postgresql", "JOBS=2", f"ARGS={IGNORED}"]),
+        Stage("application on trixie", ["make", "test-trixie", "JOBS=3"], nodes=True),
     ],
-    [Stage("faults", ["make", "test-faults"]), Stage("pages in Chromium", ["make", "test-browser"])],
+    [Stage("faults", ["make", "test-faults"]), Stage("pages in Chromium", ["make", "test-browser", "JOBS=2"])],
     [
         Stage("faults of two Redis hosts", ["make", "test-faults", "REDIS_HOSTS=2", "ONLY=Redis", "DATABASE=sqlite"]),
         Stage("the node tool", ["make", "test-nodes"], nodes=True),
+        Stage("packages and lintian", ["make", "deb-lint"], nodes=True),
     ],
-    [Stage("packages and lintian", ["make", "deb-lint"], nodes=True)],
     [
         *(
             Stage(f"one node, {release}", ["make", "molecule", "SCENARIO=single", f"RELEASE_OF_SINGLE={release}"], True)
