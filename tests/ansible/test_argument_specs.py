@@ -1,5 +1,6 @@
 """The argument specifications of the roles describe the variables as defaults/main.yml sets them."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -57,3 +58,18 @@ def test_a_default_that_is_a_template_is_not_evaluated_with_the_specification(ro
 def test_the_preflight_does_not_check_the_defaults_of_other_roles() -> None:
     validator = ArgumentSpecValidator(filters.argument_specs(str(ANSIBLE / "roles")))
     assert validator.validate({}).error_messages == []
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_the_readme_of_the_role_lists_its_variables_with_their_defaults(role: str) -> None:
+    text = (ANSIBLE / "roles" / role / "README.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \| (?:`(.*?)`)? *\|", text.replace("\\|", "¦"), re.MULTILINE)
+
+    def shown(option: dict[str, Any]) -> str:
+        if "default" not in option:
+            return ""
+        default = option["default"]
+        text = str(default).lower() if isinstance(default, bool) else str(default)
+        return text.replace("|", "¦") or '""'
+
+    assert rows == [(name, option.get("type", "str"), shown(option)) for name, option in options(role).items()]
