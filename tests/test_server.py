@@ -200,12 +200,12 @@ async def test_a_frame_over_the_limit_ends_its_connection_and_compression_is_not
     redis_url = os.environ["CHANNELBOX_REDIS_URL"]
     async with (
         installation(tmp_path, web=1, workers=0, redis_url=redis_url) as local,
-        await local.enter(compression="deflate") as ann,
+        await local.enter(compression="deflate") as alice,
     ):
-        assert ann.connection.response is not None
-        assert "Sec-WebSocket-Extensions" not in ann.connection.response.headers
-        await ann.connection.send("x" * 65_537)
-        assert await ann.closed() == 1009
+        assert alice.connection.response is not None
+        assert "Sec-WebSocket-Extensions" not in alice.connection.response.headers
+        await alice.connection.send("x" * 65_537)
+        assert await alice.closed() == 1009
 
 
 def test_only_behind_a_unix_socket_a_proxy_is_believed(runtime: Path) -> None:

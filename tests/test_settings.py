@@ -117,7 +117,7 @@ def test_sqlite_begins_every_transaction_with_the_write_lock() -> None:
 
 
 def test_postgresql_has_a_pool() -> None:
-    url = "postgresql://ann:a%40b@db/channelbox"
+    url = "postgresql://alice:a%40b@db/channelbox"
     database = read("DATABASES", CHANNELBOX_DATABASE_URL=url, CHANNELBOX_DATABASE_POOL="3")["DATABASES"]["default"]
     assert database["PASSWORD"] == "a@b"
     assert database["OPTIONS"]["pool"]["max_size"] == 3

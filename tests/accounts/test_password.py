@@ -14,8 +14,8 @@ OLD, NEW = "correct horse battery", "another horse battery"
 
 
 @pytest.fixture
-def ann() -> User:
-    return User.objects.create_user("ann", password=OLD)
+def alice() -> User:
+    return User.objects.create_user("alice", password=OLD)
 
 
 def signed_in(user: User) -> Client:
@@ -29,32 +29,32 @@ def change(client: Client, old: str = OLD, new: str = NEW) -> Any:
     return client.post(reverse("accounts:password"), body)
 
 
-def test_it_works_and_signs_out_everywhere_else(ann: User) -> None:
-    here, elsewhere = signed_in(ann), signed_in(ann)
+def test_it_works_and_signs_out_everywhere_else(alice: User) -> None:
+    here, elsewhere = signed_in(alice), signed_in(alice)
     assert here.get(reverse("accounts:password")).status_code == 200
     answer = change(here)
     assert answer["Location"] == reverse("accounts:password-changed")
     assert here.get(answer["Location"]).status_code == 200
     assert elsewhere.get(reverse("accounts:password")).status_code == 302
-    ann.refresh_from_db()
-    assert ann.check_password(NEW)
+    alice.refresh_from_db()
+    assert alice.check_password(NEW)
 
 
-def test_the_old_one_is_asked_for(ann: User) -> None:
-    answer = change(signed_in(ann), old="wrong")
+def test_the_old_one_is_asked_for(alice: User) -> None:
+    answer = change(signed_in(alice), old="wrong")
     assert answer.status_code == 200
     assert answer.context["form"].errors["old_password"]
-    ann.refresh_from_db()
-    assert ann.check_password(OLD)
+    alice.refresh_from_db()
+    assert alice.check_password(OLD)
 
 
-def test_a_weak_one_is_refused(ann: User) -> None:
-    assert change(signed_in(ann), new="short").context["form"].errors["new_password2"]
+def test_a_weak_one_is_refused(alice: User) -> None:
+    assert change(signed_in(alice), new="short").context["form"].errors["new_password2"]
 
 
-def test_a_stolen_session_cannot_try_passwords_for_ever(ann: User, settings: Settings) -> None:
+def test_a_stolen_session_cannot_try_passwords_for_ever(alice: User, settings: Settings) -> None:
     settings.CHANNELBOX_SIGN_IN_NAME = 2
-    client = signed_in(ann)
+    client = signed_in(alice)
     for _ in range(2):
         assert change(client, old="wrong").status_code == 200
     answer = change(client)

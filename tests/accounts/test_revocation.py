@@ -123,15 +123,15 @@ async def told_of_everything() -> None:
 
 
 @pytest.fixture
-def ann() -> User:
-    return User.objects.create_user("ann", password="correct horse battery")
+def alice() -> User:
+    return User.objects.create_user("alice", password="correct horse battery")
 
 
 in_thread = sync_to_async
 
 
-async def test_signing_out_closes_the_sockets_of_that_session_only(enter: Enter, ann: User) -> None:
-    here, elsewhere = await in_thread(signed_in)(ann), await in_thread(signed_in)(ann)
+async def test_signing_out_closes_the_sockets_of_that_session_only(enter: Enter, alice: User) -> None:
+    here, elsewhere = await in_thread(signed_in)(alice), await in_thread(signed_in)(alice)
     first, second, other = await enter(here), await enter(here, "lab"), await enter(elsewhere)
     await in_thread(here.post)(reverse("accounts:logout"))
     assert await first.closed() == (4001, "You are signed out. Sign in again.")
@@ -139,63 +139,63 @@ async def test_signing_out_closes_the_sockets_of_that_session_only(enter: Enter,
     assert await other.answers()
 
 
-async def test_deactivation_closes_all_sockets_of_that_user_only(enter: Enter, ann: User) -> None:
+async def test_deactivation_closes_all_sockets_of_that_user_only(enter: Enter, alice: User) -> None:
     bob = await User.objects.acreate(username="bob")
     socket, other, guest = (
-        await enter(await in_thread(signed_in)(ann)),
+        await enter(await in_thread(signed_in)(alice)),
         await enter(await in_thread(signed_in)(bob)),
         await enter(None),
     )
-    ann.is_active = False
-    await ann.asave()
+    alice.is_active = False
+    await alice.asave()
     assert (await socket.closed())[0] == 4001
     assert await other.answers()
     assert await guest.answers()
 
 
-async def test_a_new_password_closes_them(enter: Enter, ann: User) -> None:
-    socket = await enter(await in_thread(signed_in)(ann))
-    ann.set_password("another horse battery")
-    await ann.asave()
+async def test_a_new_password_closes_them(enter: Enter, alice: User) -> None:
+    socket = await enter(await in_thread(signed_in)(alice))
+    alice.set_password("another horse battery")
+    await alice.asave()
     assert (await socket.closed())[0] == 4001
 
 
-async def test_the_command_line_closes_them(enter: Enter, ann: User) -> None:
-    socket = await enter(await in_thread(signed_in)(ann))
-    command = [sys.executable, "-m", "channelbox.cli.main", "user", "deactivate", "ann"]
+async def test_the_command_line_closes_them(enter: Enter, alice: User) -> None:
+    socket = await enter(await in_thread(signed_in)(alice))
+    command = [sys.executable, "-m", "channelbox.cli.main", "user", "deactivate", "alice"]
     await in_thread(partial(subprocess.run, command, check=True, capture_output=True))()
     assert (await socket.closed())[0] == 4001
 
 
-async def test_a_user_who_is_removed_is_gone(enter: Enter, ann: User) -> None:
-    socket = await enter(await in_thread(signed_in)(ann))
-    await ann.adelete()
+async def test_a_user_who_is_removed_is_gone(enter: Enter, alice: User) -> None:
+    socket = await enter(await in_thread(signed_in)(alice))
+    await alice.adelete()
     assert (await socket.closed())[0] == 4001
 
 
-async def test_the_dashboard_ends_as_well(enter: Enter, ann: User) -> None:
-    client = await in_thread(signed_in)(ann)
+async def test_the_dashboard_ends_as_well(enter: Enter, alice: User) -> None:
+    client = await in_thread(signed_in)(alice)
     socket = await enter(client, path="/ws/dashboard/")
     await in_thread(client.post)(reverse("accounts:logout"))
     assert (await socket.closed())[0] == 4001
 
 
 @pytest.mark.parametrize("side", ["the room's", "the user's"])
-async def test_who_is_no_longer_a_member_leaves_the_room(enter: Enter, ann: User, side: str) -> None:
+async def test_who_is_no_longer_a_member_leaves_the_room(enter: Enter, alice: User, side: str) -> None:
     bob = await User.objects.acreate(username="bob")
     room = await Room.objects.acreate(name="ops", members_only=True)
-    await room.members.aset([ann, bob])
-    leaving, staying = await enter(await in_thread(signed_in)(ann)), await enter(await in_thread(signed_in)(bob))
+    await room.members.aset([alice, bob])
+    leaving, staying = await enter(await in_thread(signed_in)(alice)), await enter(await in_thread(signed_in)(bob))
     if side == "the room's":
-        await room.members.aremove(ann)
+        await room.members.aremove(alice)
     else:
-        await ann.rooms.aclear()
+        await alice.rooms.aclear()
     assert await leaving.closed() == (4003, "This room is for its members only.")
     assert await staying.answers()
 
 
-async def test_a_room_that_is_closed_is_empty_also_of_guests(enter: Enter, ann: User) -> None:
-    user, guest, other = await enter(await in_thread(signed_in)(ann)), await enter(None), await enter(None, "lab")
+async def test_a_room_that_is_closed_is_empty_also_of_guests(enter: Enter, alice: User) -> None:
+    user, guest, other = await enter(await in_thread(signed_in)(alice)), await enter(None), await enter(None, "lab")
     room = await Room.objects.aget(name="ops")
     room.closed = True
     await room.asave(update_fields=["closed"])
@@ -210,15 +210,15 @@ async def test_a_room_that_is_removed_is_empty(enter: Enter) -> None:
     assert await guest.closed() == (4003, "This room was deleted.")
 
 
-async def test_what_nobody_told_is_found_by_looking_at_all(enter: Enter, ann: User) -> None:
-    socket = await enter(await in_thread(signed_in)(ann))
-    await User.objects.filter(pk=ann.pk).aupdate(is_active=False)
+async def test_what_nobody_told_is_found_by_looking_at_all(enter: Enter, alice: User) -> None:
+    socket = await enter(await in_thread(signed_in)(alice))
+    await User.objects.filter(pk=alice.pk).aupdate(is_active=False)
     RevocationMonitor.current().look_at_all()
     assert (await socket.closed())[0] == 4001
 
 
 async def test_a_look_at_all_comes_by_itself_and_is_one_look_for_all_of_them(
-    enter: Enter, ann: User, monkeypatch: pytest.MonkeyPatch
+    enter: Enter, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody is told: a lost notice ends a socket late, not never."""
     monkeypatch.setattr(revocation, "NEW_SECONDS", 0.05)
@@ -230,22 +230,22 @@ async def test_a_look_at_all_comes_by_itself_and_is_one_look_for_all_of_them(
         return {}
 
     monkeypatch.setattr(revocation, "rules", [counting, *revocation.rules])
-    client = await in_thread(signed_in)(ann)
+    client = await in_thread(signed_in)(alice)
     sockets = [await enter(client, f"room-{number}") for number in range(3)]
     guest = await enter(None)
     async with asyncio.timeout(SECONDS):
         while RevocationMonitor.current()._due or 4 not in looks:
             await asyncio.sleep(0.01)
-    await User.objects.filter(pk=ann.pk).aupdate(is_active=False)
+    await User.objects.filter(pk=alice.pk).aupdate(is_active=False)
     for socket in sockets:
         assert (await socket.closed())[0] == 4001
     assert await guest.answers()
 
 
 async def test_a_session_that_has_not_changed_is_not_decoded_again(
-    enter: Enter, ann: User, monkeypatch: pytest.MonkeyPatch
+    enter: Enter, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client = await in_thread(signed_in)(ann)
+    client = await in_thread(signed_in)(alice)
     await enter(client)
     (grant,) = RevocationMonitor.current().grants
     decoded: list[str] = []
@@ -272,23 +272,23 @@ def _written_anew(client: Client) -> None:
 
 
 async def test_what_happened_while_a_socket_came_is_found_within_a_second(
-    ann: User, monkeypatch: pytest.MonkeyPatch
+    alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(revocation, "NEW_SECONDS", 1.0)
-    session = (await in_thread(signed_in)(ann)).session.session_key
-    await User.objects.filter(pk=ann.pk).aupdate(is_active=False)
+    session = (await in_thread(signed_in)(alice)).session.session_key
+    await User.objects.filter(pk=alice.pk).aupdate(is_active=False)
     ended: asyncio.Future[Refused] = asyncio.get_running_loop().create_future()
 
     async def end(reason: Refused) -> None:
         ended.set_result(reason)
 
-    RevocationMonitor.current().admit(SocketGrant(end, ann.pk, session))
+    RevocationMonitor.current().admit(SocketGrant(end, alice.pk, session))
     async with asyncio.timeout(SECONDS):
         assert (await ended).close == 4001
 
 
-async def test_sockets_that_left_are_forgotten(enter: Enter, ann: User) -> None:
-    socket = await enter(await in_thread(signed_in)(ann))
+async def test_sockets_that_left_are_forgotten(enter: Enter, alice: User) -> None:
+    socket = await enter(await in_thread(signed_in)(alice))
     assert len(RevocationMonitor.current().grants) == 1
     await socket.ws.disconnect(timeout=10)
     assert not RevocationMonitor.current().grants
@@ -348,9 +348,9 @@ async def test_few_sockets_are_ended_in_one_turn(monkeypatch: pytest.MonkeyPatch
     assert await most_in_a_turn(lambda: len(ended), 400) <= 50
 
 
-async def test_signing_in_elsewhere_and_cleaning_up_ends_nothing(enter: Enter, ann: User) -> None:
-    socket = await enter(await in_thread(signed_in)(ann))
-    expired = await in_thread(signed_in)(ann)
+async def test_signing_in_elsewhere_and_cleaning_up_ends_nothing(enter: Enter, alice: User) -> None:
+    socket = await enter(await in_thread(signed_in)(alice))
+    expired = await in_thread(signed_in)(alice)
     await Session.objects.filter(session_key=expired.session.session_key).aupdate(expire_date="2020-01-01T00:00Z")
     await in_thread(call_command)("clear_sessions")
     assert await Session.objects.acount() == 1
@@ -358,12 +358,16 @@ async def test_signing_in_elsewhere_and_cleaning_up_ends_nothing(enter: Enter, a
     assert await socket.answers()
 
 
-async def test_without_redis_a_change_is_made_all_the_same(ann: User, settings: Settings, runtime: ChatRuntime) -> None:  # noqa: F811
+async def test_without_redis_a_change_is_made_all_the_same(
+    alice: User,
+    settings: Settings,
+    runtime: ChatRuntime,  # noqa: F811
+) -> None:
     from channelbox.realtime import sync_redis
 
     settings.CHANNELBOX_REDIS_HOSTS = [{"address": "unix:///nowhere/redis.sock"}]
     sync_redis.clients.cache_clear()
-    ann.is_active = False
-    await ann.asave()
+    alice.is_active = False
+    await alice.asave()
     sync_redis.clients.cache_clear()
-    assert not (await User.objects.aget(pk=ann.pk)).is_active
+    assert not (await User.objects.aget(pk=alice.pk)).is_active

@@ -51,17 +51,17 @@ def test_guests_have_a_session_and_no_user(django_assert_num_queries: DjangoAsse
 
 
 def test_a_session_that_is_over_is_none() -> None:
-    _, key = signed_in("ann")
+    _, key = signed_in("alice")
     Session.objects.update(expire_date=timezone.now() - datetime.timedelta(seconds=1))
     assert valid_sessions([key]) == {}
 
 
 def test_a_session_of_somebody_deactivated_or_with_a_new_password_is_none() -> None:
-    (ann, anns), (bob, bobs), (_, eves) = signed_in("ann"), signed_in("bob"), signed_in("eve")
-    User.objects.filter(pk=ann.pk).update(is_active=False)
+    (alice, alices), (bob, bobs), (_, charlies) = signed_in("alice"), signed_in("bob"), signed_in("charlie")
+    User.objects.filter(pk=alice.pk).update(is_active=False)
     bob.set_password("another one 2")
     bob.save()
-    assert valid_sessions([anns, bobs, eves]).keys() == {eves}
+    assert valid_sessions([alices, bobs, charlies]).keys() == {charlies}
 
 
 @pytest.mark.parametrize(

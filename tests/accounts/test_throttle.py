@@ -43,49 +43,49 @@ def anyhow(request: pytest.FixtureRequest) -> None:
 @pytest.mark.usefixtures("anyhow")
 class TestRules:
     def test_a_name_has_so_many_attempts_from_one_address(self) -> None:
-        assert [take(Attempt.of("192.0.2.1", "ann")) for _ in range(3)] == [0, 0, 0]
-        assert 0 < take(Attempt.of("192.0.2.1", "ann")) <= 60
+        assert [take(Attempt.of("192.0.2.1", "alice")) for _ in range(3)] == [0, 0, 0]
+        assert 0 < take(Attempt.of("192.0.2.1", "alice")) <= 60
         assert take(Attempt.of("192.0.2.1", "bob")) == 0
 
     def test_a_script_at_one_address_does_not_shut_out_a_name_elsewhere(self) -> None:
         for _ in range(100):
-            take(Attempt.of("192.0.2.1", "ann"))
-        assert take(Attempt.of("192.0.2.2", "ann")) == 0
+            take(Attempt.of("192.0.2.1", "alice"))
+        assert take(Attempt.of("192.0.2.2", "alice")) == 0
 
     def test_a_name_has_so_many_attempts_from_all_addresses_together(self) -> None:
-        assert [take(Attempt.of(f"192.0.2.{n}", "ann")) for n in range(7)] == [0] * 7
-        assert 0 < take(Attempt.of("192.0.2.9", "ann")) <= 60
+        assert [take(Attempt.of(f"192.0.2.{n}", "alice")) for n in range(7)] == [0] * 7
+        assert 0 < take(Attempt.of("192.0.2.9", "alice")) <= 60
         assert take(Attempt.of("192.0.2.9", "bob")) == 0
 
     def test_a_browser_that_knows_the_name_is_let_try_whatever_others_guess(self) -> None:
         for n in range(40):
             take(Attempt.of(f"192.0.2.{n % 10}", f"name{n % 5}"))
-            take(Attempt.of(f"192.0.2.{n % 10}", "ann"))
-        assert [take(Attempt.of("192.0.2.1", "ann", "browser")) for _ in range(3)] == [0, 0, 0]
-        assert 0 < take(Attempt.of("192.0.2.1", "ann", "browser")) <= 60, "its own guesses are counted"
+            take(Attempt.of(f"192.0.2.{n % 10}", "alice"))
+        assert [take(Attempt.of("192.0.2.1", "alice", "browser")) for _ in range(3)] == [0, 0, 0]
+        assert 0 < take(Attempt.of("192.0.2.1", "alice", "browser")) <= 60, "its own guesses are counted"
 
     def test_what_a_known_browser_guesses_shuts_out_nobody_else(self) -> None:
         for _ in range(20):
-            take(Attempt.of("192.0.2.1", "ann", "browser"))
-        assert take(Attempt.of("192.0.2.1", "ann")) == 0
+            take(Attempt.of("192.0.2.1", "alice", "browser"))
+        assert take(Attempt.of("192.0.2.1", "alice")) == 0
 
     def test_an_address_has_so_many_attempts_with_any_name(self) -> None:
         assert [take(Attempt.of("192.0.2.1", f"name{n}")) for n in range(5)] == [0] * 5
-        assert 0 < take(Attempt.of("192.0.2.1", "ann")) <= 60
-        assert take(Attempt.of("192.0.2.2", "ann")) == 0
+        assert 0 < take(Attempt.of("192.0.2.1", "alice")) <= 60
+        assert take(Attempt.of("192.0.2.2", "alice")) == 0
 
     def test_an_address_that_is_shut_out_cannot_shut_out_a_name(self) -> None:
         for n in range(5):
             take(Attempt.of("192.0.2.1", f"name{n}"))
         for _ in range(10):
-            assert take(Attempt.of("192.0.2.1", "ann")) > 0
-        assert take(Attempt.of("192.0.2.2", "ann")) == 0
+            assert take(Attempt.of("192.0.2.1", "alice")) > 0
+        assert take(Attempt.of("192.0.2.2", "alice")) == 0
 
     def test_a_name_that_is_shut_out_does_not_shut_out_the_address(self) -> None:
         for n in range(7):
-            take(Attempt.of(f"198.51.100.{n}", "ann"))
+            take(Attempt.of(f"198.51.100.{n}", "alice"))
         for _ in range(10):
-            assert take(Attempt.of("192.0.2.1", "ann")) > 0
+            assert take(Attempt.of("192.0.2.1", "alice")) > 0
         assert take(Attempt.of("192.0.2.1", "bob")) == 0
 
     def test_right_attempts_are_given_back(self) -> None:
@@ -96,17 +96,17 @@ class TestRules:
 
     def test_a_right_attempt_does_not_give_back_what_others_guess_at_the_name(self) -> None:
         for n in range(6):
-            take(Attempt.of(f"198.51.100.{n}", "ann"))
-        right = Attempt.of("192.0.2.1", "ann")
+            take(Attempt.of(f"198.51.100.{n}", "alice"))
+        right = Attempt.of("192.0.2.1", "alice")
         assert take(right) == 0
         refund(right)
-        assert take(Attempt.of("192.0.2.2", "ann")) == 0
-        assert take(Attempt.of("192.0.2.3", "ann")) > 0
+        assert take(Attempt.of("192.0.2.2", "alice")) == 0
+        assert take(Attempt.of("192.0.2.3", "alice")) > 0
 
     def test_a_right_attempt_does_not_give_back_what_others_behind_the_address_guessed(self) -> None:
         for n in range(4):
             take(Attempt.of("192.0.2.1", f"name{n}"))
-        right = Attempt.of("192.0.2.1", "ann")
+        right = Attempt.of("192.0.2.1", "alice")
         take(right)
         refund(right)
         assert take(Attempt.of("192.0.2.1", "bob")) == 0
@@ -114,22 +114,22 @@ class TestRules:
 
     def test_attempts_at_once_are_all_counted(self) -> None:
         with ThreadPoolExecutor(20) as pool:
-            waits = list(pool.map(lambda n: take(Attempt.of(f"192.0.2.{n}", "ann")), range(40)))
+            waits = list(pool.map(lambda n: take(Attempt.of(f"192.0.2.{n}", "alice")), range(40)))
         assert waits.count(0) == 7
 
     def test_a_window_ends_though_somebody_goes_on_guessing(self, settings: Settings) -> None:
         settings.CHANNELBOX_SIGN_IN_WINDOW = 0.3
         for n in range(7):
-            take(Attempt.of(f"192.0.2.{n}", "ann"))
+            take(Attempt.of(f"192.0.2.{n}", "alice"))
         end = time.monotonic() + 5
-        while take(Attempt.of("192.0.2.8", "ann")):
+        while take(Attempt.of("192.0.2.8", "alice")):
             assert time.monotonic() < end
 
 
 def test_a_frozen_redis_delays_nobody_for_long(own_redis: RedisServer) -> None:
     own_redis.freeze()
     start = time.monotonic()
-    waits = [take(Attempt.of("192.0.2.1", "ann")) for _ in range(4)]
+    waits = [take(Attempt.of("192.0.2.1", "alice")) for _ in range(4)]
     own_redis.thaw()
     assert waits[:3] == [0, 0, 0]
     assert waits[3] > 0
@@ -149,7 +149,7 @@ def test_without_redis_a_flood_of_names_neither_fills_memory_nor_goes_uncounted(
 
 
 def test_the_counters_expire(redis_server: RedisServer) -> None:
-    take(Attempt.of("192.0.2.1", "ann"))
+    take(Attempt.of("192.0.2.1", "alice"))
     with redis_server.client() as client:
         names = client.keys("*attempts*")
         assert len(names) == 3
@@ -163,7 +163,7 @@ def test_redis_does_not_hear_who_tried(redis_server: RedisServer) -> None:
 
 
 def test_names_that_look_alike_share_a_counter() -> None:
-    assert Attempt.of("", "Ann") == Attempt.of("", "ann") == Attempt.of("", "\uff21\uff2e\uff2e")
+    assert Attempt.of("", "Alice") == Attempt.of("", "alice") == Attempt.of("", "\uff21\uff2e\uff2e")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from channelbox_client import Room
 
-WELCOME = {"type": "welcome", "protocol": 2, "epoch": "e", "floor": 1, "seq": 0, "you": "ann"}
+WELCOME = {"type": "welcome", "protocol": 2, "epoch": "e", "floor": 1, "seq": 0, "you": "alice"}
 PRESENCE = {"type": "presence", "count": 1, "users": ["welcome"]}  # a frame that has the word, and is none
 
 

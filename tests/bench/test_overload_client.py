@@ -17,7 +17,7 @@ Frame = dict[str, Any]
 
 
 def welcome(seq: int = 0, **fields: object) -> Frame:
-    return {"type": "welcome", "protocol": 2, "epoch": "e 1", "floor": 1, "seq": seq, "you": "ann", **fields}
+    return {"type": "welcome", "protocol": 2, "epoch": "e 1", "floor": 1, "seq": seq, "you": "alice", **fields}
 
 
 def message(seq: int, id: str = "", user: str = "bob") -> Frame:
@@ -79,7 +79,7 @@ async def test_one_s_own_events_and_stored_are_answers_and_another_s_id_is_none(
 
     def answers(frame: Frame) -> list[Frame]:
         if frame["id"] == "one":
-            return [message(1, "one", "bob"), message(2, "two", "bob"), message(3, "one", "ann")]
+            return [message(1, "one", "bob"), message(2, "two", "bob"), message(3, "one", "alice")]
         return [{"type": "stored", "id": "two", "seq": 1}]
 
     site.answers = answers

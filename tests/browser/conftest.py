@@ -58,7 +58,7 @@ async def founded(
     )
     await local.start()
     try:
-        yield await Town(local, chromium).settle("ann", "ben", "mara", "joris", admins=["ann"])
+        yield await Town(local, chromium).settle("alice", "ben", "mara", "joris", admins=["alice"])
     finally:
         await local.stop()
 

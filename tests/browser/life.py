@@ -20,14 +20,14 @@ MORNING = [
     (58, "mara", "The crew is on its way, they expect 40 minutes."),
     (55, "joris", "Then the 06:12 from the harbour waits at signal 17?"),
     (54, "mara", "Yes. Hold it there, the driver knows."),
-    (49, "ann", "Platform screens show +40 for 4711 and +15 for everything behind it."),
+    (49, "alice", "Platform screens show +40 for 4711 and +15 for everything behind it."),
     (37, "ben", "Measured at the point heater:\n  left   11.8 A\n  right   3.1 A\nNominal is 12."),
     (35, "joris", "So the right one is gone. A spare is in store B, shelf 12."),
     (34, "ben", "On my way."),
     (21, "mara", LONG),
     (20, "joris", "4715 over track 6, route is set."),
-    (18, "ann", "Screens are updated."),
-    (17, "ann", "Shall I keep the lift at platform 4 running?"),
+    (18, "alice", "Screens are updated."),
+    (17, "alice", "Shall I keep the lift at platform 4 running?"),
     (16, "mara", "Please do, the wheelchair group from 4709 is still over there."),
     (4, "ben", "Heater is in, warming up. 12.1 A on both sides."),
     (4, "ben", "Give it ten minutes, then try the points."),
@@ -44,7 +44,7 @@ async def furnish(town: Town) -> None:
     await town.shell(
         f"for name, title in {names!r}.items(): Room.objects.get_or_create(name=name, defaults={{'title': title}})\n"
         "leads = Room.objects.create(name='shift-leads', title='Shift leads', members_only=True)\n"
-        "leads.members.add(User.objects.get(username='ann'))"
+        "leads.members.add(User.objects.get(username='alice'))"
     )
 
 

@@ -12,7 +12,7 @@ DEAD = 45_000  # ms: 30 s of silence and a margin
 
 
 async def test_figures_come_by_themselves(town: Town) -> None:
-    page = await town.window("ann")
+    page = await town.window("alice")
     await page.goto("/chat/dashboard/")
     connections = page.locator("[data-figure=connections] b")
     await expect(connections).to_have_text("1")
@@ -29,7 +29,7 @@ async def test_figures_come_by_themselves(town: Town) -> None:
 
 
 async def test_a_process_that_dies_is_on_top_until_it_is_back(town: Town) -> None:
-    page = await town.window("ann")
+    page = await town.window("alice")
     await page.goto("/chat/dashboard/")
     await expect(page.locator(".summary")).to_have_text("All 4 well")
     victim = town.local.workers[1]
@@ -44,7 +44,7 @@ async def test_a_process_that_dies_is_on_top_until_it_is_back(town: Town) -> Non
 
 
 async def test_a_frozen_server_is_marked_stale_and_then_said_in_words(town: Town) -> None:
-    page = await town.window("ann")
+    page = await town.window("alice")
     await page.goto("/chat/dashboard/")
     tile = page.locator("[data-figure=connections]")
     await expect(tile.locator(".age")).to_have_text("1 s ago")
@@ -70,7 +70,7 @@ async def test_a_frozen_server_is_marked_stale_and_then_said_in_words(town: Town
 
 
 async def test_the_wall_shows_everything_in_one_view(town: Town) -> None:
-    page = await town.window("ann", width=1920, height=1080)
+    page = await town.window("alice", width=1920, height=1080)
     await page.goto("/chat/dashboard/?wall")
     await expect(page.locator("[data-figure=connections] b")).to_have_text("1")
     await expect(page.get_by_role("navigation")).to_be_hidden()
@@ -83,7 +83,7 @@ async def test_the_wall_shows_everything_in_one_view(town: Town) -> None:
 
 
 async def test_every_chart_draws_what_came(town: Town) -> None:
-    page = await town.window("ann", scheme="dark")
+    page = await town.window("alice", scheme="dark")
     await page.goto("/chat/dashboard/")
     await expect(page.locator(".plot canvas")).to_have_count(6)
     await page.wait_for_function("""() => [...document.querySelectorAll(".plot canvas")].every((canvas) => {

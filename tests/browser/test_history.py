@@ -18,7 +18,7 @@ BOTTOM = "const s = document.querySelector('.scroller'); s.scrollHeight - s.scro
 async def enter(town: Town, name: str, count: int) -> Page:
     """The page of a room in which so much was said, when the newest of it is shown."""
     await town.history(name, [(count - n, ("mara", "joris")[n // 3 % 2], f"message {n + 1}") for n in range(count)])
-    page = await town.enter("ann", name)
+    page = await town.enter("alice", name)
     await expect(page.locator(".log .message")).to_have_count(PAGE)
     return page
 
@@ -50,7 +50,7 @@ async def test_older_messages_load_on_scrolling_up_and_nothing_jumps(town: Town)
 async def test_a_history_that_comes_slowly_is_not_taken_for_all_that_is_in_sight(town: Town) -> None:
     """Its beginning does not fill the window: older messages would be loaded into the midst of it."""
     await town.history("slow", [(180 - n, "mara", f"message {n + 1}") for n in range(180)])
-    page = await town.window("ann")
+    page = await town.window("alice")
     rest = asyncio.Event()
 
     async def pass_on(client: WebSocketRoute) -> None:
@@ -120,7 +120,7 @@ async def test_the_page_stays_bounded_and_finds_the_newest_again(town: Town) -> 
 
 
 async def test_a_flood_leaves_the_newest_in_sight_and_the_page_bounded(town: Town) -> None:
-    page = await town.enter("ann", "flood")
+    page = await town.enter("alice", "flood")
     people = [await town.local.enter("flood") for _ in range(6)]
     for n in range(60):
         for person in people:
@@ -178,7 +178,7 @@ async def test_too_much_missed_begins_anew_with_the_newest(town: Town) -> None:
 
 
 async def test_an_empty_room_says_what_to_do(town: Town) -> None:
-    page = await town.enter("ann", "empty")
+    page = await town.enter("alice", "empty")
     await expect(page.locator(".top")).to_have_text("No messages yet. Write the first one below.")
     await say(page, "first")
     await expect(page.locator(".top")).to_have_text("This is the beginning of the room.")
@@ -195,7 +195,7 @@ async def test_history_that_cannot_be_loaded_says_so_and_can_be_tried_again(town
 
 
 async def test_history_that_is_refused_is_not_asked_for_before_it_may_be(town: Town) -> None:
-    page = await town.window("ann")
+    page = await town.window("alice")
     await page.clock.install()
     await town.history("busy-server", [(400 - n, "mara", f"message {n + 1}") for n in range(900)])
     await page.goto("/chat/room/busy-server/")

@@ -17,7 +17,7 @@ Visit = Callable[[Page], Awaitable[None]]
 async def sign_in(page: Page) -> None:
     await page.context.clear_cookies()
     await page.goto("/accounts/login/")
-    await page.fill("#username", "ann")
+    await page.fill("#username", "alice")
     await page.fill("#password", "wrong")
     await page.keyboard.press("Enter")
     await expect(page.locator("#password-errors")).to_be_visible()
@@ -79,7 +79,7 @@ async def test_axe_finds_nothing_in_light_and_dark_on_desk_and_phone(town: Town,
         await town.shell("Room.objects.create(name='axe-full', limit=1)")
         await town.enter("ben", "axe-full")
     for width, height, scheme in LOOKS:
-        page = await town.window("ann", width=width, height=height, scheme=scheme, reduced_motion="reduce")
+        page = await town.window("alice", width=width, height=height, scheme=scheme, reduced_motion="reduce")
         await visit(page)
         results = await Axe().run(page)
         assert results.violations_count == 0, f"{width} px, {scheme}: {results.generate_report()}"
@@ -93,7 +93,7 @@ async def test_nothing_is_wider_than_the_window(town: Town, width: int) -> None:
     )
     long = await town.enter("ben", "wide-" + "w" * 60)
     await say(long, "https://example.invalid/" + "x" * 300)
-    page = await town.window("ann", width=width, height=700)
+    page = await town.window("alice", width=width, height=700)
     for address in ("/accounts/login/", "/chat/", f"/chat/room/wide-{'w' * 60}/", "/chat/dashboard/"):
         await page.goto(address)
         await page.wait_for_load_state("load")
@@ -138,7 +138,7 @@ async def test_the_keyboard_is_enough(strict_town: Town) -> None:
 
 
 async def test_the_rooms_are_a_drawer_on_a_phone(town: Town) -> None:
-    page = await town.enter("ann", "drawer", width=390, height=844)
+    page = await town.enter("alice", "drawer", width=390, height=844)
     await expect(page.locator("#rooms")).not_to_be_in_viewport()
     await page.locator(".drawer-open").focus()
     await page.keyboard.press("Enter")
@@ -149,7 +149,7 @@ async def test_the_rooms_are_a_drawer_on_a_phone(town: Town) -> None:
 
 
 async def test_the_choice_of_colours_is_remembered(town: Town) -> None:
-    page = await town.window("ann", scheme="light")
+    page = await town.window("alice", scheme="light")
     await page.goto("/chat/")
     background = "getComputedStyle(document.body.parentElement).backgroundColor"
     light = await page.evaluate(background)
@@ -165,7 +165,7 @@ async def test_the_choice_of_colours_is_remembered(town: Town) -> None:
 
 @pytest.mark.parametrize("address", ["/accounts/login/", "/chat/", "/chat/room/weight/", "/chat/dashboard/"])
 async def test_a_first_page_is_light(town: Town, address: str) -> None:
-    page = await town.window("ann")
+    page = await town.window("alice")
     sizes: dict[str, int] = {}
 
     async def weigh(answer: Response) -> None:

@@ -34,7 +34,7 @@ async def cut_after(page: Page, seq: int) -> None:
 
 async def test_a_first_history_that_breaks_off_is_completed(town: Town) -> None:
     await town.history("cut", [(1, "ben", f"message {n}") for n in range(1, 501)])
-    page = await town.window("ann")
+    page = await town.window("alice")
     await cut_after(page, 470)
     await page.goto("/chat/room/cut/")
     await expect(page.locator(".log").get_by_text("message 470", exact=True)).to_be_attached()
@@ -81,7 +81,7 @@ def welcome(seq: int, **fields: Any) -> dict[str, Any]:
     told = {
         "room": "scripted",
         "title": "",
-        "you": "ann",
+        "you": "alice",
         "guest": False,
         "may": [],
         "resumed": False,
@@ -105,7 +105,7 @@ LOOKS = """
 
 async def visit(town: Town, room: str, answer: Answer) -> tuple[Page, Script]:
     """A page that is joined in a room of a scripted server."""
-    page = await town.window("ann")
+    page = await town.window("alice")
     await page.add_init_script(LOOKS)
     script = Script(answer)
     await script.serve(page)
@@ -139,7 +139,7 @@ async def test_numbers_that_are_gone_leave_no_hole_that_is_loaded_again(town: To
 
 
 async def test_older_messages_of_another_epoch_are_thrown_away(town: Town) -> None:
-    page = await town.window("ann")
+    page = await town.window("alice")
     await Script(lambda url, number: [welcome(60), message(60, "sixty")]).serve(page)
 
     async def older(route: Route) -> None:
@@ -212,7 +212,7 @@ async def test_a_page_with_something_unsent_does_not_reload_itself(town: Town) -
     await page.clock.fast_forward(5_000)
     assert await page.evaluate("window.before")
     (sent,) = [frame for frame in script.received if frame.get("message") == "unsent"]
-    stored = {**message(2, "unsent"), "id": sent["id"], "user": "ann"}
+    stored = {**message(2, "unsent"), "id": sent["id"], "user": "alice"}
     script.sockets[-1].send(json.dumps(stored))
     await expect(page.locator(".pending")).to_have_count(0)
     async with page.expect_event("load"):
@@ -239,7 +239,7 @@ async def test_a_page_does_not_reload_itself_into_an_error(town: Town) -> None:
 
 
 async def test_what_was_read_of_another_epoch_is_forgotten(town: Town) -> None:
-    page = await town.window("ann")
+    page = await town.window("alice")
     epoch = "e1"
 
     async def listed(route: Route) -> None:

@@ -21,13 +21,13 @@ async def remove(page: Page, text: str) -> None:
 
 
 async def test_a_removed_message_is_gone_from_every_page_and_keeps_its_place(town: Town) -> None:
-    ann, ben = await town.enter("ann", "removal"), await town.enter("ben", "removal")
+    alice, ben = await town.enter("alice", "removal"), await town.enter("ben", "removal")
     for text in ("one", "a secret", "three"):
         await say(ben, text)
-    await expect(ann.locator(".log .text")).to_have_text(["one", "a secret", "three"])
+    await expect(alice.locator(".log .text")).to_have_text(["one", "a secret", "three"])
     await remove(ben, "a secret")
     left = ["one", "Removed by ben", "three"]
-    for page in (ann, ben):
+    for page in (alice, ben):
         await expect(page.locator(".log .text")).to_have_text(left)
         assert await numbers(page) == [1, 2, 3]
     late = await town.enter("joris", "removal")
@@ -38,16 +38,16 @@ async def test_a_removed_message_is_gone_from_every_page_and_keeps_its_place(tow
 
 
 async def test_who_was_away_when_it_was_removed_does_not_keep_it(town: Town) -> None:
-    ann, ben = await town.enter("ann", "removal-away"), await town.enter("ben", "removal-away")
+    alice, ben = await town.enter("alice", "removal-away"), await town.enter("ben", "removal-away")
     await say(ben, "a secret")
-    await expect(ann.locator(".log .text")).to_have_text(["a secret"])
-    await ann.context.set_offline(True)
-    await expect(ann.locator(".state-word")).to_contain_text("Reconnecting")
+    await expect(alice.locator(".log .text")).to_have_text(["a secret"])
+    await alice.context.set_offline(True)
+    await expect(alice.locator(".state-word")).to_contain_text("Reconnecting")
     await remove(ben, "a secret")
     await expect(ben.locator(".log .text")).to_have_text(["Removed by ben"])
-    await expect(ann.locator(".log .text")).to_have_text(["a secret"])
-    await ann.context.set_offline(False)
-    await expect(ann.locator(".log .text")).to_have_text(["Removed by ben"])
+    await expect(alice.locator(".log .text")).to_have_text(["a secret"])
+    await alice.context.set_offline(False)
+    await expect(alice.locator(".log .text")).to_have_text(["Removed by ben"])
 
 
 async def test_a_removal_waits_for_the_connection_like_a_message(town: Town) -> None:
@@ -64,14 +64,14 @@ async def test_a_removal_waits_for_the_connection_like_a_message(town: Town) -> 
 
 
 async def test_what_others_said_is_removed_by_administrators_only(town: Town) -> None:
-    ann, ben = await town.enter("ann", "removal-rights"), await town.enter("ben", "removal-rights")
-    await say(ann, "of ann")
+    alice, ben = await town.enter("alice", "removal-rights"), await town.enter("ben", "removal-rights")
+    await say(alice, "of alice")
     await expect(ben.locator(".message")).to_have_count(1)
     await say(ben, "of ben")
     await expect(ben.locator(".message")).to_have_count(2)
-    await expect(ben.locator(".message", has_text="of ann").locator(".more")).to_have_count(0)
-    await remove(ann, "of ben")
-    await expect(ben.locator(".log .text")).to_have_text(["of ann", "Removed by ann"])
+    await expect(ben.locator(".message", has_text="of alice").locator(".more")).to_have_count(0)
+    await remove(alice, "of ben")
+    await expect(ben.locator(".log .text")).to_have_text(["of alice", "Removed by alice"])
 
 
 async def test_a_removal_that_is_refused_says_why(town: Town) -> None:
@@ -128,11 +128,11 @@ async def test_the_menu_is_reached_by_touch(town: Town) -> None:
 
 
 async def test_an_announcement_stands_out_and_is_for_administrators(town: Town) -> None:
-    ann, ben = await town.enter("ann", "announced"), await town.enter("ben", "announced")
+    alice, ben = await town.enter("alice", "announced"), await town.enter("ben", "announced")
     await expect(ben.locator(".announce")).to_be_hidden()
-    await ann.get_by_role("button", name="Send as an announcement").click()
-    await say(ann, "Drill at noon.")
-    await say(ann, "And lunch after it.")
+    await alice.get_by_role("button", name="Send as an announcement").click()
+    await say(alice, "Drill at noon.")
+    await say(alice, "And lunch after it.")
     await expect(ben.locator(".log .text")).to_have_text(["Drill at noon.", "And lunch after it."])
     await expect(ben.locator(".announcement")).to_have_count(1)
     await expect(ben.locator(".announcement .label")).to_have_text("Announcement")
@@ -173,7 +173,7 @@ Room.objects.filter(pk=room.pk).update(last_seq=4)
 
 async def test_what_is_removed_while_older_messages_are_on_their_way_is_not_shown(town: Town) -> None:
     await town.history("removal-late", [(200 - n, "mara", f"message {n}") for n in range(1, 121)])
-    page = await town.enter("ann", "removal-late")
+    page = await town.enter("alice", "removal-late")
     await expect(page.locator(".message")).to_have_count(50)
     asked, release = asyncio.Event(), asyncio.Event()
 
@@ -186,11 +186,11 @@ async def test_what_is_removed_while_older_messages_are_on_their_way_is_not_show
     await page.route("**/messages?**", late)
     await page.evaluate("document.querySelector('.scroller').scrollTop = 0")
     await asyncio.wait_for(asked.wait(), 20)
-    async with await town.local.enter("removal-late", additional_headers=town.cookie("ann")) as chief:
+    async with await town.local.enter("removal-late", additional_headers=town.cookie("alice")) as chief:
         await chief.send({"type": "delete", "seq": 60, "id": "late"})
         await chief.first(type="deletion")
     await say(page, "heard after it")
     await expect(page.locator(".log .text").last).to_have_text("heard after it")
     release.set()
-    await expect(page.locator("[data-seq='60'] .text")).to_have_text("Removed by ann")
+    await expect(page.locator("[data-seq='60'] .text")).to_have_text("Removed by alice")
     await expect(page.locator("[data-seq='61'] .text")).to_have_text("message 61")

@@ -15,51 +15,51 @@ async def look(page: Page) -> None:
 
 async def test_what_was_not_read_is_counted_and_the_list_is_in_the_order_of_what_happens(town: Town) -> None:
     await town.shell("""
-ann = User.objects.get(username='ann')
+alice = User.objects.get(username='alice')
 for name in ('list-a', 'list-b', 'list-c'):
-    Room.objects.create(name=name).members.add(ann)
+    Room.objects.create(name=name).members.add(alice)
 """)
-    ann = await town.enter("ann", "list-a")
-    overview = await ann.context.new_page()
+    alice = await town.enter("alice", "list-a")
+    overview = await alice.context.new_page()
     await overview.goto("/chat/")
-    badges = [page.locator("[data-room=list-b] .unread") for page in (ann, overview)]
+    badges = [page.locator("[data-room=list-b] .unread") for page in (alice, overview)]
     for badge in badges:
         await expect(badge).to_be_hidden()
     ben = await town.enter("ben", "list-b")
     for text in ("one", "two", "three"):
         await say(ben, text)
     await expect(ben.locator(".log .text")).to_have_count(3)
-    for page, badge in zip((ann, overview), badges, strict=True):
+    for page, badge in zip((alice, overview), badges, strict=True):
         await look(page)
         await expect(badge).to_have_text("3")
-    await expect(ann.locator("[data-room]").first).to_have_attribute("data-room", "list-b")
+    await expect(alice.locator("[data-room]").first).to_have_attribute("data-room", "list-b")
     # Read in one tab is read in all.
     await overview.get_by_role("link", name="list-b").click()
     await connected(overview)
     await expect(overview.locator(".log .text")).to_have_count(3)
     await expect(badges[0]).to_be_hidden()
-    await expect(ann.locator("[data-room=list-a] .unread")).to_be_hidden()
+    await expect(alice.locator("[data-room=list-a] .unread")).to_be_hidden()
 
 
 async def test_rooms_that_come_and_go_are_seen_without_a_reload(town: Town) -> None:
     await town.shell("Room.objects.create(name='list-goes')")
-    ann = await town.enter("ann", "list-stays")
-    await expect(ann.locator("[data-room=list-goes]")).to_have_count(1)
+    alice = await town.enter("alice", "list-stays")
+    await expect(alice.locator("[data-room=list-goes]")).to_have_count(1)
     await town.shell("""
 new = Room.objects.create(name='list-new', title='<b>New</b>', members_only=True)
-new.members.add(User.objects.get(username='ann'))
+new.members.add(User.objects.get(username='alice'))
 Room.objects.filter(name='list-goes').update(closed=True)
 Room.objects.create(name='list-not-hers', members_only=True)
 """)
-    await look(ann)
-    await expect(ann.locator("[data-room=list-new] a")).to_have_attribute("href", "/chat/room/list-new/")
-    await expect(ann.locator("[data-room=list-new] [dir]")).to_have_text("<b>New</b>")
-    await expect(ann.locator("[data-room=list-goes]")).to_have_count(0)
-    await expect(ann.locator("[data-room=list-not-hers]")).to_have_count(0)
+    await look(alice)
+    await expect(alice.locator("[data-room=list-new] a")).to_have_attribute("href", "/chat/room/list-new/")
+    await expect(alice.locator("[data-room=list-new] [dir]")).to_have_text("<b>New</b>")
+    await expect(alice.locator("[data-room=list-goes]")).to_have_count(0)
+    await expect(alice.locator("[data-room=list-not-hers]")).to_have_count(0)
 
 
 async def test_a_page_that_is_open_does_not_bring_a_deleted_room_back(town: Town) -> None:
-    page = await town.enter("ann", "list-deleted")
+    page = await town.enter("alice", "list-deleted")
     await say(page, "before")
     await expect(page.locator(".log .text")).to_have_count(1)
     await town.shell("Room.objects.get(name='list-deleted').delete()")
@@ -74,7 +74,7 @@ async def test_a_page_that_is_open_does_not_bring_a_deleted_room_back(town: Town
 
 async def test_a_search_stays_while_the_list_is_asked_for_again(town: Town) -> None:
     await town.shell("Room.objects.bulk_create(Room(name=f'searched-{n}') for n in range(25))")
-    page = await town.window("ann")
+    page = await town.window("alice")
     await page.goto("/chat/")
     await page.get_by_label("Search rooms").fill("searched-2")
     await page.get_by_role("button", name="Search").click()
@@ -87,7 +87,7 @@ async def test_a_search_stays_while_the_list_is_asked_for_again(town: Town) -> N
 @pytest.mark.parametrize("status", [429, 503])
 async def test_a_list_that_is_refused_is_not_asked_for_again_before_it_may_be(town: Town, status: int) -> None:
     await town.shell("Room.objects.get_or_create(name='list-busy')")
-    page = await town.window("ann")
+    page = await town.window("alice")
     await page.clock.install()
     asked = []
 

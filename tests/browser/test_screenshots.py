@@ -54,7 +54,7 @@ def take(yard: Town) -> Take:
     ) -> list[Page]:
         pages = []
         for width, height, scheme in looks:
-            page = await yard.window("ann", width=width, height=height, scheme=scheme, reduced_motion="reduce")
+            page = await yard.window("alice", width=width, height=height, scheme=scheme, reduced_motion="reduce")
             await visit(page)
             await keep(page, f"{name}-{width}-{scheme}")
             if stay:
@@ -89,7 +89,7 @@ async def test_sign_in(take: Take) -> None:
 
     async def fail(page: Page) -> None:
         await visit(page)
-        await page.fill("#username", "ann")
+        await page.fill("#username", "alice")
         await page.fill("#password", "wrong")
         await page.keyboard.press("Enter")
         await expect(page.locator("#password-errors")).to_be_visible()

@@ -164,11 +164,11 @@ async def test_closed_with_a_reason(yard: Town, name: str, code: int, word: str,
 
 
 async def test_removed_and_announced(yard: Town) -> None:
-    ann, ben = await yard.enter("ann", "states-kinds"), await yard.enter("ben", "states-kinds")
+    alice, ben = await yard.enter("alice", "states-kinds"), await yard.enter("ben", "states-kinds")
     await say(ben, "The wheelchair group from 4709 is at platform 4, Mrs Novak leads it: 0151 2345678.")
-    await expect(ann.locator(".log .text")).to_have_count(1)
-    await ann.get_by_role("button", name="Send as an announcement").click()
-    await say(ann, "Drill at noon: the sirens are a test.")
+    await expect(alice.locator(".log .text")).to_have_count(1)
+    await alice.get_by_role("button", name="Send as an announcement").click()
+    await say(alice, "Drill at noon: the sirens are a test.")
     await expect(ben.locator(".announcement")).to_have_count(1)
     await say(ben, "Understood.")
     await ben.locator(".message").first.hover()

@@ -24,7 +24,7 @@ async def away(page: Page) -> None:
 
 
 async def test_what_waits_in_one_tab_is_seen_in_the_other_and_arrives_once(town: Town) -> None:
-    first = await town.enter("ann", "tabs")
+    first = await town.enter("alice", "tabs")
     other = await second(first)
     await first.context.set_offline(True)
     await away(first)
@@ -41,7 +41,7 @@ async def test_what_waits_in_one_tab_is_seen_in_the_other_and_arrives_once(town:
 
 
 async def test_what_a_closed_tab_left_behind_is_sent_by_another(town: Town) -> None:
-    first = await town.enter("ann", "tabs-closed")
+    first = await town.enter("alice", "tabs-closed")
     other = await second(first)
     await first.context.set_offline(True)
     await away(first)
@@ -54,7 +54,7 @@ async def test_what_a_closed_tab_left_behind_is_sent_by_another(town: Town) -> N
 
 
 async def test_what_the_last_tab_left_behind_is_sent_when_the_room_is_opened_again(town: Town) -> None:
-    first = await town.enter("ann", "tabs-last")
+    first = await town.enter("alice", "tabs-last")
     await first.context.set_offline(True)
     await away(first)
     await say(first, "later")
@@ -68,7 +68,7 @@ async def test_what_the_last_tab_left_behind_is_sent_when_the_room_is_opened_aga
 
 
 async def test_what_a_tab_left_behind_that_went_to_another_room_is_sent_by_another_tab(town: Town) -> None:
-    first = await town.enter("ann", "tabs-here")
+    first = await town.enter("alice", "tabs-here")
     async with refused(first):
         await first.reload()
         await away(first)
@@ -84,10 +84,10 @@ async def test_what_a_tab_left_behind_that_went_to_another_room_is_sent_by_anoth
 
 
 async def test_nobody_sends_what_somebody_else_left_behind(town: Town) -> None:
-    page = await town.enter("ann", "tabs-person")
+    page = await town.enter("alice", "tabs-person")
     await page.context.set_offline(True)
     await away(page)
-    await say(page, "only ann's")
+    await say(page, "only alice's")
     context = page.context
     await page.close()
     await context.set_offline(False)
@@ -153,7 +153,7 @@ async def test_what_somebody_left_unsent_is_not_sent_by_who_signs_in_next(strict
 
 
 async def test_what_is_written_before_the_first_welcome_survives_a_reload(town: Town) -> None:
-    page = await town.window("ann")
+    page = await town.window("alice")
     async with refused(page):
         await page.goto("/chat/room/tabs-refused/")
         await away(page)
@@ -167,7 +167,7 @@ async def test_what_is_written_before_the_first_welcome_survives_a_reload(town: 
 
 
 async def test_a_draft_is_the_same_in_both_tabs(town: Town) -> None:
-    first = await town.enter("ann", "tabs-draft")
+    first = await town.enter("alice", "tabs-draft")
     other = await second(first)
     await other.evaluate("document.hasFocus = () => false")
     await first.fill("#text", "half a sen")

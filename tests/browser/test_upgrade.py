@@ -20,7 +20,7 @@ async def listed_by_another_version(route: Route) -> None:
 async def open_list(town: Town) -> Page:
     """The list of rooms, after the server was upgraded."""
     await town.shell("Room.objects.get_or_create(name='upgraded')")
-    page = await town.window("ann")
+    page = await town.window("alice")
     await page.clock.install()
     await page.route(LIST, listed_by_another_version)
     async with page.expect_response(LIST):
@@ -31,7 +31,7 @@ async def open_list(town: Town) -> Page:
 
 async def open_dashboard(town: Town) -> Page:
     """The dashboard, after the server was upgraded."""
-    page = await town.window("ann")
+    page = await town.window("alice")
 
     def between(socket: WebSocketRoute) -> None:
         server = socket.connect_to_server()

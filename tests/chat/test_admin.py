@@ -34,7 +34,7 @@ def administrator(client: Client) -> Client:
 
 def test_a_room_is_edited(administrator: Client) -> None:
     room = Room.objects.create(name="ops")
-    member = User.objects.create(username="ann")
+    member = User.objects.create(username="alice")
     body = {"name": "ops", "title": "Operations", "limit": "", "members_only": "on", "members": [member.pk]}
     answer = administrator.post(f"/admin/chat/room/{room.pk}/change/", body)
     assert answer.status_code == 302, answer.content.decode()

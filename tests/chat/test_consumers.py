@@ -21,61 +21,61 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 async def test_it_works(enter, workers: Workers) -> None:
-    ann, bob = await enter(), await enter()
-    await ann.say("hi")
-    heard = [await person.next("message") for person in (ann, bob)]
+    alice, bob = await enter(), await enter()
+    await alice.say("hi")
+    heard = [await person.next("message") for person in (alice, bob)]
     assert heard[0] == heard[1]
-    assert (heard[0]["seq"], heard[0]["message"], heard[0]["user"]) == (1, "hi", ann.welcome["you"])
+    assert (heard[0]["seq"], heard[0]["message"], heard[0]["user"]) == (1, "hi", alice.welcome["you"])
     assert await in_database(Event.objects.get)(seq=1)
 
 
 async def test_rooms_do_not_hear_each_other(enter, workers: Workers) -> None:
-    ann, bob = await enter("/ws/chat/one/"), await enter("/ws/chat/two/")
-    await ann.say("for one")
-    await ann.next("message")
+    alice, bob = await enter("/ws/chat/one/"), await enter("/ws/chat/two/")
+    await alice.say("for one")
+    await alice.next("message")
     await bob.say("for two")
     assert (await bob.next("message"))["message"] == "for two"
 
 
 async def test_a_message_comes_back_with_the_id_that_it_was_sent_with(enter, workers: Workers) -> None:
-    ann = await enter()
-    await ann.say("hi", id="my-id")
-    assert (await ann.next("message"))["id"] == "my-id"
+    alice = await enter()
+    await alice.say("hi", id="my-id")
+    assert (await alice.next("message"))["id"] == "my-id"
 
 
 async def test_a_message_sent_again_is_answered_and_stored_once(enter, workers: Workers) -> None:
-    ann = await enter()
-    await ann.say("hi", id="a")
-    await ann.next("message")
-    await ann.say("hi", id="a")
-    assert await ann.next("stored", "message") == {"type": "stored", "id": "a", "seq": 1}
+    alice = await enter()
+    await alice.say("hi", id="a")
+    await alice.next("message")
+    await alice.say("hi", id="a")
+    assert await alice.next("stored", "message") == {"type": "stored", "id": "a", "seq": 1}
     assert await in_database(Event.objects.count)() == 1
 
 
 async def test_each_senders_order_holds(enter, workers: Workers) -> None:
-    ann, bob = await enter(), await enter()
+    alice, bob = await enter(), await enter()
     for number in range(50):
-        await ann.say(str(number))
+        await alice.say(str(number))
     heard = [await bob.next("message") for _ in range(50)]
     assert [(m["seq"], m["message"]) for m in heard] == [(n + 1, str(n)) for n in range(50)]
 
 
 async def test_history_comes_on_joining(enter, workers: Workers, settings: Settings) -> None:
     settings.CHANNELBOX_HISTORY = 2
-    ann = await enter()
+    alice = await enter()
     for text in ("1", "2", "3"):
-        await ann.say(text)
-        await ann.next("message")
+        await alice.say(text)
+        await alice.next("message")
     bob = await enter()
     assert bob.welcome["seq"] == 3
     assert [(await bob.next("message"))["message"] for _ in range(2)] == ["2", "3"]
 
 
 async def test_what_was_missed_comes_after_a_reconnect(enter, workers: Workers) -> None:
-    ann = await enter()
+    alice = await enter()
     for text in ("1", "2", "3"):
-        await ann.say(text)
-        await ann.next("message")
+        await alice.say(text)
+        await alice.next("message")
     bob = await enter("/ws/chat/lobby/?after=1")
     assert bob.welcome["resumed"] is True
     assert [(await bob.next("message"))["seq"] for _ in range(2)] == [2, 3]
@@ -95,7 +95,7 @@ async def test_too_far_back_is_told_as_a_gap(enter, workers: Workers, settings: 
 
 
 async def test_bad_input_is_answered_and_the_socket_goes_on(enter, workers: Workers) -> None:
-    ann = await enter()
+    alice = await enter()
     for text in (
         "no json",
         "[]",
@@ -106,8 +106,8 @@ async def test_bad_input_is_answered_and_the_socket_goes_on(enter, workers: Work
         '{"type": "unheard-of"}',
         "[" * 9000,
     ):
-        await ann.socket.send_to(text_data=text)
-        error = await ann.next("error")
+        await alice.socket.send_to(text_data=text)
+        error = await alice.next("error")
         assert (error["error"], error["code"]) == (INVALID_FORMAT, "invalid")
     for content, code in (
         ({"message": " \n"}, "empty"),
@@ -120,72 +120,72 @@ async def test_bad_input_is_answered_and_the_socket_goes_on(enter, workers: Work
         ({"message": "x", "id": 5}, "bad_id"),
         ({"message": "x", "id": "a\nb"}, "bad_id"),
     ):
-        await ann.socket.send_to(text_data=json.dumps(content))
-        assert (await ann.next("error"))["code"] == code
-    await ann.say("still here")
-    assert (await ann.next("message"))["message"] == "still here"
+        await alice.socket.send_to(text_data=json.dumps(content))
+        assert (await alice.next("error"))["code"] == code
+    await alice.say("still here")
+    assert (await alice.next("message"))["message"] == "still here"
 
 
 async def test_an_error_names_the_id_of_its_message(enter) -> None:
-    ann = await enter()
-    await ann.say("", id="mine")
-    assert (await ann.next("error"))["id"] == "mine"
+    alice = await enter()
+    await alice.say("", id="mine")
+    assert (await alice.next("error"))["id"] == "mine"
 
 
 async def test_a_binary_frame_closes_with_1003(enter) -> None:
-    ann = await enter()
-    await ann.socket.send_to(bytes_data=b"hi")
-    assert await ann.closed() == 1003
+    alice = await enter()
+    await alice.socket.send_to(bytes_data=b"hi")
+    assert await alice.closed() == 1003
 
 
 async def test_who_is_here_is_told_and_who_left_is_gone(enter, people: list[Person]) -> None:
-    ann = await enter()
+    alice = await enter()
     bob = await enter()
-    names = sorted([ann.welcome["you"], bob.welcome["you"]])
-    while (presence := await ann.next("presence"))["count"] != 2:
+    names = sorted([alice.welcome["you"], bob.welcome["you"]])
+    while (presence := await alice.next("presence"))["count"] != 2:
         pass
     assert presence["users"] == names
     await bob.leave()
     people.remove(bob)
-    while (presence := await ann.next("presence"))["count"] != 1:
+    while (presence := await alice.next("presence"))["count"] != 1:
         pass
-    assert presence["users"] == [ann.welcome["you"]]
+    assert presence["users"] == [alice.welcome["you"]]
 
 
 async def test_typing_is_told(enter) -> None:
-    ann, bob = await enter(), await enter()
-    await ann.socket.send_to(text_data='{"type": "typing"}')
-    assert (await bob.next("typing"))["user"] == ann.welcome["you"]
+    alice, bob = await enter(), await enter()
+    await alice.socket.send_to(text_data='{"type": "typing"}')
+    assert (await bob.next("typing"))["user"] == alice.welcome["you"]
 
 
 async def test_connections_are_counted_and_counted_off(enter, people: list[Person]) -> None:
     before = counters.connections
-    ann = await enter()
+    alice = await enter()
     assert counters.connections == before + 1
-    await ann.leave()
-    people.remove(ann)
+    await alice.leave()
+    people.remove(alice)
     assert counters.connections == before
 
 
 async def test_nothing_is_acknowledged_without_a_worker_and_nothing_is_lost(
     enter, runtime: ChatRuntime, settings: Settings
 ) -> None:
-    ann = await enter()
-    await ann.say("patience", id="a")
-    assert await ann.socket.receive_nothing(timeout=1.5) or (await ann.next("presence"))
+    alice = await enter()
+    await alice.say("patience", id="a")
+    assert await alice.socket.receive_nothing(timeout=1.5) or (await alice.next("presence"))
     assert not await in_database(Event.objects.exists)()
     workers = Workers()
     workers.start()
-    assert (await ann.next("message"))["id"] == "a"
+    assert (await alice.next("message"))["id"] == "a"
     await workers.stop()
 
 
 async def test_a_full_outbox_is_told_with_the_id(enter, runtime: ChatRuntime) -> None:
     runtime.outbox._host_senders[0].throughput.max_messages = 2
-    ann = await enter()
+    alice = await enter()
     for number in range(3):
-        await ann.say("hi", id=str(number))
-    error = await ann.next("error")
+        await alice.say("hi", id=str(number))
+    error = await alice.next("error")
     assert (error["code"], error["id"]) == ("queue_full", "2")
 
 
@@ -194,12 +194,12 @@ async def test_who_sends_into_a_full_outbox_is_read_later(
 ) -> None:
     monkeypatch.setattr(consumer, "FULL_PAUSE_SECONDS", 0.5)
     runtime.outbox._host_senders[0].throughput.max_messages = 0
-    ann = await enter()
+    alice = await enter()
     started = time.monotonic()
-    await ann.say("hi")
-    await ann.socket.send_to(text_data='{"type": "ping"}')
-    assert (await ann.next("error"))["code"] == "queue_full"
-    await ann.next("pong")
+    await alice.say("hi")
+    await alice.socket.send_to(text_data='{"type": "ping"}')
+    assert (await alice.next("error"))["code"] == "queue_full"
+    await alice.next("pong")
     assert time.monotonic() - started >= 0.5
 
 
@@ -210,7 +210,7 @@ async def test_a_worker_that_dies_after_the_commit_is_made_good(
     from channelbox.chat import ingest
 
     monkeypatch.setattr(runtime.outbox._layer, "expiry", 0.2)
-    ann, bob = await enter(), await enter()
+    alice, bob = await enter(), await enter()
 
     async def silent(*args: object) -> None:
         raise OSError("killed")
@@ -219,11 +219,11 @@ async def test_a_worker_that_dies_after_the_commit_is_made_good(
         patch.setattr(ingest.Bus, "publish_many", silent)
         workers = Workers()
         workers.start()
-        await ann.say("hi", id="a")
+        await alice.say("hi", id="a")
         async with asyncio.timeout(10):
             while not await in_database(Event.objects.exists)():
                 await asyncio.sleep(0.01)
-    assert (await ann.next("stored", "message"))["seq"] == 1
+    assert (await alice.next("stored", "message"))["seq"] == 1
     assert (await bob.next("message"))["id"] == "a"
     assert await in_database(Event.objects.count)() == 1
     await workers.stop()
@@ -249,9 +249,9 @@ async def test_typing_while_redis_is_away_ends_no_connection(
     async def away(channel: str, payload: bytes) -> None:
         raise RedisError("away")
 
-    ann = await enter()
+    alice = await enter()
     with monkeypatch.context() as patch:
         patch.setattr(runtime.bus, "publish", away)
-        await ann.socket.send_to(text_data=json.dumps({"type": "typing"}))
-        await ann.socket.send_to(text_data=json.dumps({"type": "ping"}))
-        assert (await ann.next("pong", "error"))["type"] == "pong"
+        await alice.socket.send_to(text_data=json.dumps({"type": "typing"}))
+        await alice.socket.send_to(text_data=json.dumps({"type": "ping"}))
+        assert (await alice.next("pong", "error"))["type"] == "pong"

@@ -94,7 +94,7 @@ async def message(runtime: ChatRuntime, room: str, members: int, monkeypatch: py
             listener.more.clear()
         with counted(monkeypatch) as costs:
             runtime.outbox.put(
-                ref, PendingMessage("g:ann", None, "ann", f"{room}-{number}", "message", "hi", listeners[0])
+                ref, PendingMessage("g:alice", None, "alice", f"{room}-{number}", "message", "hi", listeners[0])
             )
             async with asyncio.timeout(10):
                 await listeners[-1].more.wait()

@@ -78,7 +78,7 @@ def test_history_answers_with_the_statuses_that_are_told(
 
     for path in ("", "/open/messages", "/open/events"):
         ask(path)
-    client.force_login(User.objects.create(username="ann"))
+    client.force_login(User.objects.create(username="alice"))
     for what in ("messages", "events"):
         for room in ("closed", "missing", "no.such..room", "two%20words"):
             ask(f"/{room}/{what}")

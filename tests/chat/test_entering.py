@@ -16,35 +16,35 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 async def test_guests_are_told_to_sign_in_where_they_may_not_talk(enter, settings: Settings) -> None:
     settings.CHANNELBOX_GUESTS = False
-    ann = await enter()
-    assert ann.welcome["code"] == "sign_in"
-    assert await ann.closed() == 4001
+    alice = await enter()
+    assert alice.welcome["code"] == "sign_in"
+    assert await alice.closed() == 4001
 
 
 async def test_a_user_talks_under_the_own_name(enter, workers: Workers, settings: Settings) -> None:
     settings.CHANNELBOX_GUESTS = False
-    user = await in_database(User.objects.create_user)("ann", password="long enough 1")
+    user = await in_database(User.objects.create_user)("alice", password="long enough 1")
     client = Client()
     await in_database(client.force_login)(user)
-    ann = await enter(cookie=client.cookies[settings.SESSION_COOKIE_NAME].value)
-    assert (ann.welcome["you"], ann.welcome["guest"]) == ("ann", False)
-    await ann.say("hi")
-    assert (await ann.next("message"))["user"] == "ann"
+    alice = await enter(cookie=client.cookies[settings.SESSION_COOKIE_NAME].value)
+    assert (alice.welcome["you"], alice.welcome["guest"]) == ("alice", False)
+    await alice.say("hi")
+    assert (await alice.next("message"))["user"] == "alice"
     event = await in_database(Event.objects.get)()
     assert (event.sender, event.user_id) == (f"u:{user.pk}", user.pk)
 
 
 async def test_a_room_that_may_not_be_made_is_refused(enter, settings: Settings) -> None:
     settings.CHANNELBOX_ROOM_CREATION = "staff"
-    ann = await enter("/ws/chat/unknown/")
-    assert ann.welcome["code"] == "no_room"
-    assert await ann.closed() == 4003
+    alice = await enter("/ws/chat/unknown/")
+    assert alice.welcome["code"] == "no_room"
+    assert await alice.closed() == 4003
     assert not await in_database(Room.objects.exists)()
 
 
 async def test_a_room_for_members_admits_only_them(enter, settings: Settings) -> None:
     room = await in_database(Room.objects.create)(name="lobby", members_only=True)
-    user = await in_database(User.objects.create_user)("ann", password="long enough 1")
+    user = await in_database(User.objects.create_user)("alice", password="long enough 1")
     client = Client()
     await in_database(client.force_login)(user)
     cookie = client.cookies[settings.SESSION_COOKIE_NAME].value
@@ -57,10 +57,10 @@ async def test_a_room_for_members_admits_only_them(enter, settings: Settings) ->
 
 
 async def test_a_room_that_was_removed_and_made_anew_shows_nothing_of_the_old_one(enter, workers: Workers) -> None:
-    ann = await enter()
+    alice = await enter()
     for text in ("1", "2", "3"):
-        await ann.say(text)
-        await ann.next("message")
+        await alice.say(text)
+        await alice.next("message")
     room = await in_database(Room.objects.get)()
     await in_database(room.delete)()
     await in_database(Room.objects.create)(name="lobby")
@@ -70,23 +70,23 @@ async def test_a_room_that_was_removed_and_made_anew_shows_nothing_of_the_old_on
     for each in (bob, cid):
         message = await each.next("message")
         assert (message["seq"], message["message"]) == (1, "new")
-    assert await ann.closed() == 4003
+    assert await alice.closed() == 4003
 
 
 async def test_who_is_in_a_room_that_gets_another_name_is_told(enter) -> None:
-    ann = await enter()
+    alice = await enter()
     room = await in_database(Room.objects.get)()
     room.name = "hall"
     await in_database(room.save)(update_fields=["name"])
-    assert (await ann.next("error"))["error"] == "This room was renamed."
-    assert await ann.closed() == 4003
+    assert (await alice.next("error"))["error"] == "This room was renamed."
+    assert await alice.closed() == 4003
 
 
 @pytest.mark.parametrize("origin", [None, "http://evil.example", "https://localhost", "null", "http://localhost:81"])
 async def test_another_origin_or_none_is_refused(enter, origin: str | None) -> None:
-    ann = await enter(origin=origin)
-    assert ann.welcome["code"] == "origin"
-    assert await ann.closed() == 4003
+    alice = await enter(origin=origin)
+    assert alice.welcome["code"] == "origin"
+    assert await alice.closed() == 4003
 
 
 async def test_no_origin_may_be_allowed(enter, settings: Settings) -> None:
@@ -119,9 +119,9 @@ async def test_who_cannot_be_let_in_in_time_is_told_to_try_later(
 
     monkeypatch.setattr("channelbox.chat.permissions.enter", hang)
     monkeypatch.setattr("channelbox.realtime.join_deadline.ENTER_SECONDS", 0.2)
-    ann = await enter()
-    assert ann.welcome["code"] == "try_later"
-    assert await ann.closed() == 1013
+    alice = await enter()
+    assert alice.welcome["code"] == "try_later"
+    assert await alice.closed() == 1013
     assert "Traceback" not in caplog.text
 
 

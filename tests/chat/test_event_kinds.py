@@ -32,11 +32,11 @@ def store_in(name: str, *incoming: IncomingEvent) -> Outcome:
 
 
 class Senders:
-    """Ann and an administrator, and what they put into room `r`."""
+    """Alice and an administrator, and what they put into room `r`."""
 
     def __init__(self) -> None:
         Room.objects.create(name="r")
-        self.ann = User.objects.create(username="ann")
+        self.alice = User.objects.create(username="alice")
         self.chief = User.objects.create(username="chief", is_staff=True)
         self._count = 0
 
@@ -65,13 +65,13 @@ def reasons(outcome: Outcome) -> list[Code]:
 
 
 def test_a_deletion_has_a_number_and_takes_the_text_out_of_the_record(senders: Senders) -> None:
-    senders.says(senders.ann, "a secret")
-    senders.says(senders.ann, "no secret")
-    outcome = senders.removes(senders.ann, 1)
+    senders.says(senders.alice, "a secret")
+    senders.says(senders.alice, "no secret")
+    outcome = senders.removes(senders.alice, 1)
     assert [event.seq for event in outcome.stored] == [3]
     record = [(event.seq, event.kind, event.text, event.data) for event in Event.objects.order_by("seq")]
     assert record == [
-        (1, "message", "", {"removed": {"by": "ann", "seq": 3}}),
+        (1, "message", "", {"removed": {"by": "alice", "seq": 3}}),
         (2, "message", "no secret", None),
         (3, "deletion", "", {"removes": 1}),
     ]
@@ -79,8 +79,8 @@ def test_a_deletion_has_a_number_and_takes_the_text_out_of_the_record(senders: S
 
 def test_others_messages_are_removed_by_staff_only(senders: Senders) -> None:
     senders.says(senders.chief, "the chief's")
-    senders.says(senders.ann, "ann's")
-    assert reasons(senders.removes(senders.ann, 1)) == [Code.NOT_ALLOWED]
+    senders.says(senders.alice, "alice's")
+    assert reasons(senders.removes(senders.alice, 1)) == [Code.NOT_ALLOWED]
     assert senders.removes(senders.chief, 2).stored
     assert list(Event.objects.filter(kind="message").order_by("seq").values_list("text", flat=True)) == [
         "the chief's",
@@ -89,21 +89,21 @@ def test_others_messages_are_removed_by_staff_only(senders: Senders) -> None:
 
 
 def test_who_is_no_longer_staff_when_it_is_stored_removes_nothing(senders: Senders) -> None:
-    senders.says(senders.ann, "ann's")
+    senders.says(senders.alice, "alice's")
     User.objects.filter(pk=senders.chief.pk).update(is_staff=False)
     assert reasons(senders.removes(senders.chief, 1)) == [Code.NOT_ALLOWED]
     assert reasons(senders.store(senders.draft(senders.chief, "announcement", "hear"))) == [Code.NOT_ALLOWED]
 
 
 def test_the_same_name_is_not_the_same_sender(senders: Senders) -> None:
-    senders.says(senders.ann, "ann's")
-    guest = IncomingEvent("g:guest", None, "ann", "x", "deletion", "", {"removes": 1})
+    senders.says(senders.alice, "alice's")
+    guest = IncomingEvent("g:guest", None, "alice", "x", "deletion", "", {"removes": 1})
     assert reasons(senders.store(guest)) == [Code.NOT_ALLOWED]
 
 
 def test_a_second_deletion_is_refused_also_in_one_batch(senders: Senders) -> None:
-    senders.says(senders.ann, "ann's")
-    twice = [senders.draft(senders.ann, "deletion", removes=1) for _ in range(2)]
+    senders.says(senders.alice, "alice's")
+    twice = [senders.draft(senders.alice, "deletion", removes=1) for _ in range(2)]
     outcome = senders.store(*twice)
     assert (len(outcome.stored), reasons(outcome)) == (1, [Code.REMOVED])
     assert reasons(senders.removes(senders.chief, 1)) == [Code.REMOVED]
@@ -111,35 +111,35 @@ def test_a_second_deletion_is_refused_also_in_one_batch(senders: Senders) -> Non
 
 
 def test_what_is_no_message_cannot_be_removed(senders: Senders) -> None:
-    senders.says(senders.ann, "ann's")
-    senders.removes(senders.ann, 1)
-    assert reasons(senders.removes(senders.ann, 2)) == [Code.NO_MESSAGE]  # the deletion
-    assert reasons(senders.removes(senders.ann, 3)) == [Code.NO_MESSAGE]
+    senders.says(senders.alice, "alice's")
+    senders.removes(senders.alice, 1)
+    assert reasons(senders.removes(senders.alice, 2)) == [Code.NO_MESSAGE]  # the deletion
+    assert reasons(senders.removes(senders.alice, 3)) == [Code.NO_MESSAGE]
     # A number that nobody has seen yet, though the message is in the same batch.
-    guess = senders.store(senders.draft(senders.ann, text="new"), senders.draft(senders.ann, "deletion", removes=3))
+    guess = senders.store(senders.draft(senders.alice, text="new"), senders.draft(senders.alice, "deletion", removes=3))
     assert (len(guess.stored), reasons(guess)) == (1, [Code.NO_MESSAGE])
 
 
 def test_what_is_below_the_floor_cannot_be_removed(senders: Senders) -> None:
-    senders.says(senders.ann, "no longer there")
-    senders.says(senders.ann, "still there")
+    senders.says(senders.alice, "no longer there")
+    senders.says(senders.alice, "still there")
     Room.objects.update(floor=2)
-    assert reasons(senders.removes(senders.ann, 1)) == [Code.NO_MESSAGE]
-    assert senders.removes(senders.ann, 2).stored
+    assert reasons(senders.removes(senders.alice, 1)) == [Code.NO_MESSAGE]
+    assert senders.removes(senders.alice, 2).stored
 
 
 def test_a_message_of_another_room_is_not_reached(senders: Senders) -> None:
     Room.objects.create(name="s")
-    store_in("s", senders.draft(senders.ann, text="in s"))
-    assert reasons(senders.removes(senders.ann, 1)) == [Code.NO_MESSAGE]
+    store_in("s", senders.draft(senders.alice, text="in s"))
+    assert reasons(senders.removes(senders.alice, 1)) == [Code.NO_MESSAGE]
     assert Event.objects.get().text == "in s"
 
 
 def test_a_deletion_of_a_number_of_another_epoch_removes_nothing(senders: Senders) -> None:
     """It was sent before a backup was restored, and waited: another message may have that number now."""
-    senders.says(senders.ann, "said since then")
+    senders.says(senders.alice, "said since then")
     room = Room.objects.get(name="r")
-    late = senders.draft(senders.ann, "deletion", removes=1)
+    late = senders.draft(senders.alice, "deletion", removes=1)
     for epoch, codes in (("another", [Code.NO_MESSAGE]), (room.full_epoch, [])):
         (outcome,) = store({RoomRef(room.pk, "r", epoch): [late]}).outcomes.values()
         assert reasons(outcome) == codes
@@ -147,16 +147,16 @@ def test_a_deletion_of_a_number_of_another_epoch_removes_nothing(senders: Sender
 
 
 def test_a_deletion_sent_again_is_answered_with_its_number(senders: Senders) -> None:
-    senders.says(senders.ann, "ann's")
-    senders.removes(senders.ann, 1, id="again")
-    outcome = senders.removes(senders.ann, 1, id="again")
-    assert (outcome.known, outcome.refused) == ({(f"u:{senders.ann.pk}", "again"): 2}, {})
+    senders.says(senders.alice, "alice's")
+    senders.removes(senders.alice, 1, id="again")
+    outcome = senders.removes(senders.alice, 1, id="again")
+    assert (outcome.known, outcome.refused) == ({(f"u:{senders.alice.pk}", "again"): 2}, {})
 
 
 def test_a_removed_message_sent_again_stays_removed(senders: Senders) -> None:
-    message = senders.draft(senders.ann, text="ann's")
+    message = senders.draft(senders.alice, text="alice's")
     senders.store(message)
-    senders.removes(senders.ann, 1)
+    senders.removes(senders.alice, 1)
     assert senders.store(message).known == {message.key: 1}
     assert Event.objects.get(seq=1).text == ""
 
@@ -174,7 +174,7 @@ def test_what_this_version_does_not_know_is_left_to_a_newer_one() -> None:
 
 def test_rights_cost_one_read_for_a_batch_and_one_more_where_rooms_are_for_members(senders: Senders) -> None:
     def queries(count: int) -> int:
-        drafts = [senders.draft(user, text="hi") for user in (senders.ann, senders.chief) for _ in range(count)]
+        drafts = [senders.draft(user, text="hi") for user in (senders.alice, senders.chief) for _ in range(count)]
         with CaptureQueriesContext(connection) as captured:
             senders.store(*drafts)
         return len(captured)
@@ -184,7 +184,7 @@ def test_rights_cost_one_read_for_a_batch_and_one_more_where_rooms_are_for_membe
     room = Room.objects.get()
     room.members_only = True
     room.save()
-    room.members.set([senders.ann, senders.chief])
+    room.members.set([senders.alice, senders.chief])
     assert queries(20) == few + 1
 
 
@@ -203,30 +203,30 @@ async def send(person: Person, **content: object) -> None:
 async def test_everybody_hears_a_deletion_and_nobody_gets_the_text_again(
     enter, workers: Workers, runtime: ChatRuntime
 ) -> None:
-    ann, bob = await enter(), await enter()
+    alice, bob = await enter(), await enter()
     for text in ("one", "a secret", "three"):
-        await ann.say(text)
-        await ann.next("message")
-    await send(ann, type="delete", seq=2, id="mine")
-    for person in (ann, bob):
+        await alice.say(text)
+        await alice.next("message")
+    await send(alice, type="delete", seq=2, id="mine")
+    for person in (alice, bob):
         deletion = await person.next("deletion")
         assert (deletion["seq"], deletion["removes"], deletion["id"]) == (4, 2, "mine")
-        assert (deletion["user"], "message" in deletion) == (ann.welcome["you"], False)
+        assert (deletion["user"], "message" in deletion) == (alice.welcome["you"], False)
     for path in ("/ws/chat/lobby/", "/ws/chat/lobby/?after=0", "/ws/chat/lobby/?after=1"):
         late = await enter(path)
         heard = [await late.next("message", "deletion") for _ in range(late.welcome["seq"] - ("1" in path))]
         assert [event["seq"] for event in heard] == list(range(heard[0]["seq"], 5))
         removed = next(event for event in heard if event["seq"] == 2)
         assert (removed["type"], removed["message"]) == ("message", "")
-        assert removed["removed"] == {"by": ann.welcome["you"], "seq": 4}
+        assert removed["removed"] == {"by": alice.welcome["you"], "seq": 4}
     assert b"secret" not in (runtime.hub.rooms["lobby"].replay.since(0) or b"secret")
 
 
 def test_what_is_read_back_tells_of_every_deletion_in_it_what_it_changed(senders: Senders) -> None:
     """Also of what is read together with it: the hub may have that already."""
     for text in ("one", "a secret"):
-        senders.says(senders.ann, text)
-    senders.removes(senders.ann, 2)
+        senders.says(senders.alice, text)
+    senders.removes(senders.alice, 2)
     room = Room.objects.get(name="r")
     identity = Identity(room.pk, room.full_epoch)
     *with_it, without = (history.Page("r", identity, seq, 10) for seq in (0, 1, 2, 3))
@@ -246,9 +246,9 @@ async def test_a_deletion_that_was_read_from_the_record_takes_the_text_out_of_th
     monkeypatch.setattr(runtime.outbox._layer, "expiry", 0.2)
     workers = Workers()
     workers.start()
-    ann = await enter()
-    await ann.say("a secret")
-    await ann.next("message")
+    alice = await enter()
+    await alice.say("a secret")
+    await alice.next("message")
     silent = True
     publish = ingest.Bus.publish_many
 
@@ -260,16 +260,16 @@ async def test_a_deletion_that_was_read_from_the_record_takes_the_text_out_of_th
         await publish(*args)
 
     monkeypatch.setattr(ingest.Bus, "publish_many", sometimes)
-    await send(ann, type="delete", seq=1)
-    assert (await ann.next("deletion"))["removes"] == 1
+    await send(alice, type="delete", seq=1)
+    assert (await alice.next("deletion"))["removes"] == 1
     assert b"secret" not in (runtime.hub.rooms["lobby"].replay.since(0) or b"secret")
     await workers.stop()
 
 
 async def test_refused_deletions_are_told_with_their_id(enter, workers: Workers) -> None:
-    ann, bob = await enter(), await enter()
-    await ann.say("ann's")
-    await ann.next("message")
+    alice, bob = await enter(), await enter()
+    await alice.say("alice's")
+    await alice.next("message")
     for seq, code in ((1, "not_allowed"), (7, "no_message")):
         await send(bob, type="delete", seq=seq, id=f"of-{seq}")
         error = await bob.next("error")
@@ -281,25 +281,25 @@ async def test_refused_deletions_are_told_with_their_id(enter, workers: Workers)
 
 async def test_an_announcement_is_for_staff(enter, workers: Workers, settings: Settings) -> None:
     chief = await enter(cookie=await signed_in("chief", settings, is_staff=True))
-    ann = await enter(cookie=await signed_in("ann", settings))
-    assert (chief.welcome["may"], ann.welcome["may"]) == (["announce", "remove"], [])
-    await send(ann, type="announcement", message="me too", id="a")
-    error = await ann.next("error")
+    alice = await enter(cookie=await signed_in("alice", settings))
+    assert (chief.welcome["may"], alice.welcome["may"]) == (["announce", "remove"], [])
+    await send(alice, type="announcement", message="me too", id="a")
+    error = await alice.next("error")
     assert (error["code"], error["id"]) == ("not_allowed", "a")
     await send(chief, type="announcement", message="Drill at noon.", id="b")
-    heard = await ann.next("announcement", "message")
+    heard = await alice.next("announcement", "message")
     assert (heard["type"], heard["seq"], heard["message"], heard["id"]) == ("announcement", 1, "Drill at noon.", "b")
 
 
 async def test_a_kind_that_nobody_here_knows_keeps_its_number(enter, workers: Workers) -> None:
     """As a newer version stores it: adjacent versions share a database."""
-    ann = await enter()
-    await ann.say("one")
-    await ann.next("message")
+    alice = await enter()
+    await alice.say("one")
+    await alice.next("message")
     await in_database(_newer)()
-    await ann.say("three")
+    await alice.say("three")
     late = await enter("/ws/chat/lobby/?after=0")
-    for person, kinds in ((ann, ["reaction", "message"]), (late, ["message", "reaction", "message"])):
+    for person, kinds in ((alice, ["reaction", "message"]), (late, ["message", "reaction", "message"])):
         heard = [await person.next("message", "reaction") for _ in kinds]
         assert [event["type"] for event in heard] == kinds
         assert [event["seq"] for event in heard] == list(range(4 - len(kinds), 4))
@@ -315,10 +315,10 @@ def _newer() -> None:
 
 def test_over_http_history_shows_what_is_left_and_events_leaves_nothing_out(senders: Senders, client: Client) -> None:
     for text in ("one", "a secret", "three"):
-        senders.says(senders.ann, text)
+        senders.says(senders.alice, text)
     senders.removes(senders.chief, 2)
     senders.store(senders.draft(senders.chief, "announcement", "Drill at noon."))
-    client.force_login(senders.ann)
+    client.force_login(senders.alice)
     shown = client.get(reverse("chat:history", kwargs={"room_name": "r"}))
     assert "secret" not in shown.text
     assert [(event["seq"], event["message"]) for event in shown.json()["messages"]] == [

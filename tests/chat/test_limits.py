@@ -26,10 +26,10 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 async def test_too_fast_is_told_with_the_time_to_wait(enter, workers: Workers, settings: Settings) -> None:
     settings.CHANNELBOX_RATE, settings.CHANNELBOX_RATE_BURST = 1, 2
-    ann = await enter()
+    alice = await enter()
     for number in range(4):  # two, and one for what may arrive late
-        await ann.say("hi", id=str(number))
-    error = await ann.next("error")
+        await alice.say("hi", id=str(number))
+    error = await alice.next("error")
     assert (error["code"], error["id"]) == ("too_fast", "3")
     assert 0 < error["retry_after"] <= 1
 
@@ -45,7 +45,7 @@ async def test_many_connections_send_no_faster_than_their_person_and_their_addre
     settings.CHANNELBOX_RATE_PERSON = settings.CHANNELBOX_RATE_ADDRESS = 100
     setattr(settings, f"CHANNELBOX_RATE_{setting}", 0.1)
     client = Client()
-    user = await in_database(User.objects.create)(username="ann")
+    user = await in_database(User.objects.create)(username="alice")
     await in_database(client.force_login)(user)
     cookie = {"cookie": client.cookies[settings.SESSION_COOKIE_NAME].value}
     # Guests without a session are strangers to each other, and at one address all the same.
@@ -64,13 +64,13 @@ async def test_guests_use_up_nothing_of_those_at_their_address_who_are_signed_in
     enter, workers: Workers, settings: Settings
 ) -> None:
     settings.CHANNELBOX_RATE_ADDRESS = 0.1  # one message at once
-    guest, other_guest, ann = await enter(), await enter(), await enter(cookie=(await signed_in(settings))["cookie"])
+    guest, other_guest, alice = await enter(), await enter(), await enter(cookie=(await signed_in(settings))["cookie"])
     await guest.say("hi")
     await other_guest.say("hi")
     error = await other_guest.next("error")
     assert (error["code"], "from your address" in error["error"]) == ("too_fast", True)
-    await ann.say("hi", id="ann's")
-    while (heard := await ann.next("message", "error"))["id"] != "ann's":
+    await alice.say("hi", id="alice's")
+    while (heard := await alice.next("message", "error"))["id"] != "alice's":
         pass
     assert heard.get("message") == "hi"
 
@@ -81,7 +81,7 @@ async def test_more_connections_than_a_person_and_an_address_may_have_are_closed
 ) -> None:
     setattr(settings, f"CHANNELBOX_SOCKETS_{setting}", 2)
     client = Client()
-    user = await in_database(User.objects.create)(username="ann")
+    user = await in_database(User.objects.create)(username="alice")
     await in_database(client.force_login)(user)
     cookie = {"cookie": client.cookies[settings.SESSION_COOKIE_NAME].value} if setting == "PERSON" else {}
     first, _ = [await enter(**cookie) for _ in range(2)]
@@ -131,23 +131,23 @@ async def test_the_dashboards_connections_count_as_well(enter, settings: Setting
 async def test_frames_that_are_never_refused_are_taken_no_faster_than_others(enter, settings: Settings) -> None:
     settings.CHANNELBOX_RATE = settings.CHANNELBOX_RATE_BURST = 2
     settings.CHANNELBOX_RATE_PERSON = 2  # frames: ten a second, ten at once
-    ann = await enter()
+    alice = await enter()
     started = time.monotonic()
     for _ in range(20):
-        await ann.socket.send_to(text_data='{"type": "ping"}')
+        await alice.socket.send_to(text_data='{"type": "ping"}')
     for _ in range(20):
-        await ann.next("pong")
+        await alice.next("pong")
     assert time.monotonic() - started >= 0.9  # ten of them had to wait: never less than a second, but for the clock
 
 
 async def test_who_does_not_heed_is_closed_with_4008(enter, settings: Settings) -> None:
-    ann = await enter()
+    alice = await enter()
     for _ in range(300):
-        await ann.socket.send_to(text_data="nonsense")
-    assert await ann.closed() == 4008
+        await alice.socket.send_to(text_data="nonsense")
+    assert await alice.closed() == 4008
 
 
-async def signed_in(settings: Settings, name: str = "ann") -> dict[str, str]:
+async def signed_in(settings: Settings, name: str = "alice") -> dict[str, str]:
     """What `enter` takes for a user."""
     client = Client()
     user, _ = await in_database(User.objects.get_or_create)(username=name)
@@ -207,7 +207,7 @@ async def test_rooms_that_are_not_made_count_for_nobody(
 
 async def test_a_room_that_two_make_at_once_counts_for_one(enter, settings: Settings) -> None:
     settings.CHANNELBOX_NEW_ROOMS_PERSON = 3  # one at once
-    cookies = [await signed_in(settings, name) for name in ("ann", "bob")]
+    cookies = [await signed_in(settings, name) for name in ("alice", "bob")]
     joined = await asyncio.gather(*(enter("/ws/chat/new/", **cookie) for cookie in cookies))
     assert [person.welcome["type"] for person in joined] == ["welcome"] * 2
     more = [await enter(f"/ws/chat/more-{number}/", **cookie) for number, cookie in enumerate(cookies)]
@@ -250,7 +250,7 @@ async def test_who_leaves_while_it_makes_a_room_has_made_one(
     runtime: ChatRuntime, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.CHANNELBOX_NEW_ROOMS_PERSON = 3  # one at once
-    ann, bob = permissions.Person("u:1", "ann", 1), permissions.Person("u:2", "bob", 2)
+    alice, bob = permissions.Person("u:1", "alice", 1), permissions.Person("u:2", "bob", 2)
     begun, go_on, make = threading.Event(), threading.Event(), permissions.make
 
     def slow(names: list[str]) -> set[str]:
@@ -259,14 +259,14 @@ async def test_who_leaves_while_it_makes_a_room_has_made_one(
         return make(names)
 
     monkeypatch.setattr(permissions, "make", slow)
-    first = asyncio.create_task(permissions.enter(ann, "new", Source("192.0.2.1", ann.key)))
+    first = asyncio.create_task(permissions.enter(alice, "new", Source("192.0.2.1", alice.key)))
     await until(begun.is_set)
     second = asyncio.create_task(permissions.enter(bob, "new", Source("192.0.2.1", bob.key)))
     first.cancel()
     go_on.set()
     assert (await second).name == "new"
     with pytest.raises(Refused):
-        await permissions.enter(ann, "another", Source("192.0.2.1", ann.key))
+        await permissions.enter(alice, "another", Source("192.0.2.1", alice.key))
     assert (await permissions.enter(bob, "another", Source("192.0.2.1", bob.key))).name == "another"
 
 
@@ -301,8 +301,8 @@ async def test_a_client_that_keeps_to_its_limits_is_not_refused_after_a_stall(
     """It sends its burst, and then at its rate; the first second of that arrives together with the burst."""
     settings.CHANNELBOX_RATE, settings.CHANNELBOX_RATE_BURST = 20, 5
     clock_of(token_bucket, monkeypatch)
-    ann = await enter()
+    alice = await enter()
     for number in range(5 + 20):
-        await ann.say("hi", id=str(number))
-    answers = [await ann.next("message", "error") for _ in range(25)]
+        await alice.say("hi", id=str(number))
+    answers = [await alice.next("message", "error") for _ in range(25)]
     assert [answer for answer in answers if "error" in answer] == []

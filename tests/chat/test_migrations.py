@@ -21,7 +21,7 @@ def test_every_model_is_as_its_migrations_leave_it() -> None:
 @pytest.mark.django_db(transaction=True)
 def test_the_needless_index_goes_and_comes_back_with_the_migration() -> None:
     room = Room.objects.create(name="a")
-    Event.objects.create(room=room, seq=1, sender="u:1", client_id="1", name="ann", text="hi", at=room.created_at)
+    Event.objects.create(room=room, seq=1, sender="u:1", client_id="1", name="alice", text="hi", at=room.created_at)
     assert indexes_of_the_room_alone() == []
     call_command("migrate", "chat", "0001", verbosity=0)
     try:

@@ -39,11 +39,11 @@ def test_a_crowd_for_rooms_that_are_there_costs_one_query(django_assert_num_quer
 @pytest.mark.django_db
 def test_each_is_judged_alone(django_assert_num_queries: DjangoAssertNumQueries) -> None:
     Room.objects.create(name="closed", closed=True)
-    users = [User.objects.create(username=name) for name in ("ann", "bob")]
+    users = [User.objects.create(username=name) for name in ("alice", "bob")]
     Room.objects.create(name="members", members_only=True).members.add(users[0])
-    ann, bob = (Person(f"u:{user.pk}", user.username, user.pk) for user in users)
+    alice, bob = (Person(f"u:{user.pk}", user.username, user.pk) for user in users)
     with django_assert_num_queries(2):
-        entered = look_up([(ann, "members"), (bob, "members"), (GUEST, "members"), (ann, "closed"), (GUEST, "new")])
+        entered = look_up([(alice, "members"), (bob, "members"), (GUEST, "members"), (alice, "closed"), (GUEST, "new")])
     words = [room.frame["code"] if isinstance(room, Refused) else room.name for room in entered.values()]
     assert words == ["members", Code.NOT_ALLOWED, Code.NOT_ALLOWED, Code.NOT_ALLOWED]
     assert not Room.objects.filter(name="new").exists()
@@ -125,4 +125,4 @@ async def test_a_room_that_many_come_to_at_once_is_made_once(enter) -> None:
 
 def test_who_may_not_make_rooms(settings: Settings) -> None:
     settings.CHANNELBOX_ROOM_CREATION = "users"
-    assert [permissions.may_create(person) for person in (GUEST, Person("u:1", "ann", 1))] == [False, True]
+    assert [permissions.may_create(person) for person in (GUEST, Person("u:1", "alice", 1))] == [False, True]

@@ -29,7 +29,7 @@ VALUES: list[object] = [
     0.5,
     float("nan"),
     b"b",
-    "ann",
+    "alice",
     [],
     [1, [2]],
     {},
@@ -56,7 +56,7 @@ def envelopes() -> Iterator[dict[str, object]]:
         for field in ("first", "last", "frames", "key"):
             if not isinstance(value, int | bytes):
                 yield {"v": 1, field: value}
-        for names, count in ((value, 1), ([value], 1), (["ann"], value)):
+        for names, count in ((value, 1), ([value], 1), (["alice"], value)):
             yield {"v": 1, "presence": ["another process", names, count]}
         yield {"v": 1, "outcomes": [{"process": value, "batch": value, "numbers": value}]}
 
@@ -77,7 +77,7 @@ async def test_rubbish_on_every_channel_breaks_nothing(
     enter, workers: Workers, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(subscription_session, "_repeats", Repeats())
-    ann = await enter()
+    alice = await enter()
     bob = await enter()
     layer, member = get_channel_layer(), Silent()
     channel = await layer.new_channel()
@@ -102,7 +102,7 @@ async def test_rubbish_on_every_channel_breaks_nothing(
     async with asyncio.timeout(10):
         while (await layer.receive(channel)) != {"type": "hello"}:
             pass
-    await ann.say("still here", id="1")
+    await alice.say("still here", id="1")
     assert (await bob.next("message"))["message"] == "still here"
     assert counters.restarted == restarted
     assert not [record for record in caplog.records if record.exc_info]

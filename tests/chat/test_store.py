@@ -21,8 +21,8 @@ from channelbox.realtime.errors import Code
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def draft(id: str, sender: str = "g:ann", text: str = "hi", user: int | None = None) -> IncomingEvent:
-    return IncomingEvent(sender, user, "ann", id, "message", text)
+def draft(id: str, sender: str = "g:alice", text: str = "hi", user: int | None = None) -> IncomingEvent:
+    return IncomingEvent(sender, user, "alice", id, "message", text)
 
 
 def store(incoming: dict[str, list[IncomingEvent]]) -> dict[str, Outcome]:
@@ -65,19 +65,19 @@ def test_all_that_an_event_has_is_stored() -> None:
     """The statements name the fields by themselves."""
     fields = [field.attname for field in Event._meta.concrete_fields if not field.primary_key]
     assert sorted(EVENT_FIELDS) == sorted(fields)
-    ann = User.objects.create(username="ann")
+    alice = User.objects.create(username="alice")
     store(
         {
             "r": [
                 IncomingEvent(
-                    "u:1", ann.pk, "Ann \u00fc", "a", "message", 'say "hi", {}\\', {"more": ["\u00fc", None, 1.5]}
+                    "u:1", alice.pk, "Alice \u00fc", "a", "message", 'say "hi", {}\\', {"more": ["\u00fc", None, 1.5]}
                 )
             ]
         }
     )
     (event,) = Event.objects.all()
-    assert (event.kind, event.sender, event.client_id, event.user) == ("message", "u:1", "a", ann)
-    assert (event.name, event.text, event.data) == ("Ann \u00fc", 'say "hi", {}\\', {"more": ["\u00fc", None, 1.5]})
+    assert (event.kind, event.sender, event.client_id, event.user) == ("message", "u:1", "a", alice)
+    assert (event.name, event.text, event.data) == ("Alice \u00fc", 'say "hi", {}\\', {"more": ["\u00fc", None, 1.5]})
     assert event.at == Room.objects.get().changed_at
     assert abs((timezone.now() - event.at).total_seconds()) < 60
 
@@ -111,12 +111,12 @@ def test_the_same_id_of_the_same_sender_is_stored_once_and_answered_with_its_fir
     store({"r": [draft("a"), draft("b")]})
     outcome = store({"r": [draft("b"), draft("c"), draft("c"), draft("a")]})["r"]
     assert [event.client_id for event in outcome.stored] == ["c"]
-    assert outcome.known == {("g:ann", "b"): 2, ("g:ann", "c"): 3, ("g:ann", "a"): 1}
+    assert outcome.known == {("g:alice", "b"): 2, ("g:alice", "c"): 3, ("g:alice", "a"): 1}
     assert record() == [(1, "a"), (2, "b"), (3, "c")]
 
 
 def test_the_same_id_of_another_sender_is_another_message() -> None:
-    store({"r": [draft("a", "g:ann"), draft("a", "g:bob")]})
+    store({"r": [draft("a", "g:alice"), draft("a", "g:bob")]})
     assert record() == [(1, "a"), (2, "a")]
 
 
@@ -129,28 +129,28 @@ def test_rooms_are_numbered_each_by_itself() -> None:
 
 def test_a_room_that_is_not_there_is_refused_and_the_others_are_stored() -> None:
     outcomes = store({"gone": [draft("a")], "r": [draft("a")]})
-    assert outcomes["gone"].refused["g:ann", "a"][0] == Code.NO_ROOM
+    assert outcomes["gone"].refused["g:alice", "a"][0] == Code.NO_ROOM
     assert record() == [(1, "a")]
 
 
 def test_a_closed_room_is_refused() -> None:
     Room.objects.filter(name="r").update(closed=True)
-    assert store({"r": [draft("a")]})["r"].refused["g:ann", "a"] == (Code.NOT_ALLOWED, "This room is closed.")
+    assert store({"r": [draft("a")]})["r"].refused["g:alice", "a"] == (Code.NOT_ALLOWED, "This room is closed.")
     assert record() == []
 
 
 def test_one_room_that_cannot_be_stored_does_not_hold_up_the_others() -> None:
     Room.objects.create(name="s")
-    nameless = IncomingEvent("g:ann", None, None, "a", "message", "hi")  # type: ignore[arg-type]
+    nameless = IncomingEvent("g:alice", None, None, "a", "message", "hi")  # type: ignore[arg-type]
     outcomes = store({"s": [nameless], "r": [draft("a")]})
-    assert outcomes["s"].refused["g:ann", "a"][0] == Code.REFUSED
+    assert outcomes["s"].refused["g:alice", "a"][0] == Code.REFUSED
     assert record("s") == []
     assert record("r") == [(1, "a")]
     assert Room.objects.get(name="s").last_seq == 0
 
 
 def test_who_was_deactivated_or_deleted_meanwhile_stores_nothing() -> None:
-    user = User.objects.create(username="ann")
+    user = User.objects.create(username="alice")
     User.objects.create(username="bob", is_active=False)
     drafts = [draft(f"of-{pk}", f"u:{pk}", user=pk) for pk in User.objects.values_list("pk", flat=True)]
     user.delete()
@@ -161,10 +161,10 @@ def test_who_was_deactivated_or_deleted_meanwhile_stores_nothing() -> None:
 
 def test_who_is_no_member_any_more_stores_nothing_and_members_go_on() -> None:
     room = Room.objects.get()
-    ann, bob = (User.objects.create(username=name) for name in ("ann", "bob"))
+    alice, bob = (User.objects.create(username=name) for name in ("alice", "bob"))
     Room.objects.update(members_only=True)
     room.members.set([bob])
-    drafts = [draft("a", f"u:{ann.pk}", user=ann.pk), draft("b", f"u:{bob.pk}", user=bob.pk), draft("guest")]
+    drafts = [draft("a", f"u:{alice.pk}", user=alice.pk), draft("b", f"u:{bob.pk}", user=bob.pk), draft("guest")]
     outcome = store({"r": drafts})["r"]
     assert {id: code for (_, id), (code, _) in outcome.refused.items()} == {
         "a": Code.NOT_ALLOWED,
@@ -177,14 +177,14 @@ def test_what_was_stored_before_the_room_was_closed_is_still_answered() -> None:
     store({"r": [draft("a")]})
     Room.objects.update(closed=True)
     outcome = store({"r": [draft("a"), draft("b")]})["r"]
-    assert (outcome.known, list(outcome.refused)) == ({("g:ann", "a"): 1}, [("g:ann", "b")])
+    assert (outcome.known, list(outcome.refused)) == ({("g:alice", "a"): 1}, [("g:alice", "b")])
 
 
 def test_a_user_that_is_deleted_leaves_what_was_said() -> None:
-    user = User.objects.create_user("ann")
+    user = User.objects.create_user("alice")
     store({"r": [draft("a", f"u:{user.pk}", user=user.pk)]})
     user.delete()
-    assert Event.objects.get().name == "ann"
+    assert Event.objects.get().name == "alice"
 
 
 def test_workers_at_once_leave_no_gap_and_no_double() -> None:

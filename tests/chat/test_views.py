@@ -24,8 +24,8 @@ def _closed_to_guests(settings: Settings) -> None:
 
 
 @pytest.fixture
-def ann(client: Client) -> User:
-    user = User.objects.create_user("ann")
+def alice(client: Client) -> User:
+    user = User.objects.create_user("alice")
     client.force_login(user)
     return user
 
@@ -37,7 +37,7 @@ def room() -> Room:
 
 def tell(room: Room, *texts: str) -> None:
     Event.objects.bulk_create(
-        Event(room=room, seq=seq, sender="u:1", client_id=str(seq), name="ann", text=text, at=AT)
+        Event(room=room, seq=seq, sender="u:1", client_id=str(seq), name="alice", text=text, at=AT)
         for seq, text in enumerate(texts, 1)
     )
 
@@ -46,7 +46,7 @@ def history(client: Client, room: str = "north", **query: Any) -> Any:
     return client.get(reverse("chat:history", kwargs={"room_name": room}), query)
 
 
-def test_it_works(client: Client, ann: User, room: Room) -> None:
+def test_it_works(client: Client, alice: User, room: Room) -> None:
     answer = client.get(reverse("chat:room", kwargs={"room_name": room.name}))
     assert answer.status_code == 200
     assert answer.context["page"]["socket"] == "/ws/chat/north/"
@@ -84,20 +84,20 @@ def test_a_guest_keeps_its_key_from_page_to_page(client: Client, settings: Setti
     assert len(key) > 20
 
 
-def test_rooms_are_listed_with_the_newest_activity_first(client: Client, ann: User, room: Room) -> None:
+def test_rooms_are_listed_with_the_newest_activity_first(client: Client, alice: User, room: Room) -> None:
     busy = Room.objects.create(name="busy")
     Room.objects.filter(pk=room.pk).update(changed_at=AT)
     Room.objects.create(name="closed", closed=True)
     Room.objects.create(name="leads", members_only=True)
     own = Room.objects.create(name="own", members_only=True)
-    own.members.add(ann)
+    own.members.add(alice)
     assert client.get("/chat/").context["rooms"] == [own, busy, room]
 
 
-def test_the_list_over_http_is_the_same_with_the_newest_numbers(client: Client, ann: User, room: Room) -> None:
+def test_the_list_over_http_is_the_same_with_the_newest_numbers(client: Client, alice: User, room: Room) -> None:
     Room.objects.create(name="leads", members_only=True)
     own = Room.objects.create(name="own", members_only=True)
-    own.members.add(ann)
+    own.members.add(alice)
     Room.objects.filter(pk=room.pk).update(changed_at=AT, last_seq=17)
     listed = client.get("/chat/api/rooms").json()["rooms"]
     assert [room["name"] for room in listed] == ["own", "north"]
@@ -115,7 +115,7 @@ def test_the_list_over_http_is_the_same_with_the_newest_numbers(client: Client, 
     assert (answer.status_code, answer.json()["code"]) == (401, "sign_in")
 
 
-def test_a_form_opens_a_room_by_its_name(client: Client, ann: User) -> None:
+def test_a_form_opens_a_room_by_its_name(client: Client, alice: User) -> None:
     answer = client.post("/chat/", {"name": " a.b-c_1 "})
     assert answer.headers["Location"] == "/chat/room/a.b-c_1/"
 
@@ -123,40 +123,40 @@ def test_a_form_opens_a_room_by_its_name(client: Client, ann: User) -> None:
 @pytest.mark.parametrize(
     "name", ["", ".", "..", "two words", "a/b", "\N{LATIN SMALL LETTER A WITH DIAERESIS}", "x" * 81]
 )
-def test_a_name_that_no_room_can_have_is_refused_with_the_reason(client: Client, ann: User, name: str) -> None:
+def test_a_name_that_no_room_can_have_is_refused_with_the_reason(client: Client, alice: User, name: str) -> None:
     answer = client.post("/chat/", {"name": name})
     assert answer.status_code == 400
     assert answer.context["form"].errors["name"]
 
 
 def test_only_those_who_may_create_rooms_open_new_ones(
-    client: Client, ann: User, room: Room, settings: Settings
+    client: Client, alice: User, room: Room, settings: Settings
 ) -> None:
     settings.CHANNELBOX_ROOM_CREATION = "staff"
     assert client.post("/chat/", {"name": "new"}).status_code == 400
     assert client.post("/chat/", {"name": "north"}).status_code == 302
     assert client.get("/chat/room/new/").status_code == 404
-    User.objects.filter(pk=ann.pk).update(is_staff=True)
+    User.objects.filter(pk=alice.pk).update(is_staff=True)
     assert client.get("/chat/room/new/").status_code == 200
     assert not Room.objects.filter(name="new").exists()
 
 
-def test_closed_rooms_and_those_of_others_have_closed_doors(client: Client, ann: User) -> None:
+def test_closed_rooms_and_those_of_others_have_closed_doors(client: Client, alice: User) -> None:
     Room.objects.create(name="closed", closed=True)
     leads = Room.objects.create(name="leads", members_only=True)
     assert client.get("/chat/room/closed/").status_code == 403
     assert client.get("/chat/room/leads/").status_code == 403
-    leads.members.add(ann)
+    leads.members.add(alice)
     assert client.get("/chat/room/leads/").status_code == 200
 
 
-def test_a_title_is_never_html(client: Client, ann: User) -> None:
+def test_a_title_is_never_html(client: Client, alice: User) -> None:
     Room.objects.create(name="attack", title="</script><script>alert(1)</script>")
     for address in ("/chat/", "/chat/room/attack/"):
         assert "<script>alert" not in client.get(address).text
 
 
-def test_pages_are_kept_by_no_cache(client: Client, ann: User, room: Room) -> None:
+def test_pages_are_kept_by_no_cache(client: Client, alice: User, room: Room) -> None:
     for address in (
         "/chat/",
         "/chat/room/north/",
@@ -167,7 +167,7 @@ def test_pages_are_kept_by_no_cache(client: Client, ann: User, room: Room) -> No
         assert "no-store" in client.get(address).headers["Cache-Control"]
 
 
-def test_history_is_the_newest_oldest_first(client: Client, ann: User, room: Room) -> None:
+def test_history_is_the_newest_oldest_first(client: Client, alice: User, room: Room) -> None:
     tell(room, *map(str, range(1, 61)))
     messages = history(client).json()["messages"]
     assert [message["seq"] for message in messages] == list(range(11, 61))
@@ -175,13 +175,13 @@ def test_history_is_the_newest_oldest_first(client: Client, ann: User, room: Roo
         "type": "message",
         "seq": 11,
         "id": "11",
-        "user": "ann",
+        "user": "alice",
         "message": "11",
         "at": "2026-01-02T08:00:00.000Z",
     }
 
 
-def test_history_before_and_after_a_number(client: Client, ann: User, room: Room) -> None:
+def test_history_before_and_after_a_number(client: Client, alice: User, room: Room) -> None:
     tell(room, *map(str, range(1, 11)))
 
     def numbers(**query: Any) -> list[int]:
@@ -195,7 +195,7 @@ def test_history_before_and_after_a_number(client: Client, ann: User, room: Room
     assert numbers(after=10) == []
 
 
-def test_history_gives_at_most_200_at_once(client: Client, ann: User, room: Room) -> None:
+def test_history_gives_at_most_200_at_once(client: Client, alice: User, room: Room) -> None:
     tell(room, *map(str, range(1, 251)))
     assert len(history(client, limit=1000).json()["messages"]) == 200
 
@@ -203,14 +203,14 @@ def test_history_gives_at_most_200_at_once(client: Client, ann: User, room: Room
 @pytest.mark.parametrize(
     "query", [{"before": "x"}, {"after": "-1"}, {"limit": "1.5"}, {"before": "9" * 30}, {"before": ""}]
 )
-def test_what_is_no_number_is_refused(client: Client, ann: User, room: Room, query: dict[str, str]) -> None:
+def test_what_is_no_number_is_refused(client: Client, alice: User, room: Room, query: dict[str, str]) -> None:
     answer = history(client, **query)
     assert answer.status_code == 400
     assert answer.json()["code"] == "invalid"
 
 
 def test_where_guests_may_read_who_has_no_session_is_a_guest_and_not_asked_to_sign_in(
-    client: Client, ann: User, room: Room, settings: Settings
+    client: Client, alice: User, room: Room, settings: Settings
 ) -> None:
     settings.CHANNELBOX_GUESTS = True
     assert client.session.session_key
@@ -233,13 +233,13 @@ def test_history_has_the_rights_of_the_socket(client: Client, room: Room) -> Non
     assert history(client, "leads").json()["code"] == history(client, "missing").json()["code"] == "not_allowed"
 
 
-def test_only_reading_methods_are_answered(client: Client, ann: User, room: Room) -> None:
+def test_only_reading_methods_are_answered(client: Client, alice: User, room: Room) -> None:
     assert client.post("/chat/api/rooms/north/messages").status_code == 405
     assert client.post("/chat/room/north/").status_code == 405
     assert client.delete("/chat/").status_code == 405
 
 
-def test_the_dashboard_has_a_form_for_a_wall(client: Client, ann: User) -> None:
+def test_the_dashboard_has_a_form_for_a_wall(client: Client, alice: User) -> None:
     assert not client.get("/chat/dashboard/").context["wall"]
     assert client.get("/chat/dashboard/?wall").context["wall"]
 

@@ -45,7 +45,7 @@ def settings_of_one_node(tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def run(settings_of_one_node: dict[str, str]) -> Run:
-    """run("user", "add", "ann", input="...", CHANNELBOX_X="...") runs the command and returns what came of it."""
+    """run("user", "add", "alice", input="...", CHANNELBOX_X="...") runs the command and returns what came of it."""
 
     def run(*arguments: str, input: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
         return command(arguments, {**settings_of_one_node, **variables}, input)

@@ -42,13 +42,13 @@ def database(tmp_path: Path) -> Path:
 
 
 def test_a_copy_is_one_sound_file_for_the_service_alone(migrated: Run, tmp_path: Path) -> None:
-    migrated("user", "add", "ann")
+    migrated("user", "add", "alice")
     answer = migrated("backup")
     assert answer.returncode == 0, answer.stderr
     assert "users: 1, rooms: 0, messages and other events: 0" in answer.stdout
     (copy,) = copies(tmp_path)
     assert answer.stdout.startswith(str(copy))
-    assert people(copy) == {"ann"}
+    assert people(copy) == {"alice"}
     assert copy.stat().st_mode & 0o777 == 0o600
     assert copy.parent.stat().st_mode & 0o777 == 0o700
 
@@ -138,17 +138,17 @@ def test_a_folder_that_cannot_be_written_is_named(migrated: Run, tmp_path: Path)
 
 
 def test_what_was_copied_comes_back_and_the_former_is_kept(migrated: Run, tmp_path: Path, database: Path) -> None:
-    migrated("user", "add", "ann")
+    migrated("user", "add", "alice")
     copy = copied(migrated)
     migrated("user", "add", "bob")
     answer = migrated("restore", copy.name)
     assert answer.returncode == 0, answer.stderr
-    assert people(database) == {"ann"}
+    assert people(database) == {"alice"}
     assert database.stat().st_mode & 0o777 == 0o600
     (former,) = tmp_path.glob("db.sqlite3.until-*[0-9]")
     assert str(former) in answer.stdout
-    assert people(former) == {"ann", "bob"}
-    assert "ann\tuser" in migrated("user", "list").stdout
+    assert people(former) == {"alice", "bob"}
+    assert "alice\tuser" in migrated("user", "list").stdout
 
 
 def test_a_database_in_use_is_not_replaced(migrated: Run, database: Path) -> None:
@@ -164,7 +164,7 @@ def test_a_database_in_use_is_not_replaced(migrated: Run, database: Path) -> Non
 def test_a_copy_that_is_none_or_of_a_newer_version_changes_nothing(
     migrated: Run, tmp_path: Path, database: Path
 ) -> None:
-    migrated("user", "add", "ann")
+    migrated("user", "add", "alice")
     (tmp_path / "text").write_text("no database")
     newer = copied(migrated)
     with opened(newer) as connection:
@@ -174,7 +174,7 @@ def test_a_copy_that_is_none_or_of_a_newer_version_changes_nothing(
         answer = migrated("restore", str(tmp_path / file))
         assert answer.returncode == 1
         assert reason in answer.stderr
-    assert people(database) == {"ann"}
+    assert people(database) == {"alice"}
     assert not list(tmp_path.glob("*.until-*"))
 
 

@@ -39,10 +39,10 @@ def test_reset_gives_a_new_one(migrated: Run) -> None:
 
 
 def test_it_does_not_make_a_second_administrator_beside_another(migrated: Run) -> None:
-    assert migrated("user", "add", "ann", "--admin").returncode == 0
+    assert migrated("user", "add", "alice", "--admin").returncode == 0
     answer = migrated("first-password")
     assert answer.returncode == 1
-    assert "ann" in answer.stderr
+    assert "alice" in answer.stderr
 
 
 def test_programs_get_json(migrated: Run) -> None:

@@ -64,7 +64,7 @@ def test_a_database_without_tables_is_told_with_the_remedy(run: Run) -> None:
 
 
 def test_a_wrong_database_address_does_not_show_the_password(run: Run) -> None:
-    answer = run("user", "list", CHANNELBOX_DATABASE_URL="mysq://ann:open-sesame@host/db")
+    answer = run("user", "list", CHANNELBOX_DATABASE_URL="mysq://alice:open-sesame@host/db")
     assert answer.returncode == 1
     assert "CHANNELBOX_DATABASE_URL is not valid" in answer.stderr
     assert "open-sesame" not in answer.stderr + answer.stdout

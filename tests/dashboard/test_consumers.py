@@ -30,7 +30,7 @@ async def reporter(bus):
 
 def socket(user=None):
     communicator = WebsocketCommunicator(DashboardConsumer.as_asgi(), "/ws/dashboard/")
-    communicator.scope["user"] = user or User(username="ann")
+    communicator.scope["user"] = user or User(username="alice")
     return communicator
 
 

@@ -24,7 +24,7 @@ from tests.faults.verdict import (
     judge,
 )
 
-LISTENERS = ("ann", "bob", "eve")
+LISTENERS = ("alice", "bob", "charlie")
 ROOM = "r"
 
 
@@ -58,7 +58,7 @@ class Story:
 
 
 def conversation(order: list[str]) -> Story:
-    """Ann and Bob talk and nothing goes wrong."""
+    """Alice and Bob talk and nothing goes wrong."""
     story = Story()
     for who in LISTENERS:
         story.add(who, What.CONNECTED)
@@ -107,40 +107,44 @@ def repeat(story: Story, n: int, **changes: object) -> None:
 
 
 WRONG: dict[str, tuple[Callable[[Story], None], set[str]]] = {
-    "accepted and not stored": (lambda s: remove(s, pick(s, What.STORED, "ann-2")), {LOST, GAP}),
-    "stored twice": (lambda s: repeat(s, pick(s, What.STORED, "ann-1"), seq=6), {DOUBLED, GAP}),
-    "heard twice": (lambda s: repeat(s, pick(s, What.HEARD, "ann-1", "eve")), {DOUBLED}),
-    "heard twice, under two numbers": (lambda s: repeat(s, pick(s, What.HEARD, "ann-1", "eve"), seq=6), {DOUBLED}),
-    "not heard by one": (lambda s: remove(s, pick(s, What.HEARD, "ann-2", "eve")), {GAP}),
-    "the end not heard by one": (lambda s: remove(s, pick(s, What.HEARD, "ann-3", "eve")), {GAP}),
-    "a hole in the record": (lambda s: renumber(s, pick(s, What.STORED, "ann-3"), 6), {GAP, ABSENT}),
+    "accepted and not stored": (lambda s: remove(s, pick(s, What.STORED, "alice-2")), {LOST, GAP}),
+    "stored twice": (lambda s: repeat(s, pick(s, What.STORED, "alice-1"), seq=6), {DOUBLED, GAP}),
+    "heard twice": (lambda s: repeat(s, pick(s, What.HEARD, "alice-1", "charlie")), {DOUBLED}),
+    "heard twice, under two numbers": (
+        lambda s: repeat(s, pick(s, What.HEARD, "alice-1", "charlie"), seq=6),
+        {DOUBLED},
+    ),
+    "not heard by one": (lambda s: remove(s, pick(s, What.HEARD, "alice-2", "charlie")), {GAP}),
+    "the end not heard by one": (lambda s: remove(s, pick(s, What.HEARD, "alice-3", "charlie")), {GAP}),
+    "a hole in the record": (lambda s: renumber(s, pick(s, What.STORED, "alice-3"), 6), {GAP, ABSENT}),
     "heard in the wrong order": (
-        lambda s: swap(s, pick(s, What.HEARD, "ann-1", "eve"), pick(s, What.HEARD, "ann-2", "eve")),
+        lambda s: swap(s, pick(s, What.HEARD, "alice-1", "charlie"), pick(s, What.HEARD, "alice-2", "charlie")),
         {GAP, ORDER},
     ),
-    "one number for two in the record": (lambda s: renumber(s, pick(s, What.STORED, "ann-3"), 4), {NUMBER, ABSENT}),
+    "one number for two in the record": (lambda s: renumber(s, pick(s, What.STORED, "alice-3"), 4), {NUMBER, ABSENT}),
     "one number for two who listen": (
         lambda s: s.entries.__setitem__(
-            pick(s, What.HEARD, "ann-2", "eve"), s.entries[pick(s, What.HEARD, "ann-2", "eve")]._replace(id="bob-9")
+            pick(s, What.HEARD, "alice-2", "charlie"),
+            s.entries[pick(s, What.HEARD, "alice-2", "charlie")]._replace(id="bob-9"),
         ),
         {NUMBER, LOST},
     ),
-    "told under another number": (lambda s: renumber(s, pick(s, What.ACCEPTED, "ann-2"), 9), {ABSENT}),
+    "told under another number": (lambda s: renumber(s, pick(s, What.ACCEPTED, "alice-2"), 9), {ABSENT}),
     "refused and stored": (
         lambda s: s.entries.__setitem__(
-            pick(s, What.ACCEPTED, "ann-2"), s.entries[pick(s, What.ACCEPTED, "ann-2")]._replace(what=What.REFUSED)
+            pick(s, What.ACCEPTED, "alice-2"), s.entries[pick(s, What.ACCEPTED, "alice-2")]._replace(what=What.REFUSED)
         ),
         {DENIED},
     ),
-    "never answered": (lambda s: s.say("ann", "ann-9"), {UNANSWERED}),
-    "against the protocol": (lambda s: s.add("eve", What.BROKEN, note="the room went back"), {PROTOCOL}),
+    "never answered": (lambda s: s.say("alice", "alice-9"), {UNANSWERED}),
+    "against the protocol": (lambda s: s.add("charlie", What.BROKEN, note="the room went back"), {PROTOCOL}),
 }
 
 
 @pytest.mark.parametrize("name", WRONG)
 def test_each_kind_of_wrong_is_found(name: str) -> None:
     spoil, kinds = WRONG[name]
-    story = conversation(["ann", "bob", "ann", "bob", "ann"])
+    story = conversation(["alice", "bob", "alice", "bob", "alice"])
     spoil(story)
     assert kinds <= set(found(story))
 
@@ -149,11 +153,11 @@ def test_every_kind_has_a_history_that_is_wrong_in_this_way() -> None:
     assert {kind for _, kinds in WRONG.values() for kind in kinds} == set(KINDS)
 
 
-@pytest.mark.parametrize(("first", "second", "wrong"), [("ann-1", "ann-2", {}), ("ann-2", "ann-1", {ORDER: 1})])
+@pytest.mark.parametrize(("first", "second", "wrong"), [("alice-1", "alice-2", {}), ("alice-2", "alice-1", {ORDER: 1})])
 def test_a_sender_s_messages_are_stored_in_the_order_of_sending(first: str, second: str, wrong: dict[str, int]) -> None:
     story = Story()
-    for id in ("ann-1", "ann-2"):
-        story.say("ann", id)
+    for id in ("alice-1", "alice-2"):
+        story.say("alice", id)
     for seq, id in enumerate((first, second), 1):
         story.tell(id, seq)
         story.row(id, seq)
@@ -162,24 +166,24 @@ def test_a_sender_s_messages_are_stored_in_the_order_of_sending(first: str, seco
 
 def test_what_was_refused_takes_its_place_when_it_is_sent_again() -> None:
     story = Story()
-    story.say("ann", "ann-1")
-    story.say("ann", "ann-2")
-    story.add("ann", What.REFUSED, "ann-1", note="queue_full")
-    story.tell("ann-2", 1)
-    story.add("ann", What.SENT, "ann-1")
-    story.tell("ann-1", 2)
-    story.row("ann-2", 1)
-    story.row("ann-1", 2)
+    story.say("alice", "alice-1")
+    story.say("alice", "alice-2")
+    story.add("alice", What.REFUSED, "alice-1", note="queue_full")
+    story.tell("alice-2", 1)
+    story.add("alice", What.SENT, "alice-1")
+    story.tell("alice-1", 2)
+    story.row("alice-2", 1)
+    story.row("alice-1", 2)
     assert found(story) == {}
 
 
 def test_what_waits_behind_something_refused_takes_its_place_when_it_is_sent() -> None:
     story = Story()
-    story.say("ann", "ann-1")
-    story.add("ann", What.SAID, "ann-2")
-    story.add("ann", What.REFUSED, "ann-1", note="queue_full")
-    for seq, id in enumerate(("ann-1", "ann-2"), 1):
-        story.add("ann", What.SENT, id)
+    story.say("alice", "alice-1")
+    story.add("alice", What.SAID, "alice-2")
+    story.add("alice", What.REFUSED, "alice-1", note="queue_full")
+    for seq, id in enumerate(("alice-1", "alice-2"), 1):
+        story.add("alice", What.SENT, id)
         story.tell(id, seq)
         story.row(id, seq)
     assert found(story) == {}
@@ -187,19 +191,19 @@ def test_what_waits_behind_something_refused_takes_its_place_when_it_is_sent() -
 
 def test_sending_again_after_a_reconnect_changes_nothing_of_the_order() -> None:
     story = Story()
-    story.say("ann", "ann-1")
-    story.say("ann", "ann-2")
-    story.add("ann", What.CLOSED, note="1006")
-    story.add("ann", What.CONNECTED)
-    story.add("ann", What.SENT, "ann-1")
-    for seq, id in enumerate(("ann-2", "ann-1"), 1):
+    story.say("alice", "alice-1")
+    story.say("alice", "alice-2")
+    story.add("alice", What.CLOSED, note="1006")
+    story.add("alice", What.CONNECTED)
+    story.add("alice", What.SENT, "alice-1")
+    for seq, id in enumerate(("alice-2", "alice-1"), 1):
         story.tell(id, seq)
         story.row(id, seq)
     assert found(story) == {ORDER: 1}
 
 
 def test_one_message_that_is_lost_counts_once_however_many_heard_it() -> None:
-    story = conversation(["ann", "bob"])
+    story = conversation(["alice", "bob"])
     remove(story, pick(story, What.STORED, "bob-1"))
     assert found(story)[LOST] == 1
 
@@ -210,12 +214,12 @@ def test_one_message_that_is_lost_counts_once_however_many_heard_it() -> None:
 def late(begins: float, ends: float, said: float, heard: float) -> Verdict:
     return judge(
         [
-            Entry(0.0, "eve", What.CONNECTED, ROOM),
+            Entry(0.0, "charlie", What.CONNECTED, ROOM),
             Entry(begins, "", What.BEGINS, note="a fault"),
-            Entry(said, "ann", What.SAID, ROOM, "ann-1"),
+            Entry(said, "alice", What.SAID, ROOM, "alice-1"),
             Entry(ends, "", What.ENDS, note="a fault"),
-            Entry(heard, "eve", What.HEARD, ROOM, "ann-1", 1),
-            Entry(60.0, "", What.STORED, ROOM, "ann-1", 1),
+            Entry(heard, "charlie", What.HEARD, ROOM, "alice-1", 1),
+            Entry(60.0, "", What.STORED, ROOM, "alice-1", 1),
         ]
     )
 
@@ -233,31 +237,31 @@ def test_staleness_counts_from_saying_for_what_was_said_after_the_fault() -> Non
 
 def test_who_is_away_is_not_stale() -> None:
     story = [
-        Entry(0.0, "eve", What.CONNECTED, ROOM),
-        Entry(1.0, "eve", What.AWAY, ROOM),
-        Entry(2.0, "ann", What.SAID, ROOM, "ann-1"),
-        Entry(30.0, "eve", What.CONNECTED, ROOM),
-        Entry(30.5, "eve", What.HEARD, ROOM, "ann-1", 1),
+        Entry(0.0, "charlie", What.CONNECTED, ROOM),
+        Entry(1.0, "charlie", What.AWAY, ROOM),
+        Entry(2.0, "alice", What.SAID, ROOM, "alice-1"),
+        Entry(30.0, "charlie", What.CONNECTED, ROOM),
+        Entry(30.5, "charlie", What.HEARD, ROOM, "alice-1", 1),
     ]
     assert judge(story).faults[0].stale == 0.5
 
 
 def test_a_finding_belongs_to_the_fault_after_which_it_showed() -> None:
-    story = conversation(["ann", "bob"])
+    story = conversation(["alice", "bob"])
     story.add("", What.BEGINS, note="first")
     story.add("", What.ENDS, note="first")
     story.add("", What.BEGINS, note="second")
     story.add("", What.ENDS, note="second")
-    repeat(story, pick(story, What.HEARD, "ann-1", "eve"), at=story.entries[-3].at + 0.05)
+    repeat(story, pick(story, What.HEARD, "alice-1", "charlie"), at=story.entries[-3].at + 0.05)
     assert [dict(under.wrong) for under in story.verdict().faults] == [{}, {DOUBLED: 1}, {}]
 
 
 def test_a_history_is_read_as_it_was_written(tmp_path: Path) -> None:
     history = History(tmp_path / "history.jsonl")
-    history.add("ann", What.HEARD, room="r", id="bob-1", seq=4)
+    history.add("alice", What.HEARD, room="r", id="bob-1", seq=4)
     history.add("", What.BEGINS, note="Redis frozen")
     history.close()
     first, second = read(history.path)
-    assert first[1:] == ("ann", What.HEARD, "r", "bob-1", 4, "")
+    assert first[1:] == ("alice", What.HEARD, "r", "bob-1", 4, "")
     assert second.note == "Redis frozen"
     assert first.at <= second.at

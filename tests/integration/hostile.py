@@ -32,12 +32,12 @@ async def strict(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Inst
 async def undisturbed(local: Installation) -> AsyncIterator[None]:
     """Two people who talk before and after, at different processes, and hear each other and no error."""
     async with (
-        await local.enter_at(local.web[0], ROOM, origin=local.url) as ann,
+        await local.enter_at(local.web[0], ROOM, origin=local.url) as alice,
         await local.enter_at(local.web[1], ROOM, origin=local.url) as bob,
     ):
         yield
-        await ann.say(text := os.urandom(8).hex())
-        for person in (ann, bob):
+        await alice.say(text := os.urandom(8).hex())
+        for person in (alice, bob):
             await person.hears(text)
             person.check_sequence()
             assert person.errors == []

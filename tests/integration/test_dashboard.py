@@ -62,7 +62,7 @@ def states(viewer: Person) -> dict[str, str]:
 async def test_it_shows_every_process_and_what_people_do(local: Installation) -> None:
     async with (
         await look_at(local, local.web[0]) as viewer,
-        await local.enter_at(local.web[0]) as ann,
+        await local.enter_at(local.web[0]) as alice,
         await local.enter_at(local.web[1]) as bob,
         await local.enter_at(local.web[1], "elsewhere"),
     ):
@@ -70,7 +70,7 @@ async def test_it_shows_every_process_and_what_people_do(local: Installation) ->
         # A connection counts from its accept, a room from the first join.
         await viewer.until(lambda: [newest(viewer)["totals"][name] for name in ("connections", "rooms")] == [4, 2])
         for n in range(20):
-            await ann.say(f"{n}")
+            await alice.say(f"{n}")
         await bob.hears("19")
         await viewer.until(
             lambda: sum(data["totals"]["messages_per_s"] for data in pushes(viewer)) == pytest.approx(20, 0.3)

@@ -32,9 +32,9 @@ async def test_a_restarted_database_fails_no_request(local: Installation) -> Non
         await connection.execute(END_BACKENDS)
     with ThreadPoolExecutor(4) as people:
         assert set(await asyncio.to_thread(lambda: list(people.map(page, range(64))))) == {200}
-    async with await local.enter() as ann:
-        await ann.say("hi")
-        await ann.hears("hi", seconds=3)  # a second attempt would come later
+    async with await local.enter() as alice:
+        await alice.say("hi")
+        await alice.hears("hi", seconds=3)  # a second attempt would come later
 
 
 async def test_people_talk_while_the_backends_of_the_database_are_ended_every_second(local: Installation) -> None:

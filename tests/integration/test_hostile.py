@@ -22,10 +22,10 @@ BURST = 60
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def eve(local: Installation) -> AsyncIterator[Person]:
+async def charlie(local: Installation) -> AsyncIterator[Person]:
     """Somebody in the room who means ill, while others are there."""
-    async with undisturbed(local), await local.enter(ROOM, origin=local.url) as eve:
-        yield eve
+    async with undisturbed(local), await local.enter(ROOM, origin=local.url) as charlie:
+        yield charlie
 
 
 async def still_works(person: Person) -> None:
@@ -63,11 +63,11 @@ NOT_THE_FORMAT = {
 
 
 @pytest.mark.parametrize("text", NOT_THE_FORMAT.values(), ids=NOT_THE_FORMAT)
-async def test_what_is_not_the_format_is_told_so_in_the_tutorials_words(eve: Person, text: str) -> None:
-    await eve.connection.send(text)
-    error = await eve.first(error=INVALID_FORMAT)
+async def test_what_is_not_the_format_is_told_so_in_the_tutorials_words(charlie: Person, text: str) -> None:
+    await charlie.connection.send(text)
+    error = await charlie.first(error=INVALID_FORMAT)
     assert error["code"] == Code.INVALID
-    await still_works(eve)
+    await still_works(charlie)
 
 
 def deep(levels: int) -> list[Any]:
@@ -101,15 +101,15 @@ REFUSED: dict[str, tuple[dict[str, Any], Code]] = {
 
 @pytest.mark.parametrize(("content", "code"), REFUSED.values(), ids=REFUSED)
 async def test_a_message_that_cannot_be_is_refused_with_its_reason(
-    eve: Person, content: dict[str, Any], code: Code
+    charlie: Person, content: dict[str, Any], code: Code
 ) -> None:
-    await eve.send(content)
-    error = await eve.first(code=code)
+    await charlie.send(content)
+    error = await charlie.first(code=code)
     assert error["error"]
     if code == Code.TOO_LONG:
         assert error["id"] == "long"
-    await still_works(eve)
-    assert len(eve.errors) == 1
+    await still_works(charlie)
+    assert len(charlie.errors) == 1
 
 
 @pytest.mark.parametrize(
@@ -125,19 +125,21 @@ async def test_a_message_that_cannot_be_is_refused_with_its_reason(
     ],
     ids=["markup", "templates", "SQL", "directions", "the longest", "odd characters", "line breaks"],
 )
-async def test_what_is_only_text_comes_back_as_it_was(eve: Person, text: str) -> None:
-    await eve.say(text)
-    await eve.hears(text)
+async def test_what_is_only_text_comes_back_as_it_was(charlie: Person, text: str) -> None:
+    await charlie.say(text)
+    await charlie.hears(text)
 
 
-async def test_others_fields_change_nothing_of_a_message(eve: Person) -> None:
-    you = (await eve.first(type="welcome"))["you"]
+async def test_others_fields_change_nothing_of_a_message(charlie: Person) -> None:
+    you = (await charlie.first(type="welcome"))["you"]
     text = os.urandom(8).hex()
-    await eve.say(text, user="admin", seq=1, at="1970-01-01T00:00:00Z", sender="u:1", room="elsewhere", name="admin")
-    await eve.hears(text)
-    message = await eve.first(message=text)
+    await charlie.say(
+        text, user="admin", seq=1, at="1970-01-01T00:00:00Z", sender="u:1", room="elsewhere", name="admin"
+    )
+    await charlie.hears(text)
+    message = await charlie.first(message=text)
     assert message["user"] == you
-    assert message["seq"] > (await eve.first(type="welcome"))["seq"]
+    assert message["seq"] > (await charlie.first(type="welcome"))["seq"]
     assert message["at"] > "2020"
 
 
@@ -162,20 +164,20 @@ async def test_others_fields_change_nothing_of_a_message(eve: Person) -> None:
 async def test_a_frame_that_is_too_big_or_binary_ends_its_own_connection(
     local: Installation, path: str, frame: Any, code: Close
 ) -> None:
-    async with undisturbed(local), await local.open(path, origin=local.url) as eve:
-        await eve.first(type="welcome")
-        await eve.connection.send(frame)
-        assert await eve.closed() == code
+    async with undisturbed(local), await local.open(path, origin=local.url) as charlie:
+        await charlie.first(type="welcome")
+        await charlie.connection.send(frame)
+        assert await charlie.closed() == code
         if code == Close.UNSUPPORTED:
-            assert eve.errors[0]["code"] == Code.INVALID
+            assert charlie.errors[0]["code"] == Code.INVALID
 
 
 @pytest.mark.parametrize("path", SOCKETS)
 async def test_a_frame_of_exactly_64_kib_is_read(local: Installation, path: str) -> None:
-    async with undisturbed(local), await local.open(path, origin=local.url) as eve:
-        await eve.first(type="welcome")
-        await eve.connection.send("x" * FRAME_MAX)
-        await eve.first(error=INVALID_FORMAT)
+    async with undisturbed(local), await local.open(path, origin=local.url) as charlie:
+        await charlie.first(type="welcome")
+        await charlie.connection.send("x" * FRAME_MAX)
+        await charlie.first(error=INVALID_FORMAT)
 
 
 RAW = {
@@ -251,9 +253,9 @@ async def test_connections_that_break_off_anywhere_leave_nothing(local: Installa
 async def test_a_page_of_elsewhere_gets_no_socket(local: Installation, path: str, origin: str | None) -> None:
     if origin is not None:
         origin = origin.format(url=local.url, url_without_scheme=local.url.removeprefix("http"))
-    async with undisturbed(local), await local.open(path, origin=origin) as eve:
-        assert await eve.closed() == Close.NOT_ALLOWED
-        assert [frame["code"] for frame in eve.frames] == [Code.ORIGIN]
+    async with undisturbed(local), await local.open(path, origin=origin) as charlie:
+        assert await charlie.closed() == Close.NOT_ALLOWED
+        assert [frame["code"] for frame in charlie.frames] == [Code.ORIGIN]
 
 
 @pytest.mark.parametrize(
@@ -279,36 +281,36 @@ async def test_a_page_of_elsewhere_gets_no_socket(local: Installation, path: str
     ],
 )
 async def test_a_socket_that_is_not_there_says_so(local: Installation, path: str) -> None:
-    async with undisturbed(local), await local.open(path, origin=local.url) as eve:
-        assert await eve.closed() == Close.NOT_ALLOWED
-        assert [frame["code"] for frame in eve.frames] == [Code.NO_ROOM]
+    async with undisturbed(local), await local.open(path, origin=local.url) as charlie:
+        assert await charlie.closed() == Close.NOT_ALLOWED
+        assert [frame["code"] for frame in charlie.frames] == [Code.NO_ROOM]
 
 
 @pytest.mark.parametrize(
     "after", ["x", "-1", "1.5", "", "9" * 18, "9223372036854775807", "9" * 400, "%00", "%ff", "1&after=x", "٣", "0x10"]
 )
 async def test_any_after_is_welcome(local: Installation, after: str) -> None:
-    async with undisturbed(local), await local.open(f"/ws/chat/{ROOM}/?after={after}", origin=local.url) as eve:
-        await eve.first(type="welcome")
-        await still_works(eve)
+    async with undisturbed(local), await local.open(f"/ws/chat/{ROOM}/?after={after}", origin=local.url) as charlie:
+        await charlie.first(type="welcome")
+        await still_works(charlie)
 
 
 # --- Too much
 
 
 async def test_of_200_messages_at_once_each_is_answered(local: Installation) -> None:
-    async with undisturbed(local), await local.enter(ROOM, origin=local.url) as eve:
+    async with undisturbed(local), await local.enter(ROOM, origin=local.url) as charlie:
         mark = os.urandom(4).hex()
         ids = [f"{mark}-{n}" for n in range(200)]
         for id in ids:
-            await eve.say(id, id=id)
+            await charlie.say(id, id=id)
 
         def answered() -> set[str]:
-            return {frame["id"] for frame in eve.messages + eve.errors}
+            return {frame["id"] for frame in charlie.messages + charlie.errors}
 
-        await eve.until(lambda: answered() >= set(ids))
-        stored = [frame["id"] for frame in eve.messages if frame["id"].startswith(mark)]
-        refused = {frame["id"]: frame for frame in eve.errors}
+        await charlie.until(lambda: answered() >= set(ids))
+        stored = [frame["id"] for frame in charlie.messages if frame["id"].startswith(mark)]
+        refused = {frame["id"]: frame for frame in charlie.errors}
         assert BURST <= len(stored) < 2 * BURST
         assert stored == [id for id in ids if id in stored]
         assert set(refused) == set(ids) - set(stored)
@@ -317,33 +319,33 @@ async def test_of_200_messages_at_once_each_is_answered(local: Installation) -> 
 
 
 async def test_of_200_broken_frames_at_once_each_is_answered(local: Installation) -> None:
-    async with undisturbed(local), await local.enter(ROOM, origin=local.url) as eve:
+    async with undisturbed(local), await local.enter(ROOM, origin=local.url) as charlie:
         for _ in range(200):
-            await eve.connection.send("{")
-        await eve.until(lambda: len(eve.errors) == 200)
-        assert {error["error"] for error in eve.errors} == {INVALID_FORMAT}
-        await still_works(eve)
+            await charlie.connection.send("{")
+        await charlie.until(lambda: len(charlie.errors) == 200)
+        assert {error["error"] for error in charlie.errors} == {INVALID_FORMAT}
+        await still_works(charlie)
 
 
 async def test_who_never_heeds_an_error_is_closed(local: Installation) -> None:
-    async with undisturbed(local), await local.enter(ROOM, origin=local.url) as eve:
+    async with undisturbed(local), await local.enter(ROOM, origin=local.url) as charlie:
         for _ in range(400):
-            await eve.connection.send("{")
-        assert await eve.closed() == Close.TOO_MUCH
-        assert len(eve.errors) < 400
+            await charlie.connection.send("{")
+        assert await charlie.closed() == Close.TOO_MUCH
+        assert len(charlie.errors) < 400
 
 
 async def test_200_questions_to_the_dashboard_at_once_are_not_200_answers(local: Installation) -> None:
     async with (
         undisturbed(local),
         await local.open("/ws/dashboard/", origin=local.url) as watcher,
-        await local.open("/ws/dashboard/", origin=local.url) as eve,
+        await local.open("/ws/dashboard/", origin=local.url) as charlie,
     ):
         await watcher.first(type="welcome")
-        await eve.first(type="welcome")
+        await charlie.first(type="welcome")
         for n in range(200):
-            await eve.connection.send("{" if n % 2 else "{}")
-        await eve.until(lambda: len(eve.errors) == 100)
+            await charlie.connection.send("{" if n % 2 else "{}")
+        await charlie.until(lambda: len(charlie.errors) == 100)
         await watcher.until(lambda: sum("data" in frame for frame in watcher.frames) >= 2)
         assert watcher.errors == []
         assert sum("data" in frame for frame in watcher.frames) < 50
@@ -362,12 +364,12 @@ async def test_a_flood_of_any_frames_holds_up_nobody(local: Installation, piece:
     """Both web processes are flooded: a connection goes to either."""
     async with undisturbed(local):
         flooding = [asyncio.create_task(flood(local, piece)) for _ in range(6)]
-        async with await local.enter(ROOM, origin=local.url) as ann:
+        async with await local.enter(ROOM, origin=local.url) as alice:
             async with asyncio.timeout(ALL_HEARD_SECONDS):
                 for number in range(15):
-                    await ann.say(text := f"{number} {os.urandom(4).hex()}")
-                    await ann.hears(text)
-            assert ann.errors == []
+                    await alice.say(text := f"{number} {os.urandom(4).hex()}")
+                    await alice.hears(text)
+            assert alice.errors == []
         for each in flooding:
             each.cancel()
         await asyncio.gather(*flooding, return_exceptions=True)
@@ -395,8 +397,8 @@ async def test_who_reads_nothing_does_not_hold_up_others(local: Installation) ->
         reader, writer = await local.handshake(SOCKETS[0])
         reader.set_exception(ConnectionError("not read"))
         cast("asyncio.Transport", writer.transport).pause_reading()
-        async with await local.enter(ROOM, origin=local.url) as ann:
+        async with await local.enter(ROOM, origin=local.url) as alice:
             for _ in range(20):
-                await ann.say("x" * MESSAGE_MAX)
-            await ann.until(lambda: ann.heard.count("x" * MESSAGE_MAX) >= 20)
+                await alice.say("x" * MESSAGE_MAX)
+            await alice.until(lambda: alice.heard.count("x" * MESSAGE_MAX) >= 20)
         writer.transport.abort()

@@ -180,9 +180,9 @@ async def test_what_was_asked_for_with_a_slow_hand_holds_up_nobody(local: Instal
 async def test_no_page_shows_a_message_as_markup(local: Installation) -> None:
     """What is said is in the history as JSON, with a type that no browser takes for a page."""
     text = f"<script>{os.urandom(4).hex()}</script>"
-    async with undisturbed(local), await local.enter(ROOM, origin=local.url) as eve:
-        await eve.say(text)
-        await eve.hears(text)
+    async with undisturbed(local), await local.enter(ROOM, origin=local.url) as charlie:
+        await charlie.say(text)
+        await charlie.hears(text)
         answer = await exchange(local, request(local, HISTORY))
         headers, _, body = answer.partition(b"\r\n\r\n")
         assert b"content-type: application/json" in headers.lower()

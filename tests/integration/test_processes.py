@@ -13,31 +13,31 @@ from tests.integration.talking import RECOVERY_SECONDS, RESENT_SECONDS, UNHURRIE
 
 async def test_people_at_different_web_processes_talk_through_a_worker(local: Installation) -> None:
     async with (
-        await local.enter_at(local.web[0]) as ann,
+        await local.enter_at(local.web[0]) as alice,
         await local.enter_at(local.web[1]) as bob,
-        await local.enter_at(local.web[1], "elsewhere") as eve,
+        await local.enter_at(local.web[1], "elsewhere") as charlie,
     ):
-        await ann.say("hi")
+        await alice.say("hi")
         await bob.hears("hi")
         await bob.say("hello")
-        await ann.hears("hello")
+        await alice.hears("hello")
         await bob.hears("hello")
-        assert ann.messages == bob.messages
-        assert [message["seq"] for message in ann.messages] == [1, 2]
-        assert eve.messages == []
+        assert alice.messages == bob.messages
+        assert [message["seq"] for message in alice.messages] == [1, 2]
+        assert charlie.messages == []
 
 
 async def test_a_worker_that_is_killed_loses_nothing(local: Installation) -> None:
-    async with await local.enter_at(local.web[0]) as ann, await local.enter_at(local.web[1]) as bob:
-        async with talking(ann) as said:
+    async with await local.enter_at(local.web[0]) as alice, await local.enter_at(local.web[1]) as bob:
+        async with talking(alice) as said:
             for _ in range(3):
                 await more(said, 20)
                 await local.kill(local.workers[0])
-        for person in (ann, bob):
+        for person in (alice, bob):
             await person.hears(*said, seconds=RECOVERY_SECONDS)
             assert person.heard == said
             person.check_sequence()
-        assert ann.errors == []
+        assert alice.errors == []
 
 
 async def test_two_of_three_workers_that_freeze_hold_up_what_they_had_taken_for_seconds(tmp_path: Path) -> None:
@@ -75,42 +75,42 @@ async def test_two_of_three_workers_that_freeze_hold_up_what_they_had_taken_for_
 
 
 async def test_without_any_worker_messages_wait_and_nobody_is_told_anything_false(local: Installation) -> None:
-    async with await local.enter() as ann:
-        await ann.say("before")
-        await ann.hears("before")
+    async with await local.enter() as alice:
+        await alice.say("before")
+        await alice.hears("before")
         await local.workers[0].stop()
         for n in range(5):
-            await ann.say(f"{n}")
+            await alice.say(f"{n}")
         # Longer than an entry of the queue lives, so that it is sent again.
         await asyncio.sleep(6)
-        assert ann.heard == ["before"]
-        assert ann.errors == []
+        assert alice.heard == ["before"]
+        assert alice.errors == []
         await local.workers[0].start()
-        await ann.hears("4")
-        assert ann.heard == ["before", "0", "1", "2", "3", "4"]
+        await alice.hears("4")
+        assert alice.heard == ["before", "0", "1", "2", "3", "4"]
 
 
 async def test_a_web_process_that_is_killed_takes_only_its_own_connections_with_it(local: Installation) -> None:
-    async with await local.enter_at(local.web[0]) as ann, await local.enter_at(local.web[1]) as bob:
+    async with await local.enter_at(local.web[0]) as alice, await local.enter_at(local.web[1]) as bob:
         async with talking(bob) as said:
-            await ann.hears(*said[:1])
+            await alice.hears(*said[:1])
             await local.kill(local.web[0])
-            assert await ann.closed() == 1006
-            async with await local.enter_at(local.web[0], after=ann.seq) as again:
+            assert await alice.closed() == 1006
+            async with await local.enter_at(local.web[0], after=alice.seq) as again:
                 await more(said, 20)
                 await again.hears(said[-1])
-                assert [m["seq"] for m in ann.messages + again.messages] == list(range(1, again.seq + 1))
+                assert [m["seq"] for m in alice.messages + again.messages] == list(range(1, again.seq + 1))
         await bob.hears(*said)
         assert bob.heard == said
 
 
 async def test_a_web_process_that_is_stopped_says_so_and_loses_nothing(local: Installation) -> None:
-    async with await local.enter_at(local.web[0]) as ann, await local.enter_at(local.web[1]) as bob:
+    async with await local.enter_at(local.web[0]) as alice, await local.enter_at(local.web[1]) as bob:
         for n in range(50):
-            await ann.say(f"{n}")
+            await alice.say(f"{n}")
         await bob.hears("0")
         status = asyncio.create_task(local.web[0].stop())
-        assert await ann.closed() == 1012
+        assert await alice.closed() == 1012
         assert await status == 0
         await bob.hears("49")
         assert bob.heard == [f"{n}" for n in range(50)]
@@ -134,6 +134,6 @@ async def test_a_web_process_that_is_stopped_waits_for_its_clients_goodbye(local
 
 
 async def test_a_worker_that_is_stopped_ends_well(local: Installation) -> None:
-    async with await local.enter() as ann, talking(ann) as said:
-        await ann.hears(*said)
+    async with await local.enter() as alice, talking(alice) as said:
+        await alice.hears(*said)
         assert await local.workers[0].stop() == 0

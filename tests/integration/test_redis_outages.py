@@ -18,22 +18,22 @@ async def test_a_room_goes_on_without_a_gap_when_redis_is_restarted(
     redis = new_redis("--save", "3600 1" if kept else "")
     async with (
         installation(tmp_path, redis_url=redis.url, variables=UNHURRIED) as local,
-        await local.enter_at(local.web[0]) as ann,
+        await local.enter_at(local.web[0]) as alice,
         await local.enter_at(local.web[1]) as bob,
     ):
-        async with talking(ann) as said:
+        async with talking(alice) as said:
             await bob.hears("message 0")
             redis.stop() if kept else redis.kill()
             await asyncio.sleep(2)
             await asyncio.to_thread(redis.start)
             await more(said, 50)
-        for person in (ann, bob):
+        for person in (alice, bob):
             await person.hears(*said, seconds=RECOVERY_SECONDS)
             assert person.heard == said
             person.check_sequence()
         # Who comes gets in.
-        async with await local.enter() as eve:
-            await eve.say("all well")
+        async with await local.enter() as charlie:
+            await charlie.say("all well")
             await bob.hears("all well")
 
 
@@ -51,14 +51,14 @@ async def test_a_room_goes_on_without_a_gap_when_sentinel_replaces_a_frozen_mast
         variables = {**UNHURRIED, "CHANNELBOX_REDIS_SENTINELS": f"127.0.0.1:{sentinel.port}"}
         async with (
             installation(tmp_path, redis_url=old.url, variables=variables) as local,
-            await local.enter_at(local.web[0]) as ann,
+            await local.enter_at(local.web[0]) as alice,
             await local.enter_at(local.web[1]) as bob,
         ):
-            async with talking(ann, 0.1) as said:
+            async with talking(alice, 0.1) as said:
                 await bob.hears("message 0")
                 old.freeze()
                 await more(said, 20)
-            for person in (ann, bob):
+            for person in (alice, bob):
                 await person.hears(*said, seconds=RECOVERY_SECONDS)
                 assert person.heard == said
                 person.check_sequence()
@@ -72,8 +72,11 @@ async def test_two_redis_hosts_share_an_installation(tmp_path: Path, new_redis: 
     rooms = [f"room{n}" for n in range(6)]
     async with installation(tmp_path, redis_url=",".join(server.url for server in servers)) as local:
         for room in rooms:
-            async with await local.enter_at(local.web[0], room) as ann, await local.enter_at(local.web[1], room) as bob:
-                await ann.say(f"hello {room}")
+            async with (
+                await local.enter_at(local.web[0], room) as alice,
+                await local.enter_at(local.web[1], room) as bob,
+            ):
+                await alice.say(f"hello {room}")
                 await bob.hears(f"hello {room}")
         for server in servers:
             with server.client() as client:
@@ -92,7 +95,7 @@ async def test_processes_that_are_started_before_redis_wait_for_it(
     assert not starting.done()
     await asyncio.to_thread(redis.start)
     await starting
-    async with await local.enter() as ann:
-        await ann.say("at last")
-        await ann.hears("at last")
+    async with await local.enter() as alice:
+        await alice.say("at last")
+        await alice.hears("at last")
     await local.stop()

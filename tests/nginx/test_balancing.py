@@ -138,7 +138,7 @@ def test_a_node_without_a_process_says_so_and_another_one_is_asked(
         nobody.bind(str(cluster.applications["web1"].path))
         cluster.applications["web1"].path.chmod(0o666)
         assert cluster.node("web1").ask("/chat/").status == NOBODY
-        assert cluster.node("web1").ask("/accounts/login/", "POST", b"name=ann").status == NOBODY
+        assert cluster.node("web1").ask("/accounts/login/", "POST", b"name=alice").status == NOBODY
         others("web1 has no process", 8)
         assert cluster.asked("/chat/")["web1"] == 0
 
@@ -159,14 +159,14 @@ def test_a_node_whose_queue_is_full_says_so(cluster: Cluster, others: Callable[.
 
 @pytest.mark.parametrize("path", ["/accounts/close", "/accounts/status-503", "/accounts/status-502"])
 def test_what_was_posted_is_never_posted_twice(cluster: Cluster, path: str) -> None:
-    assert cluster.door.ask(path, "POST", b"name=ann").status == (503 if "503" in path else 502)
+    assert cluster.door.ask(path, "POST", b"name=alice").status == (503 if "503" in path else 502)
     assert sum(cluster.asked(path).values()) == 1
 
 
 def test_what_was_posted_to_a_node_that_is_away_goes_to_another(cluster: Cluster) -> None:
     """Nothing was sent to the one that refused the connection."""
     cluster.nodes["web1"].kill()
-    answers = [cluster.door.ask("/accounts/login/", "POST", b"name=ann").status for _ in range(6)]
+    answers = [cluster.door.ask("/accounts/login/", "POST", b"name=alice").status for _ in range(6)]
     assert answers == [200] * 6
 
 
@@ -287,7 +287,7 @@ def test_a_node_that_resets_connections_is_left_out(cluster: Cluster, others: Ca
 
 def test_what_was_posted_to_a_node_that_reset_the_connection_is_not_posted_to_another(cluster: Cluster) -> None:
     with in_its_place(cluster, "web1", b"") as read:
-        answers = [cluster.door.ask("/accounts/login/", "POST", b"name=ann").status for _ in range(4)]
+        answers = [cluster.door.ask("/accounts/login/", "POST", b"name=alice").status for _ in range(4)]
         assert len(read) + cluster.asked("/accounts/login/")["web2"] == 4
         assert answers.count(502) == len(read) >= 1
 

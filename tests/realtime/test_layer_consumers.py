@@ -38,16 +38,16 @@ async def joined(consumer: Any, room: str = "lobby") -> WebsocketCommunicator:
 
 @pytest.mark.parametrize("consumer", [AsyncChat, SyncChat, JsonChat])
 async def test_a_room_of_the_tutorial(layer: ChannelLayer, redis_server: RedisServer, consumer: Any) -> None:
-    ann, bob = await joined(consumer), await joined(consumer)
+    alice, bob = await joined(consumer), await joined(consumer)
     elsewhere = await joined(AsyncChat, "elsewhere")
     for number in range(20):
-        await ann.send_json_to({"message": f"{number}"})
-    for person in (ann, bob):
+        await alice.send_json_to({"message": f"{number}"})
+    for person in (alice, bob):
         assert [(await person.receive_json_from(5))["message"] for _ in range(20)] == [str(n) for n in range(20)]
     await bob.disconnect()
-    await ann.send_json_to({"message": "alone"})
-    assert await ann.receive_json_from(5) == {"message": "alone"}
-    await ann.disconnect()
+    await alice.send_json_to({"message": "alone"})
+    assert await alice.receive_json_from(5) == {"message": "alone"}
+    await alice.disconnect()
     assert await elsewhere.receive_nothing(0.01)
     await elsewhere.disconnect()
     await layer.new_channel()

@@ -42,17 +42,17 @@ def people(layer: str) -> Iterator[list[Person]]:
 
 @pytest.mark.parametrize("layer", ["memory"])
 def test_on_the_memory_layer_two_processes_do_not_hear_each_other(people: list[Person]) -> None:
-    ann, bob = people
-    ann.say("is anybody there")
-    assert ann.hears() == "is anybody there"
+    alice, bob = people
+    alice.say("is anybody there")
+    assert alice.hears() == "is anybody there"
     bob.say("nobody spoke to me")
     assert bob.hears() == "nobody spoke to me"
 
 
 @pytest.mark.parametrize("layer", ["redis"])
 def test_on_our_layer_the_same_two_processes_do(people: list[Person]) -> None:
-    ann, bob = people
-    ann.say("is anybody there")
-    assert [ann.hears(), bob.hears()] == ["is anybody there"] * 2
+    alice, bob = people
+    alice.say("is anybody there")
+    assert [alice.hears(), bob.hears()] == ["is anybody there"] * 2
     bob.say("here I am")
-    assert [ann.hears(), bob.hears()] == ["here I am"] * 2
+    assert [alice.hears(), bob.hears()] == ["here I am"] * 2

@@ -36,12 +36,12 @@ async def processes() -> AsyncIterator[list[Process]]:
 
 async def test_it_works(processes: list[Process]) -> None:
     one, two = processes
-    await one.enter("ann")
+    await one.enter("alice")
     await two.enter("bob")
-    await one.watcher.until("ann", "bob")
-    await two.watcher.until("ann", "bob")
+    await one.watcher.until("alice", "bob")
+    await two.watcher.until("alice", "bob")
     two.presence.left("r", "bob")
-    await one.watcher.until("ann")
+    await one.watcher.until("alice")
 
 
 @pytest.mark.parametrize("part", ["_write_frame", "_publish", "_read"])
@@ -50,9 +50,9 @@ async def test_what_breaks_unexpectedly_is_counted_and_done_all_the_same(
 ) -> None:
     """A count would be wrong until somebody else comes or goes."""
     one, two = processes
-    await one.enter("ann")
+    await one.enter("alice")
     await two.enter("bob")
-    await one.watcher.until("ann", "bob")
+    await one.watcher.until("alice", "bob")
     whole = getattr(one.presence, part)
     left = 1
 
@@ -65,19 +65,19 @@ async def test_what_breaks_unexpectedly_is_counted_and_done_all_the_same(
 
     restarted = counters.restarted
     monkeypatch.setattr(one.presence, part, breaks)
-    one.presence.joined("r", "carol")
-    await one.watcher.until("ann", "bob", "carol")
-    await two.watcher.until("ann", "bob", "carol")
+    one.presence.joined("r", "charlie")
+    await one.watcher.until("alice", "bob", "charlie")
+    await two.watcher.until("alice", "bob", "charlie")
     await until(lambda: counters.restarted > restarted)
 
 
 async def test_two_tabs_are_one_person_until_both_are_closed(processes: list[Process]) -> None:
     one, _ = processes
-    await one.enter("ann", "ann", "bob")
-    await one.watcher.until("ann", "bob")
-    one.presence.left("r", "ann")
+    await one.enter("alice", "alice", "bob")
+    await one.watcher.until("alice", "bob")
+    one.presence.left("r", "alice")
     one.presence.left("r", "bob")
-    await one.watcher.until("ann")
+    await one.watcher.until("alice")
 
 
 async def test_changes_of_a_second_are_told_together(processes: list[Process]) -> None:
@@ -100,26 +100,26 @@ async def test_the_people_of_a_process_that_died_are_taken_out(
     processes: list[Process],
 ) -> None:
     one, _ = processes
-    await one.enter("ann")
+    await one.enter("alice")
     dead = Process("dead")
     await dead.start()
     await dead.enter("bob")
-    await one.watcher.until("ann", "bob")
+    await one.watcher.until("alice", "bob")
     await dead.freeze()
-    await one.watcher.until("ann")
+    await one.watcher.until("alice")
     await dead.hub.stop()
     await dead.bus.stop()
 
 
 async def test_stopping_takes_the_own_people_out(processes: list[Process]) -> None:
     one, _ = processes
-    await one.enter("ann")
+    await one.enter("alice")
     other = Process("other")
     await other.start()
     await other.enter("bob")
-    await one.watcher.until("ann", "bob")
+    await one.watcher.until("alice", "bob")
     await other.stop()
-    await one.watcher.until("ann")
+    await one.watcher.until("alice")
 
 
 @pytest.mark.parametrize("gone", [0, 1])
@@ -132,7 +132,7 @@ async def test_who_is_here_is_told_while_the_redis_of_other_rooms_hangs(
     for process in (one, two):
         await process.start()
         await process.enter(process.hub._process, room=rooms[1 - gone])
-    one.presence.joined(rooms[gone], "eve")
+    one.presence.joined(rooms[gone], "dave")
     await one.watcher.until("one", "two")
     servers[gone].freeze()
     one.presence.joined(rooms[gone], "joe")  # cannot be told now
@@ -259,13 +259,13 @@ async def test_rubbish_is_nobody(three: list[Process], bus: Bus, monkeypatch: py
     parts = [b"\xc1", b"", *map(msgpack.packb, (5, ["a", 1, 2], ["a", "b"]))]
     for number, part in enumerate(parts):
         await client.hset(redis_keys.people("r"), f"rubbish-{number}", part)
-    for told in ((1, 2), ("p", "ann", 1), ("p", ["ann"], "1"), ("p", ["ann"], -1), ("p", [1], 1)):
+    for told in ((1, 2), ("p", "alice", 1), ("p", ["alice"], "1"), ("p", ["alice"], -1), ("p", [1], 1)):
         await bus.publish(redis_keys.room("r"), msgpack.packb({"v": 1, "presence": told}))
     one.presence.left("r", "one-b")
     for process in three:
         await process.watcher.until(*(name for name in everybody(three) if name != "one-b"))
     assert one.watcher.counts[before:] == [5]
-    for rubbish in (("ann", 1), (["ann"], -1), ([1], 1)):
+    for rubbish in (("alice", 1), (["alice"], -1), ([1], 1)):
         assert looked_at.count(rubbish) == len(three), "by each process"
 
 
@@ -273,8 +273,8 @@ async def test_stopping_does_not_wait_for_a_redis_that_hangs(new_redis: Callable
     server = new_redis()
     one = Process("one", hosts_of([server], 60))
     await one.start()
-    await one.enter("ann")
-    await one.watcher.until("ann")
+    await one.enter("alice")
+    await one.watcher.until("alice")
     server.freeze()
     async with asyncio.timeout(20):
         await one.stop()

@@ -32,7 +32,7 @@ async def process(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(presence, "PUBLISH_SECONDS", 0.05)
     process = Process("one")
     await process.start()
-    await asyncio.gather(*(process.enter("ann", room=name) for name in ROOMS))
+    await asyncio.gather(*(process.enter("alice", room=name) for name in ROOMS))
     await until(lambda: written(redis_server) == len(ROOMS))
     yield process
     await process.stop()
@@ -69,4 +69,4 @@ async def test_few_rooms_are_told_of_in_one_turn(process: Process, monkeypatch: 
     for name in ROOMS:
         process.presence.joined(name, "bob")
     assert await most_in_a_turn(lambda: len(frames), len(ROOMS)) <= MAX_ROOMS
-    assert all(frame["users"] == ["ann", "bob"] for frame in frames)
+    assert all(frame["users"] == ["alice", "bob"] for frame in frames)

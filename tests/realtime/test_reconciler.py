@@ -93,34 +93,34 @@ async def case() -> AsyncIterator[Case]:
 
 async def test_a_room_that_heard_nothing_of_a_message_gets_it(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reconciler, "INTERVAL_SECONDS", 0.1)
-    ann = await case.enter("r")
+    alice = await case.enter("r")
     case.record.last = 3  # stored, and its publish was lost
     await case.reconciler.start()
-    await ann.until(3)
-    assert ann.heard == [1, 2, 3]
+    await alice.until(3)
+    assert alice.heard == [1, 2, 3]
 
 
 async def test_a_room_that_is_up_to_date_is_left_alone(case: Case) -> None:
-    ann = await case.enter("r")
+    alice = await case.enter("r")
     case.record.last = 2
     frames = text_frame(b"1") + text_frame(b"2")
     await case.bus.publish(redis_keys.room("r"), Envelope(1, 2, frames).pack())
-    await ann.until(2)
+    await alice.until(2)
     await case.reconciler.compare()
     assert case.hub.rooms["r"].repair is None
-    assert ann.heard == [1, 2]
+    assert alice.heard == [1, 2]
 
 
 async def test_numbers_that_come_while_the_record_is_read_are_no_loss(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ann = await case.enter("r")
+    alice = await case.enter("r")
     observe = case.record.observe
 
     async def overtaken(names: list[str]) -> dict[str, Observed]:
         observed = await observe(names)
         await case.bus.publish(redis_keys.room("r"), Envelope(1, 1, text_frame(b"1")).pack())
-        await ann.until(1)
+        await alice.until(1)
         return observed
 
     case.reconciler._observe = overtaken
@@ -140,11 +140,11 @@ async def test_many_rooms_are_asked_for_in_parts(case: Case, monkeypatch: pytest
 
 
 async def test_it_goes_on_after_the_record_has_failed(case: Case) -> None:
-    ann = await case.enter("r")
+    alice = await case.enter("r")
     case.record.last, case.record.fails = 1, 1
     await case.reconciler.start()
     case.reconciler.now()
-    await ann.until(1)
+    await alice.until(1)
     assert len(case.record.asked) >= 2
 
 
@@ -154,11 +154,11 @@ async def test_what_was_published_while_redis_was_away_comes_when_it_is_back(
     server = new_redis()
     case = Case([server.url])
     case.bus.on_restored(case.reconciler.now)
-    ann = await case.enter("r")
+    alice = await case.enter("r")
     await case.reconciler.start()
     server.kill()
     case.record.last = 3
     server.start()
-    await ann.until(3)
-    assert ann.heard == [1, 2, 3]
+    await alice.until(3)
+    assert alice.heard == [1, 2, 3]
     await case.stop()

@@ -90,15 +90,15 @@ def spend(rate_sync: RateSync, name: str, times: int) -> None:
 
 async def test_what_is_spent_in_one_process_is_missing_in_the_others_once(start: Start) -> None:
     here, there = await start("here"), await start("there")
-    spend(there, "ann", 10)
+    spend(there, "alice", 10)
     spend(there, "bob", 10)
     await until(lambda: not there._spent)
-    spend(here, "ann", 40)
-    await until(lambda: there.bucket("ann", 0.1, 50, "").wait() > 0)
+    spend(here, "alice", 40)
+    await until(lambda: there.bucket("alice", 0.1, 50, "").wait() > 0)
     assert there.bucket("bob", 0.1, 50, "").wait() == 0
     # Its own word has come back to it by now: it is not taken twice.
-    here.bucket("ann", 0.1, 50, "").spend(9)
-    assert here.bucket("ann", 0.1, 50, "").wait() == 0
+    here.bucket("alice", 0.1, 50, "").spend(9)
+    assert here.bucket("alice", 0.1, 50, "").wait() == 0
 
 
 async def test_idle_buckets_are_let_go(start: Start, clock: Clock) -> None:
@@ -118,9 +118,9 @@ async def test_without_redis_each_process_counts_for_itself(start: Start, monkey
         raise OSError("away")
 
     monkeypatch.setattr(here._bus, "publish", away)
-    spend(here, "ann", 50)
+    spend(here, "alice", 50)
     await asyncio.wait_for(asked.wait(), 5)
-    assert here.bucket("ann", 0.1, 50, "").wait() > 0
+    assert here.bucket("alice", 0.1, 50, "").wait() > 0
     assert here._task is not None
     assert not here._task.done()
 

@@ -74,7 +74,9 @@ class Line:
         self.hub.on_outcome = self.outbox.settle
         self.sender = Sender()
 
-    def put(self, *ids: str, room: str = "r", who: str = "ann", text: str = "hi", sender: Sender | None = None) -> None:
+    def put(
+        self, *ids: str, room: str = "r", who: str = "alice", text: str = "hi", sender: Sender | None = None
+    ) -> None:
         for id in ids:
             self.outbox.put(
                 RoomRef(1, room), PendingMessage(f"g:{who}", None, who, id, "message", text, sender or self.sender)

@@ -40,8 +40,8 @@ def _signed_in(nodes: Nodes, balancer: Door, name: str) -> Browser:
 
 
 @pytest.fixture(scope="session")
-def ann(nodes: Nodes, balancer: Door) -> Browser:
-    return _signed_in(nodes, balancer, "ann")
+def alice(nodes: Nodes, balancer: Door) -> Browser:
+    return _signed_in(nodes, balancer, "alice")
 
 
 @pytest.fixture(scope="session")
@@ -50,9 +50,11 @@ def bob(nodes: Nodes, balancer: Door) -> Browser:
 
 
 @pytest.fixture
-async def couple(room: str, ann: Browser, bob: Browser, web1: Door, web2: Door) -> AsyncIterator[tuple[Member, Member]]:
+async def couple(
+    room: str, alice: Browser, bob: Browser, web1: Door, web2: Door
+) -> AsyncIterator[tuple[Member, Member]]:
     """Two in one room, each on a web node of their own."""
-    async with Member(ann, room, web1) as first, Member(bob, room, web2) as second:
+    async with Member(alice, room, web1) as first, Member(bob, room, web2) as second:
         yield first, second
 
 

@@ -28,9 +28,9 @@ def answers(id: str) -> Callable[[Frame], bool]:
 
 
 async def test_with_one_nodes_workers_stopped_the_others_carry_on(
-    nodes: Nodes, workers: list[str], room: str, ann: Browser, bob: Browser, web1: Door, web2: Door
+    nodes: Nodes, workers: list[str], room: str, alice: Browser, bob: Browser, web1: Door, web2: Door
 ) -> None:
-    async with Member(ann, room, web1) as first, Member(bob, room, web2) as second:
+    async with Member(alice, room, web1) as first, Member(bob, room, web2) as second:
         for stopped in workers:
             nodes.root(stopped, f"systemctl stop {' '.join(WORKERS)}")
             for number in range(10):
@@ -41,9 +41,9 @@ async def test_with_one_nodes_workers_stopped_the_others_carry_on(
 
 
 async def test_with_all_workers_stopped_nothing_is_lost_and_nothing_false_is_told(
-    nodes: Nodes, workers: list[str], room: str, ann: Browser, bob: Browser, web1: Door, web2: Door
+    nodes: Nodes, workers: list[str], room: str, alice: Browser, bob: Browser, web1: Door, web2: Door
 ) -> None:
-    async with Member(ann, room, web1) as first, Member(bob, room, web2) as second:
+    async with Member(alice, room, web1) as first, Member(bob, room, web2) as second:
         await first.says("before")
         for node in workers:
             nodes.root(node, f"systemctl stop {' '.join(WORKERS)}")
@@ -66,9 +66,9 @@ async def test_with_all_workers_stopped_nothing_is_lost_and_nothing_false_is_tol
 
 
 async def test_a_worker_killed_in_the_middle_loses_nothing_and_comes_back(
-    nodes: Nodes, workers: list[str], room: str, ann: Browser, web1: Door
+    nodes: Nodes, workers: list[str], room: str, alice: Browser, web1: Door
 ) -> None:
-    async with Member(ann, room, web1) as member:
+    async with Member(alice, room, web1) as member:
         for round in range(3):
             sent = [await member.say(f"{round} {number}") for number in range(15)]
             for node in workers:

@@ -47,12 +47,12 @@ def nginx_processes(nodes: Nodes, node: str) -> str:
 
 
 async def test_a_web_instance_joins_takes_connections_and_leaves_without_touching_the_others(
-    nodes: Nodes, third_web: str, room: str, ann: Browser, bob: Browser, web1: Door, web2: Door
+    nodes: Nodes, third_web: str, room: str, alice: Browser, bob: Browser, web1: Door, web2: Door
 ) -> None:
     nginx = {node: nginx_processes(nodes, node) for node in ("lb1", "web1")}
     async with AsyncExitStack() as stack:
-        dashboard = await stack.enter_async_context(Line(ann, "/ws/dashboard/", web2))
-        early = [await stack.enter_async_context(Member(ann, room, web1)) for _ in range(20)]
+        dashboard = await stack.enter_async_context(Line(alice, "/ws/dashboard/", web2))
+        early = [await stack.enter_async_context(Member(alice, room, web1)) for _ in range(20)]
 
         await asyncio.to_thread(nodes.root, "web1", f"systemctl enable --now {third_web}")
         await shows_within(dashboard, "web1", "web@3", SHOWN_WITHIN)
@@ -82,9 +82,9 @@ async def test_a_web_instance_joins_takes_connections_and_leaves_without_touchin
 
 
 async def test_a_worker_instance_joins_takes_work_and_leaves(
-    nodes: Nodes, third_worker: str, room: str, ann: Browser, web1: Door
+    nodes: Nodes, third_worker: str, room: str, alice: Browser, web1: Door
 ) -> None:
-    async with Member(ann, room, web1) as member, Line(ann, "/ws/dashboard/", web1) as dashboard:
+    async with Member(alice, room, web1) as member, Line(alice, "/ws/dashboard/", web1) as dashboard:
         await member.says("as it was")
         await asyncio.to_thread(nodes.root, "worker1", f"systemctl enable --now {third_worker}")
         await shows_within(dashboard, "worker1", "worker@3", SHOWN_WITHIN)
@@ -102,7 +102,7 @@ async def test_a_worker_instance_joins_takes_work_and_leaves(
         )
 
 
-async def test_a_rolling_restart_of_a_node_refuses_nobody(nodes: Nodes, ann: Browser, web1: Door) -> None:
+async def test_a_rolling_restart_of_a_node_refuses_nobody(nodes: Nodes, alice: Browser, web1: Door) -> None:
     done = asyncio.Event()
     answers: list[int] = []
 

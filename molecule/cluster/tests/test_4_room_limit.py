@@ -39,9 +39,9 @@ async def is_full(browser: Browser, room: str, door: Door) -> bool:
 
 
 async def test_the_fourth_is_turned_away_on_another_node_until_one_leaves(
-    small_room: str, ann: Browser, bob: Browser, web1: Door, web2: Door
+    small_room: str, alice: Browser, bob: Browser, web1: Door, web2: Door
 ) -> None:
-    first, second, third = (Member(ann, small_room, door) for door in (web1, web1, web2))
+    first, second, third = (Member(alice, small_room, door) for door in (web1, web1, web2))
     async with first, second, third:
         assert await is_full(bob, small_room, web2)
         assert await is_full(bob, small_room, web1)
@@ -58,9 +58,9 @@ async def _is_free(browser: Browser, room: str, door: Door) -> bool:
 
 
 async def test_a_killed_web_process_gives_its_places_back_within_the_lease_and_returns(
-    nodes: Nodes, small_room: str, ann: Browser, bob: Browser, web1: Door, web2: Door
+    nodes: Nodes, small_room: str, alice: Browser, bob: Browser, web1: Door, web2: Door
 ) -> None:
-    members = [Member(ann, small_room, web1) for _ in range(3)]
+    members = [Member(alice, small_room, web1) for _ in range(3)]
     for member in members:
         await member.enter()
     units = ("channelbox-web@1", "channelbox-web@2")

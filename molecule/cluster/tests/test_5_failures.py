@@ -19,17 +19,17 @@ async def test_redis_restarted_the_room_goes_on_without_a_gap(nodes: Nodes, coup
 
 
 async def test_a_web_node_rebooted_returns_and_the_other_carries_on_meanwhile(
-    nodes: Nodes, room: str, ann: Browser, bob: Browser, web1: Door, web2: Door, balancer: Door
+    nodes: Nodes, room: str, alice: Browser, bob: Browser, web1: Door, web2: Door, balancer: Door
 ) -> None:
     async with Member(bob, room, web2) as elsewhere:
-        through = Member(ann, room, balancer)
+        through = Member(alice, room, balancer)
         await through.enter()
         speaker = await goes_on(through, elsewhere, lambda: nodes.restart("web1"), within=10)
         assert list(elsewhere.messages.values()) == speaker.said
         await through.leave()
 
         async def back() -> bool:
-            async with Member(ann, room, web1) as member:
+            async with Member(alice, room, web1) as member:
                 await member.says("web1 is back", within=3)
             return True
 
@@ -38,13 +38,13 @@ async def test_a_web_node_rebooted_returns_and_the_other_carries_on_meanwhile(
 
 
 async def test_a_web_node_that_was_away_is_used_again_though_nobody_asks_for_a_page(
-    nodes: Nodes, room: str, ann: Browser, balancer: Door
+    nodes: Nodes, room: str, alice: Browser, balancer: Door
 ) -> None:
     """Nginx alone would hand it one WebSocket in two seconds for as long as none has ended."""
     async with contextlib.AsyncExitStack() as stack:
 
         async def one_more() -> int:
-            await stack.enter_async_context(Member(ann, room, balancer))
+            await stack.enter_async_context(Member(alice, room, balancer))
             held = await asyncio.to_thread(nodes.root, "web1", "ss -Htn state established '( sport = :8080 )' | wc -l")
             return int(held)
 
@@ -89,21 +89,21 @@ def _sent(door: Door, line: str, headers: str, body: bytes) -> int:
 
 
 @pytest.mark.parametrize("odd", ODD)
-def test_an_odd_request_takes_no_web_node_out(ann: Browser, balancer: Door, odd: str) -> None:
+def test_an_odd_request_takes_no_web_node_out(alice: Browser, balancer: Door, odd: str) -> None:
     request, status = ODD[odd]
     for _ in range(5):
         assert _sent(balancer, *request) == status
-        assert [ann.request("GET", "/chat/")[0] for _ in range(4)] == [200] * 4
+        assert [alice.request("GET", "/chat/")[0] for _ in range(4)] == [200] * 4
 
 
 def test_a_web_node_without_a_process_says_so_and_is_left_out(
-    nodes: Nodes, ann: Browser, web1: Door, balancer: Door
+    nodes: Nodes, alice: Browser, web1: Door, balancer: Door
 ) -> None:
     # The target's own stop does not wait for what it stops.
     nodes.root("web1", "systemctl stop channelbox.target 'channelbox-web@*' channelbox-web.socket")
     try:
         assert Browser(web1).request("GET", "/healthz")[0] == 504
-        assert [ann.request("GET", "/chat/")[0] for _ in range(20)] == [200] * 20
+        assert [alice.request("GET", "/chat/")[0] for _ in range(20)] == [200] * 20
     finally:
         nodes.root("web1", "systemctl start channelbox.target")
 

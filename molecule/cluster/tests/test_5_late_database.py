@@ -25,7 +25,7 @@ def postgresql(nodes: Nodes) -> str:
 
 
 async def test_nodes_that_wait_for_the_database_come_up_once_it_is_there(
-    nodes: Nodes, room: str, ann: Browser, web1: Door
+    nodes: Nodes, room: str, alice: Browser, web1: Door
 ) -> None:
     database = postgresql(nodes)
     nodes.root("data1", f"systemctl stop {database}")
@@ -41,7 +41,7 @@ async def test_nodes_that_wait_for_the_database_come_up_once_it_is_there(
             return set(nodes[node].run(f"systemctl is-active {' '.join(units)}").stdout.split()) == {"active"}
 
         await until(up, READY_SECONDS, f"every unit of {node} runs")
-    async with Member(ann, room, web1) as member:
+    async with Member(alice, room, web1) as member:
         await member.says("here again")
 
 

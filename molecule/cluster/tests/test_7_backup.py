@@ -34,9 +34,9 @@ def test_it_is_dumped_every_night_and_old_dumps_go(nodes: Nodes, no_dumps: None)
 
 
 async def test_a_dump_is_put_back_with_what_was_said_until_then(
-    nodes: Nodes, no_dumps: None, room: str, ann: Browser, web1: Door
+    nodes: Nodes, no_dumps: None, room: str, alice: Browser, web1: Door
 ) -> None:
-    async with Member(ann, room, web1) as member:
+    async with Member(alice, room, web1) as member:
         await member.says("before the dump")
         dump = newest(nodes)
         await member.says("after the dump")
@@ -50,6 +50,6 @@ async def test_a_dump_is_put_back_with_what_was_said_until_then(
         for node in channelbox:
             nodes.root(node, "systemctl start channelbox.target")
     await until(lambda: len(nodes.status("web1")) == 8, 30, "every process is in the report again")
-    async with Member(ann, room, web1) as member:
+    async with Member(alice, room, web1) as member:
         await member.says("after the restore")
         assert list(member.messages.values()) == ["before the dump", "after the restore"]

@@ -52,7 +52,7 @@ def remove_from_room(nodes: Nodes, browser: Browser, name: str, room: str) -> No
 async def test_rights_that_end_close_the_sockets_on_every_node(
     nodes: Nodes,
     room: str,
-    ann: Browser,
+    alice: Browser,
     web1: Door,
     web2: Door,
     take: Taking,
@@ -64,7 +64,11 @@ async def test_rights_that_end_close_the_sockets_on_every_node(
     nodes.root("web1", f'channelbox manage shell -c "{FOR_MEMBERS.format(room=room, name=name)}"')
     carl = Browser(web1)
     carl.sign_in(name, PASSWORD)
-    async with Member(carl, room, web1) as here, Member(carl, room, web2) as there, Member(ann, "lobby", web2) as other:
+    async with (
+        Member(carl, room, web1) as here,
+        Member(carl, room, web2) as there,
+        Member(alice, "lobby", web2) as other,
+    ):
         await here.says("I am still here")
         await there.hears("I am still here")
         ended = [asyncio.create_task(_ended(member)) for member in (here, there)]

@@ -78,9 +78,9 @@ async def test_people_talk(room: str, admin: Browser, door: Door) -> None:
 
 async def test_people_talk_who_know_its_address_alone(nodes: Nodes, room: str) -> None:
     address, password = places.address(nodes.cluster, "box"), "correct horse battery staple"
-    nodes.root("box", f"printf %s '{password}' | channelbox user add eve --password-stdin")
+    nodes.root("box", f"printf %s '{password}' | channelbox user add charlie --password-stdin")
     door = nodes.https("box", client="desk", host=address)
-    eve = Browser(door)
-    eve.sign_in("eve", password)
-    async with Member(eve, room, door) as member:
+    charlie = Browser(door)
+    charlie.sign_in("charlie", password)
+    async with Member(charlie, room, door) as member:
         await member.says("there is no name server here")
