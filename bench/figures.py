@@ -52,7 +52,7 @@ class Figure:
 
     @property
     def bottleneck(self) -> bool:
-        """Whether the generator was the bottleneck, so that the server could have shown a better value."""
+        """Return whether the generator was the bottleneck, so that the server could have shown a better value."""
         return self.generator_busy > BOTTLENECK
 
     def record(self) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def files(*endings: str, under: str = "") -> list[str]:
 
 
 def shell_scripts() -> list[str]:
-    """What a shell runs: by its name, by its first line, or as a maintainer script of the package."""
+    """Return shell scripts, known by their name, their first line, or as maintainer scripts of the package."""
     found = []
     for name in files(""):
         path = ROOT / name
@@ -80,7 +80,7 @@ def node() -> str:
 
 
 def run(command: Command, folder: Path, environment: dict[str, str]) -> str | None:
-    """What the tool says when it objects; None when it does not."""
+    """Return the tool's output if it fails; else None."""
     words, source = command
     result = subprocess.run(
         words,

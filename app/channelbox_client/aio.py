@@ -17,7 +17,7 @@ DEFAULTS: dict[str, Any] = {"compression": None, "ping_interval": None, "close_t
 
 
 class Stopped(Exception):
-    """The server does not let this client in until a person does something: sign in, or ask to be let in."""
+    """The server rejects this client until a person signs in or is given access."""
 
     def __init__(self, state: State | None) -> None:
         self.code, self.reason = (state.code, state.reason) if state else (0, "")
@@ -56,10 +56,10 @@ class Room:
         self._stopped: State | None = None
         self._failure: BaseException | None = None  # of a method that was overridden, or of `hear`
 
-    # --- What a program does
+    # --- Actions of a program
 
     def say(self, text: str, **options: Any) -> str:
-        """Say something, now or when the connection is back, and return its id. `options`: see `RoomClient.say`."""
+        """Send a message, now or when connected again, and return its id. `options`: see `RoomClient.say`."""
         effects = self.client.say(text, self._now, **options)
         id = self.client.outbox.items[-1].id
         self._apply(effects)
@@ -76,11 +76,11 @@ class Room:
 
     @property
     def unanswered(self) -> list[str]:
-        """The ids of what is neither stored nor refused, oldest first."""
+        """Return the ids of messages that are neither stored nor refused, oldest first."""
         return [item.id for item in self.client.outbox.unanswered]
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Return when the condition holds of what this client has seen."""
+        """Wait until the condition holds for what this client has received."""
         while not condition():
             await self._change.wait()
 
@@ -104,28 +104,28 @@ class Room:
                 await asyncio.gather(line, return_exceptions=True)
 
     def connect(self) -> None:
-        """Connect at once, whatever was waited for."""
+        """Connect at once, without waiting."""
         self._stopped = self._failure = None
         self._apply(self.client.connect(self._now))
 
     def leave(self) -> None:
-        """End the connection, until `connect`."""
+        """End the connection until `connect` is called."""
         self._apply(self.client.leave(self._now))
 
-    # --- What a program may do besides: to be overridden
+    # --- Hooks, to be overridden
 
     async def on_frame(self, frame: object) -> None:
-        """Take a frame as it came."""
+        """Handle a frame as it was received."""
         self.take(frame)
 
     def on_sent(self, frame: Frame) -> None:
-        """Note that a frame was handed to the connection."""
+        """Handle that a frame was handed to the connection."""
 
     def on_closed(self, code: int) -> None:
-        """Note that a connection ended that was not left; 1006: without a close frame."""
+        """Handle that a connection ended that this client did not leave; 1006: without a close frame."""
 
     def on_effect(self, effect: Effect) -> None:
-        """Show what the machine says."""
+        """Display an effect of the machine."""
         match effect:
             case Event(event) if self._hear is not None:
                 self._hear(event)
@@ -137,7 +137,7 @@ class Room:
     # --- The machine
 
     def take(self, frame: object) -> None:
-        """Give a frame to the machine."""
+        """Pass a frame to the machine."""
         self._apply(self.client.frame(frame, self._now))
 
     @property
@@ -145,7 +145,7 @@ class Room:
         return asyncio.get_running_loop().time()
 
     def _apply(self, effects: list[Effect]) -> None:
-        """Apply effects in order, also those that come up meanwhile. Nothing follows one that raises."""
+        """Apply effects in order, including those that arise meanwhile. Stops at one that raises."""
         self._effects += effects
         if self._applying or not effects:
             return
@@ -189,7 +189,7 @@ class Room:
         self._outgoing = asyncio.Queue()  # what was on its way goes with its connection
 
     async def _converse(self, query: str, outgoing: asyncio.Queue[Frame]) -> None:
-        """One connection, to its end."""
+        """Serve one connection until it ends."""
         code, reason = BROKEN_OFF, ""
         try:
             async with connect(self._url + query, **self._options) as socket:
@@ -222,7 +222,7 @@ class Room:
 
 
 def parsed(text: str | bytes) -> object:
-    """Return what a frame says; None: it is not JSON."""
+    """Parse a frame; None: it is not JSON."""
     try:
         return json.loads(text)
     except ValueError:

@@ -17,7 +17,7 @@ OTHER_PERSON = "other_person"  # the reason of a stop: somebody else is signed i
 
 
 class RoomClient:
-    """The machine. `room` says what is heard, `outbox` what waits."""
+    """The state machine. `room` holds what was received, `outbox` what waits."""
 
     def __init__(
         self,
@@ -41,41 +41,41 @@ class RoomClient:
 
     @property
     def state(self) -> str:
-        """The state's name."""
+        """Return the name of the state."""
         if not self._connection.live:
             return self._connection.state
         return "joined" if self.room.joined else "catching_up" if self.room.welcomed else "connecting"
 
     @property
     def due(self) -> float | None:
-        """When to call `tick`; None: nothing is to come."""
+        """The time of the next call of `tick`; None: none is needed."""
         times = [time for time in (self._connection.due, self.outbox.due) if time is not None]
         return min(times, default=None)
 
-    # --- What a person does
+    # --- Actions of a person
 
     def say(self, text: str, now: float, *, kind: str = "message", id: str | None = None) -> list[Effect]:
-        """Say something, or announce it. `id`: unlike any that was used before; made here unless given."""
+        """Send a message or an announcement. `id`: one that was never used; generated unless given."""
         return self.outbox.add(Item(id or str(uuid.uuid4()), kind, text), now)
 
     def delete(self, seq: int, now: float, *, text: str = "", id: str | None = None) -> list[Effect]:
         """Remove the text of a message. `text`: how it began, for the display."""
         return self.outbox.add(Item(id or str(uuid.uuid4()), "delete", text, seq, self.room.epoch), now)
 
-    # --- What the transport tells
+    # --- Events of the transport
 
     def connect(self, now: float) -> list[Effect]:
-        """Connect at once, whatever was waited for."""
+        """Connect at once, without waiting."""
         effects = [*self._lost(0, now), *self._connection.connect(now)]
         self.room.opened()
         return effects
 
     def leave(self, now: float) -> list[Effect]:
-        """End the connection, until `connect`."""
+        """End the connection until `connect` is called."""
         return [*self._lost(1000, now), *self._connection.leave()]
 
     def frame(self, frame: object, now: float) -> list[Effect]:
-        """Take what came, parsed from JSON; what is no object counts as a sign of life."""
+        """Handle a received frame, parsed from JSON; anything but an object only shows that the server lives."""
         if not self._connection.live:
             return []
         if not isinstance(frame, dict):
@@ -104,7 +104,7 @@ class RoomClient:
         return effects
 
     def closed(self, code: int, reason: str, now: float) -> list[Effect]:
-        """The connection has ended; code 0 or 1006: without a close frame."""
+        """Handle the end of the connection; code 0 or 1006: without a close frame."""
         if not self._connection.live:
             return []
         return [*self._lost(code, now), *self._connection.closed(code, reason, now)]
@@ -115,17 +115,17 @@ class RoomClient:
         return effects + self.outbox.pump(now)
 
     def wake(self, now: float) -> list[Effect]:
-        """The network or the person has returned."""
+        """Connect or check the connection at once: the network or the person is back."""
         return self._connected(self._connection.wake(now), now)
 
     def probe(self, now: float) -> list[Effect]:
-        """See whether the connection still leads anywhere."""
+        """Check that the connection still works."""
         return self._connection.probe(now)
 
     # --- Between the parts
 
     def _is_another(self, frame: Frame) -> bool:
-        """Whether this welcomes another person than the one whose client it is, or who wrote what is unanswered.
+        """Return whether this welcomes another person than the one whose client it is, or who wrote what is unanswered.
 
         A guest may be given another name each time.
         """
@@ -138,7 +138,7 @@ class RoomClient:
         return frame.get("you") != you and not (guest and frame.get("guest") is True)
 
     def _connected(self, effects: list[Effect], now: float) -> list[Effect]:
-        """After what the connection did by itself: the room and the outbox follow it."""
+        """Update the room and the outbox after the connection changed by itself."""
         if any(isinstance(effect, Connect) for effect in effects):
             self.room.opened()
         if any(isinstance(effect, Drop) for effect in effects):

@@ -1,4 +1,4 @@
-"""When to connect, when to ask for a sign of life, when to give up: a connection that comes back by itself.
+"""A connection that reconnects by itself: decides when to connect, when to ping and when to give up.
 
 It owns no socket and no clock: call it with what happens and the time in seconds, apply the effects that it returns,
 and call `tick` at `due`.
@@ -57,12 +57,12 @@ class Connection:
 
     @property
     def live(self) -> bool:
-        """Whether there is a connection, open or opening, whose frames count."""
+        """Return whether there is a connection, open or opening, whose frames count."""
         return self.state in ("connecting", "open")
 
     @property
     def due(self) -> float | None:
-        """When to call `tick`; None: nothing is to come."""
+        """The time of the next call of `tick`; None: none is needed."""
         if self.state == "waiting":
             return self.until
         if not self.live:
@@ -72,14 +72,14 @@ class Connection:
         return self._last + self._silence if self._asked is None else self._asked + self._patience
 
     def connect(self, now: float) -> list[Effect]:
-        """Connect at once, whatever is there or was waited for."""
+        """Connect at once, in place of any connection or wait."""
         self.state = "connecting"
         self.until = self._first = self._asked = None
         self._opened = self._last = now
         return [Connect(self._query()), State("connecting")]
 
     def heard(self, now: float, *, ready: bool = True) -> None:
-        """Note that a frame came. `ready`: whether the connection is of use, as a room's is after its welcome."""
+        """Record a received frame. `ready`: whether the connection is usable, as a room's is after its welcome."""
         if not self.live:
             return
         self._last = now
@@ -89,14 +89,14 @@ class Connection:
             self.state = "open"
 
     def frame(self, frame: Frame, now: float) -> list[Effect]:
-        """Take what came, parsed from JSON: all that a connection without a room does with it."""
+        """Handle a received frame, parsed from JSON, of a connection without a room."""
         if not self.live:
             return []
         self.heard(now)
         return [Other(frame)]
 
     def closed(self, code: int, reason: str, now: float) -> list[Effect]:
-        """The connection has ended; code 0 or 1006: without a close frame."""
+        """Handle the end of the connection; code 0 or 1006: without a close frame."""
         if not self.live:
             return []
         if code in FINAL:
@@ -110,11 +110,11 @@ class Connection:
         return [State("waiting", code, reason, self.until)]
 
     def give_up(self, now: float) -> list[Effect]:
-        """End a connection that leads nowhere."""
+        """End a connection that does not answer."""
         return [Drop(), *self.closed(0, "", now)] if self.live else []
 
     def leave(self) -> list[Effect]:
-        """End the connection, until `connect`, and begin with small delays then."""
+        """End the connection until `connect` is called, which starts with small delays again."""
         if self.state == "idle":
             return []
         self.state = "idle"
@@ -133,13 +133,13 @@ class Connection:
         return self._ask(now)
 
     def wake(self, now: float) -> list[Effect]:
-        """The network or the person has returned: connect at once, or see whether the connection still works."""
+        """Connect at once, or check the connection: the network or the person is back."""
         if self.state in ("waiting", "stopped"):
             return self.connect(now)
         return self.probe(now)
 
     def probe(self, now: float) -> list[Effect]:
-        """Ask for a sign of life: the network may have changed beneath the connection."""
+        """Ping the server: the network may have changed under the connection."""
         return self._ask(now) if self.state == "open" and self._asked is None else []
 
     @property

@@ -1,4 +1,4 @@
-"""What a machine asks of its transport and of its display. Apply effects in the order in which they are returned.
+"""Effects: requests of a state machine to its transport and its display. Apply them in the order given.
 
 Those of a call that is made while effects are applied follow these.
 """
@@ -18,7 +18,7 @@ class Connect:
 
 @dataclass(frozen=True)
 class Drop:
-    """Close the connection with 1000 and ignore all that it still brings, its close too."""
+    """Close the connection with 1000 and ignore everything that it still receives, including its close."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Welcome:
 
 @dataclass(frozen=True)
 class Event:
-    """The next event of the room, in sequence and once: show it."""
+    """The next event of the room, in sequence and exactly once: show it."""
 
     event: Frame
 
@@ -62,7 +62,7 @@ class Forget:
 
 @dataclass(frozen=True)
 class Gap:
-    """The events `first` to `last` do not come.
+    """The events `first` to `last` will not come.
 
     `gone`: they are no longer in the record. Otherwise HTTP has them, and `Forget` follows.
     """
@@ -91,7 +91,7 @@ class Refused:
 
 @dataclass(frozen=True)
 class OutboxChanged:
-    """What waits in the outbox, or its state, has changed: show it, keep it."""
+    """The items of the outbox, or their states, have changed: show and keep them."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What was said and is not stored yet: sent in order, at a pace below the server's limits, again after a reconnect.
+"""Messages that are not stored yet: sent in order, below the server's rate limits, and again after a reconnect.
 
 A message is sent again only when it was refused with the advice to do so, or on a new connection: never twice on one.
 """
@@ -40,7 +40,7 @@ class Item:
 
     @property
     def frame(self) -> Frame:
-        """The frame that says it."""
+        """Return the frame that sends it."""
         if self.kind == "delete":
             return {"type": "delete", "seq": self.seq, "id": self.id}
         return {"type": self.kind, "message": self.text, "id": self.id}
@@ -67,19 +67,19 @@ class Outbox:
 
     @property
     def unanswered(self) -> list[Item]:
-        """Those that are neither stored nor refused."""
+        """Items that are neither stored nor refused."""
         return [item for item in self.items if item.state != "failed"]
 
     # --- What a person does
 
     def add(self, item: Item, now: float) -> list[Effect]:
-        """Keep what was said and send it in its turn."""
+        """Add an item, and send it in its turn."""
         item.since = now
         self.items.append(item)
         return [OutboxChanged(), *self.pump(now)]
 
     def restore(self, items: Iterable[Item], order: Callable[[Item], Any], now: float) -> list[Effect]:
-        """Take up what an earlier run left behind, each id once, everything in this order."""
+        """Restore items that an earlier run left behind, each id once, in this order."""
         for item in items:
             if item.id not in self:
                 if item.state != "failed":
@@ -89,7 +89,7 @@ class Outbox:
         return [OutboxChanged(), *self.pump(now)]
 
     def retry(self, id: str, now: float) -> list[Effect]:
-        """Send again what failed."""
+        """Send a failed item again."""
         for item in self.items:
             if item.id == id and item.state == "failed":
                 _wait(item, now)
@@ -106,7 +106,7 @@ class Outbox:
     # --- What the connection does
 
     def resume(self, limits: dict[str, Any], epoch: str | None, now: float) -> list[Effect]:
-        """The client has joined. A deletion meant for another epoch of the room would remove something else."""
+        """Resume sending: the client has joined. A deletion of another epoch fails; it would remove another event."""
         self._rate = max(1.0, _positive(limits.get("rate"), DEFAULT_RATE / self._share) * self._share)
         self._burst = max(1.0, _positive(limits.get("burst"), DEFAULT_BURST / self._share) * self._share)
         self.ready = True
@@ -117,7 +117,7 @@ class Outbox:
         return [*effects, *([OutboxChanged()] if effects else []), *self.pump(now)]
 
     def suspend(self, code: int, now: float) -> list[Effect]:
-        """The connection has ended: what had no answer is unknown, and is sent again with its own id."""
+        """Suspend sending: the connection has ended. Items without an answer are sent again with the same id."""
         self.ready = self._draining = False
         self.due = None
         sent = [item for item in self.items if item.state == "sent"]
@@ -131,11 +131,11 @@ class Outbox:
         return [*effects, OutboxChanged()] if effects or sent else []
 
     def stored(self, id: str, now: float) -> list[Effect]:
-        """The item with this id is stored."""
+        """Remove the item with this id, which is stored."""
         return [OutboxChanged(), *self.pump(now)] if self.take(id) else []
 
     def refused(self, frame: Frame, now: float) -> list[Effect]:
-        """Take an error frame, of a message or of the connection."""
+        """Handle an error frame, of a message or of the connection."""
         item = next((item for item in self.unanswered if item.id == frame.get("id")), None)
         code = str(frame.get("code") or "")
         seconds = retry_seconds(frame)

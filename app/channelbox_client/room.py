@@ -1,4 +1,4 @@
-"""What a client has of a room, and from where it goes on: no hole, no double, nothing of another room.
+"""A client's view of a room and its resume point: no hole, no duplicate, nothing of another room.
 
 The resume point `last` is the newest number up to which the client has everything since where its display begins. It
 advances with what is heard in sequence, and with what the server says does not come.
@@ -43,18 +43,18 @@ class Room:
 
     @property
     def query(self) -> str:
-        """The query of the next connection's address."""
+        """Return the query of the address of the next connection."""
         if self.last is None:
             return ""
         return f"?after={self.last}" + (f"&epoch={quote(self.epoch, safe='')}" if self.epoch else "")
 
     @property
     def missed(self) -> int:
-        """How many events are still to come before the client has caught up."""
+        """The number of events still to come before the client has caught up."""
         return max(0, self.goal - self.last) if self.goal is not None and self.last is not None else 0
 
     def opened(self) -> None:
-        """A connection begins, or has ended: nothing is known of it until its welcome."""
+        """Reset the state of the connection, which begins or has ended; it is known again after its welcome."""
         self.welcomed = self.joined = self._undecided = False
         self.goal = None
 
@@ -148,7 +148,7 @@ class Room:
         return [*effects, Gap(first, last, True)]
 
     def _hole(self, last: int, seq: int) -> list[Effect | Rejoin]:
-        """Nothing came between these two: come back for it once; when that brings nothing, the record has a hole."""
+        """Reconnect once for the numbers between these two; if they do not come then, the server does not have them."""
         if self._doubted == (last, seq):
             return [Gap(last + 1, seq - 1, True)]
         self._doubted = (last, seq)
@@ -156,7 +156,7 @@ class Room:
         return [Rejoin()]
 
     def _begin_anew(self) -> list[Effect | Rejoin]:
-        """The welcome did not continue the display and no gap came: it was another room."""
+        """Clear the display: the welcome did not continue it and no gap came, so it was another room."""
         if not self._undecided:
             return []
         self._undecided = False

@@ -43,7 +43,7 @@ class Costs:
 
 @dataclass(frozen=True)
 class Setup:
-    """What is simulated. `apart`: every kind of process has machines of its own; otherwise all share one."""
+    """The simulated installation. `apart`: every kind of process has machines of its own; otherwise all share one."""
 
     members: int
     rooms: int = 1

@@ -43,7 +43,7 @@ MAX_LOGGED = 10  # users and rooms named in one log line
 
 @dataclass(eq=False, slots=True)
 class SocketGrant:
-    """What a connection depends on to stay open. `end` sends the client the reason, and closes the connection.
+    """The session, user and room that keep a connection open. `end` sends the client the reason and closes it.
 
     `room`: its primary key, its name and its epoch. `proof`: `proof_of` the session and the password that were last
     found to belong together. They still do while it is unchanged.

@@ -23,7 +23,7 @@ STAFF: Refusal = (Code.NOT_ALLOWED, "Only administrators may do this.")
 
 @dataclass(slots=True)
 class SenderPermissions:
-    """What the database says about the senders of a batch."""
+    """The senders of a batch as they are in the database."""
 
     active: set[int] = field(default_factory=set)
     staff: set[int] = field(default_factory=set)

@@ -39,7 +39,7 @@ Incoming = Mapping[RoomRef, Sequence[IncomingEvent]]
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of one room's messages. `epoch`: that of the room's event numbers."""
+    """The outcome of one room's messages. `epoch`: that of the room's event numbers."""
 
     epoch: str = ""
     stored: list[Event] = field(default_factory=list)  # new, in the order of their numbers

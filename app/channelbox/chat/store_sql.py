@@ -60,7 +60,7 @@ LOCK_TIMEOUT_ALONE = "1ms"  # for each room alone after all together have failed
 
 
 class Read(NamedTuple):
-    """What a batch depends on. Rooms are given by their keys."""
+    """The rows that a batch depends on. Rooms are given by their keys."""
 
     rooms: dict[int, Room]  # locked
     names: dict[int, str]  # of all rooms that exist, also of those that another transaction has locked

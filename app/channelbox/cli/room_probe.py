@@ -36,7 +36,7 @@ class Answer:
 
     @property
     def from_room(self) -> bool:
-        """Whether a room answered, with a welcome or a refusal, which means that the Origin was accepted."""
+        """Return whether a room answered, with a welcome or a refusal, which means that the Origin was accepted."""
         return self.welcome is not None or (self.reason in list(Code) and self.reason != Code.ORIGIN)
 
 

@@ -17,7 +17,7 @@ SPARE = 64 * 1024 * 1024  # bytes that remain free after a copy
 
 @dataclass(frozen=True)
 class Contents:
-    """What a database contains. `migrations`: (app, name) of each that was applied."""
+    """The contents of a database. `migrations`: (app, name) of each that was applied."""
 
     people: int
     rooms: int

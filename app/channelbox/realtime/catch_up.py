@@ -16,7 +16,7 @@ GUARANTEED_BYTES = 64 * 1024  # up to this much is sent on every join, whatever 
 
 
 class CatchUps:
-    """What all joins of this process together have used of their common limit."""
+    """The part of the common limit that all joins of this process use together."""
 
     def __init__(self) -> None:
         limit = settings.CHANNELBOX_CATCH_UP_BYTES

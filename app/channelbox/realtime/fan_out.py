@@ -22,7 +22,7 @@ class Part(NamedTuple):
 
 
 class Newcomer(NamedTuple):
-    """How many of the room's parts a newcomer's greeting covered, and the newest event number in them."""
+    """The number of the room's parts that a newcomer's greeting covered, and the newest event number in them."""
 
     parts: int
     seq: int
@@ -72,7 +72,7 @@ class FanOut:
 
     @property
     def full(self) -> bool:
-        """Whether so much waits that nothing should be added: more than FULL_BYTES, until half of that is left."""
+        """Return whether too much waits for more to be added: over FULL_BYTES, until half of that is left."""
         return not self._has_space.is_set()
 
     async def has_space(self) -> None:

@@ -118,7 +118,7 @@ class FrameReader:
 
     @property
     def close_read(self) -> bool:
-        """Whether the last frame was a Close frame, so that nothing follows."""
+        """Return whether the last frame was a Close frame, so that nothing follows."""
         return self._head & 0x0F == CLOSE and not self._left
 
     def _trim(self) -> None:

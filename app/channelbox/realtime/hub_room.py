@@ -92,7 +92,7 @@ class HubRoom:
 
     @property
     def opened(self) -> bool:
-        """Whether the room has been read from the database."""
+        """Return whether the room has been read from the database."""
         return self.ready.done() and self.ready.exception() is None
 
     def keep_early(self, envelope: Envelope) -> None:
@@ -180,7 +180,7 @@ class HubRoom:
 
     @property
     def full(self) -> bool:
-        """Whether so much is still to be written that new events should be read from the database later instead."""
+        """Return whether so much waits to be written that new events should be read from the database later."""
         return self._fan_out.full
 
     async def has_space(self) -> None:

@@ -48,7 +48,7 @@ class Mailbox:
 
     @property
     def full(self) -> bool:
-        """Whether a group's message would be dropped now."""
+        """Return whether a group's message would be dropped now."""
         if len(self._messages) >= self._capacity:
             self._expire()
         return len(self._messages) >= self._capacity

@@ -47,7 +47,7 @@ def dashboard() -> str:
 
 
 def rates() -> str:
-    """What persons and addresses have sent through each process, for the rate limits."""
+    """Publishes of what persons and addresses sent through each process, for the rate limits."""
     return _key("rates")
 
 

@@ -60,7 +60,7 @@ class _Waiting:
 
 
 class _Host:
-    """What is to be written to one Redis host. A host that is away or hangs holds up no other."""
+    """Pending writes to one Redis host. A host that is away or hangs holds up no other."""
 
     def __init__(self, client: Redis) -> None:
         self.client = client

@@ -55,7 +55,7 @@ class Subscriber:
 
     @property
     def connected(self) -> bool:
-        """Whether the subscriptions are active, as far as is known."""
+        """Return whether the subscriptions are active, as far as is known."""
         return self._session is not None and not self._session.lost.done()
 
     def subscribe(self, channel: bytes, handler: Handler) -> "asyncio.Future[None]":

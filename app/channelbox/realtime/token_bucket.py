@@ -34,7 +34,7 @@ class Bucket:
 
     @property
     def full(self) -> bool:
-        """Whether all tokens are there, so that a new bucket would be the same."""
+        """Return whether all tokens are there, so that a new bucket would be the same."""
         self.wait()
         return self._tokens >= self._burst
 

@@ -9,7 +9,7 @@ MIN_MESSAGES = 500  # messages that always fit, however low the rate
 
 
 class Bounds(NamedTuple):
-    """What an outbox may hold: messages, bytes of their texts, and no more than is stored within `seconds`."""
+    """Limits of an outbox: messages, bytes of their texts, and no more than is stored within `seconds`."""
 
     messages: int
     bytes: int
