@@ -56,6 +56,7 @@ def checks() -> Iterator[tuple[str, str, list[Command]]]:
     yield "ruff-format", "Python: format (mend: ruff format)", formatted
     yield "import-linter", "Python: imports run one way", tool("lint-imports", "--no-cache")
     yield "mypy", "Python: types", tool("mypy")
+    yield "prose", "documents and docstrings: words", [([sys.executable, "scripts/prose.py"], None)]
     if templates:
         yield "djlint", f"{len(templates)} templates: mistakes", tool("djlint", "--lint", "--quiet", *templates)
         formatted = tool("djlint", "--check", *templates)

@@ -36,7 +36,7 @@ class Room:
         client: RoomClient | None = None,
         **options: Any,
     ) -> None:
-        """Keep what is said until it is stored or refused.
+        """Keep each message until it is stored or refused.
 
         `url`: wss://<host>/ws/chat/<room>/. `hear` is called with each event, in order and once, and may say something
         itself; `forget` when what follows does not continue what was heard. `options` are those of websockets'

@@ -1,7 +1,7 @@
 """Slots in rooms, counted exactly: a number for each room and process, under one lease for the process.
 
 The slots of a crashed process are free again when its lease ends. Numbers are written as absolute values, never as
-increments, from what this process knows of its own members: an emptied Redis recovers, and nothing drifts. The calls of
+increments, from this process's own members: an emptied Redis recovers, and nothing drifts. The calls of
 a process to a Redis host go out one pipeline after another, so that they cannot overtake each other; what comes
 meanwhile shares the next pipeline. Each has a bounded number of rooms, and rooms that a client waits for do not wait
 behind those that are only rewritten.
