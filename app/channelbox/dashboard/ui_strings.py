@@ -42,7 +42,7 @@ def catalogue() -> dict[str, str]:
         "two_units": _("{a} {b}"),
         # Figures
         "running": _("Nodes: {nodes}, processes: {processes}"),
-        "delivered": _("Delivered: {n} per second"),
+        "delivered": _("Delivered: {n}/s"),
         "p99": _("p99: {ms} ms"),
         "nothing_stored": _("No messages stored just now"),
         "unknown": _("Currently unknown"),

@@ -21,14 +21,14 @@ from channelbox.version import package_version
 TILES = (
     {"figure": "connections", "title": _("Connections")},
     {"figure": "rooms", "title": _("Rooms in use")},
-    {"figure": "messages_per_s", "title": _("Messages per second")},
-    {"figure": "store_p50_ms", "title": _("Time to store (p50)"), "unit": "ms"},
+    {"figure": "messages_per_s", "title": _("Messages/s")},
+    {"figure": "store_p50_ms", "title": _("Time to store"), "unit": "ms (p50)"},
     {"figure": "queue", "title": _("Queue")},
 )
 CHARTS = (
     {"name": "connections", "title": _("Connections, by node")},
-    {"name": "messages", "title": _("Stored per second, 10 s mean, by node")},
-    {"name": "delivered", "title": _("Delivered per second, 10 s mean, by node")},
+    {"name": "messages", "title": _("Stored/s, 10 s mean, by node")},
+    {"name": "delivered", "title": _("Delivered/s, 10 s mean, by node")},
     {"name": "store", "title": _("Time to store, ms")},
     {"name": "queue", "title": _("Messages waiting for a worker")},
     {"name": "lag", "title": _("Worst lag in 10 s, ms, by node")},
