@@ -10,7 +10,7 @@ const REASONS = { [Close.RESTART]: "why_restart", [Close.TRY_LATER]: "why_later"
 export class ConnectionStatus {
   #word; #spoken; #notice; #connect; #name = ""; #until = 0; #countdown = 0; #noticeTimer = 0;
 
-  /** notice: element for the notice; connect(): connects immediately. */
+  /** @param options notice: element for the notice; connect(): connects immediately. */
   constructor({ notice, connect }) {
     this.#word = document.querySelector(".state-word");
     this.#spoken = document.querySelector(".state-spoken");

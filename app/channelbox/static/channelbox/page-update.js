@@ -6,15 +6,15 @@ const CHECK_INTERVAL_MS = 1_000;
 const MAX_SPREAD_MS = 60_000; // at random: not all pages at once
 const IDLE_MS = 60_000; // without a key, a pointer or a touch, after which a visible page counts as idle
 const RETRY_MS = 30_000; // after the page could not be loaded
-const RELOAD_INTERVAL_MS = 300_000; // for one change: while old and new processes answer in turn, a reload may get the other
+const RELOAD_INTERVAL_MS = 300_000; // for one change: old and new processes may answer in turn during an upgrade
 const RELOADED_KEY = "channelbox:reloaded";
 
 export class PageUpdate {
   #version; #canReload; #leave; #timer = 0; #change = ""; #activeAt = performance.now(); #requestedAt = -Infinity;
 
   /**
-   * version: of this page; "": the first that the server reports. canReload(): whether a reload loses nothing. leave():
-   * called before the reload.
+   * @param options version: of this page; "": the first that the server reports. canReload(): whether a reload loses
+   *   nothing. leave(): called before the reload.
    */
   constructor({ version, canReload, leave = () => {} }) {
     this.#version = version;

@@ -5,7 +5,7 @@ const REFUSALS = [429, 502, 503, 504]; // too many requests, by this person or b
 const MIN_PAUSE_MS = 1_000;
 const FIRST_PAUSE_MS = 5_000; // without Retry-After; doubled with each further refusal
 const MAX_PAUSE_MS = 60_000;
-const MAX_RETRY_AFTER_MS = 3_600_000; // longer is nonsense
+const MAX_RETRY_AFTER_MS = 3_600_000; // longer values count as this one
 const JITTER = 0.5; // of the pause, added at random: not all pages at once
 
 /** The server must not be asked for this many seconds. */
@@ -20,8 +20,9 @@ let until = 0; // on performance.now()'s clock
 let refusals = 0; // in a row
 
 /**
- * Call fetch with a timeout.
- * @throws {Busy} If the server refuses because of overload, and until that pause is over, without a request.
+ * Call fetch with a timeout, where the browser has that.
+ * @returns the response, unless it is a refusal because of overload.
+ * @throws {Busy} after such a refusal, and, without a request, until the pause that follows it is over.
  */
 export async function request(address, options = {}) {
   if (performance.now() < until) throw busy();

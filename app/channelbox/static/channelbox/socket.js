@@ -7,8 +7,8 @@ export class Socket {
   #machine; #address; #apply; #socket = null; #timer = 0; #effects = []; #performing = false;
 
   /**
-   * machine: a RoomClient, or a Connection without a room. address: the path, without query. apply(effect): applies
-   * effects other than connect, drop and send.
+   * @param options machine: a RoomClient, or a Connection without a room. address: the path, without query.
+   *   apply(effect): applies effects other than connect, drop and send.
    */
   constructor({ machine, address, apply }) {
     this.#machine = machine;

@@ -1,7 +1,10 @@
 /* The page's data and UI strings (templates: {{ page|json_script:"page" }}), and helpers for elements. */
 export const page = JSON.parse(document.getElementById("page").textContent);
 
-/** Return the UI string for a key of ui_strings.py, with {n} and the like filled in. Throws if there is none. */
+/**
+ * Return the UI string for a key (see ui_strings.py), with {n} and the like filled in.
+ * @throws {TypeError} if there is none.
+ */
 export function translate(key, values = {}) {
   return page.words[key].replace(/\{(\w+)\}/g, (whole, name) => (name in values ? String(values[name]) : whole));
 }

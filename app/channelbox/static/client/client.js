@@ -1,7 +1,7 @@
 /* State machine of one client in one room: connection, room and outbox, without a WebSocket or a clock.
 
-   Call a method for each input, with the time in seconds on a monotonic clock; apply the effects that it returns in
-   order, and those of a call made meanwhile after them; call `tick` at `due`. States: idle, connecting, catching_up,
+   Call a method for each input; `now` is the time in seconds on a monotonic clock. Apply the effects that it returns in
+   order, and those of a call made meanwhile after them. Call `tick` at `due`. States: idle, connecting, catching_up,
    joined, waiting, stopped (docs/protocol.md). Effects, by `do`:
 
    connect {query}                  open a new connection with this query, replacing any earlier one
@@ -15,7 +15,7 @@
    stored {id, seq}                 the message with this id is stored under this number
    refused {id, code, error}        the message with this id was not stored and is not sent again automatically
    outbox_changed                   the outbox's items or states have changed: show and save them
-   other {frame}                    a frame that changes no state: presence, typing, an error about no message, later types */
+   other {frame}                    a frame that changes no state: presence, typing, an error about no message, new types */
 import { Close, Connection, state } from "./connection.js";
 import { Outbox } from "./outbox.js";
 import { Room } from "./room.js";
@@ -25,12 +25,15 @@ export { Outbox, Room };
 
 const OTHER_PERSON = "other_person"; // reason of the state `stopped`: another person is signed in
 
-/** The machine. `room` holds what was received, `outbox` what is not stored yet. */
+/** The state machine. `room` holds what was received, `outbox` what is not stored yet. */
 export class RoomClient {
   #connection; #you; #guest;
 
-  /** share: see Outbox; silence: see Connection; fills: see Room. you, guest: the person this client acts for; it stops
-      when another one is signed in. Without `you` it then stops only while items are unanswered. */
+  /**
+   * @param options share: see Outbox; silence: see Connection; fills: see Room. you, guest: name and kind of the person
+   *   this client acts for; it stops when another person is signed in. Without `you` it then stops only while items are
+   *   unanswered.
+   */
   constructor({ share, silence, fills, random, you = null, guest = false } = {}) {
     this.#you = you;
     this.#guest = guest;
@@ -44,30 +47,36 @@ export class RoomClient {
     return this.room.joined ? "joined" : this.room.welcomed ? "catching_up" : "connecting";
   }
 
-  /** When to call `tick`; null: nothing is scheduled. */
+  /** Time in seconds at which to call `tick`, or null. */
   get due() {
     const times = [this.#connection.due, this.outbox.due].filter((time) => time !== null);
     return times.length ? Math.min(...times) : null;
   }
 
-  /** Queue a message or an announcement: {id, kind, text}, and what else the display needs. */
+  /**
+   * Queue a message or an announcement.
+   * @param item `{id, kind, text}`, and what else the display needs.
+   */
   say(item, now) {
     return this.outbox.add({ kind: "message", ...item }, now);
   }
 
-  /** Queue the removal of a message's text: {id, seq, text}. text: how it began, for the display. */
+  /**
+   * Queue the removal of a message's text.
+   * @param item `{id, seq, text}`; text: how the message began, for the display.
+   */
   delete(item, now) {
     return this.outbox.add({ ...item, kind: "delete", epoch: this.room.epoch }, now);
   }
 
-  /** Connect immediately. */
+  /** Connect immediately, without waiting for a scheduled attempt. */
   connect(now) {
     const effects = [...this.#disconnected(0, now), ...this.#connection.connect(now)];
     this.room.opened();
     return effects;
   }
 
-  /** Close the connection, until `connect`. */
+  /** Close the connection and stay idle until `connect`. */
   leave(now) {
     return [...this.#disconnected(1000, now), ...this.#connection.leave()];
   }
@@ -101,7 +110,10 @@ export class RoomClient {
     return effects;
   }
 
-  /** Process the end of the connection. Code 0 or 1006: without a close frame. */
+  /**
+   * Process the end of the connection.
+   * @param code close code; 0 or 1006: without a close frame.
+   */
   closed(code, reason, now) {
     if (!this.#connection.live) return [];
     return [...this.#disconnected(code, now), ...this.#connection.closed(code, reason, now)];
@@ -112,7 +124,7 @@ export class RoomClient {
     return [...this.#afterConnection(this.#connection.tick(now), now), ...this.outbox.pump(now)];
   }
 
-  /** The network or the person has returned: connect immediately, or check the connection. */
+  /** React to the return of the network or the person: connect immediately, or check the connection. */
   wake(now) {
     return this.#afterConnection(this.#connection.wake(now), now);
   }
@@ -122,8 +134,8 @@ export class RoomClient {
     return this.#connection.probe(now);
   }
 
-  /** Whether this welcomes another person than the one this client acts for or, if that is not known, than the writer of
-      the unanswered items. A guest may be given another name each time. */
+  /** Whether this welcomes another person than this client acts for or, if that is not known, than the writer of the
+      unanswered items. A guest may be given another name each time. */
   #isOtherPerson(frame) {
     const { room, outbox } = this;
     if (frame.type !== "welcome" || room.welcomed) return false;

@@ -1,20 +1,22 @@
 /* What a person wrote and is not stored yet: sent in order, below the server's rate limits, again after a reconnect.
 
-   An item is sent again only after a refusal that allows it, or on a new connection: never twice on one otherwise.
+   An item is sent again only after a refusal that allows it, or on a new connection: it is never on the wire twice.
 
-   An item is {id, kind, text, seq, epoch, state, since, until, code, error}, and what else it was added with. kind:
-   "message", "announcement", or "delete", which removes event `seq` of the room's `epoch`. state: waiting, sent (not
-   answered yet) or failed (not stored: `code` and `error` say why). until: when it may be sent again after a refusal. */
+   An item is {id, kind, text, seq, epoch, state, since, until, code, error}, and what else it was added with.
+   kind: "message", "announcement", or "delete", which removes event `seq` of the room's `epoch`.
+   state: waiting, sent (not answered yet) or failed (not stored: `code` and `error` say why).
+   since: time in seconds at which it was sent or began to wait. until: time before which it is not sent again. */
 import { Close } from "./connection.js";
 
 const MAX_ON_THE_WIRE = 20;
 const SHARE = 0.5; // of the limits: a person's other connections count too, and a stall makes messages arrive at once
-const TEMPORARY = ["too_fast", "queue_full", "try_later"]; // also without `retry_after`
+const TEMPORARY = ["too_fast", "queue_full", "try_later"]; // codes that allow a retry, also without `retry_after`
 const RETRY_SECONDS = 2; // if the error names no time
 const DEFAULT_RATE = 10; // a second, if the welcome has no limits
 const DEFAULT_BURST = 20;
 const CHANGED = { do: "outbox_changed" };
 
+/** The items, and the rate at which they are sent (a token bucket). */
 export class Outbox {
   #share; #random; #rate = DEFAULT_RATE; #burst = DEFAULT_BURST; #tokens = null; #refilledAt = 0;
   #pausedUntil = 0; // nothing is sent before
@@ -22,9 +24,9 @@ export class Outbox {
 
   items = []; // oldest first
   ready = false; // joined: items may be sent
-  due = null; // when to call `pump`
+  due = null; // time in seconds at which to call `pump`
 
-  /** share: the fraction of the server's limits to use. */
+  /** @param options share: the fraction of the server's rate limits to use. */
   constructor({ share = SHARE, random = Math.random } = {}) {
     this.#share = share;
     this.#random = random;
@@ -45,7 +47,10 @@ export class Outbox {
     return [CHANGED, ...this.pump(now)];
   }
 
-  /** Add what an earlier load of the page or another tab left behind, each id once. order(item): the sort key of all. */
+  /**
+   * Add items that an earlier load of the page or another tab left behind, each id once, and sort all items.
+   * @param order order(item): the sort key.
+   */
   restore(items, order, now) {
     for (const item of items) {
       if (this.has(item.id)) continue;
@@ -61,13 +66,16 @@ export class Outbox {
     return [CHANGED, ...this.pump(now)];
   }
 
-  /** Remove an item, whatever its state, and return it; null: there is none. */
+  /** Remove an item, whatever its state, and return it, or null if there is none. */
   take(id) {
     const index = this.items.findIndex((item) => item.id === id);
     return index < 0 ? null : this.items.splice(index, 1)[0];
   }
 
-  /** Start sending: the client has joined. A deletion for another epoch fails: it would remove another message. */
+  /**
+   * Start sending: the client has joined. A deletion for another epoch fails: it would remove another message.
+   * @param limits `{rate, burst}` of the welcome: messages a second, and at once.
+   */
   resume(limits, epoch, now) {
     this.#rate = Math.max(1, positive(limits.rate, DEFAULT_RATE / this.#share) * this.#share);
     this.#burst = Math.max(1, positive(limits.burst, DEFAULT_BURST / this.#share) * this.#share);
@@ -103,7 +111,7 @@ export class Outbox {
     return this.take(id) ? [CHANGED, ...this.pump(now)] : [];
   }
 
-  /** Process an error frame. No effects: it names no item and asks for no pause. */
+  /** Process an error frame. Return no effects if it names no item and asks for no pause. */
   refused(frame, now) {
     const item = this.unanswered.find(({ id }) => id === frame.id);
     const code = String(frame.code ?? "");

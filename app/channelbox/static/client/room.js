@@ -1,4 +1,4 @@
-/* What a client has received of a room, and where it resumes: in sequence, each event once, never of two epochs.
+/* What a client has received of a room, and where it resumes: each event once, in sequence, and of one epoch only.
 
    The resume point `last` is the newest number up to which the client has everything since the start of its display. It
    advances with events in sequence, and with gaps that the server announces. */
@@ -23,9 +23,9 @@ export class Room {
   #fills;
   #undecided = false; // the next frame tells whether events continue the display
   #offeredEpoch = null; // of the welcome, until that is decided
-  #rejoinedFor = null; // missing events: [last, seq]
+  #rejoinedFor = null; // missing events for which the client has reconnected: [last, seq]
 
-  /** fills: the caller loads the events of a gap over HTTP and passes them to `frame` before any later frame. */
+  /** @param options fills: the caller loads the events of a gap over HTTP and passes them on before later frames. */
   constructor({ fills = false } = {}) {
     this.#fills = fills;
   }
@@ -41,7 +41,7 @@ export class Room {
     return this.goal !== null && this.last !== null ? Math.max(0, this.goal - this.last) : 0;
   }
 
-  /** A connection begins or has ended: forget what is known of it, until its welcome. */
+  /** Forget what is known of the connection, because one begins or has ended. */
   opened() {
     this.welcomed = this.joined = this.#undecided = false;
     this.goal = null;
@@ -128,16 +128,18 @@ export class Room {
     return [...effects, { do: "gap", first: from, last, gone }];
   }
 
-  /** Reconnect once for the events between `last` and seq; if they do not come then, the record lacks them. */
+  /** Reconnect once for the missing events between `last` and seq. If they do not come then either, they are gone. */
   #missing(seq) {
     const { last } = this;
-    if (this.#rejoinedFor?.[0] === last && this.#rejoinedFor[1] === seq) return [{ do: "gap", first: last + 1, last: seq - 1, gone: true }];
+    if (this.#rejoinedFor?.[0] === last && this.#rejoinedFor[1] === seq) {
+      return [{ do: "gap", first: last + 1, last: seq - 1, gone: true }];
+    }
     this.#rejoinedFor = [last, seq];
     this.opened();
     return [REJOIN];
   }
 
-  /** The welcome did not resume and no gap came: the room was made anew, or a backup was restored. */
+  /** Clear the display if no gap followed the welcome: the room was made anew, or a backup was restored. */
   #decide() {
     if (!this.#undecided) return [];
     this.#undecided = false;

@@ -8,7 +8,7 @@ export class Composer {
   #form; #text; #count; #announce; #send; #typing; #limit = page.limit; #typingSentAt = -Infinity; #composing = false;
   #draftKey = `channelbox:draft:${page.person}:${page.room}`;
 
-  /** send(text, kind): sends a message or an announcement. typing(): called now and then while the person types. */
+  /** @param options send(text, kind): sends a message or an announcement; typing(): called while the person types. */
   constructor({ form, send, typing }) {
     this.#form = form;
     this.#text = form.querySelector("textarea");

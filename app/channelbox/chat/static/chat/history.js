@@ -5,8 +5,9 @@ import { page } from "../channelbox/ui.js";
 export const PAGE_SIZE = 50;
 
 /**
- * Return up to PAGE_SIZE messages, oldest first. range: {before: seq} or {after: seq}; {}: the newest.
- * @throws {Error} If they cannot be loaded (Busy on overload) or are of another epoch than this one.
+ * Return up to PAGE_SIZE messages, oldest first.
+ * @param range `{before: seq}` or `{after: seq}`; `{}`: the newest.
+ * @throws {Error} if they cannot be loaded (Busy on overload) or are of another epoch.
  */
 export async function load(range, epoch) {
   const address = new URL(page.history, location.href);

@@ -1,4 +1,4 @@
-/* Script of a room's page: joins the client, its WebSocket and the page's parts. docs/protocol.md describes the frames. */
+/* Script of a room's page: connects the client, its WebSocket and the parts of the page (frames: docs/protocol.md). */
 import { RoomClient } from "../client/client.js";
 import { page, translate } from "../channelbox/ui.js";
 import { Socket, seconds } from "../channelbox/socket.js";
@@ -119,8 +119,9 @@ const effects = {
 };
 
 /**
- * Reload the page: another person signed in in another tab, and all that waits and is shown here is the previous one's.
- * A page without a welcome shows nothing yet; if its WebSocket and its pages were of two sessions, it would reload for ever.
+ * Reload the page: another person signed in in another tab, and all that waits or is shown here is the previous one's.
+ * A page without a welcome shows nothing yet. If its WebSocket and its pages were of two sessions, it would reload for
+ * ever.
  */
 function reloadForOtherPerson() {
   if (!welcomed) return;

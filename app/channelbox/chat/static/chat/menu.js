@@ -6,7 +6,7 @@ import { translate } from "../channelbox/ui.js";
 export class MessageMenu {
   #log; #menu; #dialog; #remove; #opener = null; #seq = 0;
 
-  /** log: the rows; menu, dialog: elements of the page; remove(seq, text): called after confirmation. */
+  /** @param options log: the rows; menu, dialog: elements of the page; remove(seq, text): called after confirmation. */
   constructor({ log, menu, dialog, remove }) {
     this.#log = log;
     this.#menu = menu;
@@ -95,7 +95,7 @@ export class MessageMenu {
   }
 }
 
-/** Create the menu button of a row. name: the sender. */
+/** Create the menu button of a message of the sender `name`. */
 export function moreButton(icon, name) {
   const button = document.createElement("button");
   button.type = "button";

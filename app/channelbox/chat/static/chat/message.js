@@ -6,8 +6,9 @@ import { moreButton } from "./menu.js";
 const GROUP_MS = 5 * 60_000; // within which messages of one sender are grouped
 
 /**
- * Create the element of a message. previous: the message before it, or null. you: the viewer's name; mayRemove: whether
- * they may remove messages of others.
+ * Create the element of a message.
+ * @param previous the message before it, or null.
+ * @param viewer you: their name; mayRemove: whether they may remove messages of others.
  */
 export function render(message, previous, { you, mayRemove }) {
   const at = new Date(message.at);

@@ -2,8 +2,8 @@
    left behind when it was closed or crashed is taken over by another one.
 
    A live tab holds two Web Locks: one for its name, and one for the items of the room that it shows; any tab may take
-   over what it left behind in another room. Browsers have locks only on https and localhost; elsewhere tabs take nothing
-   over. Taking items over twice does no harm: an id is stored once. */
+   over what it left behind in another room. Browsers have locks only on https and localhost; elsewhere tabs take over
+   nothing. Taking items over twice does no harm: an id is stored once. */
 import { newId } from "./id.js";
 
 const TAB_KEY = "channelbox:tab";
@@ -43,7 +43,10 @@ const claimedName = claimName();
 export class OutboxStorage {
   #prefix; #tab = "";
 
-  /** prefix: of the keys, with room and person. changed(): another tab's items have changed. */
+  /**
+   * @param prefix of the keys, with room and person.
+   * @param changed called when another tab's items have changed.
+   */
   constructor(prefix, changed) {
     this.#prefix = prefix;
     addEventListener("storage", ({ key }) => (key === null || key.startsWith(`${prefix}:`)) && changed());

@@ -7,7 +7,7 @@ const SLOW_SECONDS = 5; // without an answer before the text says so
 export class Pending {
   #list; #rows = new Map(); #retry; #edit; #drop; #items = [];
 
-  /** retry(id), edit(id), drop(id): actions of the buttons of a failed item. */
+  /** @param options retry(id), edit(id), drop(id): actions of the buttons of a failed item. */
   constructor({ list, retry, edit, drop }) {
     this.#list = list;
     this.#retry = retry;

@@ -7,7 +7,7 @@ const TYPING_MS = 5_000; // after the last typing frame
 export class People {
   #count; #list; #line; #typing = new Map(); #timer = 0;
 
-  /** count, list, line: elements for the number of people, their names, and who is typing. */
+  /** @param options count, list, line: elements for the number of people, their names, and who is typing. */
   constructor({ count, list, line }) {
     this.#count = count;
     this.#list = list;

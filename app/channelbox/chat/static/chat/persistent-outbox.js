@@ -1,4 +1,4 @@
-/* Keeps the items of the client's outbox over reloads and between tabs. */
+/* The client's outbox, kept over reloads of the page and shared between tabs. */
 import { seconds } from "../channelbox/socket.js";
 import { newId } from "./id.js";
 import { OutboxStorage } from "./outbox-storage.js";
@@ -8,7 +8,7 @@ const ADOPT_INTERVAL_MS = 5_000; // between checks for closed tabs
 export class PersistentOutbox {
   #client; #perform; #changed; #elsewhere = []; #storage = null;
 
-  /** client: the RoomClient; perform(effects): applies its effects; changed(): `items` or `elsewhere` have changed. */
+  /** @param options client; perform(effects): applies its effects; changed(): `items` or `elsewhere` have changed. */
   constructor({ client, perform, changed }) {
     this.#client = client;
     this.#perform = perform;
@@ -25,7 +25,10 @@ export class PersistentOutbox {
     return this.#elsewhere;
   }
 
-  /** Restore what an earlier load of this page left behind. key: with the person, so that nobody sends another's items. */
+  /**
+   * Restore what an earlier load of this page left behind.
+   * @param key with room and person: nobody sends another person's items.
+   */
   async open(key) {
     this.#storage = new OutboxStorage(key, () => this.#refresh());
     this.#takeOver(await this.#storage.open());

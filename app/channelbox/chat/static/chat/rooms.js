@@ -8,13 +8,13 @@ import { element, icon, page, translate } from "../channelbox/ui.js";
 
 const POLL_INTERVAL_MS = 30_000; // before jitter
 const MAX_UNREAD = 99;
-const MARKS_KEY = `channelbox:read:${page.person}`;
-const EPOCHS_KEY = `channelbox:read-epochs:${page.person}`; // of these rooms when they were read
+const MARKS_KEY = `channelbox:read:${page.person}`; // numbers up to which rooms were read
+const EPOCHS_KEY = `channelbox:read-epochs:${page.person}`; // the epochs that those numbers belong to
 
 export class Rooms {
   #list; #row; #rooms = []; #timer = 0; #onVersion; #notice = element("p", "list-notice");
 
-  /** list: the ul of `li[data-room]`; row: template of one; onVersion(version): called with the server's. */
+  /** @param options list: ul of `li[data-room]`; row: template of one; onVersion(version): called with the server's. */
   constructor({ list, row, onVersion = () => {} }) {
     this.#list = list;
     this.#row = row;

@@ -16,11 +16,13 @@ const RETRY_MS = 10_000; // after a failed load
 
 export class Timeline {
   #scroller; #log; #top; #pill; #load; #viewer = { you: "", mayRemove: false };
-  #items = []; #newest = 0; #complete = false; #settled = false; #unseen = 0; #stick = true;
+  #items = []; #newest = 0; #settled = false; #unseen = 0;
+  #complete = false; // there are no older messages
+  #stick = true; // the newest message is in view, and stays there
   #floor = 1; #loading = false; #failed = ""; #retry = 0; #generation = 0; #today = dayNumber(new Date());
   #removing = new Set(); #removed = new Map(); // by sequence number; the latter while messages are being loaded
 
-  /** scroller, log, top, pill: elements. load(range): see history.js. */
+  /** @param options scroller, log, top, pill: elements; load(range): see history.js. */
   constructor({ scroller, log, top, pill, load }) {
     this.#scroller = scroller;
     this.#log = log;
@@ -99,7 +101,7 @@ export class Timeline {
     for (const row of this.#log.children) row.classList.toggle("removing", seqs.has(Number(row.dataset.seq)));
   }
 
-  /** Note that all up to this number was received. Only now may older messages be loaded, so that they do not get between. */
+  /** Note that everything up to this number was received. Only then may older ones be loaded, not among them. */
   settled(seq) {
     this.#settled = true;
     this.#complete ||= seq === 0;
