@@ -12,7 +12,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from channelbox_client.client import RoomClient
 from channelbox_client.effects import Connect, Drop, Effect, Event, Forget, Frame, Refused, Send, State
 
-BROKEN_OFF = 1006
+NO_CLOSE_FRAME = 1006  # RFC 6455: the connection ended without one
 DEFAULTS: dict[str, Any] = {"compression": None, "ping_interval": None, "close_timeout": 2, "max_size": None}
 
 
@@ -48,13 +48,13 @@ class Room:
         self._hear = hear
         self._forget = forget
         self._options = {**DEFAULTS, **options}
-        self._line: asyncio.Task[None] | None = None  # the connection
+        self._connection: asyncio.Task[None] | None = None
         self._outgoing: asyncio.Queue[Frame] = asyncio.Queue()
         self._change = asyncio.Event()
-        self._effects: deque[Effect] = deque()  # yet to be applied
+        self._effects: deque[Effect] = deque()  # still to be applied
         self._applying = False
         self._stopped: State | None = None
-        self._failure: BaseException | None = None  # of a method that was overridden, or of `hear`
+        self._failure: BaseException | None = None  # raised by an overridden method or by `hear`
 
     # --- Actions of a program
 
@@ -98,10 +98,10 @@ class Room:
                     self._apply(self.client.tick(self._now))
             raise self._failure or Stopped(self._stopped)
         finally:
-            line = self._line
+            connection = self._connection
             self._apply(self.client.leave(self._now))
-            if line is not None:
-                await asyncio.gather(line, return_exceptions=True)
+            if connection is not None:
+                await asyncio.gather(connection, return_exceptions=True)
 
     def connect(self) -> None:
         """Connect at once, without waiting."""
@@ -152,7 +152,7 @@ class Room:
         self._applying = True
         try:
             while self._effects:
-                self._do(self._effects.popleft())
+                self._apply_one(self._effects.popleft())
         finally:
             self._applying = False
             self._effects.clear()
@@ -162,12 +162,12 @@ class Room:
         self._change.set()
         self._change = asyncio.Event()
 
-    def _do(self, effect: Effect) -> None:
+    def _apply_one(self, effect: Effect) -> None:
         match effect:
             case Connect(query):
                 self._drop()
-                self._line = asyncio.create_task(self._converse(query, self._outgoing))
-                self._line.add_done_callback(self._ended)
+                self._connection = asyncio.create_task(self._run_connection(query, self._outgoing))
+                self._connection.add_done_callback(self._ended)
             case Drop():
                 self._drop()
             case Send(frame):
@@ -183,31 +183,31 @@ class Room:
             self._changed()
 
     def _drop(self) -> None:
-        if self._line is not None:
-            self._line.cancel()
-            self._line = None
-        self._outgoing = asyncio.Queue()  # what was on its way goes with its connection
+        if self._connection is not None:
+            self._connection.cancel()
+            self._connection = None
+        self._outgoing = asyncio.Queue()  # unsent frames are lost with their connection
 
-    async def _converse(self, query: str, outgoing: asyncio.Queue[Frame]) -> None:
+    async def _run_connection(self, query: str, outgoing: asyncio.Queue[Frame]) -> None:
         """Serve one connection until it ends."""
-        code, reason = BROKEN_OFF, ""
+        code, reason = NO_CLOSE_FRAME, ""
         try:
             async with connect(self._url + query, **self._options) as socket:
                 sending = asyncio.create_task(self._send(socket, outgoing))
                 sending.add_done_callback(self._ended)
                 try:
                     async for text in socket:
-                        if self._line is not asyncio.current_task():
-                            return  # it was replaced, and more is there without waiting
+                        if self._connection is not asyncio.current_task():
+                            return  # replaced while more frames were already received
                         await self.on_frame(parsed(text))
                 except ConnectionClosed:
                     pass
                 finally:
                     sending.cancel()
-                code, reason = socket.close_code or BROKEN_OFF, socket.close_reason or ""
+                code, reason = socket.close_code or NO_CLOSE_FRAME, socket.close_reason or ""
         except (OSError, InvalidHandshake, ConnectionClosed, EOFError):
             pass
-        if self._line is asyncio.current_task():
+        if self._connection is asyncio.current_task():
             self.on_closed(code)
             self._apply(self.client.closed(code, reason, self._now))
 

@@ -13,7 +13,7 @@ from channelbox_client.effects import Connect, Drop, Effect, Event, Frame, Other
 from channelbox_client.outbox import SHARE, Item, Outbox
 from channelbox_client.room import Rejoin, Room
 
-OTHER_PERSON = "other_person"  # the reason of a stop: somebody else is signed in
+OTHER_PERSON = "other_person"  # reason of the state stopped: another person is signed in
 
 
 class RoomClient:
@@ -66,13 +66,13 @@ class RoomClient:
 
     def connect(self, now: float) -> list[Effect]:
         """Connect at once, without waiting."""
-        effects = [*self._lost(0, now), *self._connection.connect(now)]
+        effects = [*self._disconnected(0, now), *self._connection.connect(now)]
         self.room.opened()
         return effects
 
     def leave(self, now: float) -> list[Effect]:
         """End the connection until `connect` is called."""
-        return [*self._lost(1000, now), *self._connection.leave()]
+        return [*self._disconnected(1000, now), *self._connection.leave()]
 
     def frame(self, frame: object, now: float) -> list[Effect]:
         """Handle a received frame, parsed from JSON; anything but an object only shows that the server lives."""
@@ -82,13 +82,13 @@ class RoomClient:
             self._connection.heard(now, ready=self.room.welcomed)
             return []
         content: Frame = frame
-        if self._is_another(content):
-            return [*self._lost(0, now), Drop(), *self._connection.closed(SIGN_IN, OTHER_PERSON, now)]
+        if self._is_other_person(content):
+            return [*self._disconnected(0, now), Drop(), *self._connection.closed(SIGN_IN, OTHER_PERSON, now)]
         before = self.state
         effects: list[Effect] = []
         for effect in self.room.frame(content):
             if isinstance(effect, Rejoin):
-                return [*effects, *self._lost(0, now), *self._connection.give_up(now)]
+                return [*effects, *self._disconnected(0, now), *self._connection.give_up(now)]
             effects.append(effect)
             if isinstance(effect, Event) and effect.event.get("user") == self.room.you:
                 effects += self._stored(effect.event, now)
@@ -107,24 +107,24 @@ class RoomClient:
         """Handle the end of the connection; code 0 or 1006: without a close frame."""
         if not self._connection.live:
             return []
-        return [*self._lost(code, now), *self._connection.closed(code, reason, now)]
+        return [*self._disconnected(code, now), *self._connection.closed(code, reason, now)]
 
     def tick(self, now: float) -> list[Effect]:
         """Do what is due."""
-        effects = self._connected(self._connection.tick(now), now)
+        effects = self._after_connection(self._connection.tick(now), now)
         return effects + self.outbox.pump(now)
 
     def wake(self, now: float) -> list[Effect]:
         """Connect or check the connection at once: the network or the person is back."""
-        return self._connected(self._connection.wake(now), now)
+        return self._after_connection(self._connection.wake(now), now)
 
     def probe(self, now: float) -> list[Effect]:
         """Check that the connection still works."""
         return self._connection.probe(now)
 
-    # --- Between the parts
+    # --- Connection, room and outbox together
 
-    def _is_another(self, frame: Frame) -> bool:
+    def _is_other_person(self, frame: Frame) -> bool:
         """Return whether this welcomes another person than the one whose client it is, or who wrote what is unanswered.
 
         A guest may be given another name each time.
@@ -137,15 +137,15 @@ class RoomClient:
         you, guest = (room.you, room.guest) if self._you is None else (self._you, self._guest)
         return frame.get("you") != you and not (guest and frame.get("guest") is True)
 
-    def _connected(self, effects: list[Effect], now: float) -> list[Effect]:
+    def _after_connection(self, effects: list[Effect], now: float) -> list[Effect]:
         """Update the room and the outbox after the connection changed by itself."""
         if any(isinstance(effect, Connect) for effect in effects):
             self.room.opened()
         if any(isinstance(effect, Drop) for effect in effects):
-            return [*self._lost(0, now), *effects]
+            return [*self._disconnected(0, now), *effects]
         return effects
 
-    def _lost(self, code: int, now: float) -> list[Effect]:
+    def _disconnected(self, code: int, now: float) -> list[Effect]:
         self.room.opened()
         return self.outbox.suspend(code, now)
 

@@ -9,19 +9,19 @@ from collections.abc import Callable
 
 from channelbox_client.effects import Connect, Drop, Effect, Frame, Other, Send, State
 
-OPENING_TIMEOUT = 10.0  # s from the attempt until the connection is of use
+OPENING_TIMEOUT = 10.0  # s from the attempt until the connection is ready
 SETTLED_SECONDS = 10.0  # s after which the delays start small again
-MAX_DELAY_SECONDS = 8.0  # before it is spread: after that 12 at most, and 3 are left of the 15 that are promised
-SILENCE_SECONDS = 25.0
+MAX_DELAY_SECONDS = 8.0  # before jitter: with it 12 at most, and 3 are left of the 15 that are promised
+SILENCE_SECONDS = 25.0  # without a frame before a ping
 ANSWER_TIMEOUT = 5.0  # s from a ping to any frame
 
 TOO_BIG, RESTART, TRY_LATER = 1009, 1012, 1013
 ROOM_FULL, SIGN_IN, NOT_ALLOWED, TOO_MUCH = 4000, 4001, 4003, 4008
-FINAL = frozenset((SIGN_IN, NOT_ALLOWED))  # a person has to do something first
+FINAL = frozenset((SIGN_IN, NOT_ALLOWED))  # a person has to act first
 
 
 def delay(code: int, attempt: int, random: float) -> float:
-    """Return the seconds to wait before attempt 0, 1, ... after this close code. `random`: 0 to 1, spreads them."""
+    """Return the seconds to wait before attempt 0, 1, ... after this close code. `random`: 0 to 1, for jitter."""
     doublings: float = 2.0 ** min(attempt, 10)
     grown = min(MAX_DELAY_SECONDS, 0.5 * doublings)
     if code == RESTART and attempt == 0:
@@ -43,17 +43,17 @@ class Connection:
         silence: float = SILENCE_SECONDS,
         random: Callable[[], float] = default_random.random,
     ) -> None:
-        """`query` is asked at each attempt; `silence`: seconds without a frame after which the server is pinged."""
+        """`query` is called at each attempt; `silence`: seconds without a frame after which the server is pinged."""
         self.state = "idle"
-        self.until: float | None = None  # the next attempt, while waiting
+        self.until: float | None = None  # time of the next attempt, while waiting
         self._query = query
         self._silence = silence
         self._random = random
         self._attempt = 0
-        self._opened = 0.0
-        self._first: float | None = None  # when the connection became of use
-        self._last = 0.0
-        self._asked: float | None = None  # when a ping went out that has no answer yet
+        self._started_at = 0.0
+        self._ready_at: float | None = None  # when the connection became ready
+        self._heard_at = 0.0
+        self._pinged_at: float | None = None  # when a ping was sent that is not answered yet
 
     @property
     def live(self) -> bool:
@@ -67,25 +67,25 @@ class Connection:
             return self.until
         if not self.live:
             return None
-        if self._first is None:
-            return self._opened + OPENING_TIMEOUT
-        return self._last + self._silence if self._asked is None else self._asked + self._patience
+        if self._ready_at is None:
+            return self._started_at + OPENING_TIMEOUT
+        return self._heard_at + self._silence if self._pinged_at is None else self._pinged_at + self._answer_timeout
 
     def connect(self, now: float) -> list[Effect]:
         """Connect at once, in place of any connection or wait."""
         self.state = "connecting"
-        self.until = self._first = self._asked = None
-        self._opened = self._last = now
+        self.until = self._ready_at = self._pinged_at = None
+        self._started_at = self._heard_at = now
         return [Connect(self._query()), State("connecting")]
 
     def heard(self, now: float, *, ready: bool = True) -> None:
         """Record a received frame. `ready`: whether the connection is usable, as a room's is after its welcome."""
         if not self.live:
             return
-        self._last = now
-        self._asked = None
-        if ready and self._first is None:
-            self._first = now
+        self._heard_at = now
+        self._pinged_at = None
+        if ready and self._ready_at is None:
+            self._ready_at = now
             self.state = "open"
 
     def frame(self, frame: Frame, now: float) -> list[Effect]:
@@ -102,7 +102,7 @@ class Connection:
         if code in FINAL:
             self.state = "stopped"
             return [State("stopped", code, reason)]
-        if self._first is not None and now - self._first > SETTLED_SECONDS:
+        if self._ready_at is not None and now - self._ready_at > SETTLED_SECONDS:
             self._attempt = 0
         self.until = now + delay(code, self._attempt, self._random())
         self._attempt += 1
@@ -128,9 +128,9 @@ class Connection:
             return []
         if self.state == "waiting":
             return self.connect(now)
-        if self._first is None or self._asked is not None:
+        if self._ready_at is None or self._pinged_at is not None:
             return self.give_up(now)
-        return self._ask(now)
+        return self._ping(now)
 
     def wake(self, now: float) -> list[Effect]:
         """Connect at once, or check the connection: the network or the person is back."""
@@ -140,12 +140,12 @@ class Connection:
 
     def probe(self, now: float) -> list[Effect]:
         """Ping the server: the network may have changed under the connection."""
-        return self._ask(now) if self.state == "open" and self._asked is None else []
+        return self._ping(now) if self.state == "open" and self._pinged_at is None else []
 
     @property
-    def _patience(self) -> float:
+    def _answer_timeout(self) -> float:
         return min(self._silence, ANSWER_TIMEOUT)
 
-    def _ask(self, now: float) -> list[Effect]:
-        self._asked = now
+    def _ping(self, now: float) -> list[Effect]:
+        self._pinged_at = now
         return [Send({"type": "ping"})]

@@ -13,10 +13,10 @@ from channelbox_client.connection import TOO_BIG
 from channelbox_client.effects import Effect, Frame, OutboxChanged, Refused, Send
 
 MAX_ON_THE_WIRE = 20
-SHARE = 0.5  # of the limits: other connections of the person count too, and a stall makes messages arrive at once
-TEMPORARY = frozenset(("too_fast", "queue_full", "try_later"))
-RETRY_SECONDS = 2.0  # where the error names no time
-DEFAULT_RATE, DEFAULT_BURST = 10.0, 20.0  # where the welcome has no limits
+SHARE = 0.5  # of the limits: a person's other connections count too, and a stall makes messages arrive at once
+TEMPORARY = frozenset(("too_fast", "queue_full", "try_later"))  # also without `retry_after`
+RETRY_SECONDS = 2.0  # if the error names no time
+DEFAULT_RATE, DEFAULT_BURST = 10.0, 20.0  # if the welcome has no limits; messages a second, and at once
 
 
 @dataclass
@@ -52,14 +52,14 @@ class Outbox:
     def __init__(self, *, share: float = SHARE, random: Callable[[], float] = default_random.random) -> None:
         """`share`: the part of the server's limits that this client takes."""
         self.items: list[Item] = []
-        self.ready = False  # joined: what waits may go out
+        self.ready = False  # joined: items may be sent
         self._share = share
         self._random = random
         self._rate, self._burst = DEFAULT_RATE, DEFAULT_BURST
         self._tokens: float | None = None
-        self._filled = 0.0
-        self._until = 0.0  # nothing goes out before
-        self._draining = False  # something was refused: first those behind it get their answers
+        self._refilled_at = 0.0
+        self._paused_until = 0.0  # nothing is sent before
+        self._awaiting_answers = False  # after a refusal: nothing is sent until all sent items are answered
         self.due: float | None = None  # when to call `pump`
 
     def __contains__(self, id: object) -> bool:
@@ -118,12 +118,12 @@ class Outbox:
 
     def suspend(self, code: int, now: float) -> list[Effect]:
         """Suspend sending: the connection has ended. Items without an answer are sent again with the same id."""
-        self.ready = self._draining = False
+        self.ready = self._awaiting_answers = False
         self.due = None
         sent = [item for item in self.items if item.state == "sent"]
         effects: list[Effect] = []
         if code == TOO_BIG and sent:
-            largest = max(sent, key=lambda item: len(json.dumps(item.text)))  # as it goes on the wire
+            largest = max(sent, key=lambda item: len(json.dumps(item.text)))  # its size on the wire
             sent.remove(largest)
             effects += _fail(largest, "too_big", "")
         for item in sent:
@@ -140,14 +140,14 @@ class Outbox:
         code = str(frame.get("code") or "")
         seconds = retry_seconds(frame)
         if seconds is not None:
-            self._until = max(self._until, now + seconds * (1.0 + 0.2 * self._random()))
+            self._paused_until = max(self._paused_until, now + seconds * (1.0 + 0.2 * self._random()))
             if item is not None:
-                item.state, item.until = "waiting", self._until
-                self._draining = True
+                item.state, item.until = "waiting", self._paused_until
+                self._awaiting_answers = True
         elif item is None:
             return []
         elif code == "removed" and item.kind == "delete":
-            self.items.remove(item)  # by somebody else: as wanted
+            self.items.remove(item)  # by somebody else already, as wanted
             return [Refused(item.id, code, str(frame.get("error") or "")), OutboxChanged(), *self.pump(now)]
         else:
             effects = _fail(item, code, str(frame.get("error") or ""))
@@ -158,29 +158,29 @@ class Outbox:
         """Send what may go out now."""
         self.due = None
         on_the_wire = sum(item.state == "sent" for item in self.items)
-        if not self.ready or (self._draining and on_the_wire):
+        if not self.ready or (self._awaiting_answers and on_the_wire):
             return []
         effects: list[Effect] = []
         for item in self.items:
             if item.state != "waiting":
                 continue
-            if now < self._until:
-                self.due = self._until
+            if now < self._paused_until:
+                self.due = self._paused_until
                 break
-            self._draining = False
-            if on_the_wire >= MAX_ON_THE_WIRE or not self._token(now):
+            self._awaiting_answers = False
+            if on_the_wire >= MAX_ON_THE_WIRE or not self._take_token(now):
                 break
             item.state, item.since, item.until = "sent", now, None
             on_the_wire += 1
             effects.append(Send(item.frame))
         return [*effects, OutboxChanged()] if effects else []
 
-    def _token(self, now: float) -> bool:
+    def _take_token(self, now: float) -> bool:
         if self._tokens is None:
             self._tokens = self._burst
         else:
-            self._tokens = min(self._burst, self._tokens + max(0.0, now - self._filled) * self._rate)
-        self._filled = now
+            self._tokens = min(self._burst, self._tokens + max(0.0, now - self._refilled_at) * self._rate)
+        self._refilled_at = now
         if self._tokens < 1.0 - 1e-9:
             self.due = now + (1.0 - self._tokens) / self._rate
             return False

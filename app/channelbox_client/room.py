@@ -28,8 +28,8 @@ class Room:
         self._fills = fills
         self.last: int | None = None  # the resume point; None: nothing is shown yet
         self.epoch: str | None = None  # of what is shown; None: not known
-        self.floor = 1  # what is older is no longer there
-        self.goal: int | None = None  # the room's newest number at the welcome
+        self.floor = 1  # lower numbers are no longer in the record
+        self.goal: int | None = None  # the room's newest number at the welcome, which `last` reaches on catching up
         self.you = ""
         self.guest = False
         self.may: Sequence[str] = ()
@@ -37,9 +37,9 @@ class Room:
         self.version = ""
         self.welcomed = False
         self.joined = False
-        self._undecided = False  # whether what follows continues the display: the next frame tells
-        self._offered: str | None = None  # the epoch of the welcome, until that is decided
-        self._doubted: tuple[int, int] | None = None  # the hole that the client came back for
+        self._undecided = False  # the next frame tells whether events continue the display
+        self._offered_epoch: str | None = None  # of the welcome, until that is decided
+        self._rejoined_for: tuple[int, int] | None = None  # missing events: (last, seq)
 
     @property
     def query(self) -> str:
@@ -80,7 +80,7 @@ class Room:
     # --- Frames
 
     def _welcome(self, frame: Frame, seq: int | None) -> list[Effect | Rejoin]:
-        if self.welcomed or seq is None:  # the first welcome of a connection counts
+        if self.welcomed or seq is None:  # only the first welcome of a connection counts
             return []
         self.welcomed = True
         self.you = _text(frame.get("you"))
@@ -93,15 +93,15 @@ class Room:
         epoch = _text(frame.get("epoch")) or None
         resumed = frame.get("resumed") is True
         effects: list[Effect | Rejoin] = [Welcome(frame)]
-        known = epoch is not None and self.epoch is not None  # whether this tells the room from another
+        known = epoch is not None and self.epoch is not None  # whether the epochs can be compared
         if self.last is not None and (seq < self.last or (known and epoch != self.epoch)):
             effects += self._forget(epoch)
         elif self.last is not None and not resumed and not known:
-            self._undecided, self._offered = True, epoch
+            self._undecided, self._offered_epoch = True, epoch
         else:
             self.epoch = epoch or self.epoch
         if self.last is None and seq == 0:
-            self.last = 0  # there is nothing, and that is everything
+            self.last = 0  # an empty room is complete
         self.goal = seq
         self.joined = not resumed
         return effects
@@ -109,15 +109,15 @@ class Room:
     def _event(self, frame: Frame, seq: int) -> list[Effect | Rejoin]:
         if not self.welcomed:
             return []
-        effects = self._begin_anew()
+        effects = self._decide()
         if self.last is not None:
             if seq <= self.last:
                 return effects
             if seq > self.last + 1:
-                hole = self._hole(self.last, seq)
+                missing = self._missing(self.last, seq)
                 if not self.welcomed:
-                    return effects + hole
-                effects += hole
+                    return effects + missing
+                effects += missing
         self.last = seq
         return [*effects, Event(frame)]
 
@@ -126,41 +126,41 @@ class Room:
             return []
         effects: list[Effect | Rejoin] = []
         if not gone:
-            if self._undecided:  # the same room, and too much was missed
-                self._undecided, self.epoch = False, self._offered or self.epoch
+            if self._undecided:  # the same room, but too much was missed
+                self._undecided, self.epoch = False, self._offered_epoch or self.epoch
             if self._fills:
                 return [Gap(first, last, False)]
             if self.last is None or last > self.last:
                 self.last = last
                 effects += [Gap(first, last, False), Forget()]
             return effects
-        effects += self._begin_anew()
+        effects += self._decide()
         if self.last is not None:
             if last <= self.last:
                 return effects
             if first > self.last + 1:
-                hole = self._hole(self.last, first)
+                missing = self._missing(self.last, first)
                 if not self.welcomed:
-                    return effects + hole
-                effects += hole
+                    return effects + missing
+                effects += missing
             first = self.last + 1
         self.last = last
         return [*effects, Gap(first, last, True)]
 
-    def _hole(self, last: int, seq: int) -> list[Effect | Rejoin]:
+    def _missing(self, last: int, seq: int) -> list[Effect | Rejoin]:
         """Reconnect once for the numbers between these two; if they do not come then, the server does not have them."""
-        if self._doubted == (last, seq):
+        if self._rejoined_for == (last, seq):
             return [Gap(last + 1, seq - 1, True)]
-        self._doubted = (last, seq)
+        self._rejoined_for = (last, seq)
         self.opened()
         return [Rejoin()]
 
-    def _begin_anew(self) -> list[Effect | Rejoin]:
+    def _decide(self) -> list[Effect | Rejoin]:
         """Clear the display: the welcome did not continue it and no gap came, so it was another room."""
         if not self._undecided:
             return []
         self._undecided = False
-        return self._forget(self._offered)
+        return self._forget(self._offered_epoch)
 
     def _forget(self, epoch: str | None) -> list[Effect | Rejoin]:
         self.last = None

@@ -84,7 +84,7 @@ def _check_unused(database: Path) -> None:
         return
     try:
         with closing(sqlite3.connect(database, timeout=2)) as connection:
-            # Only the sole connection to the database can leave the write-ahead log.
+            # Only a connection that is alone with the database can end its write-ahead log.
             (mode,) = connection.execute("PRAGMA journal_mode=DELETE").fetchone()
     except sqlite3.OperationalError:
         mode = "wal"

@@ -14,7 +14,7 @@ from channelbox.cli.finding import ENV, JOURNAL, Finding, note, well, wrong
 from channelbox.realtime.errors import Close, Code
 from channelbox.version import PROTOCOL
 from channelbox_client import RoomClient, State, Welcome
-from channelbox_client.aio import BROKEN_OFF, parsed
+from channelbox_client.aio import NO_CLOSE_FRAME, parsed
 
 ROOM = "lobby"
 NO_PROCESS = (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
@@ -83,7 +83,7 @@ async def _answer(client: RoomClient, socket: ClientConnection) -> Answer:
         except TimeoutError:
             effects = client.tick(clock.time())
         except ConnectionClosed:
-            effects = client.closed(socket.close_code or BROKEN_OFF, socket.close_reason or "", clock.time())
+            effects = client.closed(socket.close_code or NO_CLOSE_FRAME, socket.close_reason or "", clock.time())
         else:
             effects = client.frame(parsed(text), clock.time())
 

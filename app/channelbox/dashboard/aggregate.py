@@ -10,7 +10,7 @@ The dashboard sends its clients ``{"data": <this>}``::
             "messages_per_s": 4.0,          # messages stored
             "delivered_per_s": 48.0,        # frames written to clients
             "store_p50_ms": 5.1,            # from a message's arrival until it is known to be stored, over the last
-                                            # 10 s; null: no message arrived
+                                            # 10 s; null: none was stored
             "store_p99_ms": 9.8,
             "queue": 0,                     # batches of messages that wait for a worker; null: no process could look
             "nodes": 2,
