@@ -13,8 +13,8 @@ import pytest
 from tests.integration.local import tell
 
 from channelbox.cli import supervisor as supervisor
-from channelbox.cli.dev_installation import COMMAND
 from channelbox.cli.errors import CliError
+from channelbox.cli.local_installation import COMMAND
 from channelbox.cli.supervisor import SupervisedProcess
 from channelbox.sd_notify import MAX_START_CPU_SECONDS, StartProgress
 

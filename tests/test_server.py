@@ -16,8 +16,8 @@ from tests.integration.local import installation, tell
 from websockets.asyncio.client import ClientConnection, connect
 
 from channelbox import server
-from channelbox.cli.dev_installation import COMMAND
 from channelbox.cli.errors import CliError
+from channelbox.cli.local_installation import COMMAND
 from channelbox.cli.supervisor import SupervisedProcess
 
 SOCKETS = 2000

@@ -10,7 +10,7 @@ from tests.support.servers import PostgreSQLServer
 
 from bench.generator import HOST, Address
 from bench.peers.peer import tutorial_message
-from channelbox.cli.dev_installation import DevInstallation
+from channelbox.cli.local_installation import LocalInstallation
 from channelbox.cli.supervisor import run_once
 from channelbox_client import Room
 
@@ -56,7 +56,7 @@ class Channelbox:
         self._log = folder / "channelbox.log"
         url = self._database.url("postgres")
         settings = {**VARIABLES, **variables}
-        self.local = DevInstallation(
+        self.local = LocalInstallation(
             folder / "data",
             self._log_line,
             web=web,

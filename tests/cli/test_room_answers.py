@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from websockets.asyncio.server import Request, Response, ServerConnection, serve
 
-from channelbox.cli.connectivity import ConnectivityCheck
 from channelbox.cli.finding import Finding
+from channelbox.cli.site_probe import SiteProbe
 from channelbox.realtime.errors import Close, Code, Refused
 from channelbox.version import PROTOCOL
 from channelbox_client import connection
@@ -74,7 +74,7 @@ async def site(
 
 async def examine(address: str) -> dict[str, Finding]:
     """What is found behind the web process's answer, by its sentence."""
-    found = await asyncio.to_thread(lambda: list(ConnectivityCheck(address).examine()))
+    found = await asyncio.to_thread(lambda: list(SiteProbe(address).examine()))
     (health,) = [at for at, finding in enumerate(found) if finding.sentence == "A web process responds."]
     return {finding.sentence: finding for finding in found[health + 2 :]}
 

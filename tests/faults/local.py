@@ -19,7 +19,7 @@ from tests.faults.nginx import Nginx
 from tests.faults.people import guest_cookie
 from tests.support.servers import RedisServer
 
-from channelbox.cli import dev_installation as installation
+from channelbox.cli import local_installation as installation
 from channelbox.cli.supervisor import SupervisedProcess
 
 WEB_PROCESSES, WORKER_PROCESSES = 2, 2
@@ -70,13 +70,13 @@ class LocalTarget:
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
-    async def _processes(self, stack: contextlib.AsyncExitStack) -> installation.DevInstallation:
+    async def _processes(self, stack: contextlib.AsyncExitStack) -> installation.LocalInstallation:
         log = stack.enter_context((self.folder / "processes.log").open("w", buffering=1))
         command = [sys.executable, "-m", "tests.faults.entry"]
         stack.enter_context(mock.patch.object(installation, "COMMAND", command))
         own = {"FAULTS_TRAPS": str(self.traps), "FAULTS_BROKEN": self._broken}
         stack.enter_context(mock.patch.dict(os.environ, own))
-        local = installation.DevInstallation(
+        local = installation.LocalInstallation(
             self._runtime / "local",
             lambda name, line: print(f"{name:>9} | {line}", file=log),
             web=WEB_PROCESSES,

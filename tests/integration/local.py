@@ -13,7 +13,7 @@ from typing import Any, Self
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from channelbox.cli.dev_installation import DevInstallation
+from channelbox.cli.local_installation import LocalInstallation
 from channelbox.cli.supervisor import SupervisedProcess
 
 FRAME_SECONDS = 15
@@ -109,8 +109,8 @@ class Person:
         await self._reader
 
 
-class Installation(DevInstallation):
-    """`DevInstallation` with what tests do to it."""
+class Installation(LocalInstallation):
+    """`LocalInstallation` with what tests do to it."""
 
     async def enter(self, room: str = "hello", after: int | None = None, **options: Any) -> Person:
         """A person in a room, welcomed. `options` are those of websockets' `connect`."""

@@ -20,10 +20,10 @@ from tests.integration.local import Installation, installation
 from tests.nginx.serving import ERRORS
 from tests.support.servers import Server
 
-from channelbox.cli.connectivity import ConnectivityCheck
-from channelbox.cli.dev_installation import COMMAND
 from channelbox.cli.errors import CliError
 from channelbox.cli.finding import Finding
+from channelbox.cli.local_installation import COMMAND
+from channelbox.cli.site_probe import SiteProbe
 from channelbox.cli.supervisor import SupervisedProcess
 
 SHIPPED = Path(__file__).parents[2] / "packaging" / "debian" / "nginx" / "locations.conf"
@@ -141,7 +141,7 @@ def nginx(application: Path, port: int, tmp_path: Path) -> Iterator[Callable[...
 
 
 async def examine(port: int, host: str = "127.0.0.1") -> list[Finding]:
-    return await asyncio.to_thread(lambda: list(ConnectivityCheck(f"https://{host}:{port}").examine()))
+    return await asyncio.to_thread(lambda: list(SiteProbe(f"https://{host}:{port}").examine()))
 
 
 def wrong(findings: list[Finding]) -> Finding:

@@ -12,10 +12,10 @@ from tests.work.outbox_line import CHANNEL, Line, Sender, ids, lines, started
 from channelbox.realtime.counters import counters
 from channelbox.realtime.errors import Code, Refused
 from channelbox.work import outbox as outbox_module
-from channelbox.work import room_backlogs as backlogs_module
+from channelbox.work import outbox_backlogs as backlogs_module
 from channelbox.work.backpressure import ThroughputEstimate
+from channelbox.work.outbox_backlogs import RoomBacklog
 from channelbox.work.queue import WorkLayer
-from channelbox.work.room_backlogs import RoomBacklog
 
 
 async def _filled() -> WorkLayer:

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from channelbox.cli.connectivity import ConnectivityCheck
 from channelbox.cli.errors import CliError
 from channelbox.cli.finding import Finding, note, well, wrong
+from channelbox.cli.site_probe import SiteProbe
 
 BACKUP_HOURS = 48  # age from which the newest backup is noted; backups are made every night
 SIGNS = {"well": ("ok", "green"), "note": ("note", "yellow"), "wrong": ("WRONG", "red")}
@@ -21,7 +21,7 @@ def doctor(
     ] = "",
 ) -> None:
     """Diagnose the installation from this node: database, Redis, processes, and access through the web server."""
-    found = [*_printed(_local()), *_printed(ConnectivityCheck(url or _configured()).examine())]
+    found = [*_printed(_local()), *_printed(SiteProbe(url or _configured()).examine())]
     if any(finding.verdict == "wrong" for finding in found):
         raise typer.Exit(1)
 

@@ -12,7 +12,7 @@ from channelbox.cli.errors import CliError
 from channelbox.cli.privileges import ENVIRONMENT_FILE
 
 if TYPE_CHECKING:
-    from channelbox.cli.dev_installation import DevInstallation
+    from channelbox.cli.local_installation import LocalInstallation
 
 PORTS = 20  # number of ports to try, one after another, when one is in use
 
@@ -42,13 +42,13 @@ async def _run(port: int, web: int, workers: int, database_url: str | None, fold
     import os
     import signal
 
-    from channelbox.cli.dev_installation import DevInstallation
+    from channelbox.cli.local_installation import LocalInstallation
 
     free = _free_port(port)
     if free != port:
         typer.echo(f"Port {port} is in use, using port {free} instead.")
     settings = {name: value for name, value in os.environ.items() if name.startswith("CHANNELBOX_")}
-    local = DevInstallation(
+    local = LocalInstallation(
         folder, _tell, web=web, workers=workers, port=free, database_url=database_url, variables=settings
     )
     running = asyncio.ensure_future(_show(local))
@@ -70,7 +70,7 @@ async def _run(port: int, web: int, workers: int, database_url: str | None, fold
             typer.echo("Everything has stopped.")
 
 
-async def _show(local: "DevInstallation") -> None:
+async def _show(local: "LocalInstallation") -> None:
     """Run the installation until cancelled."""
     import asyncio
 
@@ -82,7 +82,7 @@ async def _show(local: "DevInstallation") -> None:
         await local.stop()
 
 
-async def _welcome(local: "DevInstallation") -> str:
+async def _welcome(local: "LocalInstallation") -> str:
     name, password = await _administrator(local)
     return f"""
 channelbox runs at {local.url}/
@@ -99,7 +99,7 @@ Ctrl-C stops everything; the data stays in {local.folder}.
 """
 
 
-async def _administrator(local: "DevInstallation") -> tuple[str, str]:
+async def _administrator(local: "LocalInstallation") -> tuple[str, str]:
     """Return the first administrator's name and password, which is kept beside the database for the next run."""
     import json
 
@@ -127,7 +127,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _free_port(first: int) -> int:
-    from channelbox.cli.dev_installation import HOST
+    from channelbox.cli.local_installation import HOST
     from channelbox.server import bind
 
     for port in range(first, min(first + PORTS, 65_536)):

@@ -35,9 +35,9 @@ from channelbox.realtime.errors import Code, Refused
 from channelbox.realtime.hub import Hub
 from channelbox.realtime.members import Member
 from channelbox.work.backpressure import Bounds
+from channelbox.work.outbox_backlogs import RESERVE, Call, HostSender, InFlight, RoomBacklog
 from channelbox.work.pending_message import PendingMessage
 from channelbox.work.queue import WorkLayer
-from channelbox.work.room_backlogs import RESERVE, Call, HostSender, InFlight, RoomBacklog
 
 logger = logging.getLogger(__name__)
 

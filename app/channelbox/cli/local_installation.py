@@ -19,7 +19,7 @@ NOT_INHERITED = ("CHANNELBOX_", "DJANGO_", "LISTEN_", "NOTIFY_SOCKET", "WATCHDOG
 COMMAND = [sys.executable, "-m", "channelbox.cli.main"]
 
 
-class DevInstallation:
+class LocalInstallation:
     """An installation whose processes run from `start()` to `stop()`; one that dies is started again.
 
     `folder` holds the database and the secret key, and is created if necessary. `tell` is called with the name of a

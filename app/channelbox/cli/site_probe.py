@@ -22,7 +22,7 @@ CLAIMED_ADDRESS = "192.0.2.77"
 FOREIGN_ORIGIN = "https://doctor.invalid"
 
 
-class ConnectivityCheck:
+class SiteProbe:
     """The path to one address, such as https://chat.example or http://127.0.0.1:8000."""
 
     def __init__(self, url: str) -> None:
