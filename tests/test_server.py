@@ -181,19 +181,16 @@ async def test_thousands_of_sockets_are_told_1012_within_fifteen_seconds(tmp_pat
             )
         began = time.monotonic()
         stopped = asyncio.create_task(local.web[0].stop())
-        closed = [asyncio.create_task(_closed_at(each)) for each in sockets]
+        closed = [asyncio.create_task(_close_code(each)) for each in sockets]
         assert await stopped == 0
         assert time.monotonic() - began < 15
         ends = await asyncio.gather(*closed)
-    assert {code for code, _ in ends} == {1012}
-    # Spread, so that they do not all come back in one moment.
-    times = sorted(at - began for _, at in ends)
-    assert times[-1] - times[0] > 2
+    assert set(ends) == {1012}  # spread over the drain: realtime/test_protocol.py
 
 
-async def _closed_at(connection: ClientConnection) -> tuple[int | None, float]:
+async def _close_code(connection: ClientConnection) -> int | None:
     await connection.wait_closed()
-    return connection.close_code, time.monotonic()
+    return connection.close_code
 
 
 async def test_a_frame_over_the_limit_ends_its_connection_and_compression_is_not_offered(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from tests.integration.local import Installation, installation
 from tests.nginx.serving import ERRORS
-from tests.support.servers import Server
+from tests.support.servers import Server, free_port
 
 from channelbox.cli.errors import CliError
 from channelbox.cli.finding import Finding
@@ -90,12 +90,6 @@ class Nginx(Server):
     def answers(self) -> bool:
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import random
 import shutil
 import socket
 import subprocess
@@ -15,11 +16,28 @@ import redis
 START_SECONDS = 20
 
 
+PORTS = range(20_000, 32_000)  # below those that the kernel gives to outgoing connections
+_reservations: list[socket.socket] = []  # held until this process ends
+
+
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a TCP port of 127.0.0.1 that nothing listens on, and that no call in any test process has returned.
+
+    A port that the kernel chose could be given to somebody else before a server listens on it. The reservation is an
+    abstract Unix socket, which the kernel releases when this process ends.
+    """
+    for port in random.sample(PORTS, len(PORTS)):
+        reservation = socket.socket(socket.AF_UNIX)
+        try:
+            reservation.bind(f"\0channelbox-test-port-{port}")
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", port))
+        except OSError:
+            reservation.close()
+            continue
+        _reservations.append(reservation)
+        return port
+    raise RuntimeError(f"no port from {PORTS.start} to {PORTS.stop - 1} is free")
 
 
 class Server:
