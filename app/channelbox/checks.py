@@ -220,7 +220,7 @@ def redis_answers() -> Iterator[CheckMessage]:
                 f"Redis evicts data when its memory is full (maxmemory-policy {policy}), including queued messages and "
                 "connection counts.",
                 hint="Set maxmemory-policy noeviction in /etc/redis/redis.conf (on a single node: "
-                "/etc/channelbox/redis.conf) and restart Redis. A full Redis then refuses writes, and people are told.",
+                "/etc/channelbox/redis.conf) and restart Redis. A full Redis then refuses writes; senders are told.",
                 id="channelbox.W005",
             )
 

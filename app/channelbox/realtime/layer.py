@@ -85,7 +85,7 @@ class ChannelLayer(BaseChannelLayer):
         if "!" not in channel:
             return self.deserialize(await local.shared(channel).get())
         if (mailbox := local.mailboxes.get(channel)) is None:
-            where = "its name is not held any more" if inbox_of(channel) == local.inbox else "another process's"
+            where = "its name has been released" if inbox_of(channel) == local.inbox else "another process's"
             raise RuntimeError(f"{channel} cannot be received from here: {where}")
         return await mailbox.get()
 

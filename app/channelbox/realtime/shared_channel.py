@@ -41,7 +41,7 @@ class SharedChannel:
         taken, dropped = await self._put_script([self._key], [capacity, round(expiry * 1000), payload])
         counters.dropped += dropped
         if not taken:
-            raise ChannelFull(f"{self._key} holds {capacity} messages that nobody has received")
+            raise ChannelFull(f"{self._key} is full: {capacity} messages are waiting")
 
     async def get(self) -> bytes:
         """Return the oldest message that has not expired. If cancelled, it goes to the next receiver, anywhere."""
