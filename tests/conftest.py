@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
-from pytest_django import DjangoDbBlocker
 from tests.support.servers import PostgreSQLServer, RedisServer
 
 if TYPE_CHECKING:
@@ -89,6 +88,22 @@ def redis_server(pytestconfig: pytest.Config) -> RedisServer:
 
 
 @pytest.fixture(autouse=True)
+def _leave_nothing_in_the_process() -> Iterator[None]:
+    """Undo what a test leaves in its process: the order of tests and their modules is not fixed.
+
+    Channels' consumers look at the database connection of asgiref's one thread, also those of tests without a database.
+    """
+    yield
+    from asgiref.sync import SyncToAsync
+    from django.db import connections
+
+    from channelbox.realtime.counters import counters
+
+    counters.draining = False
+    SyncToAsync.single_thread_executor.submit(connections.close_all).result(10)
+
+
+@pytest.fixture(autouse=True)
 def _empty_redis(redis_server: RedisServer) -> Iterator[None]:
     yield
     with redis_server.client() as client:
@@ -109,13 +124,6 @@ def new_redis() -> Iterator[Callable[..., RedisServer]]:
             return server
 
         yield start
-
-
-@pytest.fixture
-def connections_of_others(django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
-    """Let Channels' consumers look at the database connections that earlier tests left open in its thread."""
-    with django_db_blocker.unblock():
-        yield
 
 
 @pytest.fixture

@@ -17,8 +17,6 @@ from channelbox.realtime.bus import Bus
 from channelbox.realtime.errors import Close, Code
 from channelbox.version import package_version
 
-pytestmark = pytest.mark.usefixtures("connections_of_others")
-
 
 @pytest.fixture
 async def reporter(bus):

@@ -14,8 +14,6 @@ from tests.support.servers import RedisServer
 from channelbox.realtime import redis_keys
 from channelbox.realtime.layer import ChannelLayer
 
-pytestmark = pytest.mark.usefixtures("connections_of_others")
-
 
 @pytest.fixture
 async def layer() -> AsyncIterator[ChannelLayer]:

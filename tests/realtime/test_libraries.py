@@ -15,8 +15,6 @@ from channelbox.realtime.mailbox import ChannelName
 from channelbox.realtime.redis_hosts import make_pool
 from channelbox.realtime.subscription_session import take_over
 
-pytestmark = pytest.mark.usefixtures("connections_of_others")
-
 SUBSCRIBER = "redis-py has changed: docs/decisions/subscriber.md"
 LIFETIME = "Channels has changed: docs/decisions/channel-lifetime.md"
 
