@@ -33,7 +33,7 @@ class Stage:
 WITHOUT_DATABASE = (
     "ansible bench clients faults monitoring nginx packaging realtime integration/test_hostile.py "
     "integration/test_hostile_pages.py integration/test_memory.py test_docs.py test_http_admission.py test_logs.py "
-    "test_one_address.py test_prose.py test_sd_notify.py test_server.py test_settings.py"
+    "test_interfaces.py test_one_address.py test_prose.py test_sd_notify.py test_server.py test_settings.py"
 )
 IGNORED = " ".join(f"--ignore tests/{name}" for name in WITHOUT_DATABASE.split())
 
