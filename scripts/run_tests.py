@@ -42,9 +42,9 @@ START, END = "<!-- stages -->\n", "<!-- /stages -->\n"
 STAGES = [
     [Stage("lint", ["make", "lint"]), Stage("clients", ["make", "test-clients"])],
     [
-        Stage("application on SQLite", ["make", "test-app", "DATABASE=sqlite", "JOBS=3"]),
+        Stage("application on SQLite", ["make", "test-app", "DATABASE=sqlite", "JOBS=2"]),
         Stage("application on PostgreSQL", ["make", "test-app", "DATABASE=postgresql", "JOBS=2", f"ARGS={IGNORED}"]),
-        Stage("application on trixie", ["make", "test-trixie", "JOBS=3"], nodes=True),
+        Stage("application on trixie", ["make", "test-trixie", "JOBS=2"], nodes=True),
     ],
     [Stage("faults", ["make", "test-faults"]), Stage("pages in Chromium", ["make", "test-browser", "JOBS=2"])],
     [

@@ -45,7 +45,7 @@ def held() -> int:
 
 async def freed(before: int) -> None:
     """Wait until there are no more than before. A new socket's rights are looked at once more within a second."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while held() > before:
             await asyncio.sleep(0.05)
 
