@@ -276,7 +276,7 @@ def measured() -> Iterator[Busy]:
 
 @functools.cache
 def _unverified_context() -> ssl.SSLContext:
-    """Return a TLS context that accepts self-signed certificates. Cached: creating it takes longer than a handshake."""
+    """Return a TLS context that verifies no certificate. Cached, as creating one takes longer than a handshake."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

@@ -34,10 +34,7 @@ dt { font-weight: 600; } h3 { margin-bottom: 0; font-size: 1rem; }
 
 
 def console() -> Console:
-    """Return a console.
-
-    If the output is not a terminal, which has a width of its own, the tables fit into its width.
-    """
+    """Return a console, which is wide enough for the tables unless the output is a terminal."""
     output = Console(highlight=False)
     if not output.is_terminal:
         output.width = WIDTH

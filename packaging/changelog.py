@@ -1,4 +1,4 @@
-"""Releases in CHANGELOG.md, the source of the Debian package's version, its changelog and its manual page's date."""
+"""Releases in CHANGELOG.md, the source of the Debian package's version, its changelog and its manual page's header."""
 
 import re
 from dataclasses import dataclass
@@ -37,10 +37,7 @@ def releases(changelog: Path) -> list[Release]:
 
 
 def debian(releases: list[Release], suffix: str) -> str:
-    """Return the Debian changelog (deb-changelog(5)).
-
-    `suffix` names the Debian release that the newest entry is for.
-    """
+    """Return the Debian changelog (deb-changelog(5)). `suffix` marks the newest version with its Debian release."""
     entries = []
     for number, release in enumerate(releases):
         version = release.version if number else f"{release.version}~{suffix}"

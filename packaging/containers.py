@@ -51,7 +51,7 @@ def in_container(image: str, folder: Path, command: str) -> str:
 
 
 def with_packages(kind: str, release: Release, packages: tuple[str, ...]) -> str:
-    """Return the node image of a release with these Debian packages added, built if missing."""
+    """Return the node image of a release with these Debian packages added; built if missing."""
     node = ensure_image(release.codename)
     image = _name(kind, release, node, *packages)
     if not image_exists(image):
@@ -62,9 +62,7 @@ def with_packages(kind: str, release: Release, packages: tuple[str, ...]) -> str
 
 
 def with_libraries(kind: str, release: Release, base: str, lock: Path, script: Path) -> str:
-    """Return an image with the libraries of a lock file, building it if it is missing.
-
-    `script` installs the libraries offline from /wheels.
+    """Return an image with the libraries of a lock file, installed offline by `script` from /wheels; built if missing.
 
     The script finds the lock file at /requirements.txt.
     """
@@ -108,10 +106,7 @@ def _remove_others(image: str, release: Release) -> None:
 
 
 def _wheels(release: Release, lock: Path) -> Path:
-    """Return a folder with the wheels of a lock file, verified by hash.
-
-    Each version of the lock file is fetched once.
-    """
+    """Return a folder with the wheels of a lock file, verified by hash and fetched once per version of the file."""
     folder = BUILD / "wheels" / f"{lock.stem}-{hashlib.sha256(lock.read_bytes()).hexdigest()[:12]}"
     if not folder.exists():
         release.say("fetching wheels")

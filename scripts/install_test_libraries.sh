@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes the Python environment of the tests, in a container of the release and without a network, from /wheels and
+# Creates the virtual environment for the tests, in a container of the release and without a network, from /wheels and
 # /requirements.txt.
 set -eu
 

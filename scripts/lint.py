@@ -1,6 +1,6 @@
-"""`make lint`: every tool runs, each says what it looks at, and the exit status is 1 when any of them objects.
+"""`make lint`: runs all linters, printing what each checks. The exit status is 1 if any of them objects.
 
-Started by the Python of build/venv, whose tools it uses; `python scripts/lint.py mypy ruff` runs only those.
+It needs the Python of build/venv, whose tools it runs. `python scripts/lint.py mypy ruff` runs only those two.
 """
 
 import os
@@ -14,11 +14,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 
-Command = tuple[list[str], str | None]  # words, and the file that is its standard input
+Command = tuple[list[str], str | None]  # arguments, and the file for its standard input
 
 
 def files(*endings: str, under: str = "") -> list[str]:
-    """The project's files with one of these endings, whether committed yet or not."""
+    """Return the project's files with one of these endings, including those not committed yet, except ignored ones."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--deduplicate", "--", under or "."],
         cwd=ROOT,
@@ -30,7 +30,7 @@ def files(*endings: str, under: str = "") -> list[str]:
 
 
 def shell_scripts() -> list[str]:
-    """Return shell scripts, known by their name, their first line, or as maintainer scripts of the package."""
+    """Return the shell scripts, recognised by their ending or by their first line, as for maintainer scripts."""
     found = []
     for name in files(""):
         path = ROOT / name
@@ -43,7 +43,7 @@ def shell_scripts() -> list[str]:
 
 
 def checks() -> Iterator[tuple[str, str, list[Command]]]:
-    """Name, what it looks at, commands."""
+    """Yield the name of each check, a description, and its commands."""
     templates = files(".html", under="app")
     modules = files(".js", ".mjs")
     scripts = shell_scripts()
@@ -62,7 +62,7 @@ def checks() -> Iterator[tuple[str, str, list[Command]]]:
         formatted = tool("djlint", "--check", *templates)
         yield "djlint-format", "templates: format (mend: djlint --reformat)", formatted
     if modules:
-        # By its name alone node 20 takes a module for a script, and for good whatever it says.
+        # Given a file name, node 20 takes a module for a script and accepts any content, so pass it on standard input.
         check = [node(), "--input-type=module", "--check"]
         yield "node", f"{len(modules)} JavaScript modules: syntax", [(check, module) for module in modules]
     if scripts:
@@ -73,7 +73,7 @@ def checks() -> Iterator[tuple[str, str, list[Command]]]:
 
 
 def node() -> str:
-    """Debian calls it node or nodejs."""
+    """Return the path of node, which Debian may install as node or nodejs."""
     found = shutil.which("node") or shutil.which("nodejs")
     if found is None:
         raise SystemExit("JavaScript is checked with node, which is not installed: apt-get install nodejs")
@@ -81,7 +81,7 @@ def node() -> str:
 
 
 def run(command: Command, folder: Path, environment: dict[str, str]) -> str | None:
-    """Return the tool's output if it fails; else None."""
+    """Run a command. Return its output if it fails, otherwise None."""
     words, source = command
     result = subprocess.run(
         words,
@@ -98,7 +98,7 @@ def run(command: Command, folder: Path, environment: dict[str, str]) -> str | No
 
 
 def main(wanted: list[str]) -> int:
-    # The tools call each other by name: ansible-lint calls ansible and yamllint.
+    # Some tools start others by name: ansible-lint starts ansible and yamllint.
     environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT / "app")}
     failed = []
     for name, what, commands in checks():

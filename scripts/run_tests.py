@@ -28,8 +28,8 @@ class Stage:
     nodes: bool = False
 
 
-# Everything runs once with the Python of Debian 12 on SQLite, and once with that of Debian 13 on PostgreSQL. The third
-# combination, Debian 12 with PostgreSQL, is run for the tests that use a database.
+# All application tests run with the Python of Debian 12 on SQLite, and with that of Debian 13 on PostgreSQL. Debian 12
+# with PostgreSQL runs only the tests that use a database.
 WITHOUT_DATABASE = (
     "ansible bench clients faults monitoring nginx packaging realtime integration/test_hostile.py "
     "integration/test_hostile_pages.py integration/test_memory.py test_docs.py test_http_admission.py test_logs.py "
@@ -74,7 +74,7 @@ class Result:
 
 
 def run(stages: Sequence[Stage]) -> list[Result]:
-    """Run stages side by side and wait for all. The first prints as it runs, the others after it has ended."""
+    """Run stages in parallel and wait for all. The first prints as it runs, the others after it has ended."""
     for stage in stages:
         print(f"\n=== {stage.name}: {' '.join(stage.command)}", flush=True)
     started = time.monotonic()

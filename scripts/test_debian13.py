@@ -1,6 +1,6 @@
-"""`make test-trixie`: the application's tests with the Python, the PostgreSQL, the Redis and the nginx of Debian 13.
+"""`make test-trixie`: runs the application's tests with the Python, PostgreSQL, Redis and nginx of Debian 13.
 
-On PostgreSQL, in a container without a network, from a checkout that it cannot write to. Arguments are pytest's.
+The tests run on PostgreSQL in a container without a network, from a read-only checkout. Arguments are passed to pytest.
 """
 
 import subprocess
@@ -27,7 +27,7 @@ def main() -> int:
     except (NodeError, subprocess.CalledProcessError) as error:
         print(error, file=sys.stderr)
         return 1
-    # A shell is the first process: it takes in those that lost their parent, as init does.
+    # A shell is the first process, because it reaps orphaned processes as init does.
     words = (
         "tests --ignore tests/browser --ignore tests/faults/test_broken.py --database postgresql -p no:cacheprovider"
     )

@@ -20,8 +20,8 @@ POLL_SECONDS = 0.02
 class Client(asyncio.Protocol):
     """One connection to a room. `entered` is set by the welcome, `closed` when the connection has ended.
 
-    The client library interprets the frames. Its connection and its outbox are not used, as they respect the limits
-    that a scenario has to exceed.
+    The client library interprets the frames. Its connection and its outbox are not used, as they keep to the limits
+    that a scenario exceeds.
     """
 
     def __init__(self, request: bytes, room: Room) -> None:

@@ -15,8 +15,7 @@ from channelbox.cli.supervisor import run_once
 from channelbox_client import Room
 
 # Only what an administrator would set: who may connect and from where. All limits have their defaults except three of
-# the limits of an address, as only a benchmark has a crowd that connects, sends without a pause and creates rooms from
-# one.
+# those of an address, as only in a benchmark does one address connect a crowd, send without a pause and create rooms.
 VARIABLES = {
     "CHANNELBOX_GUESTS": "false",
     "CHANNELBOX_ROOM_CREATION": "users",

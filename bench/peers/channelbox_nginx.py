@@ -16,7 +16,7 @@ from channelbox.server import BACKLOG
 
 
 class ChannelboxNginx:
-    """An installation of its own with the nginx site of the package, its limits, and the backlog of the roles."""
+    """A separate installation with the nginx site of the package, with its limits, and the backlog of the roles."""
 
     name = "channelbox-nginx-tls"
 
@@ -24,9 +24,8 @@ class ChannelboxNginx:
         self._folder = folder
         self._port = free_port()
         self._server: Listening | None = None
-        self._runtime = Path(
-            tempfile.mkdtemp(prefix="bench-")
-        )  # short: the path of a Unix socket has at most 107 bytes
+        # A short path, as that of a Unix socket has at most 107 bytes
+        self._runtime = Path(tempfile.mkdtemp(prefix="bench-"))
         self._channelbox = Channelbox(folder, people, listener=self._listener())
 
     async def start(self) -> None:

@@ -1,4 +1,4 @@
-"""A queueing model of channelbox, which estimates what more connections need than one machine can hold, and the limits.
+"""A queueing model of channelbox: estimates what more connections than this machine can hold need, and the limits.
 
 `clock.py` simulates time, cores and processes; `model.py` the path of a message through them. The model is credible
 only as far as it reproduces measurements, so `make simulate` first shows both side by side.

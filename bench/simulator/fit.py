@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 from bench.growth.sweeps import CALIBRATING, MEMBERS, ROOMS, Point
 from bench.simulator.model import Costs
 
-ALONE, BATCHED = CALIBRATING[0], CALIBRATING[-1]  # messages in flight, and so the sizes of the batches
+ALONE, BATCHED = CALIBRATING[0], CALIBRATING[-1]  # messages in flight, and thus in a batch
 MIN_MEMBERS = 100  # with fewer a batch of 16 is not always full
 # Share of a transaction's fixed cost in the worker that each room in it causes: assumed, not measured
 ENTRY_SHARE = 0.25
-# Share of a web process's fixed cost of a batch that is due to receiving the publish: measured separately, by
+# Share of a web process's fixed cost of a batch that is spent on receiving the publish: measured separately, by
 # publishing to rooms of one member (22 to 37 us each, including the write to the member).
 PUBLISH_SHARE = 0.06
 TRIP = 0.0002  # s
@@ -19,10 +19,12 @@ MAX_SAY_US = 30.0  # anything above is work of the generator between messages, h
 def costs(points: Sequence[Point]) -> Costs:
     """Return the costs, fitted by two straight lines over the number of members: for single messages and for batches.
 
-    Raises ValueError if there are too few points. A web process spends `push + publish + members * (write + (n - 1) *
-    more) + n * take` on a batch of n messages. The slope of a line is the cost per member, its intercept the rest. A
-    write costs more if there are many members (more cache misses), so that the intercept alone would be negative. If
-    rooms of one member were measured, their cost is the intercept.
+    Raises ValueError if there are too few points.
+
+    A web process spends `push + publish + members * (write + (n - 1) * more) + n * take` on a batch of n messages. The
+    slope of a line is the cost that depends on members, its intercept the rest. A write costs more if there are many
+    members (their data is no longer in a near cache), so the intercept of the line alone would be negative. If rooms of
+    one member were measured, their cost is the intercept.
     """
     own = [point for point in points if point.sweep == MEMBERS.name]
     alone = [point for point in own if point.in_flight == ALONE and point.at >= MIN_MEMBERS]
@@ -75,10 +77,7 @@ def _line(points: Sequence[Point], figure: Callable[[Point], float]) -> tuple[fl
 
 
 def _split(alone: Sequence[Point], batched: Sequence[Point], figure: Callable[[Point], float]) -> tuple[float, float]:
-    """Return the cost per message and per batch.
-
-    A single message costs both; the messages of a full batch share the latter.
-    """
+    """Return the costs per message and per batch. A single message costs both; a full batch shares the latter."""
     one, shared = _mean(alone, figure), _mean(batched, figure)
     message = max(0.0, (BATCHED * shared - one) / (BATCHED - 1))
     return message, max(0.0, one - message)

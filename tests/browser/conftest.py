@@ -1,4 +1,4 @@
-"""Debian's Chromium in front of a real installation: web processes, a worker, Redis, a database."""
+"""Debian's Chromium and real installations: web processes, workers, Redis and a database."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,7 +11,7 @@ from tests.browser.people import Town
 from tests.integration.local import Installation, new_database, tell
 
 CHROMIUM = "/usr/bin/chromium"
-# Chromium is not to call anybody on its own; root has no sandbox.
+# Chromium must not connect to anything on its own; its sandbox does not work for root.
 SWITCHES = [
     "--no-sandbox",
     "--no-first-run",
@@ -25,13 +25,13 @@ NODES = {"web@1": "web-1", "web@2": "web-2", "worker@1": "worker-1", "worker@2":
 
 
 class OnNodes(Installation):
-    """Its processes say that they are on nodes of their own, so that the pages show what those of a cluster do."""
+    """An installation whose processes report different nodes, so that the pages show what those of a cluster show."""
 
     def _environment_of(self, name: str) -> dict[str, str]:
         return {**super()._environment_of(name), "CHANNELBOX_NODE": NODES[name]}
 
     def _settings(self, port: int, redis_url: str) -> dict[str, str]:
-        # As localhost it is reached too, but not accepted.
+        # localhost also reaches it, but is not an accepted origin.
         return {**super()._settings(port, redis_url), "CHANNELBOX_ORIGINS": self.url}
 
 
@@ -47,7 +47,7 @@ async def chromium() -> AsyncIterator[Browser]:
 async def founded(
     chromium: Browser, folder: Path, *, web: int = 2, workers: int = 2, **variables: str
 ) -> AsyncIterator[Town]:
-    """An installation with people, with these CHANNELBOX_* settings."""
+    """Run an installation with four users and these CHANNELBOX_* settings."""
     local = OnNodes(
         folder,
         tell,
@@ -65,14 +65,14 @@ async def founded(
 
 @pytest_asyncio.fixture(loop_scope="session", scope="session")
 async def open_town(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Town]:
-    """The installation that most tests share. A test leaves its processes running, and takes rooms of its own."""
+    """The installation that most tests share. A test must leave its processes running, and use rooms of its own."""
     async with founded(chromium, tmp_path_factory.mktemp("open")) as town:
         yield town
 
 
 @pytest_asyncio.fixture(loop_scope="session", scope="session")
 async def closed_town(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Town]:
-    """One without guests, where only staff makes rooms."""
+    """An installation without guests, in which only staff may create rooms."""
     settings = {"CHANNELBOX_GUESTS": "false", "CHANNELBOX_ROOM_CREATION": "staff"}
     async with founded(chromium, tmp_path_factory.mktemp("closed"), web=1, workers=1, **settings) as town:
         yield town

@@ -1,4 +1,4 @@
-"""An ordinary day in the yard: what was said, and people without browsers who come, talk and go."""
+"""Content for screenshots: a morning's conversation, and guests without browsers who join, talk and leave."""
 
 import asyncio
 import contextlib
@@ -38,7 +38,7 @@ PHRASES = ["Track 2 is free.", "Copied.", "4717 is at signal 12.", "Two minutes.
 
 
 async def furnish(town: Town) -> None:
-    """The rooms, one with a morning's history."""
+    """Create the rooms, one of them with the morning's history."""
     await town.history("yard-north", MORNING, ROOMS["yard-north"])
     names = {name: title for name, title in ROOMS.items() if name != "yard-north"}
     await town.shell(
@@ -50,7 +50,7 @@ async def furnish(town: Town) -> None:
 
 @contextlib.asynccontextmanager
 async def lively(town: Town, most: int = 40) -> AsyncIterator[None]:
-    """Meanwhile up to `most` guests are in the rooms without history and talk, now more, now less."""
+    """Run a varying number of guests, up to `most`, who talk in the rooms without history."""
     task = asyncio.create_task(_live(town, most))
     try:
         yield

@@ -1,4 +1,4 @@
-"""People in front of browsers."""
+"""An installation with users, and their browser windows."""
 
 import json
 from collections.abc import Iterable
@@ -7,17 +7,17 @@ from typing import Any, Literal, Self
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect
 from tests.integration.local import Installation
 
-WAIT = 20_000  # ms for what a server has to do
+WAIT = 20_000  # ms, for anything that involves a server
 Scheme = Literal["light", "dark"]
 
 expect.set_options(timeout=WAIT)
 
-# The browser itself says these when a connection ends; the tests end many.
+# The browser logs these when a connection ends, which tests cause often.
 EXPECTED = ("WebSocket connection to", "Failed to load resource")
 
 
 class Town:
-    """An installation, its people, and the pages that they have open."""
+    """An installation, its users, and the pages that they have open."""
 
     def __init__(self, local: Installation, browser: Browser) -> None:
         self.local = local
@@ -28,7 +28,7 @@ class Town:
         self.complaints: list[str] = []
 
     async def settle(self, *names: str, admins: Iterable[str] = ()) -> Self:
-        """Makes users."""
+        """Create users, those in `admins` as administrators."""
         for name in names:
             output = await self.local.run("user", "add", name, *(["--admin"] if name in admins else []))
             self._passwords[name] = output.split()[-1]
@@ -38,12 +38,12 @@ class Town:
         return self._passwords[name]
 
     async def shell(self, code: str) -> str:
-        """Runs Python in the installation, for what has no page yet. Room, Event and User are there."""
+        """Run Python code in the installation, for what no page offers. Room, Event and User are imported."""
         names = "from channelbox.chat.models import *; from channelbox.accounts.models import User\n"
         return await self.local.run("manage", "shell", "--no-imports", "-c", names + code)
 
     async def history(self, room: str, lines: Iterable[tuple[float, str, str]], title: str = "") -> None:
-        """What was said before the tests began: minutes ago, name, text; oldest first."""
+        """Create a room with a history. `lines` are minutes ago, name and text, the oldest first."""
         await self.shell(f"""
 from datetime import timedelta
 from django.utils import timezone
@@ -64,7 +64,7 @@ Room.objects.filter(pk=room.pk).update(last_seq=len(events), changed_at=events[-
     async def window(
         self, name: str | None = None, *, width: int = 1440, height: int = 900, scheme: Scheme = "light", **options: Any
     ) -> Page:
-        """A new browser window, signed in when there is a name."""
+        """Open a new browser window, signed in if there is a name."""
         context = await self._browser.new_context(
             base_url=self.local.url, viewport={"width": width, "height": height}, color_scheme=scheme, **options
         )
@@ -87,22 +87,22 @@ Room.objects.filter(pk=room.pk).update(last_seq=len(events), changed_at=events[-
         await page.wait_for_url("**/chat/")
 
     async def enter(self, name: str | None, room: str, **options: Any) -> Page:
-        """A window on a room, connected."""
+        """Open a window on a room, and wait until it is connected."""
         page = await self.window(name, **options)
         await page.goto(f"/chat/room/{room}/")
         await connected(page)
         return page
 
     def cookie(self, name: str) -> dict[str, str]:
-        """The headers of somebody's session, for clients without a browser."""
+        """Return the Cookie header of a user's session, for clients without a browser."""
         return {"Cookie": "; ".join(f"{cookie['name']}={cookie['value']}" for cookie in self._sessions[name])}
 
     def forget(self, name: str) -> None:
-        """The session has ended; the next window signs in anew."""
+        """Drop a session that has ended, so that the next window signs in again."""
         self._sessions.pop(name, None)
 
     async def go_home(self) -> None:
-        """Closes all windows. Raises AssertionError for what their browsers objected to."""
+        """Close all windows. Raises AssertionError if a browser reported errors or warnings."""
         for context in self._contexts:
             await context.close()
         self._contexts.clear()
@@ -110,16 +110,16 @@ Room.objects.filter(pk=room.pk).update(last_seq=len(events), changed_at=events[-
         assert not complaints, "\n".join(complaints)
 
     def _watch(self, page: Page) -> None:
-        page.on("console", self._heard)
+        page.on("console", self._on_console)
         page.on("pageerror", lambda error: self.complaints.append(f"{error.name}: {error.message}\n{error.stack}"))
-        page.on("request", self._asked)
+        page.on("request", self._on_request)
 
-    def _heard(self, message: ConsoleMessage) -> None:
+    def _on_console(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning") and not message.text.startswith(EXPECTED):
             self.complaints.append(f"{message.type}: {message.text}")
 
-    def _asked(self, request: Request) -> None:
-        """Nothing may be fetched from elsewhere."""
+    def _on_request(self, request: Request) -> None:
+        """Record requests to any other server, as pages must not make any."""
         own = self.local.url
         if not request.url.startswith((f"{own}/", f"{own.replace('127.0.0.1', 'localhost')}/", "data:")):
             self.complaints.append(f"asked for {request.url}")
@@ -130,25 +130,25 @@ async def connected(page: Page) -> None:
 
 
 async def sign_out(page: Page) -> None:
-    """By the menu, as a person does."""
+    """Sign out through the menu, as a person does."""
     await page.locator("details.menu summary").click()
     await page.get_by_role("button", name="Sign out").click()
     await page.wait_for_url("**/accounts/login/")
 
 
 async def say(page: Page, text: str) -> None:
-    """Writes and sends, as a person does; returns before it has arrived."""
+    """Type and send a message, as a person does. Returns before it has arrived."""
     await page.fill("#text", text)
     await page.press("#text", "Enter")
 
 
 async def texts(page: Page) -> list[str]:
-    """What the timeline shows, oldest first."""
+    """Return the texts in the timeline, oldest first."""
     return await page.locator(".log .text").all_text_contents()
 
 
 async def numbers(page: Page) -> list[int]:
-    """The numbers of the messages in the timeline."""
+    """Return the numbers of the messages in the timeline."""
     return json.loads(
         await page.evaluate("JSON.stringify([...document.querySelectorAll('.log .message')].map(m => +m.dataset.seq))")
     )

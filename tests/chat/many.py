@@ -1,4 +1,4 @@
-"""Rooms in which very much was said: made by one statement of the database."""
+"""Rooms with very many messages, inserted by one statement of the database."""
 
 from django.db import connection
 
@@ -7,7 +7,7 @@ from channelbox.chat.models import Event, Room
 
 
 def say_much(room: Room, count: int, user: User | None = None) -> None:
-    """Stores events 1 to `count`, of a guest where no user is given."""
+    """Store events 1 to `count`, from a guest if no user is given."""
     with connection.cursor() as cursor:
         cursor.execute(
             f"WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {count:d}) "

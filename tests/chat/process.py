@@ -1,6 +1,6 @@
-"""The chat in one process: the live parts, a worker's consumer on the same loop, and people on its sockets.
+"""The chat in one process: its runtime, a worker's consumer on the same event loop, and clients on its connections.
 
-Test modules import the fixtures: as a conftest.py this would be loaded before Django has read its settings.
+Test modules import the fixtures, because a conftest.py would be loaded before Django has read its settings.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from channelbox.realtime.bus import Bus
 
 
 class Workers:
-    """Workers that can be stopped and started, and that count what they were given."""
+    """Workers that can be stopped and started, and that count the batches they receive."""
 
     def __init__(self) -> None:
         self.batches = 0
@@ -73,7 +73,10 @@ ORIGIN = "http://localhost"
 
 @pytest.fixture(autouse=True)
 def connections_go_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Channels' communicator keeps database connections open, for tests inside one transaction: it empties the pool."""
+    """Have Channels' communicator return database connections to the pool.
+
+    By default it keeps them open, as tests inside one transaction need, and so would exhaust the pool.
+    """
     monkeypatch.setattr("channels.testing.application.no_op", close_old_connections)
 
 
@@ -85,7 +88,7 @@ def installation(settings: Settings) -> None:
 
 
 class Person:
-    """A client as simple as the tutorial's."""
+    """A client as simple as that of the Channels tutorial."""
 
     def __init__(self, path: str, origin: str | None = ORIGIN, cookie: str = "") -> None:
         headers = [(b"origin", origin.encode())] if origin else []
@@ -95,7 +98,7 @@ class Person:
         self.welcome: dict[str, Any] = {}
 
     async def connect(self) -> dict[str, Any]:
-        """The welcome, or the error that comes in its place."""
+        """Connect. Returns the welcome, or the error that is sent instead."""
         connected, _ = await self.socket.connect(timeout=10)
         assert connected
         self.welcome = await self.next("welcome", "error")
@@ -105,7 +108,7 @@ class Person:
         await self.socket.send_to(text_data=json.dumps({"message": message, **more}))
 
     async def next(self, *kinds: str) -> dict[str, Any]:
-        """The next frame of one of these kinds."""
+        """Return the next frame of one of these types."""
         while True:
             frame = json.loads(await self.socket.receive_from(timeout=10))
             if frame.get("type", "error") in kinds:

@@ -1,4 +1,4 @@
-"""The command as people run it: a process of its own, with settings in its environment."""
+"""Runs the command as administrators do: in a process of its own, with settings in its environment."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ GOOD_SECRET = "kept-in-no-installation-0123456789-abcdefghijklmnopqrstuvwxyz"
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """This process's environment without its own settings, and with these."""
+    """Return the environment of this process, with these variables in place of its own settings."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("CHANNELBOX_", "DJANGO_"))}
     return {**clean, "PYTHONPATH": str(Path(channelbox.__file__).parent.parent), **variables}
 
@@ -35,7 +35,7 @@ def command(arguments: Sequence[str], variables: dict[str, str], input: str = ""
 
 @pytest.fixture
 def settings_of_one_node(tmp_path: Path) -> dict[str, str]:
-    """What a production node on SQLite needs."""
+    """The settings that a production node on SQLite needs."""
     return {
         "CHANNELBOX_SECRET_KEY": GOOD_SECRET,
         "CHANNELBOX_HOSTS": "chat.example.org",
@@ -45,7 +45,7 @@ def settings_of_one_node(tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def run(settings_of_one_node: dict[str, str]) -> Run:
-    """run("user", "add", "alice", input="...", CHANNELBOX_X="...") runs the command and returns what came of it."""
+    """Run the command and return its result: run("user", "add", "alice", input="...", CHANNELBOX_X="...")."""
 
     def run(*arguments: str, input: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
         return command(arguments, {**settings_of_one_node, **variables}, input)
@@ -55,7 +55,7 @@ def run(settings_of_one_node: dict[str, str]) -> Run:
 
 @pytest.fixture(scope="session")
 def ready_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SQLite file of this version, to be copied: migrating takes a second and a half."""
+    """A migrated SQLite file to copy, because migrating takes a second and a half."""
     file = tmp_path_factory.mktemp("ready") / "db.sqlite3"
     command(["migrate"], {"CHANNELBOX_MODE": "development", "CHANNELBOX_DATABASE_URL": f"sqlite:///{file}"})
     return file
@@ -63,6 +63,6 @@ def ready_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def migrated(run: Run, ready_database: Path, tmp_path: Path) -> Run:
-    """`run`, with a database that is ready."""
+    """`run` with a migrated database."""
     shutil.copy(ready_database, tmp_path / "db.sqlite3")
     return run

@@ -1,4 +1,4 @@
-"""A room's server as docs/protocol.md describes one, in memory, and a client before it whose connections are cut."""
+"""An in-memory server of one room that follows docs/protocol.md, and a client whose connections tests cut."""
 
 import random
 from typing import Any
@@ -24,18 +24,18 @@ Frame = dict[str, Any]
 
 
 class Server:
-    """The record of one room, and what a connection gets of it. `modern`: with epoch, floor and gaps that are gone."""
+    """The record of one room, and the frames that a connection gets. `modern`: with epoch, floor and permanent gaps."""
 
     def __init__(self, *, modern: bool = True) -> None:
         self.modern = modern
         self.epoch = "epoch-1"
         self.newest = 0
-        self.record: dict[int, Frame] = {}  # numbers that are missing are gone
+        self.record: dict[int, Frame] = {}  # missing numbers are gone
         self.ids: dict[tuple[str, str], int] = {}
-        self.refuses = 0  # so many messages to come, with the advice to send them later
+        self.refuses = 0  # number of coming messages to refuse, with a time to retry after
 
     def store(self, user: str, id: str, text: str) -> tuple[int, bool]:
-        """The number, and whether it is new."""
+        """Store a message unless it is stored already. Returns its number, and whether it is new."""
         if (seq := self.ids.get((user, id))) is not None:
             return seq, False
         self.newest += 1
@@ -46,12 +46,12 @@ class Server:
             "id": id,
             "user": user,
             "message": text,
-            "epoch": self.epoch,  # for the test alone: which room it is of
+            "epoch": self.epoch,  # only for the test: the epoch in which it was stored
         }
         return self.newest, True
 
     def anew(self, events: int) -> None:
-        """Another room of this name, or a backup."""
+        """Start another epoch with `events` events, as if the room was created again or a backup restored."""
         self.epoch = f"epoch-{int(self.epoch.rpartition('-')[2]) + 1}"
         self.newest = 0
         self.record.clear()
@@ -64,7 +64,7 @@ class Server:
             self.record.pop(seq, None)
 
     def greeting(self, query: str) -> list[Frame]:
-        """Everything that a connection gets at once."""
+        """Return all frames that a new connection gets."""
         asked = parse_qs(query.removeprefix("?"))
         after = int(asked["after"][0]) if "after" in asked else None
         same = not self.modern or asked.get("epoch", [self.epoch])[0] == self.epoch
@@ -84,7 +84,7 @@ class Server:
         return [*frames, *self.events(start + 1, self.newest), {"type": "presence", "count": 1, "users": [YOU]}]
 
     def events(self, first: int, last: int) -> list[Frame]:
-        """The events, and gaps for those that are gone."""
+        """Return the events from `first` to `last`, with gaps for those that are gone."""
         frames: list[Frame] = []
         for seq in range(first, last + 1):
             if seq in self.record:
@@ -98,7 +98,7 @@ class Server:
 
 
 class Run:
-    """A client before that server: frames go either way one by one, and what is on the way may be lost."""
+    """A client of that server. Frames are delivered one by one in either direction, and those under way may be lost."""
 
     def __init__(self, server: Server, seed: int = 0) -> None:
         self.server = server
@@ -162,7 +162,7 @@ class Run:
                 self.heard(self.down.pop(0))
 
     def deliver(self, frames: int) -> None:
-        """What the client has sent arrives and is stored; everybody hears it."""
+        """Deliver frames from the client to the server, which stores or refuses them and answers."""
         for _ in range(frames):
             if self.up and "message" in (frame := self.up.pop(0)):
                 if self.server.refuses:
@@ -188,7 +188,7 @@ class Run:
         self.apply(self.client.say(text, self.now, id=id))
 
     def settle(self) -> None:
-        """Nothing breaks any more, until all is still."""
+        """Deliver everything without further faults, until the client has joined and has no unanswered message."""
         for _ in range(200):
             while self.up or self.down:
                 self.deliver(len(self.up))
@@ -200,7 +200,7 @@ class Run:
         raise AssertionError(f"{self.client.state}; unanswered: {self.client.outbox.unanswered}")
 
     def check(self) -> None:
-        """What is shown is one piece of the room of now, each once, in order, up to its newest number."""
+        """Assert that the shown events are one run of the current room: each once, in order, up to the newest."""
         numbers = [event["seq"] for event in self.shown]
         assert all(event["epoch"] == self.server.epoch for event in self.shown)
         assert self.client.room.last == self.server.newest or not self.server.newest

@@ -23,7 +23,7 @@ DATABASES = ("sqlite", "postgresql")
 BUILD = Path(__file__).parents[2] / "build"
 SECONDS, MESSAGES = 170.0, 20_000
 LONG_MESSAGES = 100_000
-LONGEST = {False: 600, True: 3600}  # s
+MAX_SECONDS = {False: 600, True: 3600}  # by whether the run is long
 
 
 def arguments() -> argparse.Namespace:
@@ -40,7 +40,7 @@ def arguments() -> argparse.Namespace:
 
 
 async def main() -> int:
-    if task := asyncio.current_task():  # what was started and mounted is taken away also when this is stopped
+    if task := asyncio.current_task():  # so that SIGTERM also stops and unmounts everything
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     options = arguments()
     console = Console(width=150)
@@ -70,7 +70,7 @@ async def main() -> int:
         target = ClusterTarget(folder, database, options.broken)
     else:
         target = LocalTarget(folder, database, options.broken, options.redis_hosts)
-    async with asyncio.timeout(LONGEST[options.long]), target:
+    async with asyncio.timeout(MAX_SECONDS[options.long]), target:
         faults = target.faults()
         if options.only:
             chosen = [fault for fault in faults if options.only in fault.name]

@@ -1,4 +1,4 @@
-"""Builds that are broken on purpose, each in one promise: the verdict must name what they do."""
+"""Breaks the application on purpose, each time in one promise; the verdict must name the effect."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from unittest import mock
 
 
 def acknowledge_first() -> None:
-    """Tells everybody before the database has committed."""
+    """Publish messages before the database has committed."""
     from channels.db import database_sync_to_async
     from django.db import transaction
 
@@ -31,12 +31,12 @@ def acknowledge_first() -> None:
         with mock.patch.object(ingest, "_store", database_sync_to_async(tell_first, thread_sensitive=False)):
             return await original(self, entries)
 
-    ingest.MAX_TRANSACTION = 1_000_000  # all entries in one: what is told is of all of them
+    ingest.MAX_TRANSACTION = 1_000_000  # all entries in one transaction, as what is published covers all of them
     ingest.IngestConsumer._ingest = _ingest  # type: ignore[method-assign]
 
 
 def no_sequence() -> None:
-    """The hub writes what it hears when it hears it."""
+    """Let the hub write events as they arrive, without restoring their sequence."""
     from channelbox.realtime.hub_room import HubRoom, Run
 
     def park(self: HubRoom, run: Run) -> None:
@@ -48,7 +48,7 @@ def no_sequence() -> None:
 
 
 def no_dedup() -> None:
-    """What is sent again is stored again: the store does not look, and the database does not object."""
+    """Store repeated messages again: the store does not look them up, and the database has no constraint."""
     from django.db import connection
     from django.db.models.signals import post_migrate
 
@@ -58,26 +58,26 @@ def no_dedup() -> None:
     def unconstrain(sender: Any, **_: Any) -> None:
         if sender.name == "channelbox.chat":
             (once,) = [each for each in Event._meta.constraints if each.name == "event_id_once"]
-            # SQLite makes the table anew from what the model says.
+            # SQLite recreates the table from the model.
             Event._meta.constraints = [each for each in Event._meta.constraints if each is not once]
             with connection.schema_editor() as editor:
                 editor.remove_constraint(Event, once)
 
     post_migrate.connect(unconstrain, weak=False)
     read = store.store_sql.read
-    # It asks for what nobody has said: what is there already would be found twice, which the real one cannot be told.
+    # Look up ids that nobody has used: stored duplicates would be found twice, which the real function cannot handle.
     store.store_sql.read = lambda asked, users, **options: read(
         [(room, sender, f"{id}?") for room, sender, id in asked], users, **options
     )
 
 
-WAYS: dict[str, Callable[[], None]] = {
+BREAKAGES: dict[str, Callable[[], None]] = {
     "acknowledge-first": acknowledge_first,
     "no-sequence": no_sequence,
     "no-dedup": no_dedup,
 }
 
 
-def break_it(word: str) -> None:
-    """Breaks this process. Raises KeyError for a word that is none of `WAYS`."""
-    WAYS[word]()
+def break_it(name: str) -> None:
+    """Break this process in the named way. Raises KeyError for a name that is not in `BREAKAGES`."""
+    BREAKAGES[name]()

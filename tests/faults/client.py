@@ -1,7 +1,7 @@
-"""A client that does what docs/protocol.md asks of one, by the client library, and writes down all that it sees.
+"""A client that follows docs/protocol.md by using the client library, and records everything that it sees.
 
-What a connection brings is noted as it comes, before the library sorts out what is doubled or out of sequence. Events
-are told apart by their sender's name and id: two people may use the same ids.
+Frames are recorded as they arrive, before the library removes duplicates and restores the sequence. Events are
+identified by their sender's name and id, because two people may use the same ids.
 """
 
 import asyncio
@@ -16,8 +16,8 @@ from tests.faults.history import History, What
 from channelbox_client import Effect, Forget, Refused, RoomClient, Stored, Welcome
 from channelbox_client.aio import Room, Stopped
 
-WINDOW = 40  # messages without an answer
-SHARE = 0.9  # of the limits: each is the only client of its person, or one of two
+WINDOW = 40  # unanswered messages
+SHARE = 0.9  # of the limits; each client is the only one of its person, or one of two
 PAGE = 200
 STOPPED_PAUSE = 5.0
 NO_EVENTS = ("welcome", "stored")
@@ -34,16 +34,16 @@ class Client(Room):
         self._history = history
         self._chance = chance
         self._count = 0
-        self._sent: dict[str, bool] = {}  # ids that went out on this connection: whether they have their answer
+        self._sent: dict[str, bool] = {}  # ids sent on this connection, and whether they were answered
         client = RoomClient(share=SHARE, fills=True, random=chance.random)
         address = f"{url}/ws/chat/{room}/".replace("http", "ws", 1)
         super().__init__(address, client=client, proxy=None, **options)
 
-    # --- What a run asks of it
+    # --- Called by a run
 
     @property
     def seq(self) -> int:
-        """The newest event that was heard."""
+        """The number of the newest event that was received."""
         return self.client.room.last or 0
 
     @property
@@ -51,7 +51,7 @@ class Client(Room):
         return self.client.state == "joined"
 
     async def speak(self) -> None:
-        """Say the next thing; wait while too much is unanswered."""
+        """Send the next message, after waiting while too many are unanswered."""
         await self.until(lambda: bool(self.client.room.you) and len(self.unanswered) < WINDOW)
         self._count += 1
         id = self.new_id()
@@ -62,7 +62,7 @@ class Client(Room):
         return f"{self.name}-{self._count}"
 
     def go_away(self) -> None:
-        """Leave, until `come_back`."""
+        """Leave the room until `come_back` is called."""
         self.wanted = False
         self._note(What.AWAY)
         self.leave()
@@ -81,14 +81,14 @@ class Client(Room):
                 self._note(What.BROKEN, note=str(stopped))
                 await asyncio.sleep(STOPPED_PAUSE)
 
-    # --- What the connection brings
+    # --- Called by the library
 
     async def on_frame(self, frame: object) -> None:
         if not isinstance(frame, dict):
             self._note(What.BROKEN, note=f"no JSON object: {frame!r}")
             return
         if frame.get("type") == "welcome" and self.client.room.last is None and frame["seq"]:
-            self.client.room.last = 0  # it came late: everything, from the first on
+            self.client.room.last = 0  # joined late: ask for all events from the first on
             self.connect()
             return
         self._answered(frame)
@@ -122,7 +122,7 @@ class Client(Room):
                 self._note(What.BROKEN, note="the room is another one than before")
 
     def _answered(self, frame: dict[str, Any]) -> None:
-        """An event of one's own, `stored` or an error: one for each sending on a connection."""
+        """Check that each sending on a connection gets at most one answer: its own event, `stored` or an error."""
         id = frame.get("id")
         if id not in self._sent or frame.get("user", self.client.room.you) != self.client.room.you:
             return
@@ -131,7 +131,7 @@ class Client(Room):
         self._sent[id] = True
 
     async def _fill(self, last: int) -> None:
-        """Read over HTTP what the socket leaves out, before what follows it."""
+        """Read the events of a gap over HTTP, before those that follow it."""
         while self.seq < last:
             path = f"/chat/api/rooms/{self.room}/events?after={self.seq}&limit={PAGE}"
             with contextlib.suppress(OSError):
@@ -150,7 +150,7 @@ class Client(Room):
         with urllib.request.urlopen(request, timeout=10, context=self._options.get("ssl")) as answer:
             return json.load(answer)
 
-    # --- Its own record
+    # --- Recording
 
     def _key(self, id: str) -> str:
         return f"{self.client.room.you}/{id}"

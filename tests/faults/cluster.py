@@ -1,7 +1,7 @@
-"""The demo's six nodes as the target: what only whole nodes can suffer, and the same faults through systemd.
+"""The demo's six nodes as the target: faults of whole nodes, and the faults of processes through systemd.
 
-Clients come through the balancer's port on 127.0.0.1; everything else goes through podman, so it reaches a node that is
-cut off as well.
+Clients connect through the load balancer's port on 127.0.0.1; everything else goes through podman, so that it also
+reaches a node whose network is cut.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ BALANCER, DATA = "lb1", "data1"
 WEB, WORKERS = ("web1", "web2"), ("worker1", "worker2")
 INSTANCES = (1, 2)
 HELD_SECONDS = 10.0
-LONG_SECONDS = 30.0  # TCP by itself tries again 20 s after that: later than anybody may be behind
+LONG_SECONDS = 30.0  # TCP alone retries 20 s later, longer than a client may lag behind
 CUT = "nft 'add table inet faults; add chain inet faults {0} {{ type filter hook {0} priority -300; policy drop; }}; \
 add rule inet faults {0} {1} lo accept'"
 REDIS = r"""
@@ -58,7 +58,7 @@ REDIS_KILLED = "systemctl kill -s KILL redis-server; until systemctl is-active -
 
 
 class ClusterTarget:
-    """The demo, as `make demo` has left it; it is there afterwards too."""
+    """The cluster that `make demo` has created. It is kept afterwards."""
 
     def __init__(self, folder: Path, database: str, broken: str = "") -> None:
         if broken:
@@ -76,29 +76,29 @@ class ClusterTarget:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """What the processes said is kept beside the history."""
+        """Save the journals of the processes beside the history."""
         with (self._folder / "processes.log").open("w") as log:
             for node in (*WEB, *WORKERS):
                 said = await _on(node, "journalctl -u 'channelbox-*' -o short-iso --since -30min --no-pager")
                 log.write(f"== {node}\n{said}\n")
 
-    # --- What a run needs
+    # --- Called by a run
 
     async def cookies(self, count: int) -> list[str]:
-        """Sessions of that many people."""
+        """Return cookies of sessions of `count` guests."""
         return [await asyncio.to_thread(guest_cookie, self.url, self.options["ssl"]) for _ in range(count)]
 
     async def rows(self) -> list[Row]:
-        """The record: room, number, id."""
+        """Return the stored events: room, number, and sender with id."""
         lines = await _on(DATA, POSTGRESQL.format(ROWS))
         return [(room, int(seq), id) for room, seq, id in map(str.split, lines.splitlines())]
 
     def missing(self) -> list[str]:
-        """What is done on this machine alone."""
+        """Return the faults that only the local target has."""
         return ["a full data directory, a worker killed between COMMIT and PUBLISH: see TARGET=local"]
 
     def faults(self) -> list[Fault]:
-        """What befalls processes, servers and whole nodes."""
+        """Return the faults of processes, servers and whole nodes."""
         return [
             Fault("a worker killed", _parts("worker"), self._killed("worker", WORKERS), ONE_PROCESS_SECONDS, 10),
             Fault("a web process killed", _parts("web"), self._killed("web", WEB), ONE_PROCESS_SECONDS, 10),
@@ -162,9 +162,11 @@ class ClusterTarget:
     async def _clock(self, chance: random.Random) -> None:
         kind, nodes = chance.choice((("web", WEB), ("worker", WORKERS)))
         unit = f"channelbox-{kind}@{chance.choice(INSTANCES)}.service"
-        words = {"unit": unit, "folder": f"/run/systemd/system/{unit}.d", "library": FAKETIME}
+        fields = {"unit": unit, "folder": f"/run/systemd/system/{unit}.d", "library": FAKETIME}
         offset = chance.choice(("+300s", "-300s"))
-        async with _undone(chance.choice(nodes), OTHER_CLOCK.format(**words, offset=offset), OWN_CLOCK.format(**words)):
+        async with _undone(
+            chance.choice(nodes), OTHER_CLOCK.format(**fields, offset=offset), OWN_CLOCK.format(**fields)
+        ):
             await asyncio.sleep(HELD_SECONDS)
 
     async def _all_restarted(self, _: random.Random) -> None:
@@ -230,7 +232,7 @@ def _does(node: str, command: str) -> Strike:
 
 @asynccontextmanager
 async def _undone(node: str, command: str, undo: str) -> AsyncIterator[None]:
-    """A state of a node that ends with the context."""
+    """Run a command on a node, and undo it at the end of the context."""
     try:
         await _on(node, command)
         yield
@@ -240,7 +242,7 @@ async def _undone(node: str, command: str, undo: str) -> AsyncIterator[None]:
 
 
 async def _on(node: str, command: str) -> str:
-    """Runs a line of shell on a node as root. Raises CalledProcessError with what it said."""
+    """Run shell code on a node as root, and return its output. Raises RuntimeError with the output if it fails."""
 
     def run() -> str:
         whole = ["podman", "exec", container_name(DEMO, node), "sh", "-c", command]

@@ -1,4 +1,4 @@
-"""The target's databases, on a small filesystem of their own where that can be had."""
+"""The databases of the target, on a small filesystem of their own if one can be mounted."""
 
 import contextlib
 import os
@@ -23,13 +23,13 @@ OTHERS_ENDED = """
     WHERE backend_type = 'client backend' AND NOT pid = ANY(%s)
 """
 SIZE = "400m"
-TAKEN_SECONDS = 2.0  # for taking all there are
+TAKEN_SECONDS = 2.0  # spent on opening connections until none is left
 
 Row = tuple[str, int, str]  # room, number, sender and id
 
 
 class _Folder:
-    """A filesystem in memory, which can be full without harm; without root a folder."""
+    """A filesystem in memory, which can be filled without harm; a plain folder if not run by root."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -48,11 +48,11 @@ class _Folder:
 
     @contextmanager
     def full(self) -> Iterator[None]:
-        """Nothing is left for as long as the context lasts."""
+        """Fill the filesystem for as long as the context lasts."""
         filler = self.folder / "filler"
         with filler.open("wb") as file:
             try:
-                for piece in (1 << 20, 1 << 12):  # others write meanwhile: what is free now is not for long
+                for piece in (1 << 20, 1 << 12):  # the servers write meanwhile, so that free space changes
                     with contextlib.suppress(OSError):
                         while True:
                             os.posix_fallocate(file.fileno(), file.seek(0, os.SEEK_END), piece)
@@ -62,7 +62,7 @@ class _Folder:
 
 
 class SQLite(_Folder):
-    """One file."""
+    """A SQLite database."""
 
     @property
     def url(self) -> str:
@@ -79,7 +79,7 @@ class SQLite(_Folder):
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Somebody else writes and does not come to an end."""
+        """Hold a write lock, as an unfinished transaction of another process does."""
         connection = self.connect()
         connection.execute("BEGIN IMMEDIATE")
         try:
@@ -97,7 +97,7 @@ class SQLite(_Folder):
 
 
 class PostgreSQL(_Folder):
-    """A server."""
+    """A PostgreSQL server."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -119,19 +119,19 @@ class PostgreSQL(_Folder):
         self.unmount()
 
     def restart(self) -> None:
-        """A fast shutdown, and back at once."""
+        """Shut the server down fast and start it again at once."""
         self.server.stop()
         self.server.start()
 
     def crash(self) -> None:
-        """As after a power cut: what was committed comes back from the log."""
+        """Crash and restart the server: it recovers committed transactions from the log, as after a power cut."""
         self.server.signal(signal.SIGQUIT)
         self.server.wait()
         self.server.start()
 
     @contextmanager
     def connections_taken(self) -> Iterator[None]:
-        """Others hold all connections; those that the installation had are ended."""
+        """Take all connections of the server, after ending those of the installation."""
         with contextlib.ExitStack() as stack:
             taken = [stack.enter_context(self._connect())]
             end = time.monotonic() + TAKEN_SECONDS
@@ -148,7 +148,7 @@ class PostgreSQL(_Folder):
 
     @contextmanager
     def full(self) -> Iterator[None]:
-        """As for any folder. Its server may end over it: then somebody starts it when there is room again."""
+        """Fill the filesystem. If the server exits because of that, it is started when there is space again."""
         try:
             with super().full():
                 yield

@@ -1,8 +1,8 @@
-"""The `channelbox` command in a process that can be made to die at a chosen place, or is broken on purpose.
+"""The `channelbox` command in a process that can be killed at a chosen place, or is broken on purpose.
 
-CHANNELBOX_ variables would be settings; these are the tests' own:
-FAULTS_TRAPS: a folder. A worker that finds a file named after a place there takes it away and kills itself: before or
-after the next COMMIT. FAULTS_BROKEN: a word of `broken.py`.
+The tests control it with two variables, whose names do not begin with CHANNELBOX_ because those are settings:
+FAULTS_TRAPS: a folder. A worker that finds a file named `before-commit` or `after-commit` there at the next COMMIT
+removes it and kills itself. FAULTS_BROKEN: a name in `broken.BREAKAGES`.
 """
 
 import os
@@ -14,7 +14,7 @@ BEFORE_COMMIT, AFTER_COMMIT = "before-commit", "after-commit"
 
 
 def trap(place: str) -> None:
-    """Dies here if this is wished for. Only one process does: the one that takes the file away."""
+    """Kill this process if the file for this place exists. Only the process that removes the file is killed."""
     try:
         (Path(os.environ["FAULTS_TRAPS"]) / place).unlink()
     except FileNotFoundError:
@@ -23,7 +23,7 @@ def trap(place: str) -> None:
 
 
 def set_traps() -> None:
-    """Every COMMIT of this process has one in front of it and one behind it: PUBLISH comes later."""
+    """Put a trap before and after each COMMIT of this process. The PUBLISH comes after both."""
     from django.db.backends.base.base import BaseDatabaseWrapper
 
     commit = BaseDatabaseWrapper._commit  # type: ignore[attr-defined]
@@ -43,10 +43,10 @@ if __name__ == "__main__":
 
     if "worker" in sys.argv:
         set_traps()
-    if word := os.environ.get("FAULTS_BROKEN"):
+    if name := os.environ.get("FAULTS_BROKEN"):
         from tests.faults.broken import break_it
 
         os.environ["DJANGO_SETTINGS_MODULE"] = "channelbox.settings"
         django.setup()
-        break_it(word)
+        break_it(name)
     main()

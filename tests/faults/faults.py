@@ -1,4 +1,4 @@
-"""What may go wrong, and in which order it does."""
+"""Faults, and random sequences of them."""
 
 import asyncio
 import random
@@ -13,10 +13,10 @@ Strike = Callable[[random.Random], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that goes wrong. `strike` returns when the fault itself is over; what is left is recovery.
+    """One fault. `strike` causes it, and returns when the fault itself is over and only recovery is left.
 
-    parts: what it touches; two that share none may strike together. limit: the longest that anybody may be behind
-    after its end, in seconds. seconds: how long it takes, recovery included, about.
+    parts: the parts that it affects; faults without a common part may strike together. limit: how many seconds after
+    its end any client may lag behind. seconds: its approximate duration, including recovery.
     """
 
     name: str
@@ -27,7 +27,7 @@ class Fault:
 
 
 def both(one: Fault, other: Fault) -> Fault:
-    """Two at once, begun within a second of each other."""
+    """Combine two faults into one that starts both within a second."""
 
     async def strike(chance: random.Random) -> None:
         async def later() -> None:
@@ -46,13 +46,13 @@ def both(one: Fault, other: Fault) -> Fault:
 
 
 def pair(faults: Sequence[Fault], chance: random.Random) -> Fault:
-    """Two of these that do not meet in one part."""
+    """Combine two random faults that have no part in common."""
     pairs = [(a, b) for a in faults for b in faults if a is not b and not a.parts & b.parts]
     return both(*chance.choice(pairs))
 
 
 def draw(faults: Sequence[Fault], chance: random.Random, seconds: float) -> list[Fault]:
-    """As many as fit into that time, in any order, one pair among them."""
+    """Return as many faults as fit into `seconds`, in random order, including one pair."""
     drawn = [pair(faults, chance)]
     for fault in chance.sample(faults, len(faults)):
         if sum(each.seconds for each in drawn) + fault.seconds <= seconds:
@@ -62,7 +62,7 @@ def draw(faults: Sequence[Fault], chance: random.Random, seconds: float) -> list
 
 
 def everything(faults: Sequence[Fault], chance: random.Random) -> list[Fault]:
-    """All of them and three pairs, in any order."""
+    """Return all faults and three pairs, in random order."""
     drawn = [*faults, *(pair(faults, chance) for _ in range(3))]
     chance.shuffle(drawn)
     return drawn

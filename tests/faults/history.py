@@ -1,4 +1,4 @@
-"""What everybody saw, line by line: the only thing that a verdict is made from."""
+"""The history of a run: everything that clients saw, and the only input of the verdict."""
 
 import json
 import time
@@ -8,25 +8,25 @@ from typing import NamedTuple
 
 
 class What:
-    """The words of a history."""
+    """The kinds of entries in a history."""
 
-    SAID = "said"  # a client decided to say this; from now on it waits for an answer
-    SENT = "sent"  # it went out, perhaps for the second time
-    ACCEPTED = "accepted"  # its sender was told that it is stored, with this number
-    REFUSED = "refused"  # its sender was told that it is not stored; `note` is the code
-    HEARD = "heard"  # a client got the event with this number
-    AWAY = "away"  # a client left by its own will; until CONNECTED nobody expects it to hear
-    CONNECTED = "connected"  # it was welcomed
-    CLOSED = "closed"  # it lost its connection; `note` is the close code
-    BEGINS = "begins"  # a fault; `note` is its name
-    ENDS = "ends"
-    STORED = "stored"  # a row of the database when all was over
-    LATE = "late"  # this machine woke the checker late; `note` is by how many seconds
-    BROKEN = "broken"  # a client met what the protocol rules out, or waited in vain
+    SAID = "said"  # a client queued this message; from now on it waits for an answer
+    SENT = "sent"  # the message was sent, perhaps again
+    ACCEPTED = "accepted"  # its sender learned that it is stored, with this number
+    REFUSED = "refused"  # its sender learned that it is not stored; `note` is the error code
+    HEARD = "heard"  # a client received the event with this number
+    AWAY = "away"  # a client left on purpose; until CONNECTED it is not expected to receive anything
+    CONNECTED = "connected"  # a client received its welcome
+    CLOSED = "closed"  # a client lost its connection; `note` is the close code
+    BEGINS = "begins"  # a fault begins; `note` is its name
+    ENDS = "ends"  # a fault is over
+    STORED = "stored"  # a row of the database at the end of the run
+    LATE = "late"  # the checker woke up late because of the machine; `note` is the delay in seconds
+    BROKEN = "broken"  # a client saw something that the protocol rules out, or timed out
 
 
 class Entry(NamedTuple):
-    """One line. `at` is the machine's monotonic clock in seconds; what does not apply is empty or 0."""
+    """One line. `at` is the monotonic clock in seconds; fields that do not apply are empty or 0."""
 
     at: float
     who: str
@@ -38,7 +38,7 @@ class Entry(NamedTuple):
 
 
 class History:
-    """Writes a history, one JSON list a line."""
+    """Writes a history, one JSON list per line."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +56,7 @@ class History:
 
 
 def read(path: Path) -> Iterator[Entry]:
-    """Its lines, in the order of their time."""
+    """Yield the entries of a history, in the order of their times."""
     with path.open() as file:
         for line in file:
             yield Entry(*json.loads(line))

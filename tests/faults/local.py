@@ -1,4 +1,4 @@
-"""The target on this machine: nginx, web processes, workers, Redis and a database of its own, and what befalls them."""
+"""The target on this machine: nginx, web processes, workers, Redis and a separate database, and their faults."""
 
 import asyncio
 import contextlib
@@ -34,7 +34,7 @@ OTHER_CLOCK = {"LD_PRELOAD": str(FAKETIME), "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
 
 
 class LocalTarget:
-    """Started and stopped as a context. What its processes print is in `folder`."""
+    """An installation that runs while the context lasts. The output of its processes is in `folder`."""
 
     def __init__(self, folder: Path, database: str, broken: str = "", redis_hosts: int = 1) -> None:
         self.folder = folder
@@ -88,18 +88,18 @@ class LocalTarget:
         stack.push_async_callback(local.stop)
         return local
 
-    # --- What a run needs
+    # --- Called by a run
 
     async def cookies(self, count: int) -> list[str]:
-        """Sessions of that many people."""
+        """Return cookies of sessions of `count` guests."""
         return [await asyncio.to_thread(guest_cookie, self.url) for _ in range(count)]
 
     async def rows(self) -> list[tuple[str, int, str]]:
-        """The record: room, number, id."""
+        """Return the stored events: room, number, and sender with id."""
         return await asyncio.to_thread(self.database.rows)
 
     def faults(self) -> list[Fault]:
-        """All that may befall it; `missing` says what else there would be."""
+        """Return all faults that are possible here; `missing` returns the others."""
         faults = [
             _one("a worker killed", WORKER, self._kill(lambda chance: chance.choice(self.local.workers))),
             _one("a worker killed before COMMIT", WORKER, lambda _: self._trapped(BEFORE_COMMIT)),
@@ -140,7 +140,7 @@ class LocalTarget:
         return faults
 
     def missing(self) -> list[str]:
-        """What cannot be had on this machine, and why."""
+        """Return the faults that are not possible on this machine, with the reasons."""
         missing = []
         if not FAKETIME.exists():
             missing.append("a clock 5 minutes off: libfaketime is not installed")
@@ -168,7 +168,7 @@ class LocalTarget:
         return strike
 
     async def _trapped(self, place: str) -> None:
-        """Returns when a worker has died there, or when none came by: another fault may keep them from it."""
+        """Set a trap, and wait until a worker is killed by it, or for a timeout, as another fault may prevent that."""
         file = self.traps / place
         file.touch()
         with contextlib.suppress(TimeoutError):
@@ -242,7 +242,7 @@ class LocalTarget:
 
     @staticmethod
     def _holding(state: Callable[[], AbstractContextManager[None]]) -> Strike:
-        """Lasts for a while, then is over."""
+        """Return a strike that holds a state for `HELD_SECONDS`."""
 
         async def strike(_: random.Random) -> None:
             held = state()
@@ -256,7 +256,7 @@ class LocalTarget:
 
 
 async def _restart(child: SupervisedProcess) -> None:
-    """In order, as `systemctl restart` does; returns when it is ready again."""
+    """Restart a process in order, as `systemctl restart` does. Returns when it is ready again."""
     child.ready.clear()
     child.signal(signal.SIGTERM)
     async with asyncio.timeout(READY_SECONDS):

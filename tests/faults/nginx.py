@@ -1,4 +1,4 @@
-"""An nginx in front, with the site of the package but for TLS."""
+"""An nginx in front of the installation, with the site of the package, but without TLS."""
 
 import signal
 import socket
@@ -27,7 +27,7 @@ http {{
 
 
 class Nginx(Server):
-    """A child process on a port of 127.0.0.1 that stays its own."""
+    """A child process on a port of 127.0.0.1, which it keeps across restarts."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(exist_ok=True)
@@ -38,15 +38,15 @@ class Nginx(Server):
         super().__init__(folder, command, stop=signal.SIGTERM)
 
     def start_before(self, upstream: str) -> None:
-        """Starts it in front of this address."""
+        """Start nginx in front of this address."""
         site = packaged_site(self.folder, self.port, upstream, tls=False)
         text = CONFIGURATION.format(folder=self.folder, site=site)
         (self.folder / "nginx.conf").write_text(text)
         self.start()
 
     def reload(self) -> None:
-        """New workers; the old ones stay as long as their WebSockets."""
-        if self.process is not None:  # another fault may just have it stopped
+        """Start new workers; the old ones remain until their WebSockets end."""
+        if self.process is not None:  # another fault may have stopped it
             self.signal(signal.SIGHUP)
 
     def answers(self) -> bool:

@@ -1,4 +1,4 @@
-"""People who come without an account, and those of them who use the protocol's freedoms."""
+"""Guests, including clients that use the protocol in unusual but permitted ways."""
 
 import asyncio
 import ssl
@@ -11,22 +11,22 @@ PAUSE_CHANCE, PAUSE_SECONDS = 0.01, 0.5
 
 
 def guest_cookie(url: str, context: ssl.SSLContext | None = None) -> str:
-    """The session that the page of rooms gives to a guest: with it what is sent again is recognised."""
+    """Return the session cookie that the page of rooms sets for a guest, by which repeated messages are recognised."""
     with urllib.request.urlopen(f"{url}/chat/", timeout=10, context=context) as answer:
         cookies = answer.headers.get_all("Set-Cookie") or []
     (session,) = [each.partition(";")[0] for each in cookies if each.startswith(SESSION)]
     return session
 
 
-class Counter(Client):
-    """Counts: its ids are those of every other one who counts."""
+class Counting(Client):
+    """A client that uses 1, 2, 3 ... as ids, like every other client of this kind."""
 
     def new_id(self) -> str:
         return str(self._count)
 
 
 class Nameless(Client):
-    """Says things without ids. Whether they were stored cannot be known, so nobody claims to have said them."""
+    """A client that sends without ids, and cannot learn whether a message is stored, so it records none as said."""
 
     async def speak(self) -> None:
         await self.until(lambda: self.joined)
@@ -35,7 +35,7 @@ class Nameless(Client):
 
 
 class Slow(Client):
-    """Reads in fits and starts."""
+    """A client that sometimes pauses reading."""
 
     async def on_frame(self, frame: object) -> None:
         if self._chance.random() < PAUSE_CHANCE:
@@ -43,6 +43,6 @@ class Slow(Client):
         await super().on_frame(frame)
 
 
-KINDS: dict[str, type[Client]] = {"counter": Counter, "nameless": Nameless, "slow": Slow, "twin": Client}
-CARELESS = (("counter", 2), ("nameless", 1), ("slow", 1), ("twin", 2))  # in each room; twins are one person
+KINDS: dict[str, type[Client]] = {"counter": Counting, "nameless": Nameless, "slow": Slow, "twin": Client}
+UNUSUAL = (("counter", 2), ("nameless", 1), ("slow", 1), ("twin", 2))  # per room; the twins are one person
 TALKING = ("sender", "counter", "nameless", "twin")

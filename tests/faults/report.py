@@ -1,4 +1,4 @@
-"""A verdict for people, and for programs."""
+"""Reports a verdict as a table, and as JSON."""
 
 import json
 from collections.abc import Sequence
@@ -19,26 +19,26 @@ from tests.faults.verdict import (
     ORDER,
     PROTOCOL,
     UNANSWERED,
-    Under,
+    FaultResult,
     Verdict,
 )
 
-ALLOWANCE_SECONDS = 5.0  # at most, for a machine that woke the checker late
+MAX_ALLOWANCE_SECONDS = 5.0  # for a machine that wakes the checker late
 COLUMNS = (LOST, DOUBLED, GAP, ORDER)
 OTHERS = (NUMBER, ABSENT, DENIED, UNANSWERED, PROTOCOL)
 
 
-def late(verdict: Verdict, faults: Sequence[Fault]) -> list[Under]:
-    """Under which of them somebody was behind for longer than is allowed after its end.
+def late(verdict: Verdict, faults: Sequence[Fault]) -> list[FaultResult]:
+    """Return the faults after whose end a client lagged behind for longer than their limit.
 
-    What the machine itself was late by is allowed besides, up to 5 s: with too few cores everything waits, the checker
-    too.
+    The delay of the machine itself is allowed in addition, up to 5 s, because with too few cores everything waits,
+    including the checker.
     """
     limits = {fault.name: fault.limit for fault in faults}
     return [
         each
         for each in verdict.faults
-        if each.stale > limits.get(each.window.name, RECOVERY_SECONDS) + min(each.late, ALLOWANCE_SECONDS)
+        if each.stale > limits.get(each.window.name, RECOVERY_SECONDS) + min(each.late, MAX_ALLOWANCE_SECONDS)
     ]
 
 
@@ -47,7 +47,7 @@ def passed(verdict: Verdict, faults: Sequence[Fault]) -> bool:
 
 
 def show(verdict: Verdict, faults: Sequence[Fault], console: Console) -> None:
-    """The table, and the first findings of each kind."""
+    """Print the table, and the first findings of each kind."""
     limits = {fault.name: fault.limit for fault in faults}
     over = late(verdict, faults)
     table = Table("fault", *COLUMNS, "other", "stale", "limit", "machine", "waited", "accepted", box=None)
@@ -82,7 +82,7 @@ def show(verdict: Verdict, faults: Sequence[Fault], console: Console) -> None:
 
 
 def write(path: Path, verdict: Verdict, faults: Sequence[Fault], **about: Any) -> None:
-    """The same as JSON, with what the run was about."""
+    """Write the verdict as JSON, together with the parameters of the run in `about`."""
     limits = {fault.name: fault.limit for fault in faults}
     rows = [
         {

@@ -1,4 +1,4 @@
-"""One run: people talk, faults strike one after another, and in the end everybody is given the time to hear all."""
+"""One run: clients send messages while faults strike one after another, and in the end have time to catch up."""
 
 import asyncio
 import contextlib
@@ -14,18 +14,18 @@ from channels_redis.utils import _consistent_hash
 from tests.faults.client import Client
 from tests.faults.faults import Fault
 from tests.faults.history import History, What, read
-from tests.faults.people import CARELESS, KINDS, TALKING
+from tests.faults.people import KINDS, TALKING, UNUSUAL
 from tests.faults.verdict import Verdict, judge
 
-PATIENCE = 40.0
-PULSE = 0.05
-CALM = (1.0, 3.0)  # seconds between what was made good and the next fault
-ASLEEP = (5.0, 30.0)
-AWAKE = (5.0, 20.0)
+TIMEOUT_SECONDS = 40.0
+PULSE_SECONDS = 0.05
+CALM_SECONDS = (1.0, 3.0)  # between the recovery from a fault and the next one
+ASLEEP_SECONDS = (5.0, 30.0)
+AWAKE_SECONDS = (5.0, 20.0)
 
 
 class Target(Protocol):
-    """An installation that can be hurt."""
+    """An installation in which faults can be caused."""
 
     url: str
     options: dict[str, Any]  # of websockets' `connect`
@@ -37,11 +37,11 @@ class Target(Protocol):
 
 
 class Crowd:
-    """In each room some who talk, some who only listen, one who is often away, and those who use every freedom."""
+    """All clients. Each room has senders, readers, a sleeper that is often away, and clients of unusual kinds."""
 
     def __init__(self, rooms: int, senders: int, readers: int, rate: float, redis_hosts: int = 1) -> None:
-        """`rate`: messages a second, of all together. `redis_hosts`: of the target; the rooms are spread over them."""
-        run = secrets.token_hex(3)  # rooms of its own: those of the run before may still be there
+        """`rate`: messages per second, of all together. `redis_hosts`: of the target; rooms are spread over them."""
+        run = secrets.token_hex(3)  # new rooms, as those of an earlier run may still exist
         names = (f"faults-{run}-{n}" for n in itertools.count(1))
         self.rooms = [
             next(name for name in names if _consistent_hash(f"channelbox:room:{name}", redis_hosts) == n % redis_hosts)
@@ -55,8 +55,8 @@ class Crowd:
         self.clients: list[Client] = []
 
     async def enter(self, target: Target, history: History, chance: random.Random) -> None:
-        """Makes the clients; they do nothing before `alive`."""
-        kinds = [("sender", self.senders), ("reader", self.readers), ("sleeper", 1), *CARELESS]
+        """Create the clients, which do nothing before `alive`."""
+        kinds = [("sender", self.senders), ("reader", self.readers), ("sleeper", 1), *UNUSUAL]
         people = [(kind, n, room) for room in self.rooms for kind, count in kinds for n in range(count)]
         shared: dict[str, str] = {}  # the session of a room's twins
         for (kind, n, room), cookie in zip(people, await target.cookies(len(people)), strict=True):
@@ -71,12 +71,12 @@ class Crowd:
 
     @asynccontextmanager
     async def alive(self, chance: random.Random) -> AsyncIterator[None]:
-        """They connect, and sleepers come and go."""
+        """Connect the clients, and let sleepers leave and return."""
         tasks = [asyncio.create_task(client.run()) for client in self.clients]
         sleepers = [client for client in self.clients if "sleeper" in client.name]
         tasks += [asyncio.create_task(_sleep(client, random.Random(chance.random()))) for client in sleepers]
         try:
-            await _soon(tasks, lambda: all(client.joined for client in self.clients), PATIENCE)
+            await _soon(tasks, lambda: all(client.joined for client in self.clients), TIMEOUT_SECONDS)
             yield
             _raise_from(tasks)
         finally:
@@ -84,7 +84,7 @@ class Crowd:
 
     @asynccontextmanager
     async def talk(self, chance: random.Random) -> AsyncIterator[None]:
-        """Each says something now and then, whatever happens."""
+        """Let clients send messages at random intervals, whatever happens."""
         pause = len(self.talking) / self.rate
         tasks = [
             asyncio.create_task(self._say(client, pause, random.Random(chance.random()))) for client in self.talking
@@ -99,13 +99,17 @@ class Crowd:
         loop = asyncio.get_running_loop()
         due = loop.time()
         while True:
-            due = max(due + pause * chance.uniform(0.5, 1.5), loop.time() - 1)  # not all of a long outage at once
+            # At most 1 s overdue, so that no burst follows a long outage
+            due = max(due + pause * chance.uniform(0.5, 1.5), loop.time() - 1)
             await asyncio.sleep(due - loop.time())
             await client.speak()
             self.said += 1
 
     async def caught_up(self, seconds: float) -> bool:
-        """Waits until all that was said before now is heard by everybody who is there. False: not in time."""
+        """Wait until all messages sent so far are answered, and all present clients are within 5 events of the newest.
+
+        Returns False if that takes longer than `seconds`.
+        """
         waiting = [(client, frozenset(client.unanswered)) for client in self.talking]
 
         def answered() -> bool:
@@ -118,7 +122,7 @@ class Crowd:
         return await _soon([], lambda: answered() and heard(), seconds)
 
     async def settle(self, seconds: float) -> bool:
-        """Waits until everybody has heard everything, sleepers too."""
+        """Wait until all clients, including sleepers, have received everything. Returns False after `seconds`."""
         for client in self.clients:
             client.come_back()
 
@@ -139,30 +143,30 @@ async def run(
     messages: int,
     chance: random.Random,
     tell: Callable[[str], None],
-    patience: float = PATIENCE,
+    timeout: float = TIMEOUT_SECONDS,
 ) -> None:
-    """Lets all faults strike and at least so many messages be said. The history is complete then."""
+    """Let all faults strike, and clients send at least `messages` messages. Then the history is complete."""
     loop = asyncio.get_running_loop()
     await crowd.enter(target, history, chance)
     async with _watched(history), crowd.alive(chance):
         async with crowd.talk(chance):
             for fault in faults:
-                await asyncio.sleep(chance.uniform(*CALM))
+                await asyncio.sleep(chance.uniform(*CALM_SECONDS))
                 tell(fault.name)
                 begun = loop.time()
                 history.add("", What.BEGINS, note=fault.name)
                 await fault.strike(chance)
                 history.add("", What.ENDS, note=fault.name)
-                if not await crowd.caught_up(patience):
-                    # A fact of its own: in the next fault's window the delay would be counted from that one's end.
-                    note = f"{patience:.0f} s after {fault.name} not everybody had caught up"
+                if not await crowd.caught_up(timeout):
+                    # Recorded here, as in the next fault's window the delay would count from the end of that one.
+                    note = f"{timeout:.0f} s after {fault.name} not everybody had caught up"
                     history.add("", What.BROKEN, note=note)
                     tell(f"  {note}")
                 await asyncio.sleep(begun + fault.seconds - loop.time())
             while crowd.said < messages:
                 await asyncio.sleep(0.1)
-        if not await crowd.settle(patience):
-            note = f"after {patience:.0f} s of silence not everybody had heard everything"
+        if not await crowd.settle(timeout):
+            note = f"after {timeout:.0f} s of silence not everybody had heard everything"
             history.add("", What.BROKEN, note=note)
             tell(note)
     for room, seq, id in await target.rows():
@@ -171,7 +175,7 @@ async def run(
 
 
 async def examine(folder: Path, *arguments: Any) -> Verdict:
-    """The verdict on a run, whose history is left in the folder. Arguments as in `run`, without the history."""
+    """Run, and return the verdict. The history stays in the folder. Arguments as in `run`, without the history."""
     target, *others = arguments
     history = History(folder / "history.jsonl")
     try:
@@ -183,14 +187,14 @@ async def examine(folder: Path, *arguments: Any) -> Verdict:
 
 @asynccontextmanager
 async def _watched(history: History) -> AsyncIterator[None]:
-    """Notes when this machine lets the checker wait: it lets the installation wait as well."""
+    """Record when the machine delays the checker, because it then delays the installation as well."""
 
     async def watch() -> None:
         loop = asyncio.get_running_loop()
         while True:
-            due = loop.time() + PULSE
-            await asyncio.sleep(PULSE)
-            if (late := loop.time() - due) > PULSE:
+            due = loop.time() + PULSE_SECONDS
+            await asyncio.sleep(PULSE_SECONDS)
+            if (late := loop.time() - due) > PULSE_SECONDS:
                 history.add("", What.LATE, note=f"{late:.2f}")
 
     task = asyncio.create_task(watch())
@@ -202,10 +206,10 @@ async def _watched(history: History) -> AsyncIterator[None]:
 
 async def _sleep(client: Client, chance: random.Random) -> None:
     while True:
-        await asyncio.sleep(chance.uniform(*AWAKE))
+        await asyncio.sleep(chance.uniform(*AWAKE_SECONDS))
         if client.joined:
             client.go_away()
-            await asyncio.sleep(chance.uniform(*ASLEEP))
+            await asyncio.sleep(chance.uniform(*ASLEEP_SECONDS))
             client.come_back()
 
 

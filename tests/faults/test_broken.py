@@ -1,21 +1,21 @@
-"""The checker can fail: builds that are broken on purpose are found out, and named for what they do.
+"""The fault checker itself can fail: it detects broken builds, and names what is wrong with them.
 
-Not among the application's tests: `make test-faults` runs this after the faults themselves.
+Not part of the application's tests: `make test-faults` runs this after the faults themselves.
 """
 
 import random
 from pathlib import Path
 
 import pytest
-from tests.faults.broken import WAYS
+from tests.faults.broken import BREAKAGES
 from tests.faults.local import LocalTarget
 from tests.faults.run import Crowd, examine
 from tests.faults.verdict import DOUBLED, GAP, LOST, NUMBER
 
 BEFORE = "a worker killed before COMMIT"
 BETWEEN = "a worker killed between COMMIT and PUBLISH"
-SECONDS = 6.0  # to wait for what will not come
-PATIENCE = 40.0  # to wait for what will
+BROKEN_TIMEOUT_SECONDS = 6.0  # for a broken build, in which some events never arrive
+TIMEOUT_SECONDS = 40.0  # for an intact build
 
 NAMED = {
     "acknowledge-first": (BEFORE, {LOST, NUMBER}),
@@ -28,9 +28,9 @@ NAMED = {
 async def findings(folder: Path, broken: str, fault: str, database: str) -> set[str]:
     async with LocalTarget(folder, database, broken) as target:
         faults = [each for each in target.faults() if each.name == fault] * 2
-        patience = SECONDS if broken else PATIENCE
+        timeout = BROKEN_TIMEOUT_SECONDS if broken else TIMEOUT_SECONDS
         crowd = Crowd(rooms=2, senders=5, readers=1, rate=40)
-        verdict = await examine(folder, target, crowd, faults, 200, random.Random(4), print, patience)
+        verdict = await examine(folder, target, crowd, faults, 200, random.Random(4), print, timeout)
     return set(verdict.counts)
 
 
@@ -43,4 +43,4 @@ async def test_the_verdict_names_what_is_broken(broken: str, tmp_path: Path, pyt
 
 
 def test_every_way_to_break_it_is_tried() -> None:
-    assert set(NAMED) == {*WAYS, ""}
+    assert set(NAMED) == {*BREAKAGES, ""}

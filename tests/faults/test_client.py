@@ -1,4 +1,4 @@
-"""The fault checker's people write down what comes, before a server that says what the test wants."""
+"""The fault checker's clients record what they receive, tested with a scripted server."""
 
 import asyncio
 import random
@@ -10,7 +10,7 @@ from tests.faults.history import History, What, read
 
 
 async def noted(script: Script, folder: Path, what: str, count: int) -> list[tuple[str, int, str]]:
-    """What a client has written of that kind, when it is so much."""
+    """Return what a client has recorded of this kind, once there are `count` entries."""
     history = History(folder / "history.jsonl")
     async with served(script), asyncio.timeout(15):
         url = script.url.replace("ws", "http", 1).partition("/ws/")[0]

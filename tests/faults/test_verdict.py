@@ -1,4 +1,4 @@
-"""The verdict finds each kind of wrong, and nothing where nothing is wrong."""
+"""The verdict finds each kind of violation, and nothing if nothing is wrong."""
 
 import dataclasses
 import itertools
@@ -30,7 +30,7 @@ ROOM = "r"
 
 @dataclasses.dataclass
 class Story:
-    """A history in the making: what happens a tenth of a second after the other."""
+    """Builds a history whose entries follow each other by a tenth of a second."""
 
     entries: list[Entry] = dataclasses.field(default_factory=list)
     at: float = 100.0
@@ -44,7 +44,7 @@ class Story:
         self.add(who, What.SENT, id)
 
     def tell(self, id: str, seq: int, *listeners: str) -> None:
-        """Everybody hears it, and its sender so learns that it is stored."""
+        """Let the listeners, by default everybody, receive a message; its sender thereby learns that it is stored."""
         for listener in listeners or LISTENERS:
             self.add(listener, What.HEARD, id, seq)
             if id.startswith(listener):
@@ -58,7 +58,7 @@ class Story:
 
 
 def conversation(order: list[str]) -> Story:
-    """Alice and Bob talk and nothing goes wrong."""
+    """Return a story in which messages are sent in this order and nothing goes wrong."""
     story = Story()
     for who in LISTENERS:
         story.add(who, What.CONNECTED)
@@ -77,7 +77,7 @@ def found(story: Story) -> dict[str, int]:
 
 
 def pick(story: Story, what: str, id: str, who: str = "") -> int:
-    """Where that line is."""
+    """Return the index of the first entry that matches."""
     return next(n for n, e in enumerate(story.entries) if (e.what, e.id) == (what, id) and who in ("", e.who))
 
 
@@ -97,7 +97,7 @@ def renumber(story: Story, n: int, seq: int) -> None:
 
 
 def swap(story: Story, one: int, other: int) -> None:
-    """Two lines change their times."""
+    """Swap the times of two entries."""
     a, b = story.entries[one], story.entries[other]
     story.entries[one], story.entries[other] = b._replace(at=a.at), a._replace(at=b.at)
 

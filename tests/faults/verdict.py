@@ -1,6 +1,6 @@
-"""What a history proves. Nothing is asked of anybody here: the lines are all there is.
+"""Judges a history, whose entries are the only input.
 
-Each kind of wrong has a word; the goal is none of any.
+Each kind of finding has a name. The goal is that there is none.
 """
 
 import bisect
@@ -11,22 +11,22 @@ from typing import NamedTuple
 
 from tests.faults.history import Entry, What
 
-LOST = "lost"  # accepted, or heard by somebody, but not stored
-DOUBLED = "doubled"  # stored twice, or heard twice by one client
-GAP = "gap"  # a number left out, in the record or for a client, also at the end
-ORDER = "order"  # a number after a greater one, or a sender's messages not in the order of sending
+LOST = "lost"  # accepted, or received by a client, but not stored
+DOUBLED = "doubled"  # stored twice, or received twice by one client
+GAP = "gap"  # a number missing in the record or for a client, also at the end
+ORDER = "order"  # a number after a greater one, or messages of a sender not in the order of sending
 NUMBER = "number"  # one number for two messages
-ABSENT = "absent"  # told under one number, found in the record under another
-DENIED = "denied"  # told that it is not stored, and it is
-UNANSWERED = "unanswered"  # neither accepted nor refused, when all had settled
-PROTOCOL = "protocol"  # what a client must never meet
+ABSENT = "absent"  # reported under one number, stored under another
+DENIED = "denied"  # reported as not stored, but stored
+UNANSWERED = "unanswered"  # neither accepted nor refused by the end
+PROTOCOL = "protocol"  # something that a client must never see
 KINDS = (LOST, DOUBLED, GAP, ORDER, NUMBER, ABSENT, DENIED, UNANSWERED, PROTOCOL)
 
 Where = tuple[str, str]  # room, id
 
 
 class Finding(NamedTuple):
-    """One thing that is wrong. `at`: when it showed, or when what it is about was sent."""
+    """One thing that is wrong. `at`: when it was seen, or when the message that it is about was sent."""
 
     kind: str
     at: float
@@ -34,7 +34,7 @@ class Finding(NamedTuple):
 
 
 class Window(NamedTuple):
-    """A fault, and the time until the next begins. `ends` is when the fault itself was over."""
+    """A fault, with the time until the next one begins. `ends` is when the fault itself was over."""
 
     name: str
     begins: float
@@ -43,23 +43,23 @@ class Window(NamedTuple):
 
 
 @dataclass
-class Under:
-    """What was seen under one fault, or in the calm before the first."""
+class FaultResult:
+    """What was seen during and after one fault, or in the calm before the first."""
 
     window: Window
     wrong: collections.Counter[str] = field(default_factory=collections.Counter)
     accepted: int = 0
-    stale: float = 0.0  # s from the end of the fault, or from sending if that was later, until the last client heard
-    waited: float = 0.0  # s from sending until the last client heard, the fault included
-    late: float = 0.0  # s by which the machine itself was late: what nobody could help
+    stale: float = 0.0  # s from the end of the fault, or from sending if later, until the last client received it
+    waited: float = 0.0  # s from sending until the last client received it, including the fault
+    late: float = 0.0  # s of delay of the machine itself, which the application cannot help
 
 
 @dataclass
 class Verdict:
-    """The findings, and their share of each fault."""
+    """All findings, and the results of each fault."""
 
     findings: list[Finding]
-    faults: list[Under]
+    faults: list[FaultResult]
     said: int
     accepted: int
     stored: int
@@ -72,7 +72,7 @@ class Verdict:
 
 
 class _Case:
-    """A history, sorted by who is asked."""
+    """A history with indexes for the checks."""
 
     def __init__(self, entries: Iterable[Entry]) -> None:
         self.entries = sorted(entries, key=lambda entry: entry.at)
@@ -82,7 +82,8 @@ class _Case:
             self.numbers[row.room, row.id].append(row.seq)
         self.said = {(entry.room, entry.id): entry for entry in self.of(What.SAID)}
         self.end = self.entries[-1].at if self.entries else 0.0
-        self._told: set[tuple[str, Where]] = set()  # what is wrong with a message is one thing, whoever sees it
+        # Kinds of findings by message: each counts once, however many clients see it
+        self._reported: set[tuple[str, Where]] = set()
         self.heard: dict[tuple[str, str], list[Entry]] = collections.defaultdict(list)  # who, room
         for entry in self.of(What.CONNECTED, What.HEARD):
             heard = self.heard[entry.who, entry.room]
@@ -98,7 +99,7 @@ class _Case:
     # --- The record
 
     def record(self) -> Iterator[Finding]:
-        """Stored once each, numbered 1, 2, 3 ..."""
+        """Check that each message is stored once, and that numbers are 1, 2, 3 ..."""
         last = collections.Counter[str]()
         for row in self.rows:
             at = self.when(row.room, row.id)
@@ -112,7 +113,7 @@ class _Case:
                 yield Finding(DOUBLED, self.when(room, id), f"{room}: {id} is stored as {numbers}")
 
     def senders(self) -> Iterator[Finding]:
-        """Each sender's messages are stored in the order of sending. What was refused starts anew when sent again."""
+        """Check that each sender's messages are stored in the order of sending; refused ones count when sent again."""
         turn: dict[Where, int] = {}
         who: dict[Where, str] = {}
         for index, entry in enumerate(self.entries):
@@ -133,10 +134,10 @@ class _Case:
                 yield Finding(ORDER, self.when(*where), f"{row.room}: {row.id} is stored after {other}")
             newest[line] = max((before, other), (turn[where], row.id))
 
-    # --- What was told
+    # --- What clients saw
 
     def answers(self) -> Iterator[Finding]:
-        """Who was told of a message was told the truth."""
+        """Check that each message was answered, and that the answer was true."""
         answered: dict[Where, str] = {}
         for entry in self.of(What.SAID, What.SENT, What.ACCEPTED, What.REFUSED):
             where = (entry.room, entry.id)
@@ -153,7 +154,7 @@ class _Case:
                 yield Finding(UNANSWERED, entry.at, f"{entry.room}: {entry.id} has no answer")
 
     def listeners(self) -> Iterator[Finding]:
-        """Everybody heard everything once, in order, and as it is in the record."""
+        """Check that every client received everything once, in order, and as it is in the record."""
         newest = {row.room: row.seq for row in self.rows}
         given = {(row.room, row.seq): row.id for row in self.rows}
         for (who, room), entries in self.heard.items():
@@ -182,8 +183,8 @@ class _Case:
         where = (entry.room, entry.id)
         numbers = self.numbers.get(where, [])
         kind = LOST if not numbers else ABSENT
-        if entry.seq not in numbers and (kind, where) not in self._told:
-            self._told.add((kind, where))
+        if entry.seq not in numbers and (kind, where) not in self._reported:
+            self._reported.add((kind, where))
             is_ = f"stored as {numbers}" if numbers else "not stored"
             yield Finding(kind, entry.at, f"{entry.who} was told {entry.room}/{entry.seq}: {entry.id} is {is_}")
 
@@ -191,10 +192,10 @@ class _Case:
         for entry in self.of(What.BROKEN):
             yield Finding(PROTOCOL, entry.at, f"{entry.who}: {entry.note}")
 
-    # --- When
+    # --- Times
 
     def windows(self) -> list[Window]:
-        """The calm at the start, then each fault until the next."""
+        """Return the calm at the start, then each fault until the next one."""
         begins = self.of(What.BEGINS)
         ends = self.of(What.ENDS)
         start = self.entries[0].at if self.entries else 0.0
@@ -204,7 +205,7 @@ class _Case:
         return windows
 
     def delays(self) -> Iterator[tuple[float, float]]:
-        """For each message and client that was there: when it was due to be heard, and when it was."""
+        """Yield for each message and client that was present when it was due, and when it was received."""
         back: dict[tuple[str, str], list[tuple[float, float]]] = collections.defaultdict(list)
         left: dict[tuple[str, str], float] = {}
         for entry in self.of(What.AWAY, What.CONNECTED):
@@ -223,15 +224,15 @@ class _Case:
 
 
 def judge(entries: Iterable[Entry]) -> Verdict:
-    """The verdict on a history that is complete: with its rows, and after everybody had the time to hear them."""
+    """Return the verdict on a complete history: with the stored rows, and after all clients had time to catch up."""
     case = _Case(entries)
     checks = (case.record, case.senders, case.answers, case.listeners, case.protocol)
     findings = sorted((f for check in checks for f in check()), key=lambda finding: finding.at)
     windows = case.windows()
-    faults = [Under(window) for window in windows]
+    faults = [FaultResult(window) for window in windows]
     starts = [window.begins for window in windows]
 
-    def under(at: float) -> Under:
+    def under(at: float) -> FaultResult:
         return faults[max(0, bisect.bisect_right(starts, at) - 1)]
 
     for finding in findings:

@@ -1,4 +1,4 @@
-"""What hostile input is tried on: an installation, and people in it who must not notice."""
+"""An installation for tests of hostile input, and clients that must not be affected."""
 
 import os
 from collections.abc import AsyncIterator
@@ -15,11 +15,11 @@ SOCKETS = [f"/ws/chat/{ROOM}/", "/ws/dashboard/"]
 
 @pytest_asyncio.fixture(name="local", scope="module", loop_scope="module")
 async def strict(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Installation]:
-    """As strict as production: no socket without Origin, and a guest makes no room."""
+    """An installation as strict as production: no WebSocket without Origin, and guests may not create rooms."""
     variables = {
         "CHANNELBOX_ORIGIN_REQUIRED": "true",
         "CHANNELBOX_ROOM_CREATION": "users",
-        "CHANNELBOX_REQUESTS_PERSON": "5",  # a flood of hundreds is enough
+        "CHANNELBOX_REQUESTS_PERSON": "5",  # low, so that a flood of hundreds exceeds it
     }
     async with installation(tmp_path_factory.mktemp("hostile"), variables=variables) as local:
         await local.run(
@@ -30,7 +30,7 @@ async def strict(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Inst
 
 @asynccontextmanager
 async def undisturbed(local: Installation) -> AsyncIterator[None]:
-    """Two people who talk before and after, at different processes, and hear each other and no error."""
+    """Connect two clients to different processes, and afterwards assert that both receive messages and no error."""
     async with (
         await local.enter_at(local.web[0], ROOM, origin=local.url) as alice,
         await local.enter_at(local.web[1], ROOM, origin=local.url) as bob,

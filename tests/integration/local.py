@@ -1,4 +1,4 @@
-"""A real installation for a test, and clients as simple as the tutorial's."""
+"""A real installation for a test, and clients as simple as that of the Channels tutorial."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ FRAME_SECONDS = 15
 
 
 class Person:
-    """One open socket. Frames that come in are kept; messages also by their number."""
+    """One open connection, which keeps all frames that it receives."""
 
     def __init__(self, connection: ClientConnection) -> None:
         self.connection = connection
@@ -29,14 +29,14 @@ class Person:
         self._reader = asyncio.create_task(self._read())
 
     async def say(self, text: str, **fields: Any) -> None:
-        """As the tutorial's client does, without an id unless one is given."""
+        """Send a message as the tutorial's client does, without an id unless one is given."""
         await self.send({"message": text, **fields})
 
     async def send(self, content: object) -> None:
         await self.connection.send(json.dumps(content))
 
     async def first(self, **fields: Any) -> dict[str, Any]:
-        """The first frame that has these fields; waits for it."""
+        """Wait for the first frame with these fields, and return it."""
         found: list[dict[str, Any]] = []
 
         def there() -> bool:
@@ -47,14 +47,14 @@ class Person:
         return found[0]
 
     async def until(self, condition: Callable[[], bool], seconds: float = FRAME_SECONDS) -> None:
-        """Waits until the condition holds of what has come. Raises ConnectionError when the socket is closed first."""
+        """Wait until the condition holds, checked at each frame. Raises ConnectionError if it closes first."""
         async with asyncio.timeout(seconds), self._more:
             await self._more.wait_for(lambda: condition() or self._reader.done())
         if not condition():
             raise ConnectionError(f"closed with {self.connection.close_code} {self.connection.close_reason}")
 
     async def hears(self, *texts: str, seconds: float = FRAME_SECONDS) -> None:
-        """Waits until all of these have been said."""
+        """Wait until messages with all of these texts have been received."""
         try:
             await self.until(lambda: set(texts) <= set(self.heard), seconds)
         except TimeoutError:
@@ -62,7 +62,7 @@ class Person:
             raise AssertionError(f"{len(lacking)} not heard: {lacking[:5]}. Errors: {self.errors[:5]}") from None
 
     async def closed(self, seconds: float = FRAME_SECONDS) -> int | None:
-        """The close code, when the socket is closed."""
+        """Wait until the connection is closed, and return the close code."""
         async with asyncio.timeout(seconds):
             await self.connection.wait_closed()
         return self.connection.close_code
@@ -81,11 +81,11 @@ class Person:
 
     @property
     def seq(self) -> int:
-        """The newest number seen."""
+        """The newest number received."""
         return self.messages[-1]["seq"] if self.messages else 0
 
     def check_sequence(self) -> None:
-        """Raises AssertionError for a gap, a double or a wrong order."""
+        """Raise AssertionError for a gap, a duplicate or a wrong order."""
         numbers = [message["seq"] for message in self.messages]
         assert numbers == list(range(numbers[0], numbers[0] + len(numbers))) if numbers else True
 
@@ -110,25 +110,25 @@ class Person:
 
 
 class Installation(LocalInstallation):
-    """`LocalInstallation` with what tests do to it."""
+    """`LocalInstallation` with methods for tests."""
 
     async def enter(self, room: str = "hello", after: int | None = None, **options: Any) -> Person:
-        """A person in a room, welcomed. `options` are those of websockets' `connect`."""
+        """Connect a client to a room and wait for its welcome. `options` are those of websockets' `connect`."""
         person = await self.open(_address(room, after), **options)
         await person.first(type="welcome")
         return person
 
     async def open(self, path: str, **options: Any) -> Person:
-        """Whatever answers there, before any frame."""
+        """Connect to a path without waiting for a frame."""
         url = self.url.replace("http://", "ws://") + path
         return Person(await connect(url, **{"proxy": None, "compression": None, "max_size": None, **options}))
 
     async def enter_at(
         self, child: SupervisedProcess, room: str = "hello", after: int | None = None, **options: Any
     ) -> Person:
-        """As `enter`, at one of the web processes: the others are frozen for a moment and accept nothing.
+        """Connect as `enter` does, to this web process: the others are frozen for a moment so that they accept nothing.
 
-        No longer than that: a process may be frozen while it holds a lock of the database.
+        The moment is short, because a process may be frozen while it holds a lock of the database.
         """
         others = [each for each in self.web if each is not child]
         for each in others:
@@ -142,7 +142,7 @@ class Installation(LocalInstallation):
         return person
 
     async def handshake(self, path: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """A socket without a library: what is written goes out as it is, and nothing is answered by itself."""
+        """Open a WebSocket without a library, so that bytes go out unchanged and nothing is answered automatically."""
         host = self.url.removeprefix("http://")
         reader, writer = await asyncio.open_connection(*host.split(":"))
         headers = [
@@ -159,7 +159,7 @@ class Installation(LocalInstallation):
         return reader, writer
 
     async def kill(self, child: SupervisedProcess) -> None:  # type: ignore[override]  # one process, and it comes back
-        """kill -9; returns when the process has been started again and is ready."""
+        """Kill a process with SIGKILL. Returns when it has been restarted and is ready."""
         child.signal(signal.SIGKILL)
         async with asyncio.timeout(FRAME_SECONDS):
             await child.ready.wait()
@@ -170,13 +170,13 @@ def _address(room: str, after: int | None) -> str:
 
 
 def tell(name: str, line: str) -> None:
-    """Shown by pytest when a test fails."""
+    """Print a line of a process's output, which pytest shows if the test fails."""
     sys.stdout.write(f"{name:>9} | {line}\n")
 
 
 @asynccontextmanager
 async def installation(folder: Path, **options: Any) -> AsyncIterator[Installation]:
-    """Started and ready; what its processes print is printed. Databases are those that the tests run with."""
+    """Run an installation, and print the output of its processes. Its database is of the kind that the tests use."""
     local = Installation(folder, tell, **options)
     local.database_url = options.get("database_url") or await new_database(folder)
     await local.start()
@@ -187,7 +187,7 @@ async def installation(folder: Path, **options: Any) -> AsyncIterator[Installati
 
 
 async def new_database(folder: Path) -> str:
-    """The URL of an empty database of the kind that the tests run with."""
+    """Create an empty database of the kind that the tests use, and return its URL."""
     url = os.environ["CHANNELBOX_DATABASE_URL"]
     if url.startswith("sqlite"):
         return f"sqlite:///{folder}/db.sqlite3"

@@ -1,4 +1,4 @@
-"""A scripted application on a Unix socket: answers each path as a web process could at its worst."""
+"""A scripted application on a Unix socket, which answers each path as a misbehaving web process might."""
 
 import contextlib
 import socket
@@ -11,11 +11,11 @@ BACKLOG = 64
 
 
 class Application:
-    """Counts the requests that it has accepted, and answers by the last part of the path.
+    """An application that records requests, and answers according to the last part of the path.
 
-    `close` and `reset` end the connection without an answer, `half` ends it in the middle of one, `silent` never
-    answers, `garbage` is no HTTP, `location-N` redirects to an address of N letters, `status-N` answers with that
-    status. Upgrades are accepted. Everything else is 200 with the name. `/healthz` is 503 while it is not `well`.
+    `close` ends the connection without an answer, `half` in the middle of one. `silent` never answers, `garbage` is not
+    valid HTTP, `location-N` redirects to an address of N letters, and `status-N` answers with that status. Upgrades are
+    accepted. Any other path is answered with 200 and the application's name. `/healthz` is 503 while `well` is false.
     """
 
     def __init__(self, path: Path, name: str) -> None:
@@ -50,13 +50,13 @@ class Application:
         return listener
 
     def drop(self) -> None:
-        """End all connections, as a process that ends does; not those that follow."""
+        """End all current connections, as the exit of a process would. New ones are still accepted."""
         for connection in list(self._waiting):
             with contextlib.suppress(OSError):  # it has ended already
                 connection.shutdown(socket.SHUT_RDWR)
 
     def asked(self, path: str) -> int:
-        """How often a request for this path was accepted."""
+        """Return how many requests for this path were accepted."""
         return sum(request.split(b" ", 2)[1] == path.encode() for request in self.requests)
 
     def _accept(self, listener: socket.socket) -> None:
@@ -85,7 +85,7 @@ class Application:
             return
 
     def _answer(self, connection: socket.socket, head: bytes) -> bool:
-        """Answer one request, unless it is `frozen`; whether the connection goes on."""
+        """Answer one request, unless `frozen`. Returns whether the connection stays open."""
         if self.frozen:
             return True
         word, _, number = head.split(b" ", 2)[1].split(b"?")[0].rpartition(b"/")[2].decode().partition("-")

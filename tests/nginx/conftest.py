@@ -1,4 +1,4 @@
-"""A balancer and two web nodes, each an nginx with the site of the role, before scripted applications."""
+"""A load balancer and two web nodes, each an nginx with the site of the role, in front of scripted applications."""
 
 import functools
 import http.client
@@ -18,7 +18,8 @@ from tests.support.servers import free_port
 ADDRESSES = {"lb1": "127.0.0.1", "web1": "127.0.0.2", "web2": "127.0.0.3"}
 NODES = ("web1", "web2")
 WAIT_SECONDS = 15
-TRUSTING = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # without the machine's certificates, which take long to read
+# Without the certificates of the machine, as loading them takes long
+TRUSTING = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 TRUSTING.check_hostname = False
 TRUSTING.verify_mode = ssl.CERT_NONE
 
@@ -32,7 +33,7 @@ class Answer:
 
 @dataclass
 class Door:
-    """Where people, or a balancer, ask."""
+    """An address to send requests to, as clients or a load balancer do."""
 
     host: str
     port: int
@@ -40,7 +41,7 @@ class Door:
     headers: dict[str, str] = field(default_factory=dict)
 
     def ask(self, path: str, method: str = "GET", body: bytes | str = b"", **headers: str) -> Answer:
-        """Ask on a connection of its own. Raises OSError or HTTPException when nothing comes back."""
+        """Send a request on a new connection. Raises OSError or HTTPException if there is no response."""
         connection = self.connection()
         try:
             named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -68,17 +69,17 @@ class Cluster:
     node_port: int
 
     def node(self, name: str) -> Door:
-        """The way to a node that its balancer takes."""
+        """Return the address at which the load balancer reaches a node."""
         return Door(ADDRESSES[name], self.node_port, tls=False, headers={"Host": "127.0.0.1"})
 
     def asked(self, path: str) -> dict[str, int]:
-        """How often each node's application accepted a request for this path."""
+        """Return how many requests for this path each node's application accepted."""
         return {name: application.asked(path) for name, application in self.applications.items()}
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Which host balances, and by how much all read timeouts are divided, so that silence can be waited for."""
+    """The host that balances, and the divisor of all read timeouts, so that tests can wait for them."""
 
     balancer: str = "lb1"
     faster: int = 1
@@ -86,7 +87,7 @@ class Layout:
 
 @pytest.fixture(scope="session")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """What the role writes for two web nodes and their balancer, a host of its own or one of the two."""
+    """Render the role's sites for two web nodes and their load balancer, which is a third host or one of the two."""
 
     @functools.cache
     def render(balancer: str) -> Path:
@@ -102,12 +103,12 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 @pytest.fixture
 def cluster(rendered: Callable[[str], Path], request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    """Started anew for each test: what nginx thinks of a node is not carried over. Its parameter is a Layout."""
+    """Start a cluster for each test, so that nginx remembers no failures of nodes. The parameter is a Layout."""
     layout = getattr(request, "param", Layout())
     folder = rendered(layout.balancer)
     ports = {80: free_port(), 443: free_port(), 8080: free_port()}
     with ExitStack() as stack:
-        # A Unix socket's path may have 107 bytes.
+        # A short path, as that of a Unix socket has at most 107 bytes
         runtime = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="balancing-")))
         runtime.chmod(0o755)
 
@@ -146,7 +147,7 @@ def _faster(site: str, divisor: int) -> str:
 
 @pytest.fixture
 def others(cluster: Cluster) -> Callable[..., None]:
-    """Somebody else asks for pages: each is answered."""
+    """Send requests as another client, and assert that each is answered with 200."""
 
     def ask(after: object, count: int = 2) -> None:
         answers = [cluster.door.ask("/chat/").status for _ in range(count)]

@@ -1,4 +1,4 @@
-"""Real nginx processes with the sites that are shipped, those of the package and of the roles, on free ports."""
+"""Real nginx processes on free ports, with the sites that the package and the roles install."""
 
 import json
 import os
@@ -18,7 +18,7 @@ ANSIBLE = ROOT / "ansible"
 ERRORS = "/usr/share/channelbox/nginx/errors"
 MAIN = """\
 daemon off;
-# One process: what is killed or frozen is all of it.
+# A single process, so that killing or freezing it affects all of nginx
 master_process off;
 {user}
 pid {folder}/nginx.pid;
@@ -50,7 +50,7 @@ PLAY = """\
 
 
 class Nginx(Server):
-    """An nginx with this text in its http block, whose one port of interest is `port`."""
+    """An nginx with `http` as the content of its http block. It is ready when `port` accepts connections."""
 
     def __init__(self, folder: Path, http: str, port: int, *, host: str = "127.0.0.1") -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -68,14 +68,14 @@ class Nginx(Server):
 
 
 def certificate(folder: Path) -> None:
-    """cert.pem and key.pem for two days."""
+    """Create cert.pem and key.pem in a folder, valid for two days."""
     words = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
     files = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem"), "-subj", "/CN=127.0.0.1"]
     subprocess.run(["openssl", *words, *files], check=True, capture_output=True)
 
 
 def role_sites(folder: Path, groups: dict[str, list[str]], addresses: dict[str, str], **variables: object) -> Path:
-    """Render the role's site for each host, as Ansible does, into <host>.conf of this folder."""
+    """Render the role's site for each host with Ansible, into <host>.conf in this folder."""
     hosts = {
         name: {
             "ansible_python_interpreter": sys.executable,
@@ -93,7 +93,7 @@ def role_sites(folder: Path, groups: dict[str, list[str]], addresses: dict[str, 
     (folder / "inventory.json").write_text(json.dumps(inventory))
     source = ANSIBLE / "roles/nginx/templates/site.conf.j2"
     (folder / "play.yml").write_text(PLAY.format(source=source, folder=folder))
-    # The variables of roles lie beside the play for `vars_files`.
+    # `vars_files` are relative to the play, so link the roles beside it.
     (folder / "roles").symlink_to(ANSIBLE / "roles")
     command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(folder / "inventory.json")]
     environment = {**os.environ, "ANSIBLE_CONFIG": str(ANSIBLE / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
@@ -107,14 +107,14 @@ def role_sites(folder: Path, groups: dict[str, list[str]], addresses: dict[str, 
 
 
 def moved(site: str, address: str, ports: dict[int, int], paths: dict[str, str]) -> str:
-    """The site with its ports on one address, and with other paths."""
+    """Return the site with its ports mapped on one address, and with its paths replaced."""
     for path, other in paths.items():
         site = site.replace(path, other)
     return re.sub(r"listen (\d+)\b", lambda found: f"listen {address}:{ports[int(found[1])]}", site)
 
 
 def packaged_site(folder: Path, port: int, upstream: str, *, tls: bool = True) -> str:
-    """The package's site on a port of 127.0.0.1, before an upstream as nginx names it. `folder` has the certificate."""
+    """Return the package's site on a port of 127.0.0.1. `upstream` is in nginx syntax; `folder` has the certificate."""
     shutil.copytree(PACKAGED / "errors", folder / "errors", dirs_exist_ok=True)
     locations = (PACKAGED / "locations.conf").read_text().replace(ERRORS, str(folder / "errors"))
     (folder / "locations.conf").write_text(locations)
@@ -126,7 +126,7 @@ def packaged_site(folder: Path, port: int, upstream: str, *, tls: bool = True) -
         "/etc/channelbox/tls": str(folder),
         "/usr/share/channelbox/nginx/locations.conf": str(folder / "locations.conf"),
     }
-    # The block that leads from http to https has nothing left in it.
+    # Remove what is left of the block that redirects from http to https.
     site = "\n".join(lines).replace("server {\n    server_name _;\n}\n", "")
     site = moved(site, "127.0.0.1", {443: port}, paths)
     return site if tls else site.replace(f":{port} ssl;", f":{port};")

@@ -1,4 +1,4 @@
-"""Layers of two processes, as far as anything shared goes; both event loops."""
+"""Channel layers that share state only as two processes do, and both event loops."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -22,7 +22,7 @@ async def layer() -> AsyncIterator[ChannelLayer]:
 
 @pytest.fixture
 async def elsewhere(redis_server: RedisServer) -> AsyncIterator[ChannelLayer]:
-    """The layer of another process, as far as anything shared goes: over connections of its own."""
+    """The channel layer of another process: it shares no memory with `layer`, and has its own connections."""
     layer = ChannelLayer([{"address": redis_server.url, "socket_timeout": 14}], capacity=3)
     yield layer
     await layer.close()
@@ -30,7 +30,7 @@ async def elsewhere(redis_server: RedisServer) -> AsyncIterator[ChannelLayer]:
 
 @pytest.fixture
 def exchanges(monkeypatch: pytest.MonkeyPatch) -> Exchanges:
-    """What goes to Redis in pipelines."""
+    """Record the pipelines that are sent to Redis."""
     exchanges = Exchanges()
     exchanges.record(monkeypatch)
     return exchanges
@@ -38,7 +38,7 @@ def exchanges(monkeypatch: pytest.MonkeyPatch) -> Exchanges:
 
 @pytest.fixture(autouse=True)
 def quick_drain(settings: Settings) -> None:
-    """A server that stops does not spread the ends of its connections."""
+    """Let a server that stops close its connections at once, not spread over time."""
     settings.CHANNELBOX_DRAIN_SECONDS = 0
 
 

@@ -1,4 +1,4 @@
-"""What goes to Redis in pipelines: how much in each, and when."""
+"""Records the pipelines that are sent to Redis: their commands, and their times."""
 
 import asyncio
 from typing import Any
@@ -10,14 +10,14 @@ Command = tuple[Any, ...]
 
 
 class Exchanges:
-    """The commands of each pipeline that was sent, and when on the loop's clock."""
+    """The commands of each pipeline that was sent, and its time on the event loop's clock."""
 
     def __init__(self) -> None:
         self.commands: list[list[Command]] = []
         self.times: list[float] = []
 
     def record(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Record from now on."""
+        """Start recording."""
         execute = Pipeline.execute
 
         async def recorded(pipeline: Pipeline, raise_on_error: bool = True) -> list[Any]:
@@ -28,11 +28,11 @@ class Exchanges:
         monkeypatch.setattr(Pipeline, "execute", recorded)
 
     def clear(self) -> None:
-        """Forget what was recorded so far."""
+        """Drop what was recorded so far."""
         self.commands.clear()
         self.times.clear()
 
     def assert_bounded(self, commands: int) -> None:
-        """Something was sent, and no pipeline had more commands."""
+        """Assert that something was sent, and that no pipeline had more than `commands` commands."""
         sizes = [len(sent) for sent in self.commands]
         assert 0 < max(sizes) <= commands, f"commands in each: {sizes}"

@@ -1,10 +1,10 @@
-"""What a subscriber heard."""
+"""A subscriber for tests of the bus."""
 
 import asyncio
 
 
 class Heard:
-    """A handler that keeps what it heard and can be waited for."""
+    """A handler that queues the payloads that it receives."""
 
     def __init__(self) -> None:
         self.queue: asyncio.Queue[bytes] = asyncio.Queue()

@@ -1,4 +1,4 @@
-"""A hub over real Redis and its members. The record is a list in memory, which can fail, lag and count its reads.
+"""A hub over real Redis and its members. The record is in memory; it can fail and lag, and counts its reads.
 
 Test modules import the fixtures.
 """
@@ -27,7 +27,7 @@ def frames(first: int, last: int) -> bytes:
 
 
 class Record:
-    """What was said: the numbers 1 .. last, but for those that are missing."""
+    """A room's record: the events 1 to `last`, except those in `missing`."""
 
     def __init__(self, last: int = 0, opens_with: int = 200) -> None:
         self.identity = Identity(1, "epoch")
@@ -68,7 +68,7 @@ class Record:
 
 
 class Listener:
-    """A member that remembers what it was written."""
+    """A member that keeps what is written to it."""
 
     def __init__(self) -> None:
         self.on_lost: Callable[[], None] | None = None
@@ -109,7 +109,7 @@ async def record() -> Record:
 
 @pytest.fixture
 async def opening(record: Record, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
-    """While it is cleared, the record answers none who opens a room."""
+    """An event; while it is cleared, opening a room in the record blocks."""
     go, answer = asyncio.Event(), record.open
 
     async def open(name: str) -> Opened:
@@ -129,7 +129,7 @@ async def hub(bus: Bus, record: Record) -> AsyncIterator[Hub]:
 
 
 async def told(bus: Bus, record: Record, first: int, last: int, *outcomes: BatchOutcome) -> None:
-    """A worker's commit and its publish."""
+    """Commit and publish events, as a worker does."""
     record.last = max(record.last, last)
     key, epoch = record.identity
     envelope = Envelope(first, last, frames(first, last), key, outcomes, epoch=epoch)
@@ -143,7 +143,7 @@ async def joined(
     identity: Identity | None = None,
     source: Source = NO_SOURCE,
 ) -> Listener:
-    """A member of the room that the record has, or of the one that it had when the member was let in."""
+    """Join a member to the room with this identity, or with the one that the record has now."""
     listener = Listener()
     record: Any = hub._store
     await hub.join("r", identity or record.identity, listener, after, history, greet, source=source)

@@ -1,4 +1,4 @@
-"""A process as far as presence goes, and what its members are told."""
+"""The parts of a web process that presence needs, and a member that records what it receives."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ from channelbox.realtime.room_slots import RoomSlots
 
 
 class Nothing:
-    """A record in which nothing was ever said."""
+    """An empty record."""
 
     async def open(self, name: str) -> Opened:
         return Opened(Identity(1, "epoch"), 1, Run(1, 0, b""))
@@ -28,7 +28,7 @@ class Nothing:
 
 
 class Watcher:
-    """A member that remembers the newest presence that it was told."""
+    """A member that keeps the newest presence that it has received."""
 
     on_lost: Callable[[], None] | None = None
 
@@ -59,7 +59,7 @@ class Watcher:
 
 class Process:
     def __init__(self, name: str, hosts: list[Host] | None = None) -> None:
-        # A bus of its own: one process has one handler a room.
+        # A separate bus, because a bus has one handler per room.
         self.bus = Bus(hosts)
         self.hub = Hub(self.bus, Nothing(), name)
         self.slots = RoomSlots(self.bus, name)
@@ -79,7 +79,7 @@ class Process:
         await self.bus.stop()
 
     async def freeze(self) -> None:
-        """As when the process is stopped: it tells nothing and writes nothing until `start`, and its lease ends."""
+        """Simulate a frozen process: until `start` it publishes and writes nothing, and its lease has expired."""
         await cancel(*self.presence._tasks, *self.slots._tasks)
         await self.bus.client("").delete(redis_keys.lease(self.name))
 

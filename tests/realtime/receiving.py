@@ -1,4 +1,4 @@
-"""What a channel of a layer receives, and that it receives nothing."""
+"""Helpers to receive from a channel of a layer, or to assert that it receives nothing."""
 
 import asyncio
 from typing import Any
@@ -13,7 +13,7 @@ async def next_of(layer: ChannelLayer, channel: str) -> Any:
 
 
 async def nothing_for(layer: ChannelLayer, *channels: str) -> None:
-    """Everything published until now has been heard, and nothing of it was for these."""
+    """Wait until everything published so far is delivered, and assert that nothing of it was for these channels."""
     fence = await layer.new_channel()
     await layer.group_add("fence", fence)
     await layer.group_send("fence", {"type": "fence"})

@@ -1,8 +1,9 @@
-"""What RFC 6455 asks of a server for frames, as cases: what a client sends, and what it must get.
+"""Test cases for the frames of RFC 6455: what a client sends, and what the server must send back.
 
-The list follows that of the Autobahn suite, with its numbers, so that the two can be compared: sections 1 to 7, 9 and
-10. Of its sections 9.1 and 9.2, large messages in one frame, what is allowed here is in 1.1 and 1.2; above 64 KiB is
-closed with 1009. Its sections 12 and 13 are about compression, which is never negotiated here. Messages are echoed.
+The cases follow the Autobahn test suite and use its numbers, so that the two can be compared: sections 1 to 7, 9 and
+10. Its sections 9.1 and 9.2 are about large messages in one frame; the sizes that are allowed here are in 1.1 and 1.2,
+and a message above 64 KiB is closed with 1009. Its sections 12 and 13 are about compression, which is never negotiated
+here. The server echoes messages.
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,9 +21,9 @@ PIECE = b"fragment"
 
 class Case(NamedTuple):
     name: str
-    sent: list[bytes]  # each written by itself
+    sent: list[bytes]  # each in a write of its own
     heard: list[tuple[int, bytes]]  # opcode and payload, before the end
-    code: int | None = None  # of the server's Close; None: it lives, and echoes a Close with 1000
+    code: int | None = None  # of the server's Close; None: it stays open, and answers a Close with 1000
 
 
 def chopped(data: bytes, size: int = 1) -> list[bytes]:
@@ -30,7 +31,7 @@ def chopped(data: bytes, size: int = 1) -> list[bytes]:
 
 
 def fragments(opcode: int, pieces: Iterable[bytes]) -> list[bytes]:
-    """The frames of one message."""
+    """Return the frames of one message."""
     pieces = list(pieces)
     return [
         masked(CONTINUATION if at else opcode, piece, FIN if at == len(pieces) - 1 else 0)
@@ -161,7 +162,7 @@ def utf8() -> Iterator[Case]:
     wrong = KOSME + b"\xed\xa0\x80" + b"edited"
     yield Case("6.3.1", [masked(TEXT, wrong)], [], 1007)
     yield Case("6.3.2", fragments(TEXT, chopped(wrong)), [], 1007)
-    # Told while the message is still under way
+    # The error is reported before the message is complete
     beyond = [KOSME, b"\xf4\x90\x80\x80", b"edited"]
     yield Case("6.4.1", fragments(TEXT, beyond)[:2], [], 1007)
     yield Case("6.4.2", fragments(TEXT, [beyond[0] + b"\xf4", b"\x90", b"edited"])[:2], [], 1007)
@@ -224,7 +225,7 @@ def limits() -> Iterator[Case]:
 
 
 def unmasked() -> Iterator[Case]:
-    """RFC 6455, 5.1; the suite has no case for it."""
+    """Cases for RFC 6455, 5.1, which the Autobahn suite does not have."""
     yield Case("5.1 of the standard", [b"\x81\x02hi"], [], 1002)
     yield Case("5.1 of the standard, a ping", [b"\x89\x00"], [], 1002)
 

@@ -1,4 +1,4 @@
-"""Connections of our protocols in a real uvicorn with real sockets, and clients that send what they like."""
+"""channelbox' protocols in a real uvicorn with real sockets, and clients that can send anything."""
 
 import asyncio
 import contextlib
@@ -23,12 +23,12 @@ UPGRADE = (
 FIN = 0x80
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
-# For long tables of cases: on the event loop of an installation alone
+# For long tables of cases: run only on the event loop that installations use
 on_uvloop = pytest.mark.parametrize("run", [uvloop.run], ids=["uvloop"], indirect=True)
 
 
 class Room:
-    """The smallest application: whoever connects is a member; a text frame ends the connection with 4000."""
+    """A minimal application: each connection becomes a member; a text frame closes it with 4000."""
 
     def __init__(self) -> None:
         self.members: list[FrameProtocol] = []
@@ -64,7 +64,7 @@ class Room:
 
 
 class Echo(Room):
-    """An application that sends back what it gets, and remembers in what order it heard of what."""
+    """An application that echoes messages, and keeps the events that it received in order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class Echo(Room):
 
 
 def masked(opcode: int, payload: bytes = b"", first: int = FIN, mask: bytes = b"\x1a\x2b\x3c\x4d") -> bytes:
-    """A client's frame. `first`: the bits beside the opcode."""
+    """Return a client's frame. `first`: the bits beside the opcode."""
     size = len(payload)
     head = bytes([first | opcode])
     if size < 126:
@@ -96,7 +96,7 @@ def masked(opcode: int, payload: bytes = b"", first: int = FIN, mask: bytes = b"
 
 
 class RawClient:
-    """A client without a library: what is written goes out as it is, and nothing is answered by itself."""
+    """A client without a library: bytes go out unchanged, and nothing is answered automatically."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -104,12 +104,12 @@ class RawClient:
 
     @classmethod
     async def opened(cls, port: int) -> "RawClient":
-        """A connection on which nothing was asked."""
+        """Open a connection without sending a request."""
         return cls(*await asyncio.open_connection("127.0.0.1", port))
 
     @classmethod
     async def upgraded(cls, port: int) -> "RawClient":
-        """A client whose handshake was accepted."""
+        """Open a connection and complete the handshake."""
         client = await cls.opened(port)
         client.write(UPGRADE)
         assert (await client.head()).startswith(b"HTTP/1.1 101 ")
@@ -119,25 +119,25 @@ class RawClient:
         self.writer.write(data)
 
     async def head(self) -> bytes:
-        """The response's status line and headers."""
+        """Read the response's status line and headers."""
         return await self.reader.readuntil(b"\r\n\r\n")
 
     async def frame(self) -> tuple[int, bytes]:
-        """The next frame's first byte and its payload."""
+        """Read the next frame. Returns its first byte and its payload."""
         first, size = await self.reader.readexactly(2)
         if size >= 126:
             size = int.from_bytes(await self.reader.readexactly(2 if size == 126 else 8), "big")
         return first, await self.reader.readexactly(size)
 
     async def close_code(self) -> int:
-        """The code of the server's Close, after whatever comes before it; 1005 when it has none."""
+        """Skip frames up to the server's Close, and return its code; 1005 if it has none."""
         first = 0
         while first != FIN | 8:
             first, payload = await self.frame()
         return int.from_bytes(payload[:2], "big") if payload else 1005
 
     async def ended(self) -> bytes:
-        """What came until the server closed."""
+        """Read until the server closes the connection."""
         return await self.reader.read()
 
     def leave(self) -> None:
@@ -151,14 +151,14 @@ class Served:
         self.port = port
 
     async def client(self) -> ClientConnection:
-        """A client that reads, once it is a member."""
+        """Connect a client that reads. Returns when it is a member."""
         count = len(self.room.members)
         client = await connect(f"ws://127.0.0.1:{self.port}/", compression=None, ping_interval=None)
         await self.room.until(lambda: len(self.room.members) > count)
         return client
 
     async def silent_client(self) -> socket.socket:
-        """A client that never reads again, once it is a member."""
+        """Connect a client that never reads. Returns when it is a member."""
         count = len(self.room.members)
         client = socket.socket()
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

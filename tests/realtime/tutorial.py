@@ -1,7 +1,7 @@
-"""Consumers as the Channels tutorial teaches them, which know nothing of channelbox, and a process that runs one.
+"""Consumers as in the Channels tutorial, which use nothing of channelbox, and a process that runs one.
 
-`python -m tests.realtime.tutorial` joins a room: each line of its standard input is said there, and each message that
-its client receives is a line of its standard output.
+`python -m tests.realtime.tutorial` joins a room. It sends each line of its standard input to the room, and prints each
+message that its client receives as a line.
 """
 
 import asyncio
@@ -64,7 +64,7 @@ async def main() -> None:
     client.scope["url_route"] = {"kwargs": {"room_name": "lobby"}}
     connected, _ = await client.connect(timeout=10)
     assert connected
-    print("joined", flush=True)  # noqa: T201 - the lines are what this process is for
+    print("joined", flush=True)  # noqa: T201 - printing is the purpose of this process
 
     async def listen() -> None:
         while True:

@@ -1,4 +1,4 @@
-"""Time that passes when a test says so."""
+"""A clock that only tests advance."""
 
 from types import ModuleType
 
@@ -6,7 +6,7 @@ import pytest
 
 
 class Clock:
-    """In the place of a module's `time`."""
+    """A replacement for the module `time`."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -16,7 +16,7 @@ class Clock:
 
 
 def clock_of(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Has this module live by a clock that stands still."""
+    """Replace `time` in this module with a clock that stands still, and return the clock."""
     clock = Clock()
     monkeypatch.setattr(module, "time", clock)
     return clock

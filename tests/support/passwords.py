@@ -1,4 +1,4 @@
-"""Passwords of tests: kept in the product's format, at a cost that hundreds of test accounts can bear."""
+"""A password hasher for tests: the application's format, at a cost that is low enough for hundreds of accounts."""
 
 from channelbox.accounts.hashers import Argon2
 

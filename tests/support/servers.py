@@ -1,4 +1,4 @@
-"""Real servers for the tests: Redis and PostgreSQL from Debian's packages, in a temporary folder, ended by their id."""
+"""Real servers for tests: Redis and PostgreSQL from Debian's packages, in a temporary folder, ended by process id."""
 
 import os
 import pwd
@@ -21,7 +21,7 @@ _reservations: list[socket.socket] = []  # held until this process ends
 
 
 def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that nothing listens on, and that no call in any test process has returned.
+    """Return a TCP port of 127.0.0.1 on which nothing listens, and that no call in any test process has returned.
 
     A port that the kernel chose could be given to somebody else before a server listens on it. The reservation is an
     abstract Unix socket, which the kernel releases when this process ends.
@@ -41,14 +41,14 @@ def free_port() -> int:
 
 
 class Server:
-    """A child process that can be stopped, killed, frozen and started again in the same place."""
+    """A child process that can be stopped, killed, frozen and restarted with the same data."""
 
     def __init__(self, folder: Path, command: list[str], *, user: str | None = None, stop: Signals) -> None:
         self.folder = folder
         self.log = folder / "server.log"
         self._user = user
         self._stop = stop
-        # Should the tests be killed, the server is not left over.
+        # Ends the server if the tests are killed.
         self._command = ["setpriv", "--pdeathsig", stop.name.removeprefix("SIG"), *command]
         if user is not None:
             self._command[1:1] = ["--reuid", user, "--regid", user, "--init-groups"]
@@ -68,15 +68,15 @@ class Server:
             time.sleep(0.01)
 
     def stop(self) -> None:
-        """Ends it in order."""
+        """Shut the server down in order."""
         self._end(self._stop)
 
     def kill(self) -> None:
-        """Ends it at once, as a power cut does."""
+        """Kill the server, as a power cut would."""
         self._end(SIGKILL)
 
     def freeze(self) -> None:
-        """Stops it from running, while the kernel goes on accepting connections and bytes for it."""
+        """Suspend the process, while the kernel keeps accepting connections and bytes for it."""
         self.signal(SIGSTOP)
 
     def thaw(self) -> None:
@@ -87,7 +87,7 @@ class Server:
         self.process.send_signal(number)
 
     def wait(self) -> None:
-        """Returns when it has ended."""
+        """Wait until the process has ended."""
         assert self.process is not None
         self.process.wait(START_SECONDS)
         self.process = None
@@ -101,7 +101,7 @@ class Server:
 
 
 class RedisServer(Server):
-    """A Redis on a Unix socket, or on a TCP port as well."""
+    """A Redis on a Unix socket, and on a TCP port if one is given."""
 
     def __init__(self, folder: Path, *options: str, port: int = 0) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -111,7 +111,7 @@ class RedisServer(Server):
         super().__init__(folder, [*command, "--save", "", "--appendonly", "no", *options], stop=SIGTERM)
 
     def client(self) -> redis.Redis:
-        """A client for the test's own use, which blocks."""
+        """Return a blocking client for the test itself."""
         return redis.Redis(unix_socket_path=str(self.socket), socket_timeout=5)
 
     def answers(self) -> bool:
@@ -123,7 +123,7 @@ class RedisServer(Server):
 
 
 class SentinelServer(Server):
-    """A Sentinel that alone decides, after a second of silence, to replace a master on a port of 127.0.0.1."""
+    """A single Sentinel that replaces a master on a port of 127.0.0.1 after a second without an answer."""
 
     def __init__(self, folder: Path, name: str, master: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -147,9 +147,9 @@ class SentinelServer(Server):
 
 
 class PostgreSQLServer(Server):
-    """A PostgreSQL cluster on a Unix socket, which trusts whoever reaches it. Root runs it as the user postgres.
+    """A PostgreSQL cluster on a Unix socket, with trust authentication. Root starts it as the user postgres.
 
-    It does not wait for the disk, unless `options` (postgres' own) say otherwise.
+    It does not wait for the disk (fsync is off), unless `options`, which are those of postgres, change that.
     """
 
     def __init__(self, folder: Path, *options: str) -> None:
@@ -164,11 +164,11 @@ class PostgreSQLServer(Server):
         settings = {"unix_socket_directories": str(self.data), "listen_addresses": "", "fsync": "off"}
         command = [str(self.programs / "postgres"), "-D", str(self.data / "cluster")]
         words = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-        # SIGINT: what PostgreSQL calls a fast shutdown, which waits for no client.
+        # SIGINT is a fast shutdown, which does not wait for clients.
         super().__init__(folder, [*command, *words, *options], user=user, stop=SIGINT)
 
     def url(self, database: str) -> str:
-        """A URL for dj-database-url."""
+        """Return the URL of a database, for dj-database-url."""
         return f"postgresql://{self.owner}@{str(self.data).replace('/', '%2F')}/{database}"
 
     def start(self) -> None:

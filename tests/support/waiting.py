@@ -1,4 +1,4 @@
-"""Waiting for what gives no event: the state of another process."""
+"""Polling, for state that no event announces, such as that of another process."""
 
 import asyncio
 import inspect
@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 
 async def until(condition: Callable[[], bool] | Callable[[], Awaitable[bool]], seconds: float = 10) -> None:
-    """Returns when the condition holds. Raises TimeoutError when it does not within `seconds`."""
+    """Wait until the condition holds. Raises TimeoutError if it does not within `seconds`."""
     async with asyncio.timeout(seconds):
         while True:
             holds = condition()
@@ -16,7 +16,7 @@ async def until(condition: Callable[[], bool] | Callable[[], Awaitable[bool]], s
 
 
 async def most_in_a_turn(count: Callable[[], int], wanted: int) -> int:
-    """Return by how much the count grew at most from one turn of the loop to the next, until it is as wanted."""
+    """Return the largest growth of the count from one turn of the event loop to the next, until it reaches `wanted`."""
     most = before = 0
     async with asyncio.timeout(10):
         while before < wanted:

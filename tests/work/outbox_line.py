@@ -1,4 +1,4 @@
-"""An outbox over real Redis, for its tests: the hub's record is empty and its rooms are real; the test is the worker.
+"""An outbox over real Redis, for its tests. The hub has an empty record and real rooms; the test acts as the worker.
 
 Test modules import the fixtures.
 """
@@ -27,7 +27,7 @@ CHANNEL = "test.jobs"
 
 
 class Nothing:
-    """A record in which nothing was ever said."""
+    """An empty record."""
 
     async def open(self, name: str) -> Opened:
         return Opened(Identity(1, "epoch"), 1, Run(1, 0, b""))
@@ -37,7 +37,7 @@ class Nothing:
 
 
 class Sender:
-    """A member that remembers what it was told."""
+    """A member that queues the frames that it receives."""
 
     on_lost: Callable[[], None] | None = None
 
@@ -56,7 +56,7 @@ class Sender:
 
 
 class Line:
-    """An outbox, and the worker's end of its queue."""
+    """An outbox, and the worker's side of its queue."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class Line:
             )
 
     def sees(self, seq: int) -> None:
-        """From now on events up to `seq` have been written to the room's members."""
+        """Pretend that events up to `seq` have been written to the room's members."""
         room = self.hub.rooms.get("r")
         if room is None:
             ready = asyncio.get_running_loop().create_future()
@@ -94,7 +94,7 @@ class Line:
         room.seq = room.known = seq
 
     async def taken(self) -> list[dict[str, Any]]:
-        """What is in one of the queue's lists, or in both, as soon as there is something."""
+        """Wait for entries in the queue, and return those of both of its lists."""
         async with asyncio.timeout(10):
             while not (entries := await self._both()):
                 pass
@@ -117,7 +117,7 @@ class Line:
         known: dict[str, int] | None = None,
         refused: dict[str, tuple[str, str]] | None = None,
     ) -> None:
-        """Publish as a worker does. `known` and `refused`: by id; the others are stored from `first` on."""
+        """Publish as a worker does. `known` and `refused` are by id; other messages are numbered from `first`."""
         batch = Batch.of(entry)
         numbers, next_seq = [], first
         known_at, refused_at = set(), {}
