@@ -25,13 +25,13 @@ async def test_two_people_talk_in_a_room(town: Town) -> None:
 async def test_who_is_here_and_who_is_typing(town: Town) -> None:
     alice = await town.enter("alice", "presence")
     ben = await town.enter("ben", "presence")
-    await expect(alice.locator(".people li")).to_have_text(["Aann", "Bben"])
+    await expect(alice.locator(".people li")).to_have_text(["Aalice", "Bben"])
     await ben.locator("#text").press_sequentially("I am ty")
     await expect(alice.locator(".typing")).to_have_text("ben is typing")
     await say(ben, "I am typing")
     await expect(alice.locator(".typing")).to_have_text("")
     await ben.close()
-    await expect(alice.locator(".people li")).to_have_text(["Aann"])
+    await expect(alice.locator(".people li")).to_have_text(["Aalice"])
 
 
 async def test_a_guest_has_the_same_name_on_every_page(town: Town) -> None:
