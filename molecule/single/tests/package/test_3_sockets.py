@@ -93,7 +93,7 @@ def test_a_mistake_in_nginx_conf_is_told_at_a_reload_and_nginx_goes_on(
 ) -> None:
     nodes.root("box", f"echo nonsense >> {nginx_conf}")
     assert nodes["box"].run("systemctl reload nginx").rc != 0
-    assert "nginx refuses /etc/nginx/nginx.conf" in nodes.root("box", "journalctl -u nginx -n 20 -o cat")
+    assert "nginx rejects /etc/nginx/nginx.conf" in nodes.root("box", "journalctl -u nginx -n 20 -o cat")
     assert admin.request("GET", "/chat/")[0] == 200
     nodes.root("box", "systemctl is-system-running")
 
