@@ -33,7 +33,7 @@ options:
     default: true
 """
 
-# Django requires a secret key of at least 50 characters.
+# Django asks for a secret key of at least 50 characters.
 LENGTH = 60
 LEAST = 16
 LETTERS = string.ascii_letters + string.digits

@@ -61,15 +61,19 @@ def test_the_preflight_does_not_check_the_defaults_of_other_roles() -> None:
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_the_readme_of_the_role_lists_its_variables_with_their_defaults(role: str) -> None:
-    text = (ANSIBLE / "roles" / role / "README.md").read_text()
-    rows = re.findall(r"^\| `(\w+)` \| (\w+) \| (?:`(.*?)`)? *\|", text.replace("\\|", "¦"), re.MULTILINE)
+def test_the_readme_of_the_role_lists_its_variables_as_the_specification_does(role: str) -> None:
+    text = (ANSIBLE / "roles" / role / "README.md").read_text().replace("\\|", "¦")
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \| (?:`(.*?)`)? *\| (.*) \|$", text, re.MULTILINE)
 
-    def shown(option: dict[str, Any]) -> str:
+    def default(option: dict[str, Any]) -> str:
         if "default" not in option:
             return ""
-        default = option["default"]
-        text = str(default).lower() if isinstance(default, bool) else str(default)
+        value = option["default"]
+        text = str(value).lower() if isinstance(value, bool) else str(value)
         return text.replace("|", "¦") or '""'
 
-    assert rows == [(name, option.get("type", "str"), shown(option)) for name, option in options(role).items()]
+    def description(option: dict[str, Any]) -> str:
+        return re.sub(r"\b[CI]\((.*?)\)", r"`\1`", " ".join(option["description"]))
+
+    specified = options(role).items()
+    assert rows == [(name, option["type"], default(option), description(option)) for name, option in specified]
