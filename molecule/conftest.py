@@ -1,4 +1,4 @@
-"""What every scenario's tests share: the nodes that the scenario made."""
+"""Fixtures that the tests of every scenario share: the nodes of the scenario and a room."""
 
 import os
 import uuid
@@ -9,7 +9,7 @@ from probe.nodes import Nodes
 
 @pytest.fixture(scope="session")
 def nodes() -> Nodes:
-    """The cluster of this scenario."""
+    """The nodes of this scenario."""
     return Nodes(os.environ["NODES_CLUSTER"])
 
 

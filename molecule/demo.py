@@ -59,7 +59,7 @@ def main(verb: str) -> int:
 
 
 def check() -> int:
-    """Whether the demo runs already; raises NodeError where it cannot be made."""
+    """Show the demo and return 0 if it runs already, else return 1; raise NodeError if it cannot be made."""
     refuse_unless_able()
     if missing_packages() or not (ENV.exists() and cluster.nodes_of(NAME) and answers()):
         return 1
@@ -69,7 +69,7 @@ def check() -> int:
 
 
 def up() -> None:
-    """Make the nodes unless they are there, run site.yml over them, and write build/demo.env."""
+    """Make the nodes unless they exist, run site.yml on them, and write build/demo.env."""
     started = time.monotonic()
     prepare()
     if cluster.nodes_of(NAME):
@@ -93,9 +93,9 @@ def up() -> None:
 
 
 def down() -> None:
-    """Remove nodes, network and what was written about them."""
+    """Remove the nodes, the network and the files that describe them."""
     if missing_packages():
-        return  # without podman there is nothing
+        return  # without podman there is no demo
     prepare()
     cluster.down(NAME)
     for path in (ENV, CERTIFICATE):
@@ -103,7 +103,7 @@ def down() -> None:
 
 
 def install(port: int) -> None:
-    """Run site.yml over the nodes, on this terminal."""
+    """Run site.yml on the nodes, with its output on this terminal."""
     say("installing channelbox on the nodes with ansible/site.yml")
     variables = {
         "channelbox_hosts": ["127.0.0.1", "localhost", BALANCER],
@@ -129,7 +129,7 @@ def install(port: int) -> None:
 
 
 def write_environment(port: int) -> None:
-    """Write build/demo.env with a new password of the administrator."""
+    """Write build/demo.env with a new password for the administrator."""
     answer = json.loads(on("web1", "channelbox", "first-password", "--reset", "--json"))
     values = {
         "CHANNELBOX_URL": f"https://127.0.0.1:{port}",
@@ -143,12 +143,12 @@ def write_environment(port: int) -> None:
 
 
 def environment() -> dict[str, str]:
-    """What build/demo.env says."""
+    """Return the variables in build/demo.env."""
     return dict(line.split("=", 1) for line in ENV.read_text().splitlines())
 
 
 def answers() -> bool:
-    """Whether the demo's front door opens and a web process behind it answers."""
+    """Return whether the balancer of the demo and a web process behind it answer."""
     try:
         context = ssl.create_default_context(cafile=str(CERTIFICATE))
         with urllib.request.urlopen(
@@ -160,7 +160,7 @@ def answers() -> bool:
 
 
 def show() -> None:
-    """Say where it is and what to try."""
+    """Print the address of the demo and what to try."""
     values = environment()
     url = values["CHANNELBOX_URL"]
     node = "sudo molecule/shared/node exec demo" if os.environ.get("SUDO_USER") else "molecule/shared/node exec demo"
@@ -182,7 +182,7 @@ To remove the demo, run: make demo-down""")
 
 
 def on(node: str, *command: str) -> str:
-    """Run a command on a node of the demo as root and give its output; raises NodeError."""
+    """Run a command on a node of the demo as root and return its output; raise NodeError if it fails."""
     return podman("exec", container_name(NAME, node), *command)
 
 

@@ -1,4 +1,4 @@
-"""Doors of the cluster and people who have signed in through the balancer."""
+"""Ways to connect to the cluster, and people who have signed in through the balancer."""
 
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -12,7 +12,7 @@ from probe.site import Run, site
 
 PASSWORD = "correct horse battery staple"
 CLIENT = "data1"
-"""Where people sit: a node that no test restarts, on the other side of the balancer."""
+"""The node from which people connect to the balancer."""
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +32,7 @@ def web2(nodes: Nodes) -> Door:
 
 def _signed_in(nodes: Nodes, balancer: Door, name: str) -> Browser:
     known = [line.split()[0] for line in nodes.root("web1", "channelbox user list").splitlines() if line.strip()]
-    verb = "password" if name in known else "add"  # the tests may be run again on the same cluster
+    verb = "password" if name in known else "add"  # the tests may run again on the same cluster
     nodes.root("web1", f"printf %s '{PASSWORD}' | channelbox user {verb} {name} --password-stdin")
     browser = Browser(balancer)
     browser.sign_in(name, PASSWORD)
@@ -53,14 +53,14 @@ def bob(nodes: Nodes, balancer: Door) -> Browser:
 async def couple(
     room: str, alice: Browser, bob: Browser, web1: Door, web2: Door
 ) -> AsyncIterator[tuple[Member, Member]]:
-    """Two in one room, each on a web node of their own."""
+    """Two members of one room, each on a different web node."""
     async with Member(alice, room, web1) as first, Member(bob, room, web2) as second:
         yield first, second
 
 
 @pytest.fixture
 def run(nodes: Nodes) -> Callable[..., Run]:
-    """Runs site.yml over the cluster, with tags and variables, by its inventory or another."""
+    """Return a function that runs site.yml on the cluster, with its inventory unless another one is given."""
 
     def run(*arguments: str, inventory: Path | None = None, **variables: Any) -> Run:
         return site(inventory or cluster_dir(nodes.cluster) / "inventory.json", *arguments, **variables)

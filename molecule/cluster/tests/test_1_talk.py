@@ -28,7 +28,7 @@ async def test_another_room_hears_nothing_of_it(
 ) -> None:
     async with Member(alice, room, web1) as speaker, Member(bob, f"{room}-next-door", web2) as elsewhere:
         await speaker.says("only here")
-        await elsewhere.says("only there")  # what was said before would have come before
+        await elsewhere.says("only there")  # a message that was sent before would have arrived before
         assert list(elsewhere.messages.values()) == ["only there"]
         assert list(speaker.messages.values()) == ["only here"]
 

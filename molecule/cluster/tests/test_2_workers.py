@@ -1,4 +1,4 @@
-"""Workers come and go; what was accepted is stored, and nobody is told anything false."""
+"""Workers stop and start; accepted messages are stored, and nobody gets a false answer."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -11,19 +11,19 @@ from probe.waiting import until
 
 WORKERS = ("channelbox-worker@1", "channelbox-worker@2")
 QUEUE_EXPIRY = 3.0
-"""Seconds after which a queued batch is given up by Redis and sent again by the outbox (CHANNELBOX_WORK_EXPIRY)."""
+"""Seconds after which a queued batch expires and the outbox sends it again (CHANNELBOX_WORK_EXPIRY)."""
 
 
 @pytest.fixture
 def workers(nodes: Nodes) -> Iterator[list[str]]:
-    """The worker nodes; whatever a test stopped runs again after it."""
+    """The worker nodes; workers that a test stopped are started again after it."""
     yield nodes.groups["worker"]
     for node in nodes.groups["worker"]:
         nodes.root(node, f"systemctl start {' '.join(WORKERS)}")
 
 
 def answers(id: str) -> Callable[[Frame], bool]:
-    """Whether a frame says that this message is stored."""
+    """Return a condition that is true for a frame which says that this message is stored."""
     return lambda frame: frame.get("id") == id and "seq" in frame
 
 
@@ -49,7 +49,7 @@ async def test_with_all_workers_stopped_nothing_is_lost_and_nothing_false_is_tol
             nodes.root(node, f"systemctl stop {' '.join(WORKERS)}")
         sent = [await first.say(f"waiting {number}") for number in range(30)]
         await second.say("waiting too")
-        # longer than the queue keeps a batch: the outbox must have sent it again, and the client knows of nothing
+        # Longer than the queue keeps a batch: the outbox must have sent it again, and the client does not notice.
         await asyncio.sleep(2 * QUEUE_EXPIRY)
         assert list(first.messages.values()) == list(second.messages.values()) == ["before"]
         assert not first.errors and not second.errors
@@ -75,7 +75,7 @@ async def test_a_worker_killed_in_the_middle_loses_nothing_and_comes_back(
                 nodes.root(node, "systemctl kill --signal=KILL 'channelbox-worker@*'")
             for id in sent:
                 await member.gets(answers(id), within=60)
-            await asyncio.sleep(1)  # the sending rate is limited
+            await asyncio.sleep(1)  # stay within the rate limit
         assert list(member.messages) == list(range(1, 46))
         assert list(member.messages.values()) == [f"{round} {n}" for round in range(3) for n in range(15)]
     for node in workers:

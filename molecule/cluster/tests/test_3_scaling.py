@@ -1,4 +1,4 @@
-"""systemctl alone scales: instances join and leave, nobody else notices, and the report shows them at once."""
+"""Scaling with systemctl alone: instances join and leave unnoticed, and the process report shows them at once."""
 
 import asyncio
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from probe.people import Browser, Door, Frame, Line, Member
 from probe.waiting import until
 
 SHOWN_WITHIN = 2.0
-"""Seconds until the dashboard shows a process that has started."""
+"""Seconds within which the dashboard must show a process that has started."""
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def third_worker(nodes: Nodes) -> Iterator[str]:
 
 
 async def shows_within(dashboard: Line, node: str, unit: str, seconds: float) -> None:
-    """Wait until a dashboard that is open shows a process."""
+    """Wait until an open dashboard shows a process."""
 
     def shown(frame: Frame) -> bool:
         processes = frame.get("data", {}).get("processes", [])
@@ -38,7 +38,7 @@ async def shows_within(dashboard: Line, node: str, unit: str, seconds: float) ->
 
 
 def connections(nodes: Nodes, node: str) -> dict[str, int]:
-    """Connections of each web instance of a node, as the report of processes gives them."""
+    """Return the connections of each web instance of a node, as the process report gives them."""
     return {p["unit"]: p["connections"] for p in nodes.status("web2") if p["node"] == node and p["kind"] == "web"}
 
 

@@ -1,4 +1,4 @@
-"""A room has as many places as it says, on all nodes together, and a crash gives them back."""
+"""The limit of a room holds over all nodes together, and places are free again after a crash."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from probe.waiting import until
 
 FULL = 4000
 LEASE = 15.0
-"""Seconds after which a process that is gone gives its places back."""
+"""Seconds after which the places of a process that is gone are free again."""
 
 LIMIT_OF_THREE = (
     "from channelbox.chat.models import Room; Room.objects.update_or_create(name='{}', defaults={{'limit': 3}})"
@@ -18,13 +18,13 @@ LIMIT_OF_THREE = (
 
 @pytest.fixture
 def small_room(nodes: Nodes, room: str) -> str:
-    """A room with three places, made as an administrator makes it."""
+    """A room with three places, created as an administrator creates it."""
     nodes.root("web1", f'channelbox manage shell -c "{LIMIT_OF_THREE.format(room)}"')
     return room
 
 
 async def is_full(browser: Browser, room: str, door: Door) -> bool:
-    """Whether one more is turned away; a place that was got is given back."""
+    """Return whether one more member is refused; a place that was taken is given back."""
     one_more = Member(browser, room, door)
     await one_more.enter(welcome=False)
     try:
@@ -84,7 +84,7 @@ async def test_a_killed_web_process_gives_its_places_back_within_the_lease_and_r
 
 
 async def _unit_with_members(nodes: Nodes, units: tuple[str, ...]) -> str:
-    """A web unit of web1 that has connections now."""
+    """Return a web unit of web1 that has connections now."""
 
     def find() -> str | None:
         held = {p["unit"]: p["connections"] for p in nodes.status("web1") if p["node"] == "web1"}

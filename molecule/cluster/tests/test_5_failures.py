@@ -1,4 +1,4 @@
-"""Redis, a node and the power go and come back; people go on where they were."""
+"""Redis, a node or the power fails and comes back; people continue where they were."""
 
 import asyncio
 import contextlib
@@ -40,7 +40,7 @@ async def test_a_web_node_rebooted_returns_and_the_other_carries_on_meanwhile(
 async def test_a_web_node_that_was_away_is_used_again_though_nobody_asks_for_a_page(
     nodes: Nodes, room: str, alice: Browser, balancer: Door
 ) -> None:
-    """Nginx alone would hand it one WebSocket in two seconds for as long as none has ended."""
+    """nginx alone would send it one WebSocket every two seconds for as long as none has ended."""
     async with contextlib.AsyncExitStack() as stack:
 
         async def one_more() -> int:
@@ -50,7 +50,7 @@ async def test_a_web_node_that_was_away_is_used_again_though_nobody_asks_for_a_p
 
         await asyncio.to_thread(nodes.root, "web1", "systemctl stop nginx")
         try:
-            for _ in range(12):  # the balancer tries web1 and finds nobody
+            for _ in range(12):  # the balancer tries web1 and cannot connect
                 await one_more()
         finally:
             await asyncio.to_thread(nodes.root, "web1", "systemctl start nginx")
@@ -77,11 +77,11 @@ ODD: dict[str, tuple[tuple[str, str, bytes], int]] = {
     "a long line": (("GET /" + "x" * 9000, "", b""), 414),
     "a long header": (("GET /", "X-Long: " + "x" * 9000 + "\r\n", b""), 431),
 }
-"""Each a request as line, headers and body, and the status that answers it."""
+"""For each kind: the request as line, headers and body, and the status of the response."""
 
 
 def _sent(door: Door, line: str, headers: str, body: bytes) -> int:
-    """The status of a request as it is written here."""
+    """Send a request exactly as written and return the status of the response."""
     assert door.tls is not None
     with door.tls.wrap_socket(door.open(), server_hostname=door.host) as connection:
         connection.sendall(f"{line} HTTP/1.1\r\nHost: {door.host}\r\n{headers}\r\n".encode() + body)
@@ -99,7 +99,7 @@ def test_an_odd_request_takes_no_web_node_out(alice: Browser, balancer: Door, od
 def test_a_web_node_without_a_process_says_so_and_is_left_out(
     nodes: Nodes, alice: Browser, web1: Door, balancer: Door
 ) -> None:
-    # The target's own stop does not wait for what it stops.
+    # Stopping only the target would not wait until its units have stopped.
     nodes.root("web1", "systemctl stop channelbox.target 'channelbox-web@*' channelbox-web.socket")
     try:
         assert Browser(web1).request("GET", "/healthz")[0] == 504

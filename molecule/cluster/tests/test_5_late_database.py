@@ -1,4 +1,4 @@
-"""After a power cut of web and worker nodes the database comes late, or is killed: everything comes back by itself."""
+"""Everything recovers by itself when the database comes late after a power cut, or when it is killed."""
 
 import asyncio
 import os
@@ -10,7 +10,7 @@ from probe.people import Browser, Door, Member
 from probe.waiting import until
 
 LATE_SECONDS = float(os.environ.get("LATE_SECONDS", "65"))
-"""300 was run by hand; beyond 60 the migrations once gave up."""
+"""300 was tried by hand. Beyond 60, the migrations once gave up."""
 
 UNITS = {
     "web1": ["channelbox-migrate", "channelbox-web@1", "channelbox-web@2"],
@@ -20,7 +20,7 @@ READY_SECONDS = 60
 
 
 def postgresql(nodes: Nodes) -> str:
-    """The unit of the database on its node."""
+    """Return the unit of the database on its node."""
     return nodes.root("data1", "systemctl list-units --plain --no-legend 'postgresql@*' | cut -d ' ' -f 1").strip()
 
 

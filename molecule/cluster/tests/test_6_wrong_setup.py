@@ -1,4 +1,4 @@
-"""The set-up that this cluster exists to avoid, shown: a layer in memory ends at the process."""
+"""A demonstration of the setup that this cluster avoids: a layer in memory does not reach other processes."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ MEMORY, REDIS = "channels.layers.InMemoryChannelLayer", "channelbox.realtime.lay
 
 @pytest.fixture
 def tutorial(nodes: Nodes, request: pytest.FixtureRequest) -> Iterator[str]:
-    """The tutorial's consumer in two processes on web1, on the layer that the test names."""
+    """The consumer of the tutorial in two processes on web1, on the layer that the test names."""
     layer: str = request.param
     nodes.root("web1", f"cat > /run/tutorial.py <<'EOF'\n{TUTORIAL.read_text()}\nEOF")
     run = "systemd-run --quiet --collect --property=EnvironmentFile=/etc/channelbox/channelbox.env"
@@ -45,7 +45,7 @@ async def _visit(nodes: Nodes, port: int) -> ClientConnection:
 
 
 async def _heard(first: ClientConnection, second: ClientConnection) -> list[str]:
-    """Which of two clients hears what the first says; the first hears it last, or both would not be in step."""
+    """Let the first client send a message, and return which of the two receive it."""
     await first.send(json.dumps({"message": "anybody there?"}))
     heard = []
     for name, client in (("speaker", first), ("other process", second)):
@@ -74,7 +74,7 @@ async def test_two_processes_hear_each_other_over_redis_and_not_in_memory(
 
 @pytest.fixture
 def memory_layer(nodes: Nodes) -> Iterator[None]:
-    """An administrator's mistake in the settings of web1; nothing is restarted with it."""
+    """An administrator's mistake in the settings of web1. No process is restarted with it."""
     settings = "/etc/channelbox/channelbox.env"
     nodes.root("web1", f"cp --preserve {settings} {settings}.right && echo CHANNELBOX_LAYER=memory >> {settings}")
     yield

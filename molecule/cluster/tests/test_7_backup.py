@@ -1,4 +1,4 @@
-"""The database of the cluster is dumped on its own node, and comes back from a dump."""
+"""The database of the cluster is dumped on its own node, and can be restored from a dump."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""site.yml run again over the cluster, as an administrator does after changing a variable."""
+"""Further runs of site.yml on the cluster, as an administrator starts them after changing a variable."""
 
 import subprocess
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ from probe.site import Run, killed
 
 @pytest.fixture
 def by_hand(nodes: Nodes) -> Iterator[str]:
-    """An instance far beyond what site.yml runs, enabled by an administrator."""
+    """An instance with a number far above those that site.yml runs, enabled by an administrator."""
     unit = "channelbox-worker@9"
     nodes.root("worker1", f"systemctl enable --now {unit}")
     yield unit
@@ -38,7 +38,7 @@ def test_a_smaller_number_stops_what_a_run_started_and_leaves_what_was_added_by_
 def test_what_a_killed_run_wrote_takes_effect_in_the_next(nodes: Nodes, run: Callable[..., Run]) -> None:
     unit = "channelbox-worker@1"
     before = nodes.main_pid("worker1", unit)
-    # The settings are written then, the workers have not been told.
+    # At this task, the settings have been written and the workers have not been restarted.
     inventory = cluster_dir(nodes.cluster) / "inventory.json"
     settings = {"CHANNELBOX_OPERATOR": "The harbour office"}
     killed("app : Apply the database migrations", inventory, channelbox_settings=settings)
@@ -51,7 +51,7 @@ def test_what_a_killed_run_wrote_takes_effect_in_the_next(nodes: Nodes, run: Cal
     assert pid != before
     assert "The harbour office" in nodes.root("worker1", f"cat /proc/{pid}/environ")
 
-    # One node after the other, as for an upgrade that nobody is to notice.
+    # One node after another, as in an upgrade that nobody should notice.
     restored = run("--tags", "app,web,worker", channelbox_serial=1)
     assert restored.code == 0, restored.output
     assert restored.output.count("TASK [app : Write the settings file]") == len(
@@ -102,7 +102,7 @@ def test_no_secret_is_in_what_a_run_prints(nodes: Nodes, run: Callable[..., Run]
     assert len(secrets) == 3
     assert [secret for secret in secrets if secret in result.output] == []
     for node in sorted({node for members in nodes.groups.values() for node in members}):
-        # `|| true`: a process that ends between the listing and the reading is no error.
+        # `|| true`: it is no error if a process ends between the listing and the reading.
         told = nodes.root(
             node, "journalctl --no-pager --output cat && { cat /proc/[0-9]*/cmdline 2> /dev/null || true; }"
         )

@@ -1,4 +1,4 @@
-"""A version whose processes cannot talk with those that run, installed by site.yml."""
+"""Installation with site.yml of a version whose processes cannot communicate with those that run."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ PROCESSES = (
     "systemctl list-units --plain --no-legend --state=active 'channelbox-web@*' 'channelbox-worker@*' | cut -d ' ' -f 1"
 )
 
-# As if an older version, which kept no number of its wire format, were installed and ran.
+# Makes the node look as if an older version ran, which did not record the number of its wire format.
 OLDER = (
     "sed -i '/^Package: channelbox$/,/^$/s/^Version: .*/Version: 0.0.9/' /var/lib/dpkg/status && "
     "rm /etc/channelbox/.wire-format"
@@ -20,7 +20,7 @@ OLDER = (
 
 
 def times(nodes: Nodes, name: str) -> list[int]:
-    """Return this timestamp of every web process and worker; all nodes have one monotonic clock, the machine's."""
+    """Return this timestamp of every web process and worker. All nodes share the monotonic clock of the machine."""
     shown = [
         nodes.root(node, f"systemctl show --property={name} --value $({PROCESSES})").split()
         for node in nodes.groups["web"] + nodes.groups["worker"]
@@ -31,7 +31,7 @@ def times(nodes: Nodes, name: str) -> list[int]:
 
 @pytest.fixture
 def healed(run: Callable[..., Run]) -> Iterator[None]:
-    """Whatever became of it, the next test has nodes of this version."""
+    """Bring all nodes back to this version after the test, whether it passed or not."""
     yield
     assert run("--tags", "app,web,worker").code == 0
 
@@ -55,6 +55,6 @@ async def test_leaving_another_wire_format_stops_all_nodes_before_the_first_new_
     await first.says("after")
     await second.hears("after")
     assert list(second.messages.values()) == ["before", "after"]
-    # Those that run now are of this version: nothing is stopped again.
+    # The running processes are of this version now, so nothing is stopped again.
     again = await asyncio.to_thread(run, "--tags", "app,web,worker")
     assert set(again.changed.values()) == {0}, again.output

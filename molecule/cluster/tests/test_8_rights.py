@@ -1,4 +1,4 @@
-"""A socket does not outlive its person's rights: it ends within seconds on every node, wherever they were taken."""
+"""A connection is closed within seconds, on every node, when its user's rights are revoked on any node."""
 
 import asyncio
 import time
@@ -10,7 +10,7 @@ from probe.nodes import Nodes
 from probe.people import Browser, Door, Member
 
 PASSWORD, ANOTHER = "correct horse battery staple", "staple battery horse correct"
-WITHIN = 5.0  # s, as promised
+WITHIN = 5.0  # seconds, as promised
 SIGNED_OUT, NOT_ALLOWED = 4001, 4003
 
 FOR_MEMBERS = (
@@ -72,7 +72,7 @@ async def test_rights_that_end_close_the_sockets_on_every_node(
         await here.says("I am still here")
         await there.hears("I am still here")
         ended = [asyncio.create_task(_ended(member)) for member in (here, there)]
-        # The command itself takes a second or more to start: what counts is the time from its end.
+        # The command itself takes a second or more to start, so the time is measured from its end.
         await asyncio.to_thread(take, nodes, carl, name, room)
         taken = time.monotonic()
         times = []
@@ -87,6 +87,6 @@ async def test_rights_that_end_close_the_sockets_on_every_node(
 
 
 async def _ended(member: Member) -> tuple[float, int]:
-    """When, and with which code."""
+    """Return when the connection was closed, and with which code."""
     code, _ = await member.ends(60)
     return time.monotonic(), code

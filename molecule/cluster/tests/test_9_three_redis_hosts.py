@@ -1,4 +1,4 @@
-"""One Redis grows to three that watch each other while people talk, and the master is lost. Nothing undoes it: last."""
+"""One Redis host becomes three with Sentinel while people talk, and the master fails. Runs last: it is not undone."""
 
 import asyncio
 import json
@@ -14,14 +14,14 @@ from probe.speaker import RECOVERED_WITHIN, Speaker, goes_on
 from probe.waiting import until
 
 FIRST = "data1"
-ADDED = ("worker1", "web2")  # of the release of the first: a replica never follows a newer Redis
+ADDED = ("worker1", "web2")  # of the same release as the first: a replica cannot follow a newer Redis
 HOSTS = (FIRST, *ADDED)
 CLIENT = "REDISCLI_AUTH=$(grep -oP '^requirepass \\K.*' /etc/redis/channelbox.conf) redis-cli --raw"
 
 
 @pytest.fixture(scope="module")
 def inventory(nodes: Nodes) -> Path:
-    """The cluster's inventory with three Redis hosts, beside the first: the secrets are the same."""
+    """The cluster's inventory with three Redis hosts, in the same folder and so with the same secrets."""
     inventory = json.loads((cluster_dir(nodes.cluster) / "inventory.json").read_text())
     inventory["all"]["children"]["redis"]["hosts"].update({node: {} for node in ADDED})
     path = cluster_dir(nodes.cluster) / "three-redis-hosts.json"
@@ -30,13 +30,13 @@ def inventory(nodes: Nodes) -> Path:
 
 
 def master(nodes: Nodes, node: str) -> str:
-    """The node that this node's Sentinel takes for the master; empty while it knows none."""
+    """Return the node that this node's Sentinel considers the master; empty while it knows none."""
     answer = nodes.root(node, f"{CLIENT} -p 26379 sentinel get-master-addr-by-name channelbox").split()
     return next((host for host in HOSTS if answer and answer[0] in nodes.root(host, "hostname -I").split()), "")
 
 
 def healthy(nodes: Nodes, expected: str = "") -> str:
-    """The master's name, once all three Sentinels agree on it and its two replicas follow; empty before."""
+    """Return the master's name once all three Sentinels agree on it and its two replicas follow; empty before."""
     masters = {master(nodes, node) for node in HOSTS}
     found = masters.pop()
     if masters or not found or found != (expected or found):
@@ -76,7 +76,7 @@ async def test_another_becomes_the_master_when_the_first_is_lost_and_the_room_go
     now = await asyncio.to_thread(master, nodes, ADDED[0])
     assert now in ADDED
 
-    # Who was the master comes back as a replica, and site.yml leaves it so.
+    # The former master comes back as a replica, and site.yml keeps it one.
     await asyncio.to_thread(nodes.root, FIRST, "systemctl start redis-server")
     await until(lambda: healthy(nodes, now), RECOVERED_WITHIN, "the first master follows the new one")
     again = await asyncio.to_thread(run, "--tags", "redis,app", inventory=inventory)

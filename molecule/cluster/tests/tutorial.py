@@ -1,4 +1,4 @@
-"""The tutorial's chat: its consumer, word for word in what it does, on the layer that TUTORIAL_LAYER names."""
+"""The chat of the Channels tutorial: a consumer that does the same, on the layer that TUTORIAL_LAYER names."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from django.urls import path
 
 
 class ChatConsumer(AsyncWebsocketConsumer):
-    """Everything said in a room goes to the room's group."""
+    """Sends every message of a room to the room's group."""
 
     async def connect(self) -> None:
         self.group = f"chat_{self.scope['url_route']['kwargs']['room']}"

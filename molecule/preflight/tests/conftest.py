@@ -1,4 +1,4 @@
-"""Nodes as they were before, an inventory that fits them, and a folder with packages for them."""
+"""Runs of site.yml with the nodes' inventory and a folder of packages, and a check that nothing was written."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,12 +10,12 @@ from probe.nodes import Nodes
 from probe.site import Run, site
 
 INSTALLED = "find /etc /opt /usr /var/lib/dpkg -xdev -type f -printf '%p %C@\\n' | sort | sha256sum"
-"""Changes with every file that is written, replaced or given another mode."""
+"""Its output changes whenever a file is written or replaced or gets another mode."""
 
 
 @pytest.fixture(scope="session")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Packages by name alone: the preflight does not open them."""
+    """A folder with empty packages: the preflight looks at their names only."""
     folder = tmp_path_factory.mktemp("deb")
     for release in ("deb12", "deb13"):
         (folder / f"channelbox_0.1.0~{release}_amd64.deb").touch()
@@ -24,7 +24,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(nodes: Nodes, packages: Path) -> Callable[..., Run]:
-    """Runs site.yml over the nodes; `check` stops it after the preflight."""
+    """Return a function that runs site.yml on the nodes."""
 
     def run(*arguments: str, **variables: Any) -> Run:
         inventory = cluster_dir(nodes.cluster) / "inventory.json"
@@ -35,13 +35,13 @@ def run(nodes: Nodes, packages: Path) -> Callable[..., Run]:
 
 @pytest.fixture
 def written(nodes: Nodes) -> Callable[[], dict[str, str]]:
-    """What is written on each node, as something to compare."""
+    """Return a function that gives a checksum of all files for each node."""
     return lambda: {node: nodes.root(node, INSTALLED) for node in ("door", "data")}
 
 
 @pytest.fixture
 def refused(run: Callable[..., Run], written: Callable[[], dict[str, str]]) -> Iterator[Callable[..., str]]:
-    """Runs the whole of site.yml, sees that it stops with nothing changed on any node, and gives what it said."""
+    """Return a function that runs site.yml, asserts that it stops with nothing changed, and returns the output."""
 
     def refused(**variables: Any) -> str:
         before = written()

@@ -1,4 +1,4 @@
-"""What an inventory is refused for: the controller alone sees it, and asks no node anything."""
+"""Inventories that are refused by the controller alone, without connecting to a node."""
 
 import json
 import subprocess
@@ -15,7 +15,7 @@ Refused = Callable[..., str]
 
 @pytest.fixture
 def refused(tmp_path: Path) -> Refused:
-    """Runs site.yml over hosts that do not exist: a refusal in time is the only way not to hang or fail on them."""
+    """Return a function that runs site.yml for hosts that do not exist, so anything but a refusal hangs or fails."""
     (tmp_path / "channelbox_0.1.0~deb12_amd64.deb").touch()
 
     def refused(*, cluster: dict[str, list[str]] | None = None, **variables: Any) -> str:

@@ -1,4 +1,4 @@
-"""What a node is refused for: each time the remedy is said, and nothing has been changed."""
+"""Nodes that are refused: each refusal names the remedy, and nothing is changed."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ Refused = Callable[..., str]
 
 @pytest.fixture
 def undo(nodes: Nodes) -> Iterator[Callable[[str, str], None]]:
-    """Remembers commands that make the nodes well again."""
+    """Return a function that registers a command to run on a node after the test, to restore it."""
     with contextlib.ExitStack() as stack:
 
         def undo(node: str, command: str) -> None:
@@ -69,7 +69,7 @@ def test_a_port_taken_by_something_else_is_refused(
 
 
 def test_a_clock_that_is_off_is_refused(nodes: Nodes, refused: Refused, undo: Callable[[str, str], None]) -> None:
-    # The nodes share one clock, as containers do: the tool that tells it is made to differ.
+    # The nodes are containers and share one clock, so the command that reads it is replaced.
     nodes.root("data", r"""printf '#!/bin/sh\n/bin/date -d "+30 seconds" "$@"\n' > /usr/local/bin/date""")
     undo("data", "rm /usr/local/bin/date")
     nodes.root("data", "chmod 0755 /usr/local/bin/date")

@@ -1,1 +1,1 @@
-"""Debian nodes in containers: images, clusters, and the inventory that ansible needs to reach them over ssh."""
+"""Debian nodes in containers: images, clusters, and the inventory that Ansible needs to reach them over SSH."""

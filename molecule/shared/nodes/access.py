@@ -1,4 +1,4 @@
-"""How ansible reaches a cluster: a key of this checkout, the nodes' host keys, and an inventory."""
+"""Access of Ansible to a cluster: an SSH key of this checkout, the host keys of the nodes, and an inventory."""
 
 import json
 from typing import Any
@@ -12,7 +12,7 @@ from .run import run, say
 
 
 def open_ssh(plan: Plan) -> None:
-    """Let the sudo user in with this checkout's key; write known hosts, ssh configuration and inventory."""
+    """Authorise this checkout's key for the sudo user; write known hosts, SSH configuration and inventory."""
     folder = cluster_dir(plan.cluster)
     folder.mkdir(parents=True, exist_ok=True)
     public = _public_key()

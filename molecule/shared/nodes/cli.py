@@ -14,9 +14,9 @@ from .run import NodeError
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one verb; an error is one readable text on stderr and exit code 1."""
+    """Run one verb. An error is written to stderr as one readable text, with exit code 1."""
     options = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stopped by a program: cleaned up all the same
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up as after Ctrl-C
     try:
         if options.verb == "check":
             machine.refuse_unless_able()

@@ -1,4 +1,4 @@
-"""Clusters: containers with systemd on a network of their own, made and removed as a whole."""
+"""Clusters: containers that run systemd, on a network of their own, created and removed as a whole."""
 
 import contextlib
 import ipaddress
@@ -20,12 +20,12 @@ _REMOVALS = 5
 
 
 def nodes_of(cluster: str) -> list[str]:
-    """Names of the cluster's containers, running or not."""
+    """Return the names of the cluster's containers, running or not."""
     return containers_of(network_name(cluster))
 
 
 def up(plan: Plan, volumes: list[str]) -> None:
-    """Start the cluster's nodes and wait until each has booted and answers ssh; on any failure nothing is left."""
+    """Start the cluster's nodes and wait until each has booted and answers SSH. A failure leaves nothing behind."""
     if nodes_of(plan.cluster):
         raise NodeError(f"The cluster {plan.cluster!r} is there already; remove it first with: down {plan.cluster}")
     images = {release: ensure_image(release) for release in {node.release for node in plan.nodes}}
@@ -42,7 +42,7 @@ def up(plan: Plan, volumes: list[str]) -> None:
 
 
 def down(cluster: str) -> None:
-    """Remove the cluster's containers, network and files; nothing to remove is no error."""
+    """Remove the cluster's containers, network and files. It is no error if there are none."""
     for attempt in range(1, _REMOVALS + 1):
         if not (containers := nodes_of(cluster)):
             break
@@ -50,7 +50,7 @@ def down(cluster: str) -> None:
         try:
             podman("rm", "--force", "--time", "0", "--volumes", *containers)
         except NodeError as error:
-            # podman waits 5 s for what it has killed; a process that is writing to a busy disk may take longer.
+            # podman waits 5 s for a process that it has killed, which may take longer while it writes to a busy disk.
             if attempt == _REMOVALS or "did not die within timeout" not in str(error):
                 raise
     if network_exists(network_name(cluster)):
@@ -59,7 +59,7 @@ def down(cluster: str) -> None:
 
 
 def start(cluster: str) -> None:
-    """Start nodes that have stopped, as after a reboot of this machine, and wait until they have booted."""
+    """Start nodes that are stopped, e.g. after a reboot of this machine, and wait until they have booted."""
     for container in nodes_of(cluster):
         if not inspect_container(container)["State"]["Running"]:
             say(f"starting {container}")
@@ -68,14 +68,14 @@ def start(cluster: str) -> None:
 
 
 def restart(cluster: str, node: str, *, power_cut: bool = False) -> None:
-    """Reboot a node, in order or as when its power is cut, and wait until it has booted."""
+    """Reboot a node, orderly or as after a power cut, and wait until it has booted."""
     name = container_name(cluster, node)
     podman("restart", "--time", "0" if power_cut else "60", name)
     wait_booted(cluster, node)
 
 
 def wait_booted(cluster: str, node: str) -> None:
-    """Wait until systemd says that the node runs; raises NodeError with the failed units if it does not."""
+    """Wait until systemd reports that the node is running; raise NodeError with the failed units if it is not."""
     name = container_name(cluster, node)
     deadline = time.monotonic() + _BOOT_SECONDS
     state = "nothing"
@@ -94,7 +94,7 @@ def wait_booted(cluster: str, node: str) -> None:
 
 
 def ports(cluster: str, node: str) -> dict[int, int]:
-    """The published ports of a node: port of the node -> port of 127.0.0.1."""
+    """Return the published ports of a node: port of the node -> port of 127.0.0.1."""
     found = inspect_container(container_name(cluster, node))["NetworkSettings"]["Ports"]
     return {int(port.partition("/")[0]): int(hosts[0]["HostPort"]) for port, hosts in found.items() if hosts}
 
@@ -103,13 +103,15 @@ def _start(cluster: str, node: Node, image: str, address: str, volumes: list[str
     podman(
         "run",
         "--detach",
-        # privileged and systemd=always: as process 1 systemd mounts, and Debian's hardened units make namespaces
+        # Both options are needed because systemd mounts file systems as process 1, and Debian's hardened units create
+        # namespaces.
         "--privileged",
         "--systemd=always",
         f"--name={container_name(cluster, node.name)}",
         f"--hostname={node.name}",
         f"--label={LABEL}={network_name(cluster)}",
-        # A machine keeps its MAC over a reboot; with a new one its neighbours would not reach it for most of a minute.
+        # Like a machine, a node keeps its MAC address over a reboot. With a new one, the other nodes would not reach it
+        # for most of a minute.
         f"--network={network_name(cluster)}:ip={address},mac={_mac(address)},alias={node.name}",
         *(f"--publish=127.0.0.1:{here or ''}:{port}" for port, here in node.ports.items()),
         *(f"--volume={volume}" for volume in volumes),
@@ -118,7 +120,7 @@ def _start(cluster: str, node: Node, image: str, address: str, volumes: list[str
 
 
 def _mac(address: str) -> str:
-    """A MAC of the locally administered kind, from the address on the cluster's network."""
+    """Return a locally administered MAC address, derived from the address on the cluster's network."""
     return "02:cb:" + ":".join(f"{byte:02x}" for byte in ipaddress.ip_address(address).packed)
 
 

@@ -1,7 +1,7 @@
-"""Node images: a minimal Debian that boots systemd and is reached over ssh, kept in build/images.
+"""Node images: a minimal Debian that boots systemd and is reached over SSH, kept in build/images.
 
-An image is named after everything that it is made from, so a changed recipe makes a new one and an unchanged
-recipe makes none. The archive stays in build/images: importing it takes seconds, making it takes a minute.
+The name of an image contains a hash of everything that it is made from, so only a changed recipe makes a new image.
+The archive stays in build/images: importing it takes seconds, making it takes a minute.
 """
 
 import fcntl
@@ -15,7 +15,7 @@ from .run import NodeError, run, say
 RELEASES = ("bookworm", "trixie")
 USER = "deploy"
 
-# libkmod2: without it trixie boots degraded. nftables: tests cut nodes off with it.
+# Without libkmod2, trixie boots degraded. Tests use nftables to cut nodes off.
 _PACKAGES = [
     "systemd",
     "systemd-sysv",
@@ -32,7 +32,7 @@ _PACKAGES = [
     "nftables",
 ]
 
-# As a server is handed over by a customer's IT: ssh with a key, a user with sudo, no root login.
+# As the IT department of a customer hands a server over: SSH with a key, a user with sudo, no root login.
 _FILES = {
     "/etc/ssh/sshd_config.d/nodes.conf": "PermitRootLogin no\nPasswordAuthentication no\n",
     f"/etc/sudoers.d/{USER}": f"{USER} ALL=(ALL) NOPASSWD: ALL\n",
@@ -53,7 +53,7 @@ _COMMANDS = (
 
 
 def image_name(release: str) -> str:
-    """The image of a release, made or not; raises NodeError for a release that is not supported."""
+    """Return the name of a release's image, whether it exists or not; raise NodeError for an unsupported release."""
     if release not in RELEASES:
         raise NodeError(f"There is no node image of {release!r}; there is one of {' and of '.join(RELEASES)}.")
     recipe = repr((release, _PACKAGES, _FILES, _COMMANDS))
@@ -61,7 +61,7 @@ def image_name(release: str) -> str:
 
 
 def ensure_image(release: str) -> str:
-    """Make the image of a release unless it is there, and give its name. Safe when called twice at once."""
+    """Make the image of a release unless it exists, and return its name. Safe to call twice at the same time."""
     image = image_name(release)
     IMAGES.mkdir(parents=True, exist_ok=True)
     with (IMAGES / f"{release}.lock").open("w") as lock:

@@ -1,4 +1,4 @@
-"""What this machine can do: whether it can make nodes at all, its limits, and the packages that it lacks."""
+"""Capabilities of this machine: whether it can make nodes, its limits, and the packages that it lacks."""
 
 import os
 import resource
@@ -8,7 +8,7 @@ from pathlib import Path
 from .paths import CONTAINERS_CONF, NODES
 from .run import NodeError, run, say, succeeds
 
-# command that must be there -> Debian package that brings it
+# Required command -> Debian package that contains it
 _NEEDED = {
     "podman": "podman",
     "runc": "runc",
@@ -22,12 +22,12 @@ _NEEDED = {
 _CAP_NET_ADMIN, _CAP_SYS_ADMIN = 12, 21
 _INSTEAD = "`make run` starts channelbox on this machine alone, without nodes."
 
-# podman's own defaults for a container that root starts
+# podman's defaults for a container that root starts
 _NOFILE, _NPROC = 1048576, 4194304
 
 
 def why_not() -> str | None:
-    """Why this machine cannot make nodes, as a sentence with the remedy; None if it can. Changes nothing."""
+    """Return why this machine cannot make nodes, as a sentence with the remedy; None if it can. Change nothing."""
     if os.geteuid() != 0:
         return "Nodes are containers that boot systemd; making them needs root: run this again with sudo."
     if not (_has_capability(_CAP_SYS_ADMIN) and _has_capability(_CAP_NET_ADMIN)):
@@ -45,14 +45,14 @@ def why_not() -> str | None:
 
 
 def refuse_unless_able() -> None:
-    """Raise NodeError if this machine cannot make nodes, with the reason and what can be done instead."""
+    """Raise NodeError if this machine cannot make nodes, with the reason and an alternative."""
     reason = why_not()
     if reason:
         raise NodeError(f"{reason}\n{_INSTEAD}")
 
 
 def prepare() -> None:
-    """Install what is missing and write podman's configuration; raises NodeError if nodes cannot be made."""
+    """Install missing packages and write podman's configuration; raise NodeError if nodes cannot be made."""
     refuse_unless_able()
     _install()
     NODES.mkdir(parents=True, exist_ok=True)
@@ -62,12 +62,12 @@ def prepare() -> None:
 
 
 def podman_environment() -> dict[str, str]:
-    """The environment in which every podman command of this tool runs."""
+    """Return the environment in which every podman command of this tool runs."""
     return {**os.environ, "CONTAINERS_CONF": str(CONTAINERS_CONF)}
 
 
 def missing_packages() -> list[str]:
-    """Debian packages whose commands are not on this machine."""
+    """Return the Debian packages whose commands are missing on this machine."""
     path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
     return [package for command, package in _NEEDED.items() if not shutil.which(command, path=path)]
 
@@ -92,7 +92,7 @@ def _has_capability(number: int) -> bool:
 
 
 def _containers_conf() -> str:
-    # crun refuses the mixed cgroup layout that some machines have; runc takes every layout.
+    # crun refuses the hybrid cgroup layout that some machines have; runc accepts every layout.
     lines = ["[engine]", 'runtime = "runc"', 'events_logger = "file"', "", "[network]", 'network_backend = "netavark"']
     limits = _lowered_limits()
     if limits:
@@ -101,8 +101,8 @@ def _containers_conf() -> str:
 
 
 def _lowered_limits() -> list[str]:
-    """Limits that podman must be told because its own defaults are above what this machine lets root set."""
-    pid_max = int(Path("/proc/sys/kernel/pid_max").read_text())  # podman lowers its own processes' limit to it
+    """Return the limits to configure in podman because its defaults exceed what root may set on this machine."""
+    pid_max = int(Path("/proc/sys/kernel/pid_max").read_text())  # podman lowers the limit of processes to this
     wanted = {"nofile": (resource.RLIMIT_NOFILE, _NOFILE, _NOFILE), "nproc": (resource.RLIMIT_NPROC, _NPROC, pid_max)}
     lowered = []
     for name, (kind, default, most) in wanted.items():

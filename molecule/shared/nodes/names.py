@@ -1,4 +1,4 @@
-"""How containers and networks are called: clusters and checkouts never collide because both are part of the name."""
+"""Names of containers and networks. They contain the checkout and the cluster, so that none ever collide."""
 
 import hashlib
 
@@ -8,10 +8,10 @@ _CHECKOUT = hashlib.sha256(str(ROOT).encode()).hexdigest()[:4]
 
 
 def container_name(cluster: str, node: str) -> str:
-    """The container of a node."""
+    """Return the name of a node's container."""
     return f"{network_name(cluster)}-{node}"
 
 
 def network_name(cluster: str) -> str:
-    """The network of a cluster."""
+    """Return the name of a cluster's network."""
     return f"cb-{_CHECKOUT}-{cluster}"

@@ -1,4 +1,4 @@
-"""Where the node tool keeps what it makes: everything is below build/, which git ignores."""
+"""Paths of the files that the node tool makes: all are below build/, which git ignores."""
 
 from pathlib import Path
 
@@ -11,5 +11,5 @@ CONTAINERS_CONF = NODES / "containers.conf"
 
 
 def cluster_dir(cluster: str) -> Path:
-    """The folder of one cluster: inventory, known hosts, ssh configuration."""
+    """Return the folder of one cluster, which holds its inventory, known hosts and SSH configuration."""
     return NODES / cluster

@@ -1,4 +1,4 @@
-"""What a cluster is to be: nodes with a release, groups and published ports, read from a file or from arguments."""
+"""Plan of a cluster: nodes with a release, groups and published ports, read from a file or from arguments."""
 
 import re
 import tomllib
@@ -19,12 +19,12 @@ class Node:
     release: str
     groups: tuple[str, ...] = ()
     ports: dict[int, int] = field(default_factory=dict)
-    """Ports of the node, each with the port of 127.0.0.1 that leads to it; 0 is any free one."""
+    """Ports of the node, each with the port of 127.0.0.1 that is forwarded to it; 0 means any free port."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A cluster: its name, its nodes and the variables that ansible gets for all of them."""
+    """A cluster: its name, its nodes and the Ansible variables of all of them."""
 
     cluster: str
     nodes: tuple[Node, ...]
@@ -39,7 +39,7 @@ class Plan:
 
 
 def from_file(cluster: str, path: Path) -> Plan:
-    """Read a plan from TOML: a table for each node below [nodes], and [variables] for ansible."""
+    """Read a plan from TOML: a table for each node below [nodes], and [variables] for Ansible."""
     try:
         data = tomllib.loads(path.read_text())
         nodes = tuple(

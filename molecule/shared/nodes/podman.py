@@ -1,4 +1,4 @@
-"""The podman commands that the tool uses, each a function."""
+"""The podman commands that the node tool uses, each as a function."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ LABEL = "channelbox.cluster"
 
 
 def podman(*arguments: str, stdin: str | None = None) -> str:
-    """Run podman and give its output; raises NodeError."""
+    """Run podman and return its output; raise NodeError if it fails."""
     return run(["podman", *arguments], stdin=stdin, env=podman_environment())
 
 
@@ -34,7 +34,7 @@ def inspect_container(container: str) -> dict[str, Any]:
 
 
 def containers_of(network: str) -> list[str]:
-    """Names of the containers that were made for a cluster's network, running or not."""
+    """Return the names of the containers that were made for a cluster's network, running or not."""
     return podman("ps", "--all", "--filter", f"label={LABEL}={network}", "--format", "{{.Names}}").split()
 
 
@@ -43,6 +43,6 @@ def running(container: str) -> bool:
 
 
 def execute(container: str, command: list[str], *, tty: bool = False) -> int:
-    """Run a command in a container on this terminal and give its exit code."""
+    """Run a command in a container, connected to this terminal, and return its exit code."""
     options = ["--interactive", *(["--tty"] if tty else [])]
     return subprocess.run(["podman", "exec", *options, container, *command], env=podman_environment()).returncode

@@ -1,4 +1,4 @@
-"""Running commands, saying what goes on, and the error that the tool's user is meant to read."""
+"""Commands, progress messages, and the error that the user of the node tool reads."""
 
 import subprocess
 import sys
@@ -10,11 +10,11 @@ _STARTED = time.monotonic()
 
 
 class NodeError(Exception):
-    """Something that stops the tool; the text says what is wrong and what to do."""
+    """An error that stops the tool. Its text says what is wrong and what to do."""
 
 
 def say(text: str) -> None:
-    """One line of progress on stderr, with the seconds since the start."""
+    """Write one line of progress to stderr, with the seconds since the start."""
     print(f"[{time.monotonic() - _STARTED:5.0f} s] {text}", file=sys.stderr, flush=True)
 
 
@@ -24,7 +24,7 @@ def _failed(command: Sequence[str], code: int, output: str) -> NoReturn:
 
 
 def run(command: Sequence[str], *, stdin: str | None = None, env: dict[str, str] | None = None) -> str:
-    """Run a command to its end and give its output; raises NodeError with both streams when it fails."""
+    """Run a command and return its output; raise NodeError with stdout and stderr if it fails."""
     done = subprocess.run(command, input=stdin, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
         _failed(command, done.returncode, done.stdout + done.stderr)
@@ -32,5 +32,5 @@ def run(command: Sequence[str], *, stdin: str | None = None, env: dict[str, str]
 
 
 def succeeds(command: Sequence[str], *, env: dict[str, str] | None = None) -> bool:
-    """Whether a command ends with 0; its output is thrown away."""
+    """Return whether a command exits with 0; its output is discarded."""
     return subprocess.run(command, env=env, capture_output=True, check=False).returncode == 0

@@ -1,1 +1,1 @@
-"""What the scenarios ask of running nodes, and the people who sit at them."""
+"""Access of the scenarios to running nodes, and simulated people who use them."""

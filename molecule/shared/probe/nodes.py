@@ -1,4 +1,4 @@
-"""The nodes of one cluster: their shell, their doors, and what they report of themselves."""
+"""The nodes of one cluster: their shells, the ways to connect to them, and the processes that they report."""
 
 import json
 from dataclasses import dataclass
@@ -28,12 +28,12 @@ class Nodes:
 
     @cached_property
     def groups(self) -> dict[str, list[str]]:
-        """Nodes by inventory group."""
+        """The names of the nodes, by inventory group."""
         inventory = json.loads((cluster_dir(self.cluster) / "inventory.json").read_text())
         return {name: sorted(group["hosts"]) for name, group in inventory["all"]["children"].items()}
 
     def root(self, node: str, command: str) -> str:
-        """Run a command on a node as root and give its output; fails with the output if it fails."""
+        """Run a command on a node as root and return its output; fail with the output if the command fails."""
         done = self[node].run(command)
         assert done.rc == 0, f"on {node}: {command}\n{done.stdout}\n{done.stderr}"
         output: str = done.stdout
@@ -44,28 +44,31 @@ class Nodes:
         containers.restart(self.cluster, node, power_cut=power_cut)
 
     def https(self, node: str, client: str, host: str | None = None) -> Door:
-        """From a client's node to the front of a node, by its name or another, with its certificate trusted."""
+        """Return the way from a client's node to port 443 of a node. `host` is the host name, by default the node's.
+
+        The certificate of the node is trusted.
+        """
         certificate = self.root(node, f"cat {_CERTIFICATE}")
         target = places.address(self.cluster, node)
         return Door(lambda: places.connect(self.cluster, client, target, 443), host or node, certificate)
 
     def http(self, node: str, client: str) -> Door:
-        """From a client's node to the front of a node, without TLS."""
+        """Return the way from a client's node to port 80 of a node, without TLS."""
         target = places.address(self.cluster, node)
         return Door(lambda: places.connect(self.cluster, client, target, 80), node)
 
     def behind_balancer(self, node: str, balancer: str) -> Door:
-        """From the balancer to a web node, as the balancer speaks to it."""
+        """Return the way from the balancer to a web node, with requests as the balancer sends them."""
         target = places.address(self.cluster, node)
         return Door(lambda: places.connect(self.cluster, balancer, target, 8080), balancer)
 
     def status(self, node: str) -> list[dict[str, Any]]:
-        """The processes of the whole cluster, as this node sees them."""
+        """Return the processes of the whole cluster, as this node reports them."""
         found: list[dict[str, Any]] = json.loads(self.root(node, "channelbox status --json"))
         return found
 
     def main_pid(self, node: str, unit: str) -> int:
-        """The unit's main process; 0 if it does not run."""
+        """Return the ID of the unit's main process; 0 if it does not run."""
         return int(self.root(node, f"systemctl show --property=MainPID --value {unit}"))
 
     def has_new_process(self, node: str, unit: str, before: int) -> bool:

@@ -1,4 +1,4 @@
-"""Somebody who signs in over HTTP and talks over WebSockets, from a chosen place to a chosen server."""
+"""People who sign in over HTTP and talk over WebSockets, from a chosen node to a chosen server."""
 
 import asyncio
 import contextlib
@@ -24,12 +24,12 @@ Frame = dict[str, Any]
 
 @dataclass(frozen=True)
 class Door:
-    """A way in: how to open a connection, the host name that is asked for, and the certificate to trust."""
+    """A way to connect: a function that opens the connection, the host name, and the certificate to trust."""
 
     open: Callable[[], socket.socket]
     host: str
     certificate: str | None = None
-    """PEM text; None: plain, as the balancer speaks to a web node."""
+    """PEM text; None means no TLS, as the balancer connects to a web node."""
 
     @property
     def tls(self) -> ssl.SSLContext | None:
@@ -37,12 +37,12 @@ class Door:
 
     @property
     def headers(self) -> dict[str, str]:
-        """What a balancer adds when it speaks plain to a web node."""
+        """The headers that a balancer adds when it connects to a web node without TLS."""
         return {} if self.certificate else {"X-Forwarded-Proto": "https", "X-Forwarded-For": "192.0.2.7"}
 
 
 class Browser:
-    """HTTP with cookies through one door."""
+    """An HTTP client with cookies that connects through one door."""
 
     def __init__(self, door: Door) -> None:
         self.door = door
@@ -58,7 +58,7 @@ class Browser:
         return {"Cookie": cookies} if cookies else {}
 
     def request(self, method: str, path: str, form: dict[str, str] | None = None) -> tuple[int, str]:
-        """One request, one connection; gives status and body. Redirects are not followed."""
+        """Send a request over a new connection; return status and body. Redirects are not followed."""
         connection = http.client.HTTPConnection(self.door.host)
         raw = self.door.open()
         connection.sock = self.door.tls.wrap_socket(raw, server_hostname=self.door.host) if self.door.tls else raw
@@ -77,7 +77,7 @@ class Browser:
             return answer.status, text
 
     def sign_in(self, name: str, password: str) -> None:
-        """Sign in as a person does: open the page, send the form; fails if the server refuses."""
+        """Sign in as a person does: open the page and send the form; fail if the server refuses."""
         status, _ = self.request("GET", "/accounts/login/")
         assert status == 200, f"the sign-in page answers {status}"
         token = self.cookies["channelbox_csrf"]
@@ -88,7 +88,7 @@ class Browser:
 
 @dataclass
 class Line:
-    """A WebSocket to a path of the server: everything that it heard, in order."""
+    """A WebSocket to a path of the server, with all frames that it received, in order."""
 
     browser: Browser
     path: str
@@ -96,7 +96,7 @@ class Line:
     origin: str | None = None
     frames: list[Frame] = field(default_factory=list)
     closed: tuple[int, str] | None = None
-    """Code and reason of a connection that has ended; 1006 when nothing was told."""
+    """Code and reason of a closed connection; 1006 if the server sent none."""
     _socket: ClientConnection | None = None
     _reader: asyncio.Task[None] | None = None
     _news: asyncio.Condition = field(default_factory=asyncio.Condition)
@@ -110,7 +110,7 @@ class Line:
         await self.leave()
 
     async def enter(self, *, welcome: bool = True) -> Self:
-        """Connect, again if need be, and wait for the welcome."""
+        """Connect or reconnect, and wait for the welcome."""
         scheme = "wss" if self.door.tls else "ws"
         raw = await asyncio.to_thread(self.door.open)
         raw.setblocking(False)
@@ -134,18 +134,18 @@ class Line:
         return self
 
     async def leave(self) -> None:
-        """Close the connection, and nothing more is heard."""
+        """Close the connection and stop reading."""
         if self._socket is not None and self._reader is not None:
             await self._socket.close()
             await self._reader
 
     async def send_text(self, text: str) -> None:
-        """Send a frame as it is."""
+        """Send a text frame unchanged."""
         assert self._socket is not None
         await self._socket.send(text)
 
     async def gets(self, wanted: Callable[[Frame], object], within: float = 10, start: int = 0) -> Frame:
-        """Wait for the first frame that is wanted, from the `start`th on."""
+        """Wait for the first frame that is wanted, beginning at index `start`, and return it."""
 
         def found() -> Frame | None:
             return next((frame for frame in self.frames[start:] if wanted(frame)), None)
@@ -161,7 +161,7 @@ class Line:
         return frame
 
     async def ends(self, within: float = 10) -> tuple[int, str]:
-        """Wait until the connection is closed and give code and reason."""
+        """Wait until the connection is closed and return its code and reason."""
         assert self._reader is not None
         await asyncio.wait_for(asyncio.shield(self._reader), within)
         assert self.closed is not None
@@ -172,7 +172,7 @@ class Line:
         return [frame for frame in self.frames if "error" in frame]
 
     def heard(self, frame: Frame) -> None:
-        """Called with each frame as it arrives."""
+        """Process a frame that has just arrived; a hook for subclasses."""
 
     async def _read(self, connection: ClientConnection) -> None:
         try:
@@ -191,7 +191,7 @@ class Line:
 
 
 class Member(Line):
-    """Somebody in a room, who comes back to hear what was missed: the client library says from where."""
+    """A member of a room who catches up after reconnecting; the client library knows from which number."""
 
     def __init__(self, browser: Browser, room: str, door: Door, origin: str | None = None) -> None:
         super().__init__(browser, f"/ws/chat/{room}/", door, origin)
@@ -199,13 +199,13 @@ class Member(Line):
         self.has = Room()
 
     async def enter(self, *, welcome: bool = True) -> Self:
-        """Connect, again if need be, and wait for the welcome."""
+        """Connect or reconnect, and wait for the welcome."""
         self.path = f"/ws/chat/{self.room}/{self.has.query}"
         self.has.opened()
         return await super().enter(welcome=welcome)
 
     async def say(self, text: str, id: str | None = None) -> str:
-        """Send a message with an id of its own, and give the id; whether it was stored is another question."""
+        """Send a message with an id of its own and return the id, without waiting until it is stored."""
         id = id or uuid.uuid4().hex
         await self.send_text(json.dumps({"message": text, "id": id}))
         return id
@@ -224,7 +224,7 @@ class Member(Line):
 
     @property
     def messages(self) -> dict[int, str]:
-        """What was said, by number; a message heard twice must be the same."""
+        """The received messages by number. A message that was received twice must be the same both times."""
         said: dict[int, str] = {}
         for frame in self.frames:
             if frame.get("type") == "message":

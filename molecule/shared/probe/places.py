@@ -1,6 +1,6 @@
-"""Sockets that belong to a node's network: a client is then at that node, and its traffic cannot leave the cluster.
+"""Sockets in the network of a node: a client then connects from that node, and its traffic cannot leave the cluster.
 
-A socket stays in the network namespace of the thread that made it, so a short-lived thread enters the node's.
+A socket stays in the network namespace in which it was created, so a short-lived thread enters the one of the node.
 """
 
 import ctypes
@@ -18,14 +18,14 @@ _TIMEOUT = 10.0
 
 
 def address(cluster: str, node: str) -> str:
-    """The node's address on the cluster's network."""
+    """Return the node's address on the cluster's network."""
     networks = inspect_container(container_name(cluster, node))["NetworkSettings"]["Networks"]
     found: str = next(iter(networks.values()))["IPAddress"]
     return found
 
 
 def connect(cluster: str, node: str, target: str, port: int) -> socket.socket:
-    """A TCP connection from a node to an address; raises OSError like any other connection."""
+    """Open a TCP connection from a node to an address; raise OSError like any other connection."""
 
     def make() -> socket.socket:
         return socket.create_connection((target, port), timeout=_TIMEOUT)
@@ -34,10 +34,10 @@ def connect(cluster: str, node: str, target: str, port: int) -> socket.socket:
 
 
 def connect_unix(cluster: str, node: str, path: str) -> socket.socket:
-    """A connection to a Unix socket of a node, which is what the node's nginx makes."""
+    """Connect to a Unix socket of a node, as the node's nginx does."""
     made = socket.socket(socket.AF_UNIX)
     made.settimeout(_TIMEOUT)
-    # /run is a mount of the container's, so the way there leads through its process 1
+    # /run is mounted in the container only, so the path leads through the container's process 1.
     made.connect(f"/proc/{_pid(cluster, node)}/root{path}")
     return made
 
@@ -59,11 +59,11 @@ def _in_network_of(pid: int, make: Callable[[], socket.socket]) -> socket.socket
             os.close(namespace)
         return make()
 
-    # the thread ends with the pool: nothing else ever runs in the node's network
+    # The thread ends with the pool, so nothing else ever runs in the node's network.
     with ThreadPoolExecutor(max_workers=1) as thread:
         return thread.submit(enter_and_make).result()
 
 
 def root_file(cluster: str, node: str, path: str) -> Path:
-    """Where a file of a running node can be read on this machine."""
+    """Return the path at which a file of a running node can be read on this machine."""
     return Path(f"/proc/{_pid(cluster, node)}/root{path}")

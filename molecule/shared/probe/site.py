@@ -1,4 +1,4 @@
-"""Running site.yml as an administrator does, and what it said."""
+"""Runs of site.yml as an administrator starts them, with their output."""
 
 import json
 import os
@@ -23,12 +23,12 @@ class Run:
 
     @property
     def words(self) -> str:
-        """The output with white space made even, so that a sentence is found however it was wrapped."""
+        """The output with all white space replaced by single spaces, so that wrapped sentences are found."""
         return re.sub(r"\s+", " ", self.output)
 
     @property
     def changed(self) -> dict[str, int]:
-        """How many tasks changed something, by node."""
+        """The number of tasks that changed something, by node."""
         return {node: int(count) for node, count in re.findall(r"^(\S+) +: ok=\d+ +changed=(\d+)", self.output, re.M)}
 
 
@@ -49,7 +49,7 @@ def _started(inventory: Path | str, *arguments: str, **variables: Any) -> subpro
 
 
 def killed(task: str, inventory: Path | str, *arguments: str, **variables: Any) -> str:
-    """Run site.yml and kill it with all that it started when this task begins. Gives what it said until then."""
+    """Run site.yml, kill it and its child processes when this task begins, and return its output until then."""
     with _started(inventory, *arguments, **variables) as run:
         assert run.stdout is not None
         said = ""
@@ -62,7 +62,7 @@ def killed(task: str, inventory: Path | str, *arguments: str, **variables: Any) 
 
 
 def site(inventory: Path | str, *arguments: str, **variables: Any) -> Run:
-    """Run site.yml over an inventory; variables go to it as -e does."""
+    """Run site.yml with an inventory; variables are passed as with -e."""
     with _started(inventory, *arguments, **variables) as run:
         output, _ = run.communicate()
     return Run(run.returncode, output)

@@ -1,4 +1,4 @@
-"""Somebody who goes on talking while the cluster suffers."""
+"""A person who keeps talking while the cluster has a fault."""
 
 import asyncio
 import contextlib
@@ -15,11 +15,11 @@ from .people import Member
 from .waiting import until
 
 RECOVERED_WITHIN = 30.0
-"""How long a fault may keep people from each other, in seconds."""
+"""How long after a fault people must hear each other again, in seconds."""
 
 
 class Speaker:
-    """Says one, two, three ... all the time, and again what was not answered: the client library says when."""
+    """Sends numbered messages all the time. The client library decides when to resend those without an answer."""
 
     def __init__(self, member: Member, pause: float = 0.25) -> None:
         self.member = member
@@ -28,10 +28,10 @@ class Speaker:
         self._outbox = Outbox()
         self._done = asyncio.Event()
         self._own = uuid.uuid4().hex[:8]
-        self._read = 0  # frames of the member that were looked at
+        self._read = 0  # number of the member's frames that were processed
 
     async def talk(self) -> None:
-        """Until `stop`: one message every `pause`, reconnecting when the connection is gone."""
+        """Send a message every `pause` seconds until `stop` is called, and reconnect when the connection is lost."""
         while not self._done.is_set():
             self.said.append(f"number {len(self.said) + 1}")
             item = Item(f"{self._own}-{len(self.said)}", "message", self.said[-1])
@@ -40,7 +40,7 @@ class Speaker:
             await asyncio.sleep(self.pause)
 
     async def stop(self) -> None:
-        """Stop talking and see every message answered."""
+        """Stop talking and wait until every message is answered."""
         self._done.set()
         await until(self._all_answered, RECOVERED_WITHIN, "everything that was said is stored")
 
@@ -49,7 +49,7 @@ class Speaker:
         return not self._outbox.unanswered
 
     async def _turn(self) -> None:
-        """Look at what came, come back if need be, and send what may go out."""
+        """Process received frames, reconnect if necessary, and send what may be sent."""
         await self._look()
         if self.member.closed:
             self._outbox.suspend(self.member.closed[0], time.monotonic())
@@ -79,9 +79,10 @@ class Speaker:
 async def goes_on(
     first: Member, second: Member, fault: Callable[[], object], within: float = RECOVERED_WITHIN
 ) -> Speaker:
-    """The first talks to the second through a fault: what was said is stored and heard by both, without a gap.
+    """Let the first talk to the second during a fault: everything is stored and heard by both, without a gap.
 
-    `fault` blocks until it is over; `within` seconds later what is said from then on is heard. Gives who talked.
+    `fault` blocks until the fault is over. A message sent after that must be heard within `within` seconds. Return the
+    speaker.
     """
     speaker = Speaker(first)
     talking = asyncio.create_task(speaker.talk())

@@ -1,4 +1,4 @@
-"""Waiting for what must come true, with a message that says what was there instead."""
+"""Waits for a condition, with an error that shows the last state if it does not become true."""
 
 import asyncio
 import time
@@ -13,7 +13,7 @@ async def until(question: Callable[[], Awaitable[T | None]], within: float, what
 @overload
 async def until(question: Callable[[], T | None], within: float, what: str) -> T: ...
 async def until(question: Callable[[], Any], within: float, what: str) -> Any:
-    """Ask until the answer is true, and give it; fails with the last answer or error after `within` seconds."""
+    """Ask until the answer is true, and return it; fail with the last answer or error after `within` seconds."""
     deadline = time.monotonic() + within
     while True:
         last: object

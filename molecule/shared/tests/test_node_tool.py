@@ -1,4 +1,4 @@
-"""The node tool keeps its own promises: what it makes it removes, and where it cannot work it says why."""
+"""The node tool removes everything that it makes, and where it cannot work it says why."""
 
 import subprocess
 import uuid
@@ -17,7 +17,7 @@ from nodes.run import NodeError, run
 
 @pytest.fixture
 def name() -> Iterator[str]:
-    """A cluster that no one else has, removed in any case."""
+    """The name of a cluster that nothing else uses; the cluster is always removed afterwards."""
     name = f"t{uuid.uuid4().hex[:8]}"
     yield name
     cluster.down(name)

@@ -1,4 +1,4 @@
-"""The one node, and the way from a desk to it."""
+"""The single node, and ways to connect to it from the node `desk`."""
 
 import pytest
 from probe.nodes import Nodes
@@ -24,7 +24,7 @@ def plain_door(nodes: Nodes) -> Door:
 
 @pytest.fixture(scope="session")
 def admin(nodes: Nodes, door: Door) -> Browser:
-    """The first administrator, signed in with the password that the node gave."""
+    """The first administrator, signed in with the password that the node printed."""
     answer = nodes.root("box", "channelbox first-password --reset")
     words = dict(line.split(":", 1) for line in answer.splitlines() if ":" in line)
     browser = Browser(door)

@@ -1,4 +1,4 @@
-"""What the package alone makes of a bare Debian."""
+"""The result of installing the package alone on a bare Debian."""
 
 import pytest
 from probe.nodes import Nodes
@@ -14,7 +14,7 @@ sources = list(pathlib.Path(sys.prefix).rglob("*.py"))
 for source in sources:
     compiled = pathlib.Path(importlib.util.cache_from_source(str(source)))
     head = compiled.read_bytes()[:16] if compiled.exists() else b""
-    # The format of this Python, by hash and not by time, of this very source.
+    # Compiled by this Python from exactly this source, identified by its hash instead of its time.
     expected = importlib.util.MAGIC_NUMBER + b"\\1\\0\\0\\0" + importlib.util.source_hash(source.read_bytes())
     if head != expected:
         wrong.append(str(source))
@@ -41,7 +41,7 @@ def test_the_node_is_not_degraded(nodes: Nodes) -> None:
 
 
 def test_every_module_has_byte_code_that_a_process_uses_as_it_is(nodes: Nodes) -> None:
-    """The service may not write there: each start would compile anew what has none, or what is not taken."""
+    """The service may not write there, so each start would compile again any module without usable byte code."""
     shown = nodes.root("box", f"runuser -u channelbox -- /opt/venvs/channelbox/bin/python - <<'END'\n{BYTE_CODE}\nEND")
     count, *wrong = shown.split()
     assert int(count) > 1000

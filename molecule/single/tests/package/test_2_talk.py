@@ -1,4 +1,4 @@
-"""The node works: sign in, talk, be refused."""
+"""The node works: people sign in and talk, and others are refused."""
 
 from probe.people import Browser, Door, Member
 

@@ -1,4 +1,4 @@
-"""The database is copied while people talk, and put back."""
+"""The database is copied while people talk, and restored from the copy."""
 
 from probe.nodes import Nodes
 from probe.people import Browser, Door, Member

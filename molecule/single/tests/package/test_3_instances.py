@@ -1,4 +1,4 @@
-"""The units of one node: hardened, scaled by systemctl, and none in the way of another."""
+"""The units of a single node are hardened, scale with systemctl, and do not disturb each other."""
 
 import asyncio
 import os
@@ -12,7 +12,7 @@ from probe.people import Browser, Door, Member
 from probe.waiting import until
 
 EXPOSURE = 1.5
-"""The most that `systemd-analyze security` may say of a unit; 10 is a unit without any hardening."""
+"""The largest value that `systemd-analyze security` may report for a unit; 10 is a unit without any hardening."""
 
 HARDENED = [f"channelbox-{unit}" for unit in ("web@1", "worker@1", "migrate", "redis", "sessions", "backup")]
 
@@ -43,7 +43,7 @@ async def test_an_instance_more_joins_and_leaves(nodes: Nodes, room: str, admin:
 
 @pytest.fixture
 def crash_loop(nodes: Nodes) -> Iterator[str]:
-    """A web instance that fails at each start, after it has got the shared socket."""
+    """A web instance that fails at each start, after it has received the shared socket."""
     nodes.root("box", "echo CHANNELBOX_LAYER=nonsense > /etc/channelbox/web@9.env")
     nodes.root("box", "systemctl start --no-block channelbox-web@9")
     yield "channelbox-web@9"
@@ -51,7 +51,7 @@ def crash_loop(nodes: Nodes) -> Iterator[str]:
 
 
 def accepts_without_blocking(nodes: Nodes, unit: str) -> bool:
-    """Whether the shared socket's descriptor, as a running instance has it, is still set not to block."""
+    """Return whether the shared socket is still non-blocking in a running instance."""
     pid = nodes.main_pid("box", unit)
     flags = int(nodes.root("box", f"awk '/^flags:/ {{print $2}}' /proc/{pid}/fdinfo/3"), 8)
     return bool(flags & os.O_NONBLOCK)
@@ -71,10 +71,10 @@ async def test_an_instance_that_crashes_again_and_again_does_not_freeze_the_heal
         said = 0
         while restarts() < 5:
             assert time.monotonic() < deadline, "the instance does not crash as it should"
-            # Where two processes go for one connection, the slower would block in accept() if it could.
+            # When two processes try to accept one connection, the slower one would block if the socket allowed it.
             bursts = (asyncio.to_thread(Browser(door).request, "GET", "/healthz") for _ in range(12))
             assert {status for status, _text in await asyncio.gather(*bursts)} == {200}
-            # Nobody connects now, so a process that waits for a connection would say nothing to its members.
+            # Nobody connects now, so a process that blocks in accept() would send nothing to its members.
             said += 1
             await members[0].says(f"round {said}", within=5)
             for member in members:

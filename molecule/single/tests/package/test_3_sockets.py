@@ -1,4 +1,4 @@
-"""How many sockets the node has room for as the package alone makes it."""
+"""The number of WebSockets that a node accepts as the package alone configures it."""
 
 import json
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from probe.waiting import until
 from testinfra.host import Host
 
 SOCKETS = 1_600
-"""More than two of Debian's nginx processes hold, and more than one of them would on a node of four cores."""
+"""More than four nginx processes hold as Debian configures them: 768 connections each, two for a WebSocket."""
 
 CLIENT = """
 import asyncio, json, resource, ssl, sys
@@ -32,7 +32,7 @@ async def one(left=5):
         except asyncio.IncompleteReadError as error:
             if b"try_later" not in error.partial or not left:
                 raise RuntimeError(repr(error.partial)) from None
-            frame = None  # a node that is busy says so, and any client comes again
+            frame = None  # a busy node says so, and clients then retry
         if frame is not None:
             held.append((reader, writer))
             return head.split()[1].decode() + ("" if frame else " without a welcome")
@@ -52,7 +52,7 @@ asyncio.run(all_of_them())
 
 @pytest.fixture
 def patient(nodes: Nodes) -> Iterator[None]:
-    """One person may have as many sockets as the test opens."""
+    """Allow one person as many WebSockets as the test opens."""
     nodes.root("box", "printf 'CHANNELBOX_%s=5000\\n' SOCKETS_PERSON JOINS_PERSON > /etc/channelbox/web@1.env")
     nodes.root("box", "systemctl restart channelbox-web@1")
     yield
@@ -61,7 +61,7 @@ def patient(nodes: Nodes) -> Iterator[None]:
 
 def test_nginx_runs_with_more_connections_and_its_configuration_is_debians(nodes: Nodes, box: Host) -> None:
     assert "worker_connections 768;" in box.file("/etc/nginx/nginx.conf").content_string
-    # dpkg ends with 1 where it lists a file: what it lists is what counts.
+    # dpkg exits with 1 if it lists a file, so only its output is compared.
     assert nodes.root("box", "dpkg --verify nginx nginx-common nginx-light 2> /dev/null || true") == ""
     files = nodes.root("box", "grep 'open files' /proc/$(cat /run/nginx.pid)/limits").split()
     assert int(files[3]) >= 2 * SOCKETS
@@ -70,7 +70,7 @@ def test_nginx_runs_with_more_connections_and_its_configuration_is_debians(nodes
 
 @pytest.fixture
 def nginx_conf(nodes: Nodes) -> Iterator[str]:
-    """The main configuration, which is as it was afterwards."""
+    """The path of the main configuration, which is restored after the test."""
     path = "/etc/nginx/nginx.conf"
     nodes.root("box", f"cp -p {path} /root/nginx.conf")
     yield path
@@ -82,7 +82,7 @@ async def test_what_is_changed_in_nginx_conf_counts_at_a_reload(nodes: Nodes, ng
     ask = "exec 3<>/dev/tcp/localhost/80; printf 'GET / HTTP/1.0\\r\\nHost: box\\r\\n\\r\\n' >&3; cat <&3"
     nodes.root("box", f"sed -i 's/^http {{/&\\n\\tadd_header X-Mine yes;/' {nginx_conf}")
     if reload.startswith("nginx"):
-        # The copy is made a moment after the file was written.
+        # The copy is made shortly after the file was written.
         await until(lambda: nodes["box"].run("grep X-Mine /etc/nginx/channelbox-nginx.conf").rc == 0, 10, "a copy")
     nodes.root("box", reload)
     await until(lambda: "X-Mine: yes" in nodes.root("box", f'bash -c "{ask}"'), 10, "the header")

@@ -1,4 +1,4 @@
-"""The node comes up and stays up by itself, whatever was wrong and whenever it is put right."""
+"""The node starts and stays up by itself, whatever was wrong and whenever it is corrected."""
 
 import asyncio
 import re
@@ -13,16 +13,16 @@ from probe.waiting import until
 
 UNITS = "channelbox-migrate channelbox-redis channelbox-web@1 channelbox-worker@1"
 START_SECONDS = 10
-"""TimeoutStartSec= of the tests; a throttled start takes longer."""
+"""TimeoutStartSec= in these tests; a throttled start takes longer."""
 
 STOP = "systemctl stop 'channelbox-*' channelbox.target"
-"""Each unit by its name: the target alone is stopped before its units are."""
+"""Names each unit, because stopping only the target does not wait for its units."""
 
 THROTTLE = """
 systemctl start --no-block {unit}
 until pid=$(systemctl show --property=MainPID --value {unit}) && [ "$pid" != 0 ]; do :; done
 began=$(date +%s)
-# Once it has asked for more time it gets next to nothing of the processor.
+# Once it has asked for more time, it gets almost no processor time.
 until [ "$(systemctl show --property=StatusText --value {unit})" = Starting ]; do
     [ "$(systemctl show --property=ActiveState --value {unit})" = activating ] || exit 1
 done
@@ -38,7 +38,7 @@ def state(nodes: Nodes, unit: str, name: str) -> str:
 
 
 async def all_up(nodes: Nodes, seconds: float = 60) -> None:
-    """Waits until every unit runs and nothing more is to be started."""
+    """Wait until every unit runs and no start is pending."""
 
     def up() -> bool:
         active = nodes["box"].run(f"systemctl is-active {UNITS}").stdout.split()
@@ -49,7 +49,7 @@ async def all_up(nodes: Nodes, seconds: float = 60) -> None:
 
 @pytest.fixture
 def no_database(nodes: Nodes) -> Iterator[None]:
-    """The database cannot be opened until `mended` is run."""
+    """Make the database impossible to open until `MENDED` is run."""
     nodes.root("box", STOP)
     nodes.root("box", "cd /var/lib/channelbox && mv db.sqlite3 db.away && mkdir db.sqlite3 && sync")
     yield
@@ -69,7 +69,7 @@ async def test_after_a_power_cut_it_comes_up_by_itself_once_the_database_is_ther
         return "unable to open database file" in nodes.root("box", "journalctl -b -u channelbox-migrate -o cat")
 
     await until(refused, 30, "the migrations have failed")
-    # Migrations that are killed while they run are no other matter.
+    # Migrations that are killed while they run must recover in the same way.
     nodes["box"].run("systemctl kill --signal=KILL channelbox-migrate")
     assert not nodes.active("box", "channelbox-worker@1")
     nodes.root("box", MENDED)
@@ -80,7 +80,7 @@ async def test_after_a_power_cut_it_comes_up_by_itself_once_the_database_is_ther
 
 @pytest.fixture
 def wrong_setting(nodes: Nodes) -> Iterator[str]:
-    """A setting with which nothing starts; the command that mends it."""
+    """Write a setting with which nothing starts, and return the command that removes it."""
     settings = "/etc/channelbox/channelbox.env"
     mend = f"sed -i /^CHANNELBOX_LAYER=/d {settings}"
     nodes.root("box", f"{STOP} && echo CHANNELBOX_LAYER=nonsense >> {settings}")
@@ -91,7 +91,7 @@ def wrong_setting(nodes: Nodes) -> Iterator[str]:
 async def test_a_wrong_setting_and_a_missing_folder_are_mended_without_a_start(
     nodes: Nodes, wrong_setting: str
 ) -> None:
-    # A folder as the socket's unit makes it when tmpfiles.d was not heeded: Redis may not write there.
+    # The folder as the socket unit creates it if tmpfiles.d was not applied: Redis may not write there.
     nodes.root("box", "rm -rf /run/channelbox && install -d -m 0755 /run/channelbox")
     nodes.root("box", "systemctl start --no-block channelbox.target")
 
@@ -106,7 +106,7 @@ async def test_a_wrong_setting_and_a_missing_folder_are_mended_without_a_start(
 
 async def test_a_socket_that_failed_is_made_with_the_next_start(nodes: Nodes) -> None:
     nodes.root("box", "systemctl stop channelbox-web.socket")
-    # A folder in its place, which systemd does not replace.
+    # A folder in place of the socket, which systemd does not replace.
     nodes.root("box", "rm -f /run/channelbox/web.sock && mkdir -p /run/channelbox/web.sock/in-the-way")
     nodes.root("box", "systemctl start --no-block channelbox-web@1")
     await until(lambda: state(nodes, "channelbox-web@1", "NRestarts") not in ("", "0"), 30, "it has failed")
@@ -125,7 +125,7 @@ async def test_nginx_and_redis_killed_come_back(nodes: Nodes, admin: Browser) ->
 
 @pytest.fixture
 def impatient(nodes: Nodes) -> Iterator[None]:
-    """Instances 7 and 8 with little time to start."""
+    """Give instances 7 and 8 little time to start."""
     for unit in ("channelbox-web@7", "channelbox-web@8"):
         folder = f"/run/systemd/system/{unit}.service.d"
         nodes.root(
@@ -166,10 +166,10 @@ MEMORY_MAX = {
     "redis": 1024,
     "certificate": 256,
 }
-"""Of each unit, MiB."""
+"""Of each unit, in MiB."""
 
 MEMORY_HIGH = dict.fromkeys(("web@1", "worker@1", "migrate", "backup", "sessions"), 1536)
-"""Of the units that are slowed down before they reach their bound, MiB; the others set none."""
+"""Of the units that are throttled before they reach the limit, in MiB; the others set none."""
 
 
 def test_the_memory_of_every_unit_is_bounded_and_the_bound_is_the_administrators(nodes: Nodes) -> None:

@@ -1,4 +1,4 @@
-"""Installing again and upgrading: settings and what was said stay, and nobody has to do anything."""
+"""Installing again and upgrading keep settings and messages, and need no manual steps."""
 
 import threading
 from collections import Counter
@@ -20,7 +20,7 @@ async def test_installing_it_again_changes_nothing(nodes: Nodes) -> None:
 
 def test_its_scripts_are_silent_when_all_is_well(nodes: Nodes) -> None:
     said = nodes.root("box", "DEBIAN_FRONTEND=noninteractive dpkg-reconfigure channelbox 2>&1").splitlines()
-    # dpkg itself tells of triggers.
+    # dpkg itself prints a line about triggers.
     assert [line for line in said if not line.startswith("Processing triggers for channelbox ")] == []
 
 
@@ -75,7 +75,7 @@ async def test_an_upgrade_keeps_settings_enabled_instances_and_what_was_said(
 
 @pytest.fixture
 def visitors(door: Door) -> Iterator[Counter[object]]:
-    """Counts what somebody is answered who asks for a page again and again, each time over a new connection."""
+    """Count the responses to requests for a page that are sent all the time, each over a new connection."""
     answers: Counter[object] = Counter()
     enough = threading.Event()
 
@@ -110,7 +110,7 @@ def test_a_rolling_restart_refuses_no_request(nodes: Nodes, visitors: Counter[ob
     told = nodes.root("box", "channelbox restart")
     assert [line.split()[0].removesuffix(".service") for line in told.splitlines()] == list(units)
     assert all(nodes.main_pid("box", unit) not in (0, *before) for unit in units)
-    # One was ready before the next was stopped.
+    # The first was ready before the second was stopped.
     first_ready, second_stopped = (
         int(nodes.root("box", f"systemctl show --property={name} --value {unit}"))
         for unit, name in zip(units, ("ActiveEnterTimestampMonotonic", "InactiveEnterTimestampMonotonic"), strict=False)
@@ -135,7 +135,7 @@ def test_a_rolling_restart_stops_at_the_first_that_does_not_come_back(nodes: Nod
 
 @pytest.fixture
 def from_0_1_0(nodes: Nodes) -> Iterator[list[str]]:
-    """Processes that 0.1.0 started, which kept no number of its wire format; one is not enabled."""
+    """Processes as version 0.1.0 started them, without a record of their wire format; one is not enabled."""
     units = ["channelbox-web@1", "channelbox-web@2", "channelbox-worker@1", "channelbox-worker@2"]
     nodes.root("box", f"systemctl start {' '.join(units)} && rm {KEPT}")
     yield units

@@ -1,4 +1,4 @@
-"""Removing keeps what is the administrator's; purging leaves nothing."""
+"""Removing the package keeps settings and data; purging it leaves nothing."""
 
 from probe.nodes import Nodes
 from testinfra.host import Host
@@ -13,7 +13,7 @@ def _command_of_nginx(nodes: Nodes) -> str:
 
 def test_removing_stops_everything_and_keeps_settings_and_data(nodes: Nodes, box: Host) -> None:
     nodes.root("box", f"{APT} remove channelbox < /dev/null")
-    nodes.root("box", "pgrep --uid channelbox; test $? = 1")  # 1: it looked, and there is none
+    nodes.root("box", "pgrep --uid channelbox; test $? = 1")  # 1: there is no such process
     for kept in ("/etc/channelbox/channelbox.env", "/var/lib/channelbox/db.sqlite3"):
         assert box.file(kept).exists
     nodes.root("box", "nginx -t")
@@ -34,7 +34,7 @@ def test_installed_again_it_goes_on_where_it_was(nodes: Nodes) -> None:
     nodes.root("box", f"{APT} install /root/channelbox-newer.deb < /dev/null")
     assert nodes.active("box", "channelbox-web@1")
     assert "Harbour office" in nodes.root("box", "cat /etc/channelbox/channelbox.env")
-    assert "channelbox-nginx.conf" in _command_of_nginx(nodes)  # which ran without before
+    assert "channelbox-nginx.conf" in _command_of_nginx(nodes)  # nginx was already running, without it
 
 
 def test_purging_leaves_nothing(nodes: Nodes) -> None:
@@ -42,7 +42,7 @@ def test_purging_leaves_nothing(nodes: Nodes) -> None:
     left = [path for path in nodes.root("box", OURS).split() if not path.startswith(("/var/lib/apt/", "/var/cache/"))]
     assert left == []
     assert not nodes.root("box", "systemctl list-units --all --no-legend --plain 'channelbox*'")
-    # An empty list, which is what is wanted, may end with status 1: what it prints is what counts.
+    # systemctl may exit with 1 for an empty list, which is the expected result, so only the output is checked.
     assert not nodes.root("box", "systemctl list-unit-files --no-legend 'channelbox*' || true")
     nodes.root("box", "nginx -t")
     assert nodes.root("box", "systemctl is-system-running").strip() == "running"

@@ -1,4 +1,4 @@
-"""A machine that grants little: from the installation to people who talk, nothing is started twice."""
+"""On a very slow machine, no unit is started twice from the installation until people talk."""
 
 from collections.abc import Iterator
 
@@ -9,15 +9,15 @@ from testinfra.host import Host
 
 CORE_SHARE = 0.2  # of one core, for all processes of channelbox together
 FIRST_STOP_SECONDS = 12
-"""How long the first of them stands still, which is longer than the package is silent."""
+"""How long the first process is held, which is longer than the package stays silent."""
 
 PATIENCE_SECONDS = 60
 LIMIT = "20m"
-"""Of the installation, which takes two: one that hangs says how far it came."""
+"""For the installation, which takes two minutes. If it hangs, the output shows how far it came."""
 
 UNITS = ["channelbox-migrate", "channelbox-redis", "channelbox-web@1", "channelbox-worker@1"]
 
-# A quota of the CPU controller does nothing where the machine does not hand the controller to the node.
+# A quota of the CPU controller has no effect if the machine does not delegate the controller to the node.
 THROTTLE = """
 import os, pathlib, signal, time
 
@@ -38,7 +38,7 @@ def processes():
             pass
 
 def ours():
-    # What a unit of channelbox runs, and what an administrator or the package runs of it.
+    # Processes of channelbox's units, and those of channelbox that an administrator or the package runs.
     return [pid for pid, group, words in processes() if "/channelbox-" in group or b"/opt/venvs/channelbox/" in words]
 
 def a_unit_began():
@@ -58,22 +58,22 @@ def hold(seconds):
     while time.monotonic() < until and not ended:
         pids = ours()
         held.update(pids)
-        send(signal.SIGSTOP, pids)  # again and again: a process is held from its first moment
-        time.sleep(LOOK_SECONDS)  # between two looks for processes that began: nothing tells of them
+        send(signal.SIGSTOP, pids)  # repeated, so that a process is held from its start
+        time.sleep(LOOK_SECONDS)  # polled: nothing notifies of new processes
 
 def release():
-    # All that were held: between the look and the signal, one may have become another program that is not of ours.
+    # All that were held: since it was found, a process may have become another program that does not match.
     send(signal.SIGCONT, held)
     held.clear()
 
 signal.signal(signal.SIGTERM, end)
 while not ended and not a_unit_began():
-    time.sleep(LOOK_SECONDS)  # between two looks for a unit that began: nothing tells of it
+    time.sleep(LOOK_SECONDS)  # polled: nothing notifies of a unit that starts
 try:
     hold(FIRST)
     while not ended:
         release()
-        time.sleep(RUN_SECONDS)  # their share of the core: this is the throttle itself, and waits for nothing
+        time.sleep(RUN_SECONDS)  # their share of the core: this sleep is the throttle, not a wait
         hold(PAUSE_SECONDS)
 finally:
     release()
@@ -82,7 +82,7 @@ finally:
 
 @pytest.fixture
 def slow(nodes: Nodes) -> Iterator[None]:
-    """The processes of channelbox get a fifth of a core between them. The node is bare afterwards, for site.yml."""
+    """Limit all processes of channelbox together to a fifth of a core. The node is bare afterwards, for site.yml."""
     text = THROTTLE.replace("SHARE", str(CORE_SHARE), 1).replace("FIRST", str(FIRST_STOP_SECONDS))
     nodes.root(
         "box",

@@ -1,4 +1,4 @@
-"""The same node as site.yml makes it."""
+"""The same node, installed by site.yml."""
 
 import pytest
 from probe import places
@@ -26,7 +26,7 @@ def test_the_check_finds_nothing_wrong(nodes: Nodes) -> None:
 
 def test_no_unit_of_the_package_is_overridden(nodes: Nodes) -> None:
     overridden = nodes.root("box", "systemd-delta --no-pager --diff=no --type=overridden,masked").splitlines()
-    # Of nginx the roles write the main configuration themselves.
+    # The drop-in of nginx is overridden, because the roles write its main configuration themselves.
     assert [line for line in overridden if "channelbox" in line and "/nginx.service.d/" not in line] == []
 
 
@@ -56,7 +56,7 @@ def test_the_certificate_is_renewed_by_itself(nodes: Nodes) -> None:
     renewal = "nginx-channelbox-certificate"
     assert f"{renewal}.service" in nodes.root("box", f"systemctl list-timers --no-legend {renewal}.timer")
     make = "cd /etc/channelbox/tls && cp key.pem /root/key.before"
-    # As if it were at its end: the program looks at the certificate, and this one is made here and ends tomorrow.
+    # The script examines the certificate itself, so one that it made and that expires tomorrow stands for an old one.
     nodes.root("box", f"{make} && sed s/DAYS=825/DAYS=1/ {PROGRAM} > /root/short && touch self-signed.cnf")
     nodes.root("box", "bash /root/short /etc/channelbox/tls && systemctl reload nginx")
     short = nodes.root("box", "cat /etc/channelbox/tls/cert.pem")
