@@ -1,12 +1,14 @@
 """Releases in CHANGELOG.md, the source of the Debian package's version, its changelog and its manual page's header."""
 
 import re
+import textwrap
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from pathlib import Path
 
 HEADING = re.compile(r"^## (?P<version>\d+\.\d+\.\d+) - (?P<date>\d{4}-\d{2}-\d{2})$", re.MULTILINE)
+MAX_LINE = 78  # columns; lintian warns from 81 on
 MAINTAINER = "channelbox maintainers <maintainers@channelbox.invalid>"
 
 
@@ -50,12 +52,23 @@ def debian(releases: list[Release], suffix: str) -> str:
 
 def _details(text: str) -> str:
     """Convert the headings, list items and continuation lines of Markdown to the form of a Debian changelog."""
-    lines = []
+    blocks: list[str] = []
     for line in text.splitlines():
-        if line.startswith("### "):
-            lines.append(f"  [ {line.removeprefix('### ')} ]")
-        elif line.startswith("- "):
-            lines.append(f"  * {line.removeprefix('- ')}")
+        if line.startswith(("### ", "- ")):
+            blocks.append(line)
         elif line.strip():
-            lines.append(f"    {line.strip()}")
+            blocks[-1] += f" {line.strip()}"
+    lines = []
+    for block in blocks:
+        if block.startswith("### "):
+            lines.append(f"  [ {block.removeprefix('### ')} ]")
+        else:
+            lines += textwrap.wrap(
+                block.removeprefix("- "),
+                MAX_LINE,
+                initial_indent="  * ",
+                subsequent_indent="    ",
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
     return "\n".join(lines)

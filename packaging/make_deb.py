@@ -41,7 +41,7 @@ def main() -> int:
         with (DEBS / "lock").open("w") as lock, ThreadPoolExecutor(len(releases)) as pool:
             fcntl.flock(lock, fcntl.LOCK_EX)
             list(pool.map(lambda release: build(release, version, lintian=options.lintian), releases))
-    except NodeError as error:
+    except (NodeError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
     except subprocess.CalledProcessError as error:

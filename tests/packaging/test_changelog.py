@@ -49,13 +49,20 @@ def test_debian_reads_it(tmp_path: Path) -> None:
     made = changelog.debian(changelog.releases(tmp_path / "CHANGELOG.md"), "deb13")
     assert made == (
         "channelbox (1.2.0~deb13) stable; urgency=medium\n\n"
-        "  [ Added ]\n  * A thing that takes\n    two lines.\n  * Another.\n"
+        "  [ Added ]\n  * A thing that takes two lines.\n  * Another.\n"
         "  [ Fixed ]\n  * A mistake.\n\n"
         " -- channelbox maintainers <maintainers@channelbox.invalid>  Sun, 31 Jan 2027 06:00:00 +0000\n"
         "\n"
         "channelbox (1.1.9) stable; urgency=medium\n\n  * All.\n\n"
         " -- channelbox maintainers <maintainers@channelbox.invalid>  Thu, 24 Dec 2026 06:00:00 +0000\n"
     )
+
+
+def test_no_line_is_longer_than_lintian_allows(tmp_path: Path) -> None:
+    unreleased = (ROOT / "CHANGELOG.md").read_text().replace("## Unreleased", "## 9.9.9 - 2027-01-31")
+    (tmp_path / "CHANGELOG.md").write_text(unreleased)
+    made = changelog.debian(changelog.releases(tmp_path / "CHANGELOG.md"), "deb13")
+    assert max(len(line) for line in made.splitlines() if not line.startswith(" -- ")) <= 80
 
 
 def test_without_a_release_it_says_what_a_heading_looks_like(tmp_path: Path) -> None:
