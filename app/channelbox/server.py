@@ -101,7 +101,7 @@ def configuration(listener: socket.socket) -> uvicorn.Config:
         server_header=False,
         access_log=False,
         log_config=None,
-        # More would log a line for each WebSocket.
+        # At INFO, uvicorn logs each step of its start and its end, which systemd logs already.
         log_level=logging.WARNING,
         timeout_graceful_shutdown=round(settings.CHANNELBOX_DRAIN_SECONDS) + GRACE_SECONDS,
         timeout_notify=watchdog_seconds() or 0,  # type: ignore[arg-type]  # only compared

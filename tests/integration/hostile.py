@@ -6,10 +6,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 import pytest_asyncio
-from tests.integration.local import Installation, installation
+from tests.integration.local import Installation, Person, installation
 
 ROOM = "hello"
 KIB = 1024
+MESSAGE_MAX = 4000
 SOCKETS = [f"/ws/chat/{ROOM}/", "/ws/dashboard/"]
 
 
@@ -41,3 +42,9 @@ async def undisturbed(local: Installation) -> AsyncIterator[None]:
             await person.hears(text)
             person.check_sequence()
             assert person.errors == []
+
+
+async def still_works(person: Person) -> None:
+    """Say something and wait to hear it."""
+    await person.say(text := os.urandom(8).hex())
+    await person.hears(text)

@@ -3,22 +3,20 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import pytest_asyncio
-from tests.integration.hostile import KIB, ROOM, SOCKETS, strict, undisturbed  # noqa: F401 - a fixture
+from tests.integration.hostile import KIB, MESSAGE_MAX, ROOM, SOCKETS, still_works, strict, undisturbed  # noqa: F401 - a fixture
 from tests.integration.local import Installation, Person
 from tests.realtime.serving import UPGRADE, masked
 
 from channelbox.realtime.errors import INVALID_FORMAT, Close, Code
-from channelbox.realtime.frame_reader import CLOSE, CONTINUATION, PING, PONG, TEXT
+from channelbox.realtime.frame_reader import CLOSE, TEXT
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 FRAME_MAX = 64 * KIB
-MESSAGE_MAX = 4000
-BURST = 60
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -26,11 +24,6 @@ async def charlie(local: Installation) -> AsyncIterator[Person]:
     """Somebody in the room who means ill, while others are there."""
     async with undisturbed(local), await local.enter(ROOM, origin=local.url) as charlie:
         yield charlie
-
-
-async def still_works(person: Person) -> None:
-    await person.say(text := os.urandom(8).hex())
-    await person.hears(text)
 
 
 NOT_THE_FORMAT = {
@@ -293,112 +286,3 @@ async def test_any_after_is_welcome(local: Installation, after: str) -> None:
     async with undisturbed(local), await local.open(f"/ws/chat/{ROOM}/?after={after}", origin=local.url) as charlie:
         await charlie.first(type="welcome")
         await still_works(charlie)
-
-
-# --- Too much
-
-
-async def test_of_200_messages_at_once_each_is_answered(local: Installation) -> None:
-    async with undisturbed(local), await local.enter(ROOM, origin=local.url) as charlie:
-        mark = os.urandom(4).hex()
-        ids = [f"{mark}-{n}" for n in range(200)]
-        for id in ids:
-            await charlie.say(id, id=id)
-
-        def answered() -> set[str]:
-            return {frame["id"] for frame in charlie.messages + charlie.errors}
-
-        await charlie.until(lambda: answered() >= set(ids))
-        stored = [frame["id"] for frame in charlie.messages if frame["id"].startswith(mark)]
-        refused = {frame["id"]: frame for frame in charlie.errors}
-        assert BURST <= len(stored) < 2 * BURST
-        assert stored == [id for id in ids if id in stored]
-        assert set(refused) == set(ids) - set(stored)
-        assert {frame["code"] for frame in refused.values()} == {Code.TOO_FAST}
-        assert all(0 < frame["retry_after"] < 60 for frame in refused.values())
-
-
-async def test_of_200_broken_frames_at_once_each_is_answered(local: Installation) -> None:
-    async with undisturbed(local), await local.enter(ROOM, origin=local.url) as charlie:
-        for _ in range(200):
-            await charlie.connection.send("{")
-        await charlie.until(lambda: len(charlie.errors) == 200)
-        assert {error["error"] for error in charlie.errors} == {INVALID_FORMAT}
-        await still_works(charlie)
-
-
-async def test_who_never_heeds_an_error_is_closed(local: Installation) -> None:
-    async with undisturbed(local), await local.enter(ROOM, origin=local.url) as charlie:
-        for _ in range(400):
-            await charlie.connection.send("{")
-        assert await charlie.closed() == Close.TOO_MUCH
-        assert len(charlie.errors) < 400
-
-
-async def test_200_questions_to_the_dashboard_at_once_are_not_200_answers(local: Installation) -> None:
-    async with (
-        undisturbed(local),
-        await local.open("/ws/dashboard/", origin=local.url) as watcher,
-        await local.open("/ws/dashboard/", origin=local.url) as charlie,
-    ):
-        await watcher.first(type="welcome")
-        await charlie.first(type="welcome")
-        for n in range(200):
-            await charlie.connection.send("{" if n % 2 else "{}")
-        await charlie.until(lambda: len(charlie.errors) == 100)
-        await watcher.until(lambda: sum("data" in frame for frame in watcher.frames) >= 2)
-        assert watcher.errors == []
-        assert sum("data" in frame for frame in watcher.frames) < 50
-
-
-# Fifteen messages take a second or so. Where a flood holds up a process, each of them takes ten.
-ALL_HEARD_SECONDS = 45
-
-
-@pytest.mark.parametrize(
-    "piece",
-    [masked(PONG), masked(PING), masked(CONTINUATION, first=0), masked(TEXT, b"{"), masked(3)],
-    ids=["pongs", "pings", "empty fragments", "texts", "unknown opcodes"],
-)
-async def test_a_flood_of_any_frames_holds_up_nobody(local: Installation, piece: bytes) -> None:
-    """Both web processes are flooded: a connection goes to either."""
-    async with undisturbed(local):
-        flooding = [asyncio.create_task(flood(local, piece)) for _ in range(6)]
-        async with await local.enter(ROOM, origin=local.url) as alice:
-            async with asyncio.timeout(ALL_HEARD_SECONDS):
-                for number in range(15):
-                    await alice.say(text := f"{number} {os.urandom(4).hex()}")
-                    await alice.hears(text)
-            assert alice.errors == []
-        for each in flooding:
-            each.cancel()
-        await asyncio.gather(*flooding, return_exceptions=True)
-
-
-async def flood(local: Installation, piece: bytes) -> None:
-    """Sends the same frame as fast as it is taken; comes again when it is closed."""
-    while True:
-        reader, writer = await local.handshake(SOCKETS[0])
-        reading = asyncio.create_task(reader.read())
-        try:
-            writer.write(b"" if piece[0] & 0x0F else masked(TEXT, b"{", first=0))
-            while not reading.done():
-                writer.write(piece * 10_000)
-                await writer.drain()
-        except OSError:
-            pass
-        finally:
-            reading.cancel()
-            writer.transport.abort()
-
-
-async def test_who_reads_nothing_does_not_hold_up_others(local: Installation) -> None:
-    async with undisturbed(local):
-        reader, writer = await local.handshake(SOCKETS[0])
-        reader.set_exception(ConnectionError("not read"))
-        cast("asyncio.Transport", writer.transport).pause_reading()
-        async with await local.enter(ROOM, origin=local.url) as alice:
-            for _ in range(20):
-                await alice.say("x" * MESSAGE_MAX)
-            await alice.until(lambda: alice.heard.count("x" * MESSAGE_MAX) >= 20)
-        writer.transport.abort()

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.realtime.hub import NEW, Record, frames, hub, joined, record
 
-from channelbox.realtime import fan_out, turn_scheduler
-from channelbox.realtime import hub as hub_module
+from channelbox.realtime import fan_out, history_source, room_repairs, turn_scheduler
 from channelbox.realtime.counters import counters
 from channelbox.realtime.envelope import Envelope
 from channelbox.realtime.errors import Code, Refused
@@ -87,8 +86,8 @@ async def test_what_waits_to_be_written_is_bounded(hub: Hub, record: Record, mon
     """More comes than the turns can write: the rest is read from the record, and nobody waits for this room."""
     monkeypatch.setattr(fan_out, "FULL_BYTES", 200)
     monkeypatch.setattr(fan_out, "MIN_WRITE_BYTES", 1)
-    monkeypatch.setattr(hub_module, "PAGE_EVENTS", 20)
-    monkeypatch.setattr(hub_module, "REORDER_SECONDS", 0.001)
+    monkeypatch.setattr(history_source, "PAGE_EVENTS", 20)
+    monkeypatch.setattr(room_repairs, "REORDER_SECONDS", 0.001)
     everybody = [await joined(hub) for _ in range(50)]
     monkeypatch.setattr(turn_scheduler, "TURN_BYTES", 30)
     room, waiting, wrote = hub.rooms["r"], [], []

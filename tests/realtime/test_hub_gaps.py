@@ -6,8 +6,7 @@ import json
 import pytest
 from tests.realtime.hub import Record, frames, gap, hub, joined, record, told
 
-from channelbox.realtime import hub as hub_module
-from channelbox.realtime import redis_keys
+from channelbox.realtime import redis_keys, room_repairs
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.envelope import Envelope
 from channelbox.realtime.history_source import Observed
@@ -67,7 +66,7 @@ async def test_what_is_gone_and_what_is_too_much_are_told_apart(hub: Hub, record
 async def test_a_number_that_is_not_in_the_record_is_not_looked_for_for_ever(
     hub: Hub, bus: Bus, record: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub_module, "MAX_REPAIR_PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr(room_repairs, "MAX_PAUSE_SECONDS", 0.1)
     listener = await joined(hub)
     room = hub.rooms["r"]
     await bus.publish(redis_keys.room("r"), Envelope(last=10**15).pack())

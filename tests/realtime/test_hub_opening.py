@@ -10,8 +10,9 @@ from tests.support.waiting import until
 from channelbox.realtime.envelope import BatchOutcome, BatchRef, Envelope
 from channelbox.realtime.frames import text_frame
 from channelbox.realtime.history_source import Identity, Observed
-from channelbox.realtime.hub import MAX_REPAIRS, REORDER_SECONDS, Hub
+from channelbox.realtime.hub import Hub
 from channelbox.realtime.hub_room import MAX_PARKED_BYTES, HubRoom, Run
+from channelbox.realtime.room_repairs import MAX_REPAIRS, REORDER_SECONDS
 
 __all__ = ["hub", "opening", "record"]
 

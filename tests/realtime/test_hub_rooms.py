@@ -175,7 +175,7 @@ async def test_nothing_of_another_room_of_the_name_is_read_for_the_members(hub: 
     room = hub.rooms["r"]
     record.identity, record.last = NEW, 14
     room.known = 12  # heard of, and not heard
-    hub._advance("r", room)
+    hub._repairs.advance("r", room)
     reads = record.reads
     async with asyncio.timeout(10):
         while record.reads == reads:

@@ -100,7 +100,22 @@ class Server:
         self.process = None
 
 
-class RedisServer(Server):
+class PingedServer(Server):
+    """A server that speaks Redis' protocol, and is ready when it answers a PING."""
+
+    def client(self) -> redis.Redis:
+        """Return a blocking client for the test itself."""
+        raise NotImplementedError
+
+    def answers(self) -> bool:
+        try:
+            with self.client() as client:
+                return bool(client.ping())
+        except redis.RedisError:
+            return False
+
+
+class RedisServer(PingedServer):
     """A Redis on a Unix socket, and on a TCP port if one is given."""
 
     def __init__(self, folder: Path, *options: str, port: int = 0) -> None:
@@ -111,18 +126,10 @@ class RedisServer(Server):
         super().__init__(folder, [*command, "--save", "", "--appendonly", "no", *options], stop=SIGTERM)
 
     def client(self) -> redis.Redis:
-        """Return a blocking client for the test itself."""
         return redis.Redis(unix_socket_path=str(self.socket), socket_timeout=5)
 
-    def answers(self) -> bool:
-        try:
-            with self.client() as client:
-                return bool(client.ping())
-        except redis.RedisError:
-            return False
 
-
-class SentinelServer(Server):
+class SentinelServer(PingedServer):
     """A single Sentinel that replaces a master on a port of 127.0.0.1 after a second without an answer."""
 
     def __init__(self, folder: Path, name: str, master: int) -> None:
@@ -137,13 +144,6 @@ class SentinelServer(Server):
 
     def client(self) -> redis.Redis:
         return redis.Redis(port=self.port, socket_timeout=5)
-
-    def answers(self) -> bool:
-        try:
-            with self.client() as client:
-                return bool(client.ping())
-        except redis.RedisError:
-            return False
 
 
 class PostgreSQLServer(Server):

@@ -2,7 +2,9 @@
 
 from typing import NamedTuple, Protocol
 
-from channelbox.realtime.hub_room import Run
+from channelbox.realtime.hub_room import HubRoom, Run
+
+PAGE_EVENTS = 200  # in one read
 
 
 class Identity(NamedTuple):
@@ -14,6 +16,11 @@ class Identity(NamedTuple):
 
     key: int
     epoch: str
+
+
+def identity_of(room: HubRoom) -> Identity:
+    """Return the identity that a room had when it was opened."""
+    return Identity(room.key, room.epoch)
 
 
 class Opened(NamedTuple):

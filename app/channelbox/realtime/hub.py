@@ -6,28 +6,24 @@ import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
-from channelbox.realtime import catch_up, redis_keys
+from channelbox.realtime import catch_up, history_source, redis_keys
 from channelbox.realtime.admission import Source
-from channelbox.realtime.background_tasks import cancel, failed, once, supervise
+from channelbox.realtime.background_tasks import cancel, failed, once
 from channelbox.realtime.batch_loader import BatchLoader
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.counters import counters
 from channelbox.realtime.envelope import BatchOutcome, Envelope
 from channelbox.realtime.errors import Close, Code, Refused
-from channelbox.realtime.history_source import HistorySource, Identity, Observed
+from channelbox.realtime.history_source import HistorySource, Identity, Observed, identity_of
 from channelbox.realtime.hub_room import HubRoom, Run, gap_frame, gap_frames
 from channelbox.realtime.join_steps import JoinSteps
 from channelbox.realtime.members import Member
+from channelbox.realtime.room_repairs import RoomRepairs
 
 logger = logging.getLogger(__name__)
 
-# Wait before missing events are read: when two workers' messages cross, the earlier one has mostly arrived by then.
-REORDER_SECONDS = 0.05
-MAX_REPAIR_PAUSE_SECONDS = 5.0
 OPEN_SECONDS = 10.0
 LINGER_SECONDS = 10.0  # an empty room stays open this long, for a page reload or a reconnect
-PAGE_EVENTS = 200  # in one read
-MAX_REPAIRS = 8  # rooms whose missing events are read at the same time: as many as the database reads in one query
 NO_SOURCE = Source(None)  # has no limit of its own, only that of the process
 ORPHANED_SECONDS = 5.0  # after which members of a replaced room are disconnected, if nothing else has done so
 
@@ -56,7 +52,7 @@ class Hub:
         self._store = store
         self._process = process
         self._tasks: set[asyncio.Task[None]] = set()
-        self._repairs = asyncio.Semaphore(MAX_REPAIRS)  # so that other reads do not wait for all repairs
+        self._repairs = RoomRepairs(store, self._tasks)
         self._catch_ups = catch_up.CatchUps()
 
     # --- Joining and leaving
@@ -124,7 +120,7 @@ class Hub:
             )
             seq = have if resumed and have is not None else max(room.floor - 1, newest - history, 0)
             wanted, start, missed = seq, seq, b""
-            read = seq - seq % PAGE_EVENTS  # whole pages, so that joins at one moment share the reads
+            read = seq - seq % history_source.PAGE_EVENTS  # whole pages, so that joins at one moment share the reads
             while (recent := room.recent(seq)) is None:
                 run = await self._read(name, room, read)
                 if run.last <= read:
@@ -132,7 +128,7 @@ class Hub:
                 read = run.last
                 if run.last > room.seq:  # stored but not received yet: the members get it now, and only once
                     room.park(run)
-                    self._advance(name, room)
+                    self._repairs.advance(name, room)
                 if run.last <= seq:
                     continue
                 missed += run.after(seq).frames
@@ -171,13 +167,13 @@ class Hub:
     async def _hold_identified(self, name: str, identity: Identity) -> HubRoom:
         """Hold the room of this identity. Raises Refused if another room has the name now."""
         room = await self.hold(name)
-        if _identity(room) == identity:
+        if identity_of(room) == identity:
             return room
         self.release(name, room)
         if await self._check(name, room):  # the client was admitted before the room was replaced
             raise Refused(Code.TRY_LATER, "The room was re-created. Try again.", close=Close.TRY_LATER)
         room = await self.hold(name)
-        if _identity(room) != identity:
+        if identity_of(room) != identity:
             self.release(name, room)
             raise Refused(Code.TRY_LATER, "The room was re-created. Try again.", close=Close.TRY_LATER)
         return room
@@ -201,20 +197,22 @@ class Hub:
             run = await self._read(name, room, before)
             if run.last > before:
                 room.park(run)
-                self._advance(name, room)
+                self._repairs.advance(name, room)
             elif room.seq == before:
                 return
 
     async def _read(self, name: str, room: HubRoom, seq: int) -> Run:
         """Read the page after a number, once for all joins that need it at this moment."""
         if room.reads is None:
-            room.reads = BatchLoader(functools.partial(self._read_each, name, _identity(room)))
+            room.reads = BatchLoader(functools.partial(self._read_each, name, identity_of(room)))
         if (run := await room.reads.get(seq)) is None:
             raise LookupError(f"nothing read after {seq}")
         return run
 
     async def _read_each(self, name: str, identity: Identity, seqs: list[int]) -> dict[int, Run]:
-        runs = await asyncio.gather(*(self._store.after(name, identity, seq, PAGE_EVENTS) for seq in seqs))
+        runs = await asyncio.gather(
+            *(self._store.after(name, identity, seq, history_source.PAGE_EVENTS) for seq in seqs)
+        )
         return dict(zip(seqs, runs, strict=True))
 
     def leave(self, name: str, member: Member) -> None:
@@ -248,7 +246,7 @@ class Hub:
             room.ready.set_result(None)
             for envelope in room.take_early():
                 self._apply(name, room, envelope)
-            self._advance(name, room)
+            self._repairs.advance(name, room)
         except Exception as error:
             failed(logger, error, "Room %s cannot be opened", name)
             self._remove(name, room)
@@ -287,7 +285,7 @@ class Hub:
                 Code.TRY_LATER, "The room cannot be read right now. Try again.", retry_after=2, close=Close.TRY_LATER
             ) from error
         self.observe(name, room, Observed(opened.identity, opened.floor, opened.run.last))
-        return _identity(room) == opened.identity
+        return identity_of(room) == opened.identity
 
     def give_up(self, name: str, room: HubRoom) -> None:
         """Close a room that was removed, recreated or restored, as its numbers mean other events now."""
@@ -308,13 +306,13 @@ class Hub:
         """
         if self.rooms.get(name) is not room:
             return
-        if _identity(room) != observed.identity:
+        if identity_of(room) != observed.identity:
             self.give_up(name, room)
             return
         room.floor = max(room.floor, observed.floor)
         if observed.seq > room.known:
             room.known = observed.seq
-            self._advance(name, room)
+            self._repairs.advance(name, room)
 
     @staticmethod
     def has_lost(room: HubRoom, observed: Observed, seq: int) -> bool:
@@ -322,7 +320,7 @@ class Hub:
 
         Only committed events are published, so the database has lost some in that case.
         """
-        return _identity(room) == observed.identity and observed.seq < seq
+        return identity_of(room) == observed.identity and observed.seq < seq
 
     # --- Messages from Redis
 
@@ -333,7 +331,7 @@ class Hub:
         """Handle an envelope: write events that are next in sequence, keep later ones, drop those already written."""
         if room.ready.done():
             self._apply(name, room, envelope)
-            self._advance(name, room)
+            self._repairs.advance(name, room)
         else:
             room.keep_early(envelope)
         if self.on_outcome is not None:
@@ -367,45 +365,6 @@ class Hub:
         finally:
             room.check = None
 
-    def _advance(self, name: str, room: HubRoom) -> None:
-        if room.advance() and room.repair is None:
-            room.repair = supervise(f"repair of room {name}", lambda: self._repair(name, room))
-            self._tasks.add(room.repair)
-            room.repair.add_done_callback(self._tasks.discard)
-
-    async def _repair(self, name: str, room: HubRoom) -> None:
-        """Read missing events from the database, once for the process rather than for each member."""
-        pause = REORDER_SECONDS
-        await asyncio.sleep(pause)
-        while room.known > room.seq:
-            await room.has_space()
-            read = True
-            try:
-                async with self._repairs:
-                    if room.known <= room.seq:
-                        continue  # received meanwhile
-                    run = await self._store.after(name, _identity(room), room.seq, PAGE_EVENTS)
-            except Exception as error:
-                failed(logger, error, "Room %s: cannot read the events that are missing after %d", name, room.seq)
-                run, read = Run(room.seq + 1, room.seq, b""), False
-            if run.last > room.seq:
-                counters.repairs += 1
-                room.park(run)
-                self._advance(name, room)
-                pause = REORDER_SECONDS
-            elif pause >= MAX_REPAIR_PAUSE_SECONDS and read:
-                logger.warning(
-                    "Room %s: the database has no event after %d, but event %d was announced",
-                    name,
-                    room.seq,
-                    room.known,
-                )
-                room.forget_parked()
-            else:
-                pause = min(pause * 2, MAX_REPAIR_PAUSE_SECONDS)
-                await asyncio.sleep(pause)
-        room.repair = None  # not if this raised: then the repair is started again
-
     async def stop(self) -> None:
         """End all background tasks. The server closes the members' connections."""
         for room in self.rooms.values():
@@ -418,7 +377,3 @@ class Hub:
 def _restart_all(members: list[Member]) -> None:
     for member in members:
         member.restart()
-
-
-def _identity(room: HubRoom) -> Identity:
-    return Identity(room.key, room.epoch)
