@@ -8,15 +8,13 @@ import dataclasses
 import msgpack
 from django.apps import apps
 from django.conf import settings
-from tests.realtime.hub import Listener
 
 from channelbox.chat.cleanup import CLEANUP_CHANNEL
 from channelbox.chat.ingest import INGEST_CHANNEL, INGEST_TYPE
 from channelbox.monitoring.process_reports import Report
 from channelbox.realtime import redis_keys
 from channelbox.realtime.counters import Counters
-from channelbox.realtime.envelope import Batch, BatchOutcome, BatchRef, Envelope, RoomRef
-from channelbox.work.pending_message import PendingMessage
+from channelbox.realtime.envelope import Batch, BatchOutcome, BatchRef, Envelope, IncomingEvent, RoomRef
 
 WITH_ONE = [
     "room",
@@ -83,8 +81,8 @@ def test_fields_of_a_queue_entry() -> None:
 
 
 def test_fields_of_a_message_in_a_queue_entry() -> None:
-    message = PendingMessage("s", 1, "n", "i", "message", "hi", Listener(), {"removes": 3})
-    assert set(message.fields()) == {"sender", "user_id", "name", "id", "kind", "text", "data"}
+    event = IncomingEvent("s", 1, "n", "i", "message", "hi", {"removes": 3})
+    assert set(event.pack()) == {"sender", "user_id", "name", "id", "kind", "text", "data"}
 
 
 def test_fields_of_an_envelope() -> None:

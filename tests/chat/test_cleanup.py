@@ -23,14 +23,13 @@ from tests.support.waiting import until
 from channelbox.accounts.models import User
 from channelbox.chat import cleanup
 from channelbox.chat.cleanup import Cleanup, remove_batch
-from channelbox.chat.incoming import IncomingEvent
 from channelbox.chat.models import DeletedName, Event, Room
 from channelbox.chat.store import store
 from channelbox.lifespan import Process
 from channelbox.realtime import background_tasks, redis_keys
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.counters import counters
-from channelbox.realtime.envelope import RoomRef
+from channelbox.realtime.envelope import IncomingEvent, RoomRef
 from channelbox.work.queue import WorkLayer
 
 pytestmark = pytest.mark.django_db(transaction=True)

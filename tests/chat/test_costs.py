@@ -20,11 +20,10 @@ from tests.chat.many import say_much
 from tests.chat.process import Person, Workers, connections_go_back, installation, people, runtime, workers
 
 from channelbox.accounts.models import User
-from channelbox.chat.incoming import IncomingEvent
 from channelbox.chat.models import Room
 from channelbox.chat.runtime import ChatRuntime
 from channelbox.chat.store import store
-from channelbox.realtime.envelope import RoomRef
+from channelbox.realtime.envelope import IncomingEvent, RoomRef
 from channelbox.realtime.frames import payloads
 from channelbox.realtime.history_source import Identity
 from channelbox.work.pending_message import PendingMessage
@@ -94,7 +93,10 @@ async def message(runtime: ChatRuntime, room: str, members: int, monkeypatch: py
             listener.more.clear()
         with counted(monkeypatch) as costs:
             runtime.outbox.put(
-                ref, PendingMessage("g:alice", None, "alice", f"{room}-{number}", "message", "hi", listeners[0])
+                ref,
+                PendingMessage(
+                    IncomingEvent("g:alice", None, "alice", f"{room}-{number}", "message", "hi"), listeners[0]
+                ),
             )
             async with asyncio.timeout(10):
                 await listeners[-1].more.wait()

@@ -1,6 +1,7 @@
 """Events of other kinds than messages, under the same promises: in the record, on the sockets, over HTTP."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -15,11 +16,11 @@ from tests.chat.process import Person, Workers, connections_go_back, enter, inst
 
 from channelbox.accounts.models import User
 from channelbox.chat import history
-from channelbox.chat.incoming import IncomingEvent
+from channelbox.chat.ingest import INGEST_TYPE, _Entry
 from channelbox.chat.models import Event, Room
 from channelbox.chat.runtime import ChatRuntime
 from channelbox.chat.store import Outcome, store
-from channelbox.realtime.envelope import RoomRef
+from channelbox.realtime.envelope import Batch, BatchRef, IncomingEvent, RoomRef
 from channelbox.realtime.errors import Code
 from channelbox.realtime.history_source import Identity
 
@@ -163,13 +164,18 @@ def test_a_removed_message_sent_again_stays_removed(senders: Senders) -> None:
 
 def test_what_this_version_does_not_know_is_left_to_a_newer_one() -> None:
     fields = {"sender": "g:a", "user_id": None, "name": "a", "id": "1", "kind": "message", "text": "hi"}
-    for wrong in ({"kind": "reaction", "text": "+1"}, {"kind": "deletion", "text": ""}):
+
+    def read(event: dict[str, Any]) -> Sequence[IncomingEvent]:
+        entry = Batch(BatchRef("web", 1), RoomRef(1, "lobby"), []).entry(INGEST_TYPE)
+        return _Entry.of({**entry, "messages": [event]}, until=60).batch.events
+
+    for wrong in ({"kind": "reaction", "text": "+1"}, {"kind": "deletion", "text": ""}, {"data": [1]}):
         with pytest.raises(ValueError):
-            IncomingEvent.of({**fields, **wrong})
+            read({**fields, **wrong})
     for missing in fields:
-        with pytest.raises(TypeError):
-            IncomingEvent.of({name: value for name, value in fields.items() if name != missing})
-    assert IncomingEvent.of({**fields, "added_later": 1}) == IncomingEvent(**fields)  # type: ignore[arg-type]
+        with pytest.raises(ValueError):
+            read({name: value for name, value in fields.items() if name != missing})
+    assert read({**fields, "added_later": 1}) == [IncomingEvent(**fields)]  # type: ignore[arg-type]
 
 
 def test_rights_cost_one_read_for_a_batch_and_one_more_where_rooms_are_for_members(senders: Senders) -> None:

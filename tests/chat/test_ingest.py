@@ -4,17 +4,16 @@ import asyncio
 
 import pytest
 
-from channelbox.chat.incoming import IncomingEvent
 from channelbox.chat.ingest import IngestConsumer, _Entry, _publishes
 from channelbox.chat.models import Room
 from channelbox.chat.store import store
 from channelbox.realtime import background_tasks
 from channelbox.realtime.counters import counters
-from channelbox.realtime.envelope import Batch, BatchRef, Envelope, RoomRef
+from channelbox.realtime.envelope import Batch, BatchRef, Envelope, IncomingEvent, RoomRef
 
 
 def entry(number: int) -> _Entry:
-    return _Entry(Batch(BatchRef("me", number), RoomRef(1, "lobby"), []), [], asyncio.get_running_loop().time() + 60)
+    return _Entry(Batch(BatchRef("me", number), RoomRef(1, "lobby"), []), asyncio.get_running_loop().time() + 60)
 
 
 async def test_a_retry_that_breaks_is_counted_and_what_came_meanwhile_is_tried(
@@ -49,7 +48,7 @@ def test_a_publish_says_the_epoch_that_its_numbers_are_of() -> None:
         RoomRef(room.pk, "lobby", "epoch before"),
         IncomingEvent("g:alice", None, "alice", "1", "message", "hi"),
     )
-    said = [_Entry(Batch(BatchRef("me", number), ref, []), [event], 0.0) for number in (1, 2)]
+    said = [_Entry(Batch(BatchRef("me", number), ref, [event]), 0.0) for number in (1, 2)]
     new, known = (_publishes([entry], store({ref: [event]})) for entry in said)
     for ((_, payload),), first in ((new, 1), (known, 0)):
         envelope = Envelope.unpack(payload)

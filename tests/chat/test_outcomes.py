@@ -31,7 +31,7 @@ from channelbox.chat.cleanup import remove_batch
 from channelbox.chat.ingest import INGEST_CHANNEL
 from channelbox.chat.models import Event, Room
 from channelbox.chat.runtime import ChatRuntime
-from channelbox.realtime.envelope import RoomRef
+from channelbox.realtime.envelope import IncomingEvent, RoomRef
 from channelbox.work.pending_message import MAX_RECIPIENTS, PendingMessage
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -90,7 +90,7 @@ async def test_a_known_message_is_answered_by_its_event_where_that_is_still_to_c
     room = await in_database(Room.objects.get)(name="lobby")
     (member,) = runtime.hub.rooms["lobby"].members
     runtime.outbox.put(
-        RoomRef(room.pk, "lobby"), PendingMessage("g:alice", None, "alice", "1", "message", "hi", member)
+        RoomRef(room.pk, "lobby"), PendingMessage(IncomingEvent("g:alice", None, "alice", "1", "message", "hi"), member)
     )
     workers = Workers()
     workers.start()

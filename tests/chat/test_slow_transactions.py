@@ -27,13 +27,12 @@ from tests.chat.process import (
 from channelbox.accounts.models import User
 from channelbox.chat import ingest, store_sql
 from channelbox.chat import store as store_module
-from channelbox.chat.incoming import IncomingEvent
 from channelbox.chat.ingest import INGEST_CHANNEL, INGEST_TYPE, IngestConsumer
 from channelbox.chat.models import Event, Room
 from channelbox.chat.runtime import ChatRuntime
 from channelbox.chat.store import Incoming, Stored, store
 from channelbox.realtime.counters import counters
-from channelbox.realtime.envelope import Batch, BatchRef, RoomRef
+from channelbox.realtime.envelope import Batch, BatchRef, IncomingEvent, RoomRef
 from channelbox.work.queue import WorkLayer
 from channelbox.work.worker import Worker
 
@@ -88,8 +87,8 @@ async def test_a_transaction_that_finds_no_connection_waits_for_one(
     monkeypatch.setattr(ingest, "_store", in_database(store_slowly, thread_sensitive=False, executor=ingest._threads))
 
     async def take(name: str) -> None:
-        fields = {"sender": "g:a", "user_id": None, "name": "a", "id": "1", "kind": "message", "text": "hi"}
-        entry = Batch(BatchRef("nobody", 1), RoomRef(keys[name], name), [fields]).entry(INGEST_TYPE)
+        event = IncomingEvent("g:a", None, "a", "1", "message", "hi")
+        entry = Batch(BatchRef("nobody", 1), RoomRef(keys[name], name), [event]).entry(INGEST_TYPE)
         await IngestConsumer().dispatch({"type": "batch", "messages": [entry]})
 
     tasks = [asyncio.create_task(take(name)) for name in names[:-1]]

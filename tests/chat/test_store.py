@@ -10,12 +10,11 @@ from django.utils import timezone
 
 from channelbox.accounts.models import User
 from channelbox.chat import store_sql
-from channelbox.chat.incoming import IncomingEvent
 from channelbox.chat.models import Event, Room
 from channelbox.chat.store import Outcome
 from channelbox.chat.store import store as store_all
 from channelbox.chat.store_sql import EVENT_FIELDS
-from channelbox.realtime.envelope import RoomRef
+from channelbox.realtime.envelope import IncomingEvent, RoomRef
 from channelbox.realtime.errors import Code
 
 pytestmark = pytest.mark.django_db(transaction=True)

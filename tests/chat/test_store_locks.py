@@ -11,9 +11,8 @@ from django.db import connection
 from channelbox.accounts.models import User
 from channelbox.chat import store, store_sql
 from channelbox.chat.deletion import UNKNOWN
-from channelbox.chat.incoming import IncomingEvent
 from channelbox.chat.models import Event, Room
-from channelbox.realtime.envelope import RoomRef
+from channelbox.realtime.envelope import IncomingEvent, RoomRef
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -24,7 +24,7 @@ from channelbox.chat.cleanup import Cleanup
 from channelbox.chat.ingest import INGEST_TYPE, MAX_TRANSACTION, IngestConsumer
 from channelbox.chat.models import Event, Room
 from channelbox.realtime.bus import Bus
-from channelbox.realtime.envelope import Batch, BatchRef, RoomRef
+from channelbox.realtime.envelope import Batch, BatchRef, IncomingEvent, RoomRef
 from channelbox.work.outbox import MAX_BATCH as MAX_ENTRY
 from channelbox.work.worker import BATCH as MAX_ENTRIES
 
@@ -105,8 +105,8 @@ async def test_storing(bus: Bus, transactions: list[int]) -> None:
     await in_database(check)(transactions, MAX_TRANSACTION + MAX_ENTRIES, stored)
 
 
-def _said(id: str) -> dict[str, Any]:
-    return {"sender": "g:guest", "user_id": None, "name": "guest", "id": id, "kind": "message", "text": "hi"}
+def _said(id: str) -> IncomingEvent:
+    return IncomingEvent("g:guest", None, "guest", id, "message", "hi")
 
 
 async def test_removing_a_room(bus: Bus, transactions: list[int], monkeypatch: pytest.MonkeyPatch) -> None:

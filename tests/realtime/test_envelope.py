@@ -7,11 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from channelbox.realtime.envelope import VERSION, Batch, BatchOutcome, BatchRef, Envelope, RoomRef
+from channelbox.realtime.envelope import VERSION, Batch, BatchOutcome, BatchRef, Envelope, IncomingEvent, RoomRef
 
 OUTCOME = BatchOutcome(BatchRef("web", 7), [18, 3, 0], frozenset({1}), {2: ("not_allowed", "No.")})
 FULL = Envelope(17, 18, b"frames", 5, [OUTCOME], ("web", ["alice"], 1), [(3, b"frame")], "epoch")
-BATCH = Batch(BatchRef("web", 7), RoomRef(5, "lobby", "epoch"), [{"id": "a"}, {"id": "b"}])
+EVENTS = [
+    IncomingEvent("u:1", 1, "alice", "a", "message", "hi"),
+    IncomingEvent("g:bob", None, "bob", "b", "deletion", "", {"removes": 3}),
+]
+BATCH = Batch(BatchRef("web", 7), RoomRef(5, "lobby", "epoch"), EVENTS)
 
 anything = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text() | st.binary(),

@@ -12,7 +12,7 @@ import pytest
 
 from channelbox.realtime import redis_keys
 from channelbox.realtime.bus import Bus
-from channelbox.realtime.envelope import Batch, BatchOutcome, Envelope, RoomRef
+from channelbox.realtime.envelope import Batch, BatchOutcome, Envelope, IncomingEvent, RoomRef
 from channelbox.realtime.frames import json_frame, payloads
 from channelbox.realtime.history_source import Identity, Opened
 from channelbox.realtime.hub import Hub
@@ -79,7 +79,8 @@ class Line:
     ) -> None:
         for id in ids:
             self.outbox.put(
-                RoomRef(1, room), PendingMessage(f"g:{who}", None, who, id, "message", text, sender or self.sender)
+                RoomRef(1, room),
+                PendingMessage(IncomingEvent(f"g:{who}", None, who, id, "message", text), sender or self.sender),
             )
 
     def sees(self, seq: int) -> None:

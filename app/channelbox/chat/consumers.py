@@ -16,7 +16,7 @@ from channelbox.chat.runtime import ChatRuntime
 from channelbox.realtime import redis_keys
 from channelbox.realtime.admission import Kind as Work
 from channelbox.realtime.consumer import RealtimeConsumer
-from channelbox.realtime.envelope import Envelope, RoomRef
+from channelbox.realtime.envelope import Envelope, IncomingEvent, RoomRef
 from channelbox.realtime.errors import INVALID_FORMAT, Code, Refused
 from channelbox.realtime.frames import json_frame
 from channelbox.realtime.history_source import Identity
@@ -147,11 +147,11 @@ class ChatConsumer(RealtimeConsumer):
 
     def _enqueue(self, kind: str, id: str, text: str, data: dict[str, object] | None = None) -> None:
         person = self.person
-        message = PendingMessage(person.key, person.user_id, person.name, id, str(kind), text, self.member, data)
-        self.runtime.outbox.put(self._room, message, self._admit)
+        event = IncomingEvent(person.key, person.user_id, person.name, id, str(kind), text, data)
+        self.runtime.outbox.put(self._room, PendingMessage(event, self.member), self._admit)
 
     def _admit(self, message: PendingMessage) -> None:
-        self._admission.admit(Work.MESSAGES, self.source, message.id)
+        self._admission.admit(Work.MESSAGES, self.source, message.event.id)
 
     async def _typing(self) -> None:
         if self._joined and not self._admission.take(Work.TYPING, self.source, self.room_name)[0]:

@@ -7,9 +7,9 @@ from django.db import connection
 from django.db.models import Q
 
 from channelbox.chat.event_kinds import SPOKEN, Kind
-from channelbox.chat.incoming import IncomingEvent
 from channelbox.chat.models import Event, Room
 from channelbox.chat.sender_permissions import Refusal, SenderPermissions
+from channelbox.realtime.envelope import IncomingEvent
 from channelbox.realtime.errors import Code
 
 UNKNOWN: Refusal = (Code.NO_MESSAGE, "There is no message with this number.")

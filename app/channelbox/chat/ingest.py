@@ -19,7 +19,7 @@ from django.db import InterfaceError, InternalError, OperationalError, connectio
 from redis.exceptions import RedisError
 
 from channelbox.chat import serializers
-from channelbox.chat.incoming import IncomingEvent
+from channelbox.chat.event_kinds import parse_kind
 from channelbox.chat.models import Room
 from channelbox.chat.store import Incoming, Outcome, Stored, store
 from channelbox.postgresql.errors import is_connection_lost
@@ -27,7 +27,7 @@ from channelbox.realtime import redis_keys
 from channelbox.realtime.background_tasks import supervise
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.counters import counters
-from channelbox.realtime.envelope import Batch, BatchOutcome, Envelope, RoomRef
+from channelbox.realtime.envelope import Batch, BatchOutcome, Envelope, EventKey, IncomingEvent, RoomRef
 
 logger = logging.getLogger(__name__)
 
@@ -52,17 +52,18 @@ _check_database = database_sync_to_async(lambda: Room.objects.exists(), thread_s
 
 @dataclass(slots=True)
 class _Entry:
-    """A batch with its events. `until`: the event loop's time after which the outbox sends the batch again."""
+    """A batch. `until`: the event loop's time after which the outbox sends it again."""
 
     batch: Batch
-    events: list[IncomingEvent]
     until: float
 
     @classmethod
     def of(cls, message: dict[str, Any], until: float) -> "_Entry":
-        """Read an entry of the queue. Raises ValueError or TypeError if this version cannot store it."""
+        """Read an entry of the queue. Raises ValueError if this version cannot store it."""
         batch = Batch.of(message)
-        return cls(batch, [IncomingEvent.of(fields) for fields in batch.messages], until)
+        for event in batch.events:
+            parse_kind(event.kind, event.data)
+        return cls(batch, until)
 
 
 class IngestConsumer(AsyncConsumer):
@@ -97,7 +98,7 @@ class IngestConsumer(AsyncConsumer):
         for each in message["messages"]:
             try:
                 entries.append(_Entry.of(each, until))
-            except (TypeError, ValueError) as error:
+            except ValueError as error:
                 # Without an outcome it is sent again until a worker takes it that can read it.
                 logger.error("Cannot read a queue entry (from another version?): %s", error)
         if locked := await self._ingest(entries):
@@ -109,7 +110,7 @@ class IngestConsumer(AsyncConsumer):
         for some in _transactions(entries):
             rooms: dict[RoomRef, list[IncomingEvent]] = {}
             for entry in some:
-                rooms.setdefault(entry.batch.room, []).extend(entry.events)
+                rooms.setdefault(entry.batch.room, []).extend(entry.batch.events)
             try:
                 stored = await _store_rooms(rooms)
             except (OperationalError, InterfaceError, InternalError) as error:  # the last: it is read-only
@@ -169,11 +170,11 @@ def _transactions(entries: Iterable[_Entry]) -> Iterator[list[_Entry]]:
     some: list[_Entry] = []
     size = 0
     for entry in entries:
-        if some and size + len(entry.events) > MAX_TRANSACTION:
+        if some and size + len(entry.batch.events) > MAX_TRANSACTION:
             yield some
             some, size = [], 0
         some.append(entry)
-        size += len(entry.events)
+        size += len(entry.batch.events)
     if some:
         yield some
 
@@ -201,11 +202,11 @@ def _publishes(entries: Iterable[_Entry], stored: Stored) -> list[tuple[str, byt
     return publishes
 
 
-def _outcome(entry: _Entry, outcome: Outcome, numbers: dict[tuple[str, str], int]) -> BatchOutcome:
+def _outcome(entry: _Entry, outcome: Outcome, numbers: dict[EventKey, int]) -> BatchOutcome:
     """Return the outcome of one batch. `numbers`: those of the events stored now, whichever batch they came in."""
     known: dict[int, int] = {}
     refused: dict[int, tuple[str, str]] = {}
-    for position, event in enumerate(entry.events):
+    for position, event in enumerate(entry.batch.events):
         if event.key in numbers:
             continue
         if (seq := outcome.known.get(event.key)) is not None:
@@ -213,5 +214,7 @@ def _outcome(entry: _Entry, outcome: Outcome, numbers: dict[tuple[str, str], int
         else:
             code, sentence = outcome.refused[event.key]
             refused[position] = str(code), sentence
-    all_numbers = [numbers.get(event.key) or known.get(position, 0) for position, event in enumerate(entry.events)]
+    all_numbers = [
+        numbers.get(event.key) or known.get(position, 0) for position, event in enumerate(entry.batch.events)
+    ]
     return BatchOutcome(entry.batch.ref, all_numbers, frozenset(known), refused)

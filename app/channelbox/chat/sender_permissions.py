@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from channelbox.chat.event_kinds import FOR_STAFF
-from channelbox.chat.incoming import IncomingEvent
 from channelbox.chat.models import Room
+from channelbox.realtime.envelope import IncomingEvent
 from channelbox.realtime.errors import Code
 
 Refusal = tuple[Code, str]

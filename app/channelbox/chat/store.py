@@ -20,11 +20,10 @@ from django.utils import timezone
 from channelbox.chat import store_sql
 from channelbox.chat.deletion import UNKNOWN, Deletions
 from channelbox.chat.event_kinds import Kind
-from channelbox.chat.incoming import Id, IncomingEvent
 from channelbox.chat.models import Event, Room
 from channelbox.chat.sender_permissions import Refusal, SenderPermissions
 from channelbox.postgresql.errors import is_lock_conflict
-from channelbox.realtime.envelope import RoomRef
+from channelbox.realtime.envelope import EventKey, IncomingEvent, RoomRef
 from channelbox.realtime.errors import Code
 
 logger = logging.getLogger(__name__)
@@ -43,8 +42,8 @@ class Outcome:
 
     epoch: str = ""
     stored: list[Event] = field(default_factory=list)  # new, in the order of their numbers
-    known: dict[Id, int] = field(default_factory=dict)  # stored before, with their first numbers
-    refused: dict[Id, Refusal] = field(default_factory=dict)
+    known: dict[EventKey, int] = field(default_factory=dict)  # stored before, with their first numbers
+    refused: dict[EventKey, Refusal] = field(default_factory=dict)
     changed: list[Event] = field(default_factory=list)  # older events that were changed
 
 

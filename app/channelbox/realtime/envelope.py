@@ -6,7 +6,7 @@ ones, so that adjacent versions of the package understand each other. A change t
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple, Self
 
 import msgpack
@@ -14,6 +14,57 @@ import msgpack
 VERSION = 1
 # Memory that Python needs for an envelope without frames and names, and for each frame and name besides its content
 ENVELOPE_BYTES, FRAME_BYTES, NAME_BYTES = 384, 192, 64
+
+
+EventKey = tuple[str, str]  # sender, the sender's id
+
+
+@dataclass(frozen=True, slots=True)
+class IncomingEvent:
+    """An event from the moment its sender has sent it until it is stored. Then it gets its number and time.
+
+    `sender`: the key of the person. `user_id`: None for guests. `name`: the sender's name then. `id`: the sender's own.
+    `kind`: one of `chat.event_kinds.Kind`, or one that only a later version has. `data`: further fields of the kind.
+    """
+
+    sender: str
+    user_id: int | None
+    name: str
+    id: str
+    kind: str
+    text: str
+    data: dict[str, Any] | None = None
+
+    @property
+    def key(self) -> EventKey:
+        return self.sender, self.id
+
+    def pack(self) -> dict[str, object]:
+        packed: dict[str, object] = {
+            "sender": self.sender,
+            "user_id": self.user_id,
+            "name": self.name,
+            "id": self.id,
+            "kind": self.kind,
+            "text": self.text,
+        }
+        return packed if self.data is None else {**packed, "data": self.data}
+
+    @classmethod
+    def unpack(cls, packed: Mapping[str, Any]) -> Self:
+        """Return the event with these fields. Raises TypeError if one is missing or of another type."""
+        event = cls(**{name: value for name, value in packed.items() if name in _EVENT_FIELDS})
+        texts = (event.sender, event.name, event.id, event.kind, event.text)
+        if (
+            not all(isinstance(text, str) for text in texts)
+            or not isinstance(event.user_id, int | None)
+            or not isinstance(event.data, dict | None)
+        ):
+            raise TypeError(f"not what an event is made of: {packed!r:.200}")
+        return event
+
+
+_EVENT_FIELDS = frozenset(each.name for each in fields(IncomingEvent))
 
 
 class RoomRef(NamedTuple):
@@ -36,15 +87,14 @@ class BatchRef(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A queue entry: messages of one room from one outbox.
+    """A queue entry: events of one room from one outbox.
 
-    `messages`: maps of an event's fields (`chat.incoming.IncomingEvent`). Each (sender, id) occurs once, so the outcome
-    refers to a message by its position in the batch.
+    Each (sender, id) occurs once, so the outcome refers to an event by its position in the batch.
     """
 
     ref: BatchRef
     room: RoomRef
-    messages: Sequence[Mapping[str, Any]]
+    events: Sequence[IncomingEvent]
 
     def entry(self, type: str) -> dict[str, object]:
         """Return the queue entry as a map. `type`: the message type of Channels."""
@@ -56,7 +106,7 @@ class Batch:
             "key": self.room.key,
             "room": self.room.name,
             "epoch": self.room.epoch,
-            "messages": self.messages,
+            "messages": [event.pack() for event in self.events],
         }
 
     @classmethod
@@ -68,7 +118,7 @@ class Batch:
             room = RoomRef(
                 _checked(int, entry["key"]), _checked(str, entry["room"]), _checked(str, entry.get("epoch", ""))
             )
-            return cls(ref, room, [_checked(dict, message) for message in entry["messages"]])
+            return cls(ref, room, [IncomingEvent.unpack(_checked(dict, event)) for event in entry["messages"]])
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not a batch: {error!r}") from error
 

@@ -130,11 +130,11 @@ class Outbox:
         message already. A message that is refused is not kept.
         """
         backlog = self._backlogs.get(room)
-        if backlog is not None and (pending := backlog.get(message.key)) is not None:
+        if backlog is not None and (pending := backlog.get(message.event.key)) is not None:
             self._add_recipient(pending, room, message.member)
             return
         host_sender = backlog.host_sender if backlog is not None else self._host_senders[self._bus.host(room.name)]
-        self._check_capacity(host_sender, backlog, room, message.id)
+        self._check_capacity(host_sender, backlog, room, message.event.id)
         if admit is not None:
             admit(message)
         if backlog is None:
@@ -299,7 +299,7 @@ class Outbox:
             batch.backoff = asyncio.get_running_loop().call_later(pause, backlog.host_sender.add, backlog)
             return
         # The later messages of these senders would overtake theirs.
-        senders = {message.sender for message in batch.messages.values()}
+        senders = {message.event.sender for message in batch.messages.values()}
         for key in [key for key in backlog.waiting if key[0] in senders]:
             batch.add(backlog.waiting.pop(key))
         for message in batch.messages.values():
@@ -320,8 +320,8 @@ class Outbox:
 
     def _queue_entry(self, backlog: RoomBacklog, batch: InFlight) -> dict[str, object]:
         ref = BatchRef(self._process, batch.number)
-        messages = [message.fields() for message in batch.messages.values()]
-        return Batch(ref, backlog.room, messages).entry(self._kind)
+        events = [message.event for message in batch.messages.values()]
+        return Batch(ref, backlog.room, events).entry(self._kind)
 
     def _open_room(self, backlog: RoomBacklog) -> None:
         """Have the hub subscribe to the room, and stay subscribed while a batch is in flight: outcomes arrive there.

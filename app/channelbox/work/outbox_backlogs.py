@@ -5,10 +5,10 @@ import time
 from dataclasses import dataclass, field
 from sys import getsizeof
 
-from channelbox.realtime.envelope import RoomRef
+from channelbox.realtime.envelope import EventKey, RoomRef
 from channelbox.realtime.hub_room import HubRoom
 from channelbox.work.backpressure import Bounds, ThroughputEstimate
-from channelbox.work.pending_message import Id, PendingMessage
+from channelbox.work.pending_message import PendingMessage
 
 MAX_EVICTED = 50  # messages in one eviction, for which all rooms of the host are searched once
 EVICTION_PAUSE_SECONDS = 0.1  # before the next search, when the largest backlog had fewer than that to evict
@@ -21,14 +21,14 @@ class InFlight:
     """A batch that was handed to the queue, or is about to be."""
 
     number: int
-    messages: dict[Id, PendingMessage] = field(default_factory=dict)  # in the order of the batch
+    messages: dict[EventKey, PendingMessage] = field(default_factory=dict)  # in the order of the batch
     bytes: int = 0  # of their texts
     tried: bool = False  # it may be in the queue, or stored: from then on it may not be refused here
     deadline: asyncio.TimerHandle | None = None  # for its outcome; then it is sent again
     backoff: asyncio.TimerHandle | None = None  # the queue was full; then it is tried again
 
     def add(self, message: PendingMessage) -> None:
-        self.messages[message.key] = message
+        self.messages[message.event.key] = message
         self.bytes += message.size
 
     def cancel_timers(self) -> None:
@@ -44,7 +44,7 @@ class RoomBacklog:
     def __init__(self, room: RoomRef, host_sender: "HostSender") -> None:
         self.room = room
         self.host_sender = host_sender
-        self.waiting: dict[Id, PendingMessage] = {}  # in the order of their arrival
+        self.waiting: dict[EventKey, PendingMessage] = {}  # in the order of their arrival
         self.in_flight: InFlight | None = None
         self.messages = self.bytes = 0  # waiting and in flight
         self.late = False  # without an outcome for longer than the expiry
@@ -61,15 +61,15 @@ class RoomBacklog:
         messages = self.host_sender.messages
         return messages > MIN_BULK_MESSAGES and len(self) * len(self.host_sender.backlogs) * 2 > messages
 
-    def get(self, key: Id) -> PendingMessage | None:
+    def get(self, key: EventKey) -> PendingMessage | None:
         """Return the message with this key if it has no outcome yet."""
         if (message := self.waiting.get(key)) is not None or self.in_flight is None:
             return message
         return self.in_flight.messages.get(key)
 
     def put(self, message: PendingMessage) -> None:
-        message.size = size = getsizeof(message.text)
-        self.waiting[message.key] = message
+        message.size = size = getsizeof(message.event.text)
+        self.waiting[message.event.key] = message
         self._count(1, size)
 
     def next_batch(self, number: int, messages: int, size: int) -> InFlight:

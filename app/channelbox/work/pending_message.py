@@ -5,14 +5,13 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from channelbox.realtime.counters import counters
+from channelbox.realtime.envelope import IncomingEvent
 from channelbox.realtime.errors import Code, Refused
 from channelbox.realtime.frames import json_frame
 from channelbox.realtime.members import Member
 
 MAX_RECIPIENTS = 20  # connections waiting for the outcome of one message; further ones have to send it again later
 RETRY_SECONDS = 1.0
-
-Id = tuple[str, str]  # sender, the sender's id
 
 
 @dataclass(slots=True)
@@ -25,23 +24,13 @@ class Recipient:
 
 @dataclass(slots=True)
 class PendingMessage:
-    """A message whose outcome is not known yet."""
+    """A message whose outcome is not known yet. `member`: the connection that sent it first."""
 
-    sender: str
-    user: int | None
-    name: str
-    id: str
-    kind: str
-    text: str
+    event: IncomingEvent
     member: Member
-    data: dict[str, object] | None = None  # further fields of its kind
     since: float = field(default_factory=time.monotonic)
     recipients: list[Recipient] = field(default_factory=list)
     size: int = 0  # bytes of the text in memory, set by the backlog; as UTF-8 it is at most half as much again
-
-    @property
-    def key(self) -> Id:
-        return self.sender, self.id
 
     def add_recipient(self, member: Member, seen: int, here: Collection[Member]) -> None:
         """Add a connection that is told of the outcome, unless it is among them already.
@@ -57,7 +46,7 @@ class PendingMessage:
             raise Refused(
                 Code.TOO_FAST,
                 "This message is already being sent over other connections of yours. Try again in 1 s.",
-                id=self.id,
+                id=self.event.id,
                 retry_after=RETRY_SECONDS,
             )
         self.recipients.append(Recipient(member, seen))
@@ -68,7 +57,7 @@ class PendingMessage:
         `code`: one of `Code`, or one that only a later version has. `retry_after`: seconds, or None.
         """
         counters.refused += 1
-        frame: dict[str, object] = {"error": sentence, "code": code, "id": self.id}
+        frame: dict[str, object] = {"error": sentence, "code": code, "id": self.event.id}
         frames = json_frame(frame if retry_after is None else {**frame, "retry_after": retry_after})
         for recipient in self.recipients:
             recipient.member.write_frames(frames)
@@ -78,19 +67,7 @@ class PendingMessage:
 
         For the others the event itself is the answer.
         """
-        frames = json_frame({"type": "stored", "id": self.id, "seq": seq})
+        frames = json_frame({"type": "stored", "id": self.event.id, "seq": seq})
         for recipient in self.recipients:
             if seq <= recipient.seen:
                 recipient.member.write_frames(frames)
-
-    def fields(self) -> dict[str, object]:
-        """Return the fields that the worker gets (those of `chat.incoming.IncomingEvent`)."""
-        fields: dict[str, object] = {
-            "sender": self.sender,
-            "user_id": self.user,
-            "name": self.name,
-            "id": self.id,
-            "kind": self.kind,
-            "text": self.text,
-        }
-        return fields if self.data is None else {**fields, "data": self.data}
