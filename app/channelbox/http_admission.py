@@ -117,7 +117,7 @@ class HttpAdmission:
 async def _turn(queue: FairQueue, source: Source, receive: Receive, seconds: float) -> Turn:
     """Wait up to `seconds` for a turn. Raises RequestRefused when none comes, ClientGone on a disconnect."""
     try:
-        turn = queue.ask(source.address or "", source.person or "")
+        turn = queue.request(source.address or "", source.person or "")
         if not turn.granted.done():
             await _wait_until_granted(turn, receive, seconds)
     except Crowded:

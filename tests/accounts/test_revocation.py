@@ -213,7 +213,7 @@ async def test_a_room_that_is_removed_is_empty(enter: Enter) -> None:
 async def test_what_nobody_told_is_found_by_looking_at_all(enter: Enter, alice: User) -> None:
     socket = await enter(await in_thread(signed_in)(alice))
     await User.objects.filter(pk=alice.pk).aupdate(is_active=False)
-    RevocationMonitor.current().look_at_all()
+    RevocationMonitor.current().check_all()
     assert (await socket.closed())[0] == 4001
 
 
@@ -354,7 +354,7 @@ async def test_signing_in_elsewhere_and_cleaning_up_ends_nothing(enter: Enter, a
     await Session.objects.filter(session_key=expired.session.session_key).aupdate(expire_date="2020-01-01T00:00Z")
     await in_thread(call_command)("clear_sessions")
     assert await Session.objects.acount() == 1
-    RevocationMonitor.current().look_at_all()
+    RevocationMonitor.current().check_all()
     assert await socket.answers()
 
 

@@ -72,7 +72,7 @@ async def test_who_is_no_administrator_any_more_sees_it_no_longer(
     monkeypatch.setattr(revocation, "NEW_SECONDS", 0.05)
     socket, _ = await look(await in_database(visitor)("staff"))
     await User.objects.aupdate(is_staff=False)
-    RevocationMonitor.current().look_at_all()
+    RevocationMonitor.current().check_all()
     while True:
         message = await socket.receive_output(timeout=10)
         if message["type"] == "websocket.close":

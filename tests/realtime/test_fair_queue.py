@@ -16,7 +16,7 @@ def granted(turn: Turn) -> bool:
 
 async def test_no_more_are_at_work_than_may_be() -> None:
     queue = FairQueue(2, 10)
-    turns = [queue.ask("a", "") for _ in range(4)]
+    turns = [queue.request("a", "") for _ in range(4)]
     assert [granted(turn) for turn in turns] == [True, True, False, False]
     turns[0].end()
     turns[0].end()
@@ -26,7 +26,7 @@ async def test_no_more_are_at_work_than_may_be() -> None:
 async def test_turns_beside_others_are_for_when_these_are_slow() -> None:
     queue = FairQueue(3, 10, slow_seconds=0.05)
     loop = asyncio.get_running_loop()
-    quick, slow, third, fourth = (queue.ask("a", "") for _ in range(4))
+    quick, slow, third, fourth = (queue.request("a", "") for _ in range(4))
     assert [granted(turn) for turn in (quick, slow, third)] == [True, False, False]
     began = loop.time()
     quick.end()
@@ -38,12 +38,12 @@ async def test_turns_beside_others_are_for_when_these_are_slow() -> None:
     assert loop.time() - began >= 0.1
     for turn in (slow, third, fourth):
         turn.end()
-    assert granted(queue.ask("b", ""))
+    assert granted(queue.request("b", ""))
 
 
 async def test_beside_slow_ones_quick_ones_follow_one_another() -> None:
     queue = FairQueue(2, 10, slow_seconds=0.05)
-    slow, *quick = (queue.ask("a", "") for _ in range(10))
+    slow, *quick = (queue.request("a", "") for _ in range(10))
     await quick[0].granted
     for turn in quick:
         assert granted(turn)
@@ -53,10 +53,10 @@ async def test_beside_slow_ones_quick_ones_follow_one_another() -> None:
 
 async def test_addresses_take_turns_whatever_one_has_waiting() -> None:
     queue = FairQueue(1, 100)
-    first = queue.ask("flood", "")
+    first = queue.request("flood", "")
     for _ in range(50):
-        queue.ask("flood", "")
-    other = queue.ask("other", "")
+        queue.request("flood", "")
+    other = queue.request("other", "")
     first.end()
     flooding = next(iter(queue._working))
     assert flooding.address == "flood"
@@ -66,9 +66,9 @@ async def test_addresses_take_turns_whatever_one_has_waiting() -> None:
 
 async def test_sessions_of_one_address_take_turns_too() -> None:
     queue = FairQueue(1, 100)
-    first = queue.ask("nat", "flood")
-    flood = [queue.ask("nat", "flood") for _ in range(50)]
-    others = [queue.ask("nat", f"person {n}") for n in range(3)]
+    first = queue.request("nat", "flood")
+    flood = [queue.request("nat", "flood") for _ in range(50)]
+    others = [queue.request("nat", f"person {n}") for n in range(3)]
     first.end()
     order = []
     for _ in range(5):
@@ -82,24 +82,24 @@ async def test_sessions_of_one_address_take_turns_too() -> None:
 
 async def test_one_session_leaves_half_of_the_turns_to_others() -> None:
     queue = FairQueue(4, 100)
-    slow = [queue.ask("a", "slow") for _ in range(4)]
+    slow = [queue.request("a", "slow") for _ in range(4)]
     assert [granted(turn) for turn in slow] == [True, True, False, False]
-    assert granted(queue.ask("a", "other"))
+    assert granted(queue.request("a", "other"))
     slow[0].end()
     assert granted(slow[2])
 
 
 async def test_when_it_is_full_a_flood_crowds_out_itself() -> None:
     queue = FairQueue(1, 10)
-    queue.ask("a", "x")
-    flood = [queue.ask("a", "flood") for _ in range(10)]
+    queue.request("a", "x")
+    flood = [queue.request("a", "flood") for _ in range(10)]
     with pytest.raises(Crowded):
-        queue.ask("a", "flood")
-    other = queue.ask("b", "y")
+        queue.request("a", "flood")
+    other = queue.request("b", "y")
     assert not other.granted.done()
     with pytest.raises(Crowded):
         flood[-1].granted.result()
-    neighbour = queue.ask("a", "z")
+    neighbour = queue.request("a", "z")
     assert not neighbour.granted.done()
     with pytest.raises(Crowded):
         flood[-2].granted.result()
@@ -108,7 +108,7 @@ async def test_when_it_is_full_a_flood_crowds_out_itself() -> None:
 
 async def test_who_gives_up_takes_nobody_s_turn() -> None:
     queue = FairQueue(1, 10)
-    first, second, third = (queue.ask("a", "") for _ in range(3))
+    first, second, third = (queue.request("a", "") for _ in range(3))
     second.end()
     first.end()
     assert granted(third)
@@ -126,7 +126,7 @@ def test_it_forgets_everybody_and_never_stands_still(steps: list[tuple[int, int,
         turns: list[Turn] = []
         for address, session, end in steps:
             with contextlib.suppress(Crowded):
-                turns.append(queue.ask(f"a{address}", f"s{session}" if session else ""))
+                turns.append(queue.request(f"a{address}", f"s{session}" if session else ""))
             if end < len(turns):
                 turns.pop(end).end()
             assert len(queue._working) <= 2

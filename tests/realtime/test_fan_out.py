@@ -134,7 +134,7 @@ async def test_what_was_removed_is_told_to_no_newcomer_while_a_room_is_full(
     room, seq = full_room
     record.last = seq + 1
     told = Envelope(seq + 1, seq + 1, frames(seq + 1, seq + 1), 1, replaced=[(1, text_frame(b"removed"))])
-    hub.heard("r", room, told)
+    hub.receive("r", room, told)
     assert room.seq == seq, "it takes nothing more"
     newcomer = await joined(hub, after=0)
     assert newcomer.heard[1] == "removed"
@@ -223,12 +223,12 @@ def one_member_in_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def heard(hub: Hub, first: int, last: int) -> None:
     """As from a worker's publish."""
-    hub.heard("r", hub.rooms["r"], Envelope(first, last, frames(first, last), 1))
+    hub.receive("r", hub.rooms["r"], Envelope(first, last, frames(first, last), 1))
 
 
 def room_told(hub: Hub, payload: bytes) -> None:
     """As typing, which has no number."""
-    hub.heard("r", hub.rooms["r"], Envelope(frames=text_frame(payload)))
+    hub.receive("r", hub.rooms["r"], Envelope(frames=text_frame(payload)))
 
 
 @pytest.mark.usefixtures("one_member_in_a_turn")
@@ -274,7 +274,7 @@ async def test_members_of_a_room_that_is_replaced_hear_no_more_of_it(hub: Hub, r
     before = [list(listener.numbers) for listener in former]
     assert [] in before
     present = await joined(hub)
-    hub.heard("r", hub.rooms["r"], Envelope(6, 6, frames(6, 6), NEW.key))
+    hub.receive("r", hub.rooms["r"], Envelope(6, 6, frames(6, 6), NEW.key))
     await present.until("6")
     assert present.numbers == [1, 2, 3, 4, 5, 6]
     assert [listener.numbers for listener in former] == before

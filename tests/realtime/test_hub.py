@@ -124,7 +124,7 @@ async def test_what_comes_in_one_turn_goes_out_in_one_write(
     monkeypatch.setattr(listener, "write_frames", writes.append)
     room = hub.rooms["r"]
     for seq in range(1, 11):
-        hub.heard("r", room, Envelope(seq, seq, frames(seq, seq)))
+        hub.receive("r", room, Envelope(seq, seq, frames(seq, seq)))
     await asyncio.sleep(0)
     assert writes == [frames(1, 10)]
 
@@ -138,7 +138,7 @@ async def test_what_waits_for_a_hole_to_be_read_is_bounded(
     record.failures = 1_000_000
     record.last = 1000
     for seq in range(2, 1001):  # the first was lost
-        hub.heard("r", room, Envelope(seq, seq, frames(seq, seq), 1))
+        hub.receive("r", room, Envelope(seq, seq, frames(seq, seq), 1))
     assert len(room.parked) < 50
     record.failures = 0
     await person.until("1000")

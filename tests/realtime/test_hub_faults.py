@@ -103,7 +103,7 @@ async def test_a_comparison_that_breaks_is_counted_and_the_room_can_be_entered(
     room = hub.rooms["r"]
     hub.on_replaced = Broken(None, 1)  # type: ignore[assignment]
     record.identity = NEW
-    hub.heard("r", room, Envelope(1, 1, frames(1, 1), NEW.key))
+    hub.receive("r", room, Envelope(1, 1, frames(1, 1), NEW.key))
     await until(lambda: counters.restarted == restarted + 1)
     assert room.check is None
     assert (await joined(hub)).heard[0] == "welcome 0 False"

@@ -85,7 +85,7 @@ async def test_what_is_published_during_the_read_is_neither_missed_nor_doubled(
     def more() -> None:
         record.last += 1
         room = hub.rooms["r"]
-        hub.heard("r", room, Envelope(record.last, record.last, frames(record.last, record.last)))
+        hub.receive("r", room, Envelope(record.last, record.last, frames(record.last, record.last)))
 
     record.during_read = more
     listener = await joined(hub, after=1)
@@ -135,7 +135,7 @@ async def test_a_read_that_others_have_overtaken_turns_no_number_back(hub: Hub, 
     def more() -> None:
         record.during_read = lambda: None
         record.last = 15
-        hub.heard("r", hub.rooms["r"], Envelope(11, 15, frames(11, 15), 1))
+        hub.receive("r", hub.rooms["r"], Envelope(11, 15, frames(11, 15), 1))
 
     record.during_read = more
     returned = await joined(hub, after=12)
@@ -175,7 +175,7 @@ async def test_catch_ups_have_a_bound_together(hub: Hub, record: Record, monkeyp
     assert newcomer.numbers == list(range(881, 901))
     little = await joined(hub, after=890)
     assert little.numbers == list(range(891, 901))
-    hub.heard("r", hub.rooms["r"], Envelope(901, 901, frames(901, 901), 1))
+    hub.receive("r", hub.rooms["r"], Envelope(901, 901, frames(901, 901), 1))
     await less.until("901")
 
 
@@ -229,7 +229,7 @@ async def test_a_newcomer_for_whom_nothing_fits_is_told_of_a_gap(
     newcomer = await joined(hub, history=50)
     assert newcomer.heard[0] == "welcome 900 False"
     assert newcomer.gaps == [{"type": "gap", "from": 851, "to": 900}]
-    hub.heard("r", hub.rooms["r"], Envelope(901, 901, frames(901, 901), 1))
+    hub.receive("r", hub.rooms["r"], Envelope(901, 901, frames(901, 901), 1))
     await newcomer.until("901")
 
 

@@ -67,7 +67,7 @@ async def test_what_was_too_much_to_keep_before_a_room_was_open_is_read(
 ) -> None:
     room, joining = begun
     for seq in range(1, 5001):
-        hub.heard("r", room, Envelope(seq, seq, frames(seq, seq), 1, epoch="epoch"))
+        hub.receive("r", room, Envelope(seq, seq, frames(seq, seq), 1, epoch="epoch"))
     opening.set()  # with what was said before all that
     listener = await joining
     kept = room.seq
@@ -100,7 +100,7 @@ async def test_few_holes_are_read_at_one_time_however_many_rooms_have_one(
         hub.observe(name, hub.rooms[name], Observed(record.identity, 1, 2))
     await until(lambda: reading >= MAX_REPAIRS)
     await asyncio.sleep(2 * REORDER_SECONDS)  # that every room waits before it reads
-    hub.heard(rooms[-1], hub.rooms[rooms[-1]], Envelope(1, 2, frames(1, 2), 1))
+    hub.receive(rooms[-1], hub.rooms[rooms[-1]], Envelope(1, 2, frames(1, 2), 1))
     go.set()
     for listener in listeners:
         await listener.until("2")

@@ -88,7 +88,7 @@ async def test_what_is_heard_late_before_a_room_is_opened_is_not_looked_for(
     joining = asyncio.create_task(joined(hub))
     await until(lambda: "r" in hub.rooms)
     room = hub.rooms["r"]
-    hub.heard("r", room, Envelope(6, 6, text_frame(b"another 6"), record.identity.key, epoch="epoch before"))
+    hub.receive("r", room, Envelope(6, 6, text_frame(b"another 6"), record.identity.key, epoch="epoch before"))
     opening.set()
     await joining
     assert (room.known, room.repair) == (0, None)

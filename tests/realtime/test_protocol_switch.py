@@ -7,7 +7,7 @@ import pytest
 from tests.realtime.serving import Room, Run, Served, served
 
 from channelbox.realtime import protocol_switch
-from channelbox.realtime.join_deadline import ENTER_SECONDS, enter_by
+from channelbox.realtime.join_deadline import ENTER_SECONDS, deadline_of
 from channelbox.realtime.join_steps import JoinSteps
 from channelbox.realtime.protocol import FrameProtocol
 from channelbox.realtime.protocol_switch import ProtocolSwitch
@@ -149,7 +149,7 @@ def test_the_time_in_which_a_handshake_waits_is_part_of_its_deadline(run: Run, m
 
     class Late(Room):
         async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
-            waited.append(asyncio.get_running_loop().time() + ENTER_SECONDS - enter_by(scope))
+            waited.append(asyncio.get_running_loop().time() + ENTER_SECONDS - deadline_of(scope))
             await super().__call__(scope, receive, send)
 
     async def scenario() -> None:

@@ -160,7 +160,7 @@ async def test_known_is_not_told_where_the_event_is_still_to_be_written(
     for member in members:
         room.members.add(member)
     event = {"seq": 17}
-    line.hub.heard("r", room, Envelope(17, 17, json_frame(event), 1))
+    line.hub.receive("r", room, Envelope(17, 17, json_frame(event), 1))
     while not any(member.told.qsize() for member in members):
         await asyncio.sleep(0)
     have = [member for member in members if member.told.qsize()]

@@ -192,7 +192,7 @@ class RevocationMonitor:
             self._by_room[grant.room[0]].add(grant)
         if not self._tasks:
             bus = Bus.current()
-            bus.on_restored(self.look_at_all)
+            bus.on_restored(self.check_all)
             bus.on_stop(self.stop)
             self._tasks = [
                 supervise("revocation subscription", lambda: self._subscribe(bus)),
@@ -209,12 +209,12 @@ class RevocationMonitor:
         if grant.room is not None:
             _discard(self._by_room, grant.room[0], grant)
 
-    def look_at_all(self) -> None:
+    def check_all(self) -> None:
         """Check all connections. Returns at once."""
         self._due |= self.grants
         self._wake.set()
 
-    def look_at_room(self, key: int) -> None:
+    def check_room(self, key: int) -> None:
         """Check the connections in a room, by its primary key. Returns at once."""
         self._mark_due(self._by_room, key)
 
@@ -228,7 +228,7 @@ class RevocationMonitor:
 
     async def _subscribe(self, bus: Bus) -> None:
         await bus.subscribe(redis_keys.revoked(), self._on_notice)
-        self.look_at_all()
+        self.check_all()
 
     def _on_notice(self, payload: bytes) -> None:
         kind, _, key = payload.decode().partition(" ")

@@ -23,7 +23,7 @@ from channelbox.accounts.revocation import belongs, decoded, proof_of
 from channelbox.realtime.batch_loader import BatchLoader
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.errors import Close, Code, Refused
-from channelbox.realtime.join_deadline import enter_by
+from channelbox.realtime.join_deadline import deadline_of
 from channelbox.realtime.origin_check import Refusal
 
 logger = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class SocketAuth:
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> Any:
         key = session_key(scope["headers"])
         try:
-            async with asyncio.timeout_at(enter_by(scope)):
+            async with asyncio.timeout_at(deadline_of(scope)):
                 found = await _loader().get(key) if key else None
         except Exception as error:
             logger.warning("Refusing WebSockets because sessions cannot be looked up: %r", error)

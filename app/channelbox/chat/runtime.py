@@ -45,7 +45,7 @@ class ChatRuntime:
         )
         self.hub.on_open = self.presence.opened
         self.hub.on_outcome = self.outbox.settle
-        self.hub.on_replaced = RevocationMonitor.current().look_at_room
+        self.hub.on_replaced = RevocationMonitor.current().check_room
 
     @staticmethod
     def current() -> "ChatRuntime":

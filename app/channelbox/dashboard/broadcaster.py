@@ -31,10 +31,10 @@ class Broadcaster:
         self._bus = bus
         self._members: set[Member] = set()
         self._push_task: asyncio.Task[None] | None = None
-        self._ask_task: asyncio.Task[None] | None = None
+        self._request_task: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._requested = asyncio.Event()
-        self._asked_at = 0.0
+        self._requested_at = 0.0
         self._read_at = float("-inf")  # when the newest push began to read
         self._pushed = asyncio.Event()
         self._newest: bytes | None = None
@@ -74,16 +74,16 @@ class Broadcaster:
             return
         if self._push_task is not None:
             self._bus.forget(redis_keys.dashboard())
-        for task in (self._push_task, self._ask_task):
+        for task in (self._push_task, self._request_task):
             if task is not None:
                 task.cancel()
-        self._push_task = self._ask_task = None
+        self._push_task = self._request_task = None
 
-    def ask(self) -> None:
+    def request_update(self) -> None:
         """Request an update soon for every client of the dashboard in the installation. Returns at once."""
-        self._asked_at = self._now()
-        if self._ask_task is None and self._members:
-            self._ask_task = once("dashboard request", self._ask(), self._tasks)
+        self._requested_at = self._now()
+        if self._request_task is None and self._members:
+            self._request_task = once("dashboard request", self._publish_requests(), self._tasks)
 
     # --- Sending
 
@@ -127,10 +127,10 @@ class Broadcaster:
         self._pushed.set()
         self._pushed = asyncio.Event()
 
-    async def _ask(self) -> None:
-        """Publish requests until a push has begun after the newest `ask`, or Redis is unavailable."""
+    async def _publish_requests(self) -> None:
+        """Publish requests until a push has begun after the newest `request_update`, or Redis is unavailable."""
         try:
-            while self._read_at < self._asked_at:
+            while self._read_at < self._requested_at:
                 pushed = self._pushed
                 gate = redis_keys.dashboard_gate()
                 if await self._bus.client(gate).set(gate, b"", nx=True, px=int(MIN_INTERVAL_SECONDS * 1000)):
@@ -139,8 +139,8 @@ class Broadcaster:
         except (RedisError, OSError) as error:
             logger.debug("Cannot request a dashboard update: %s", error)
         finally:
-            if self._ask_task is asyncio.current_task():
-                self._ask_task = None
+            if self._request_task is asyncio.current_task():
+                self._request_task = None
 
     @staticmethod
     def _now() -> float:

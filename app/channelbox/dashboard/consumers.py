@@ -37,7 +37,7 @@ class DashboardConsumer(RealtimeConsumer):
     async def _receive(self, content: Any) -> None:
         # Any frame is a request for an update; an invalid one also gets an error.
         if self.broadcaster is not None:
-            self.broadcaster.ask()
+            self.broadcaster.request_update()
         await super()._receive(content)
 
     async def receive_json(self, content: dict[str, Any], **kwargs: Any) -> None:

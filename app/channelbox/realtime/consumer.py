@@ -17,7 +17,7 @@ from channelbox.realtime.counters import counters
 from channelbox.realtime.errors import INVALID_FORMAT, Close, Code, Refused
 from channelbox.realtime.frames import json_frame
 from channelbox.realtime.join_admission import address_of
-from channelbox.realtime.join_deadline import enter_by
+from channelbox.realtime.join_deadline import deadline_of
 from channelbox.realtime.members import Member, SendingMember, member_of
 from channelbox.realtime.protocol import EXTENSION
 
@@ -124,7 +124,7 @@ class RealtimeConsumer(AsyncJsonWebsocketConsumer):
 
     async def _enter_in_time(self) -> None:
         try:
-            async with asyncio.timeout_at(enter_by(self.scope)):
+            async with asyncio.timeout_at(deadline_of(self.scope)):
                 await self.enter()
         except TimeoutError as error:
             logger.warning("Refused a client: a service that it needs for joining did not respond in time")

@@ -49,7 +49,7 @@ class FairQueue:
         self._waiting: dict[str, int] = {}  # by address
         self.waiting = 0
 
-    def ask(self, address: str, session: str) -> Turn:
+    def request(self, address: str, session: str) -> Turn:
         """Request a turn, which is granted at once if one is free.
 
         Raises Crowded if the queue is full and this turn is the one to be removed.

@@ -325,9 +325,9 @@ class Hub:
     # --- Messages from Redis
 
     def _payload(self, name: str, room: HubRoom, payload: bytes) -> None:
-        self.heard(name, room, Envelope.unpack(payload))
+        self.receive(name, room, Envelope.unpack(payload))
 
-    def heard(self, name: str, room: HubRoom, envelope: Envelope) -> None:
+    def receive(self, name: str, room: HubRoom, envelope: Envelope) -> None:
         """Handle an envelope: write events that are next in sequence, keep later ones, drop those already written."""
         if room.ready.done():
             self._apply(name, room, envelope)

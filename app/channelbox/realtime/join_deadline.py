@@ -8,18 +8,18 @@ from typing import Any
 ENTER_SECONDS = 7.0
 
 
-def asked_at(scope: dict[str, Any], time: float) -> None:
+def start_deadline(scope: dict[str, Any], time: float) -> None:
     """Start the deadline at `time`, on the event loop's clock.
 
     That is when the handshake arrived, which may have waited since then.
     """
-    scope["enter_by"] = time + ENTER_SECONDS
+    scope["join_deadline"] = time + ENTER_SECONDS
 
 
-def enter_by(scope: dict[str, Any]) -> float:
+def deadline_of(scope: dict[str, Any]) -> float:
     """Return the deadline of this connection, on the event loop's clock.
 
-    Without `asked_at`, it runs from the first call of this function.
+    Without `start_deadline`, it runs from the first call of this function.
     """
-    deadline: float = scope.setdefault("enter_by", asyncio.get_running_loop().time() + ENTER_SECONDS)
+    deadline: float = scope.setdefault("join_deadline", asyncio.get_running_loop().time() + ENTER_SECONDS)
     return deadline

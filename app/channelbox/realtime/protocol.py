@@ -20,7 +20,7 @@ from channelbox.realtime import handshake
 from channelbox.realtime.errors import Close
 from channelbox.realtime.frame_reader import BINARY, TEXT
 from channelbox.realtime.frames import frame
-from channelbox.realtime.join_deadline import asked_at
+from channelbox.realtime.join_deadline import start_deadline
 from channelbox.realtime.wire import Wire
 
 logger = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ class FrameProtocol(Wire):
             "extensions": {"websocket.http.response": {}, EXTENSION: self},
         }
         if requested_at is not None:
-            asked_at(scope, requested_at)
+            start_deadline(scope, requested_at)
         self._queue.put_nowait({"type": "websocket.connect"})
         task = self.loop.create_task(self._run(scope))
         self._server_state.tasks.add(task)

@@ -1,4 +1,4 @@
-"""Detection of rooms that missed a publish: what was published while it could not be heard is in the database."""
+"""Detection of rooms that missed a publish: what was published while nothing was received is in the database."""
 
 import asyncio
 import logging
@@ -65,23 +65,23 @@ class Reconciler:
             some = names[start : start + MAX_ROOMS_AT_ONCE]
             # Only rooms opened before the query: its answer says nothing about a room that is opened meanwhile.
             rooms = {name: room for name in some if (room := self._hub.rooms.get(name)) is not None and room.opened}
-            heard = {name: room.seq for name, room in rooms.items()}
+            seen = {name: room.seq for name, room in rooms.items()}
             observed = await self._observe(list(rooms))
             for name, room in rooms.items():
                 found = observed.get(name, NO_ROOM)
-                if self._hub.has_lost(room, found, heard[name]):
-                    await self._reload_room(name, room, heard[name], found)
+                if self._hub.has_lost(room, found, seen[name]):
+                    await self._reload_room(name, room, seen[name], found)
                 else:
                     self._hub.observe(name, room, found)
 
-    async def _reload_room(self, name: str, room: HubRoom, heard: int, found: Observed) -> None:
+    async def _reload_room(self, name: str, room: HubRoom, seen: int, found: Observed) -> None:
         """Have all clients load the room again: the numbers of the lost events are given to other events now."""
         logger.error(
             "Room %s: the newest event in the database is %d, but %d had been stored. The database has lost the newest "
             "events, as happens when a lagging standby is promoted. All clients reload their rooms.",
             name,
             found.seq,
-            heard,
+            seen,
         )
         await self._renew(found.identity)
         self._hub.give_up(name, room)

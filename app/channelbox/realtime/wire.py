@@ -204,7 +204,7 @@ class Wire(asyncio.Protocol):
             return
         payload, by_client = self._pending_close
         self.write_frames(frame(CLOSE, payload))
-        self._await_close(SHORT_CLOSE_SECONDS, heard=by_client)
+        self._await_close(SHORT_CLOSE_SECONDS, received=by_client)
 
     def _wait_for_turn(self, tokens: bool = False) -> None:
         """Queue for a turn of this connection. `tokens`: until now it has waited for tokens."""
@@ -292,11 +292,11 @@ class Wire(asyncio.Protocol):
         self.write_frames(frame(CLOSE, close_payload(code, reason)))
         self._await_close(SHORT_CLOSE_SECONDS if soon else CLOSE_SECONDS)
 
-    def _await_close(self, seconds: float, heard: bool = False) -> None:
-        """After our Close frame, wait for the client's, unless it was `heard` before."""
+    def _await_close(self, seconds: float, received: bool = False) -> None:
+        """After our Close frame, wait for the client's, unless it was `received` before."""
         self._close_sent = True
         self._close_transport_within(seconds)
-        if heard or (self._reader is not None and self._reader.close_read):
+        if received or (self._reader is not None and self._reader.close_read):
             self._half_close()
             return
         self._resume_reading()
