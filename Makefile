@@ -107,6 +107,14 @@ test-app: venv vendor ## the application's tests on a real Redis and a real data
 	@$(TEST_PACKAGES)
 	@$(PYTEST) tests --ignore tests/browser --ignore tests/faults/test_broken.py --database $(DATABASE) $(PARALLEL) $(ARGS)
 
+.PHONY: coverage
+coverage: venv vendor ## the lines and branches that test-app and the pages in Chromium reach, in build/coverage/html
+	@$(TEST_PACKAGES)
+	@mkdir -p $(BUILD)/coverage
+	@$(PYTEST) tests --ignore tests/faults/test_broken.py --database $(DATABASE) $(PARALLEL) --cov --cov-report= $(ARGS)
+	@$(BIN)/coverage html --quiet --directory $(BUILD)/coverage/html
+	@$(BIN)/coverage report
+
 .PHONY: test-quick
 test-quick: venv vendor ## before each commit, in two minutes: lint, the clients, and the tests that start no installation
 	@$(BIN)/python scripts/lint.py
