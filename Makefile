@@ -96,22 +96,28 @@ JOBS ?= 4
 PARALLEL = --numprocesses $(JOBS) --dist loadfile
 DATABASE ?= sqlite
 MINUTES ?= 15
+TESTS ?= tests
 
 .PHONY: test
 test: venv vendor ## everything that CI runs (RECORD=1: renew the table of times in CONTRIBUTING.md)
 	@$(TEST_PACKAGES)
-	@$(BIN)/python scripts/run_tests.py $(if $(RECORD),--record)
+	@$(BIN)/python scripts/run_tests.py $(if $(SEED),--seed $(SEED)) $(if $(RECORD),--record)
+
+.PHONY: test-long
+test-long: venv vendor ## what only widens it, in an hour and a half: `make test` draws one part of this by the date (SEED=)
+	@$(TEST_PACKAGES)
+	@$(BIN)/python scripts/run_tests.py --long
 
 .PHONY: test-app
-test-app: venv vendor ## the application's tests on a real Redis and a real database (DATABASE=postgresql JOBS=4)
+test-app: venv vendor ## the application's tests on a real Redis and a real database (DATABASE=postgresql JOBS=4 TESTS=tests/chat)
 	@$(TEST_PACKAGES)
-	@$(PYTEST) tests --ignore tests/browser --ignore tests/faults/test_broken.py --database $(DATABASE) $(PARALLEL) $(ARGS)
+	@$(PYTEST) $(TESTS) --ignore tests/browser --ignore tests/faults/test_broken.py --database $(DATABASE) $(PARALLEL) $(ARGS)
 
 .PHONY: coverage
 coverage: venv vendor ## the lines and branches that test-app and the pages in Chromium reach, in build/coverage/html
 	@$(TEST_PACKAGES)
 	@mkdir -p $(BUILD)/coverage
-	@$(PYTEST) tests --ignore tests/faults/test_broken.py --database $(DATABASE) $(PARALLEL) --cov --cov-report= $(ARGS)
+	@$(PYTEST) $(TESTS) --ignore tests/faults/test_broken.py --database $(DATABASE) $(PARALLEL) --cov --cov-report= $(ARGS)
 	@$(BIN)/coverage html --quiet --directory $(BUILD)/coverage/html
 	@$(BIN)/coverage report
 
@@ -129,8 +135,9 @@ test-clients: venv ## the client libraries in JavaScript and Python, against scr
 	@$(PYTEST) tests/clients $(ARGS)
 
 .PHONY: test-trixie
+test-trixie: DATABASE = postgresql
 test-trixie: venv vendor ## the same with the Python, the PostgreSQL and the Redis of Debian 13, in a container
-	@$(BIN)/python scripts/test_debian13.py $(PARALLEL) $(ARGS)
+	@$(BIN)/python scripts/test_debian13.py $(TESTS) --database $(DATABASE) $(PARALLEL) $(ARGS)
 
 .PHONY: screenshots
 screenshots: venv vendor ## renew the screenshots of the documents, in docs/images (MINUTES=15 of life before the dashboard's)

@@ -2,12 +2,18 @@
 
 The stages of a group run side by side, as most of their time is waiting; their output is printed one after the other.
 A stage that needs nodes is named as not run, with the reason, on a machine that cannot make them; with CI=true that is
-a failure. `--record` writes the table of stages and seconds into CONTRIBUTING.md.
+a failure.
+
+`make test-long` runs the stages that only widen these: other combinations of release and database, and more faults.
+`make test` draws one of them by the date, so that each has its turn. `--record` writes the table of stages and seconds
+into CONTRIBUTING.md.
 """
 
 import argparse
 import contextlib
+import datetime
 import os
+import random
 import subprocess
 import sys
 import tempfile
@@ -28,41 +34,88 @@ class Stage:
     nodes: bool = False
 
 
-# All application tests run with the Python of Debian 12 on SQLite, and with that of Debian 13 on PostgreSQL. Debian 12
-# with PostgreSQL runs only the tests that use a database.
+# All application tests run with the programs of Debian 12 on SQLite, and with those of Debian 13 on PostgreSQL. The
+# other two combinations repeat these, so a part of one is drawn, and only of tests that depend on the database.
+WITH_DATABASE = {
+    "the chat": "chat postgresql",
+    "people, commands and pages": "accounts cli dashboard work test_checks.py test_languages.py",
+    "whole installations": (
+        "integration/test_crowd.py integration/test_dashboard.py integration/test_database_outages.py "
+        "integration/test_doctor.py integration/test_frozen_database.py integration/test_processes.py "
+        "integration/test_protocol.py integration/test_redis_outages.py integration/test_restore.py "
+        "integration/test_run.py integration/test_storm.py"
+    ),
+}
 WITHOUT_DATABASE = (
-    "ansible bench clients faults monitoring nginx packaging realtime integration/test_hostile.py "
+    "ansible bench browser clients faults monitoring nginx packaging realtime integration/test_hostile.py "
     "integration/test_hostile_floods.py integration/test_hostile_pages.py integration/test_memory.py test_docs.py "
     "test_http_admission.py test_interfaces.py test_logs.py test_one_address.py test_prose.py test_sd_notify.py "
     "test_server.py test_settings.py"
 )
-if gone := [name for name in WITHOUT_DATABASE.split() if not (ROOT / "tests" / name).exists()]:
-    raise SystemExit(f"scripts/run_tests.py names tests that are not there: {', '.join(gone)}")
-IGNORED = " ".join(f"--ignore tests/{name}" for name in WITHOUT_DATABASE.split())
+
+
+def unassigned_tests() -> list[str]:
+    """Return the test files that are in none or in several of the lists above, and the names that do not exist."""
+    lists = " ".join([*WITH_DATABASE.values(), WITHOUT_DATABASE]).split()
+    wrong = [name for name in lists if not (ROOT / "tests" / name).exists()]
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        name = str(path.relative_to(ROOT / "tests"))
+        if sum(name == listed or name.startswith(f"{listed}/") for listed in lists) != 1:
+            wrong.append(name)
+    return wrong
+
 
 START, END = "<!-- stages -->\n", "<!-- /stages -->\n"
 
 STAGES = [
-    [Stage("lint", ["make", "lint"]), Stage("clients", ["make", "test-clients"])],
+    [
+        Stage("lint", ["make", "lint"]),
+        Stage("clients", ["make", "test-clients"]),
+        Stage("packages and lintian", ["make", "deb-lint"], nodes=True),
+    ],
     [
         Stage("application on SQLite", ["make", "test-app", "DATABASE=sqlite", "JOBS=2"]),
-        Stage("application on PostgreSQL", ["make", "test-app", "DATABASE=postgresql", "JOBS=2", f"ARGS={IGNORED}"]),
         Stage("application on trixie", ["make", "test-trixie", "JOBS=2"], nodes=True),
     ],
     [Stage("faults", ["make", "test-faults"]), Stage("pages in Chromium", ["make", "test-browser", "JOBS=2"])],
     [
         Stage("faults of two Redis hosts", ["make", "test-faults", "REDIS_HOSTS=2", "ONLY=Redis", "DATABASE=sqlite"]),
         Stage("the node tool", ["make", "test-nodes"], nodes=True),
-        Stage("packages and lintian", ["make", "deb-lint"], nodes=True),
-    ],
-    [
-        *(
-            Stage(f"one node, {release}", ["make", "molecule", "SCENARIO=single", f"RELEASE_OF_SINGLE={release}"], True)
-            for release in ("bookworm", "trixie")
-        ),
         Stage("preflight", ["make", "molecule", "SCENARIO=preflight"], nodes=True),
     ],
-    [Stage("the cluster", ["make", "molecule", "SCENARIO=cluster"], nodes=True)],
+    # The cluster waits for half of its time. The others run one after the other beside it.
+    [
+        Stage("the cluster", ["make", "molecule", "SCENARIO=cluster"], nodes=True),
+        Stage("one node, bookworm and trixie", ["make", "molecule", "SCENARIO=single"], nodes=True),
+    ],
+]
+DRAWN_GROUP = 1  # of STAGES
+
+DRAWN = [
+    Stage(
+        f"{release}, {database}: {part}",
+        [
+            "make",
+            target,
+            f"DATABASE={database}",
+            "JOBS=2",
+            "TESTS=" + " ".join(f"tests/{name}" for name in names.split()),
+        ],
+        nodes,
+    )
+    for release, database, target, nodes in (
+        ("bookworm", "postgresql", "test-app", False),
+        ("trixie", "sqlite", "test-trixie", True),
+    )
+    for part, names in WITH_DATABASE.items()
+]
+LONG = [
+    *DRAWN,
+    *(
+        Stage(f"{what}, {database}", ["make", "test-faults", argument, f"DATABASE={database}"])
+        for what, argument in (("faults of two Redis hosts", "REDIS_HOSTS=2"), ("100,000 messages", "LONG=1"))
+        for database in ("sqlite", "postgresql")
+    ),
 ]
 
 
@@ -73,7 +126,7 @@ class Result:
     status: int
 
     def __str__(self) -> str:
-        return f"{self.name:26} {self.seconds:6.0f} s{'  FAILED' if self.status else ''}"
+        return f"{self.name:46} {self.seconds:6.0f} s{'  FAILED' if self.status else ''}"
 
 
 def run(stages: Sequence[Stage]) -> list[Result]:
@@ -119,10 +172,26 @@ def record(groups: Sequence[Sequence[Result]], total: float) -> None:
     page.write_text("".join((before, START, "\n".join(rows), "\n", END, rest.partition(END)[2])))
 
 
+def with_drawn(seed: str) -> list[list[Stage]]:
+    """Return the groups of `make test`, with one stage of `make test-long`, which the seed draws."""
+    drawn = random.Random(seed).choice(DRAWN)
+    print(f"Of make test-long, SEED={seed} draws: {drawn.name}")
+    return [[*group, drawn] if number == DRAWN_GROUP else group for number, group in enumerate(STAGES)]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--long", action="store_true", help="run all that only widens, one stage after the other")
+    parser.add_argument(
+        "--seed",
+        default=f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}",
+        help="draws a long stage (default: the date)",
+    )
     parser.add_argument("--record", action="store_true", help="write the table of stages into CONTRIBUTING.md")
     options = parser.parse_args()
+    if wrong := unassigned_tests():
+        print(f"Each test belongs in one list of scripts/run_tests.py: {', '.join(wrong)}", file=sys.stderr)
+        return 1
     possible = subprocess.run(NODES, cwd=ROOT, capture_output=True, text=True)
     no_nodes = (possible.stdout + possible.stderr).strip() if possible.returncode else ""
     strict = os.environ.get("CI") == "true"
@@ -130,10 +199,10 @@ def main() -> int:
     table: list[str] = []
     groups: list[list[Result]] = []
     passed = failed = 0
-    for group in STAGES:
+    for group in [[stage] for stage in LONG] if options.long else with_drawn(options.seed):
         stages = [stage for stage in group if not (no_nodes and stage.nodes)]
         lacking = [stage for stage in group if stage not in stages]
-        table += [f"{stage.name:26} NOT RUN: this machine cannot make nodes" for stage in lacking]
+        table += [f"{stage.name:46} NOT RUN: this machine cannot make nodes" for stage in lacking]
         failed += strict * len(lacking)
         results = run(stages) if stages else []
         groups.append(results)

@@ -1,6 +1,6 @@
 """`make test-trixie`: runs the application's tests with the Python, PostgreSQL, Redis and nginx of Debian 13.
 
-The tests run on PostgreSQL in a container without a network, from a read-only checkout. Arguments are passed to pytest.
+The tests run in a container without a network, from a read-only checkout. Arguments are passed to pytest.
 """
 
 import subprocess
@@ -28,9 +28,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     # A shell is the first process, because it reaps orphaned processes as init does.
-    words = (
-        "tests --ignore tests/browser --ignore tests/faults/test_broken.py --database postgresql -p no:cacheprovider"
-    )
+    words = "--ignore tests/browser --ignore tests/faults/test_broken.py -p no:cacheprovider"
     tests = f'PYTHONPATH=app /opt/tests/bin/python -B -m pytest {words} "$@"; exit $?'
     command = ["podman", "run", "--rm", "--network=none", "--volume", f"{ROOT}:/channelbox:ro", "--workdir=/channelbox"]
     return subprocess.run(
