@@ -1,4 +1,4 @@
-"""What is told of a failed transaction: whether a lock was in the way, and whether its connection ended."""
+"""Classification of database errors: whether a lock conflicted, and whether the connection was lost."""
 
 import pytest
 from django.db import DataError, Error, InterfaceError, InternalError, OperationalError
@@ -9,7 +9,7 @@ from channelbox.postgresql.errors import is_connection_lost, is_lock_conflict
 
 
 def caused(kind: type[Error], cause: Exception | None) -> Error:
-    """As Django raises it."""
+    """Return the error as Django raises it: with the driver's error as its cause."""
     error = kind("no good")
     error.__cause__ = cause
     return error
@@ -35,6 +35,8 @@ def caused(kind: type[Error], cause: Exception | None) -> Error:
         (DataError, errors.DataError("out of range"), False, False),
     ],
 )
-def test_what_an_error_says(kind: type[Error], cause: Exception | None, lock: bool, lost: bool) -> None:
+def test_lock_conflicts_and_lost_connections_are_recognised(
+    kind: type[Error], cause: Exception | None, lock: bool, lost: bool
+) -> None:
     error = caused(kind, cause)
     assert (is_lock_conflict(error), is_connection_lost(error)) == (lock, lost)

@@ -1,4 +1,4 @@
-"""Database connections while PostgreSQL is killed, restarted and ends its backends, with the product's own settings."""
+"""The connection pool, with the product's settings, while PostgreSQL is killed, restarted or ends its backends."""
 
 import concurrent.futures
 import contextlib
@@ -23,10 +23,10 @@ from tests.test_settings import read
 from channelbox.logs import Journal
 from channelbox.postgresql.pool import Pool
 
-BACK_SECONDS = 5  # for every pool; about 1 is expected
+RECOVERY_SECONDS = 5  # for every pool; about 1 is expected
 OURS = "backend_type = 'client backend' AND application_name LIKE 'channelbox%'"
-COUNT = f"SELECT count(*) FROM pg_stat_activity WHERE {OURS}"
-END = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {OURS}"
+COUNT_BACKENDS = f"SELECT count(*) FROM pg_stat_activity WHERE {OURS}"
+TERMINATE_BACKENDS = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {OURS}"
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ Pools = Callable[[int], ConnectionHandler]
 
 @pytest.fixture
 def pools(server: PostgreSQLServer, django_db_blocker: DjangoDbBlocker) -> Iterator[Pools]:
-    """Makes the connections of some processes, as far as anything shared goes: each with a pool of its own."""
+    """Return a function that makes the connections of several processes, each with a pool of its own."""
     with django_db_blocker.unblock(), contextlib.ExitStack() as stack:
 
         def make(count: int) -> ConnectionHandler:
@@ -63,8 +63,8 @@ def pools(server: PostgreSQLServer, django_db_blocker: DjangoDbBlocker) -> Itera
         yield make
 
 
-def ask(handler: ConnectionHandler, name: str = "process-0") -> int:
-    """The process id of the backend that answers."""
+def query(handler: ConnectionHandler, name: str = "process-0") -> int:
+    """Return the process id of the backend that answers."""
     connection = handler[name]
     try:
         with connection.cursor() as cursor:
@@ -75,15 +75,15 @@ def ask(handler: ConnectionHandler, name: str = "process-0") -> int:
             connection.close()
 
 
-def until_it_fails(handler: ConnectionHandler, name: str = "process-0") -> None:
-    """Asks until there is no answer: the backends of a server that was killed live on for a moment."""
+def query_until_failure(handler: ConnectionHandler, name: str = "process-0") -> None:
+    """Query until there is no answer: the backends of a killed server live on for a moment."""
     with contextlib.suppress(OperationalError):
         while True:
-            ask(handler, name)
+            query(handler, name)
 
 
 def fill(handler: ConnectionHandler, size: int) -> None:
-    """Has the default pool grow to `size` connections, all idle in the end."""
+    """Make the default pool grow to `size` connections, all idle in the end."""
     together = threading.Barrier(size)
 
     def hold() -> None:
@@ -97,7 +97,7 @@ def fill(handler: ConnectionHandler, size: int) -> None:
 
 
 class Attempts(logging.Handler):
-    """Counts the attempts to connect that failed."""
+    """Count the failed attempts to connect, by pool."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -116,79 +116,81 @@ def attempts() -> Iterator[Attempts]:
     logging.getLogger("psycopg.pool").removeHandler(attempts)
 
 
-def test_django_takes_our_pool(pools: Pools) -> None:
+def test_django_uses_the_pool_of_channelbox(pools: Pools) -> None:
     connection = cast(DatabaseWrapper, pools(1)["process-0"])
     changed = "Django keeps its pools elsewhere: docs/decisions/database-pool.md"
     assert type(connection.pool) is Pool, changed
     assert vars(DatabaseWrapper)["_connection_pools"]["process-0"] is connection.pool, changed
 
 
-def test_every_process_uses_a_database_that_is_back(server: PostgreSQLServer, pools: Pools, attempts: Attempts) -> None:
+def test_every_process_recovers_after_a_database_restart(
+    server: PostgreSQLServer, pools: Pools, attempts: Attempts
+) -> None:
     handler = pools(4)
     processes = [f"process-{number}" for number in range(4)]
     for name in processes:
-        ask(handler, name)
+        query(handler, name)
     server.kill()
     with concurrent.futures.ThreadPoolExecutor() as threads:
-        for done in [threads.submit(until_it_fails, handler, name) for name in processes]:
+        for done in [threads.submit(query_until_failure, handler, name) for name in processes]:
             done.result()
     while len(attempts.of) < 4 or min(attempts.of.values()) < 5:
-        for name in processes:  # as somebody always does; a pool that nobody asks need not try
+        for name in processes:  # callers never stop; a pool without callers need not reconnect
             with contextlib.suppress(OperationalError):
-                ask(handler, name)
+                query(handler, name)
     server.start()
-    back = time.monotonic()
+    restarted = time.monotonic()
     for name in processes:
         while True:
             try:
-                ask(handler, name)
+                query(handler, name)
                 break
             except OperationalError:
-                assert time.monotonic() < back + BACK_SECONDS
+                assert time.monotonic() < restarted + RECOVERY_SECONDS
                 time.sleep(0.05)
 
 
-def test_one_failure_replaces_every_connection_that_died_with_it(server: PostgreSQLServer, pools: Pools) -> None:
+def test_all_terminated_connections_are_replaced_after_one_query(server: PostgreSQLServer, pools: Pools) -> None:
     handler = pools(1)
     with psycopg.connect(server.url("postgres"), autocommit=True) as administrator:
         fill(handler, 8)
         for _ in range(5):
-            administrator.execute(END)
-            ask(handler)
+            administrator.execute(TERMINATE_BACKENDS)
+            query(handler)
             end = time.monotonic() + 5
-            while administrator.execute(COUNT).fetchone() != (8,):
+            while administrator.execute(COUNT_BACKENDS).fetchone() != (8,):
                 assert time.monotonic() < end
                 time.sleep(0.02)
 
 
-def test_callers_do_not_queue_for_a_database_that_is_away(
+def test_callers_fail_fast_while_the_database_is_down(
     server: PostgreSQLServer, pools: Pools, attempts: Attempts
 ) -> None:
     handler = pools(1)
-    ask(handler)
+    query(handler)
     server.kill()
-    until_it_fails(handler)
+    query_until_failure(handler)
     while not attempts.of or min(attempts.of.values()) < 4:
-        with contextlib.suppress(OperationalError):  # a pool that nobody asks need not try
-            ask(handler)
+        with contextlib.suppress(OperationalError):  # a pool without callers need not reconnect
+            query(handler)
     began = time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(6) as threads:
-        errors = [asked.exception() for asked in [threads.submit(ask, handler) for _ in range(60)]]
+        errors = [future.exception() for future in [threads.submit(query, handler) for _ in range(60)]]
     assert all(isinstance(error, OperationalError) for error in errors)
     assert time.monotonic() - began < 10  # about 1 is expected; 100 if each waits for its turn
 
 
-def test_one_caller_waits_for_the_database_and_gets_it(server: PostgreSQLServer, pools: Pools) -> None:
-    """A worker, which alone asks, goes on with the batch in hand."""
+def test_a_single_caller_waits_until_the_database_is_back(server: PostgreSQLServer, pools: Pools) -> None:
+    """A worker, the only caller in its process, then continues with its current batch."""
     handler = pools(1)
-    ask(handler)
+    query(handler)
     server.stop()
-    until_it_fails(handler)
+    query_until_failure(handler)
     server.start()
-    assert ask(handler)
+    assert query(handler)
 
 
-def test_a_read_only_database_is_one_line_in_the_journal(server: PostgreSQLServer, pools: Pools) -> None:
+def test_repeated_errors_of_a_read_only_database_log_one_line(server: PostgreSQLServer, pools: Pools) -> None:
     stream = io.StringIO()
     logger = logging.Logger("test")
     logger.addHandler(Journal(stream))
