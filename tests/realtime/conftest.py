@@ -1,4 +1,4 @@
-"""Channel layers that share state only as two processes do, and both event loops."""
+"""Fixtures: channel layers of two processes, recorded Redis pipelines, and a runner for both event loops."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""A hub over real Redis and its members. The record is in memory; it can fail and lag, and counts its reads.
+"""A hub over real Redis, and its members. The store is a fake that can fail, and that counts its reads.
 
 Test modules import the fixtures.
 """
@@ -26,8 +26,8 @@ def frames(first: int, last: int) -> bytes:
     return b"".join(text_frame(b"%d" % seq) for seq in range(first, last + 1))
 
 
-class Record:
-    """A room's record: the events 1 to `last`, except those in `missing`."""
+class FakeStore:
+    """A history source with the events 1 to `last`, except those in `missing`. The next `failures` reads fail."""
 
     def __init__(self, last: int = 0, opens_with: int = 200) -> None:
         self.identity = Identity(1, "epoch")
@@ -56,44 +56,44 @@ class Record:
         self._read()
         if identity != self.identity:
             raise LookupError("made anew")
-        there = [n for n in range(seq + 1, self.last + 1) if n >= self.floor and n not in self.missing]
+        present = [n for n in range(seq + 1, self.last + 1) if n >= self.floor and n not in self.missing]
         await asyncio.sleep(0)
         self.during_read()
-        if seq < self.last and there[:1] != [seq + 1]:
-            return gone(seq + 1, there[0] - 1 if there else self.last)
+        if seq < self.last and present[:1] != [seq + 1]:
+            return gone(seq + 1, present[0] - 1 if present else self.last)
         last = seq
-        while last + 1 in there[:most]:
+        while last + 1 in present[:most]:
             last += 1
         return Run(seq + 1, last, frames(seq + 1, last))
 
 
 class Listener:
-    """A member that keeps what is written to it."""
+    """A member that records the payloads that it receives."""
 
     def __init__(self) -> None:
         self.on_lost: Callable[[], None] | None = None
-        self.heard: list[str] = []
+        self.received: list[str] = []
         self._more = asyncio.Event()
 
     def restart(self) -> None:
-        self.heard.append("restart")
+        self.received.append("restart")
         self._more.set()
 
     def write_frames(self, frames: bytes) -> None:
-        self.heard += [bytes(payload).decode() for _, payload in payloads(frames)]
+        self.received += [bytes(payload).decode() for _, payload in payloads(frames)]
         self._more.set()
 
     @property
     def numbers(self) -> list[int]:
-        return [int(word) for word in self.heard if word.isdigit()]
+        return [int(word) for word in self.received if word.isdigit()]
 
     @property
     def gaps(self) -> list[dict[str, Any]]:
-        return [json.loads(word) for word in self.heard if word.startswith("{")]
+        return [json.loads(word) for word in self.received if word.startswith("{")]
 
     async def until(self, word: str) -> None:
         async with asyncio.timeout(10):
-            while word not in self.heard:
+            while word not in self.received:
                 self._more.clear()
                 await self._more.wait()
 
@@ -103,50 +103,50 @@ def greet(hello: Hello) -> bytes:
 
 
 @pytest.fixture
-async def record() -> Record:
-    return Record()
+async def store() -> FakeStore:
+    return FakeStore()
 
 
 @pytest.fixture
-async def opening(record: Record, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
-    """An event; while it is cleared, opening a room in the record blocks."""
-    go, answer = asyncio.Event(), record.open
+async def opening(store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Return an event. While it is cleared, opening a room in the store blocks."""
+    go, original = asyncio.Event(), store.open
 
     async def open(name: str) -> Opened:
         await go.wait()
-        return await answer(name)
+        return await original(name)
 
-    monkeypatch.setattr(record, "open", open)
+    monkeypatch.setattr(store, "open", open)
     go.set()
     return go
 
 
 @pytest.fixture
-async def hub(bus: Bus, record: Record) -> AsyncIterator[Hub]:
-    hub = Hub(bus, record, "me")
+async def hub(bus: Bus, store: FakeStore) -> AsyncIterator[Hub]:
+    hub = Hub(bus, store, "me")
     yield hub
     await hub.stop()
 
 
-async def told(bus: Bus, record: Record, first: int, last: int, *outcomes: BatchOutcome) -> None:
+async def publish_events(bus: Bus, store: FakeStore, first: int, last: int, *outcomes: BatchOutcome) -> None:
     """Commit and publish events, as a worker does."""
-    record.last = max(record.last, last)
-    key, epoch = record.identity
+    store.last = max(store.last, last)
+    key, epoch = store.identity
     envelope = Envelope(first, last, frames(first, last), key, outcomes, epoch=epoch)
     await bus.publish(redis_keys.room("r"), envelope.pack())
 
 
-async def joined(
+async def join(
     hub: Hub,
     after: int | None = None,
     history: int = 50,
     identity: Identity | None = None,
     source: Source = NO_SOURCE,
 ) -> Listener:
-    """Join a member to the room with this identity, or with the one that the record has now."""
+    """Join a member to the room with this identity, or with the one that the store has now."""
     listener = Listener()
-    record: Any = hub._store
-    await hub.join("r", identity or record.identity, listener, after, history, greet, source=source)
+    store: Any = hub._store
+    await hub.join("r", identity or store.identity, listener, after, history, greet, source=source)
     return listener
 
 

@@ -17,8 +17,8 @@ from channelbox.realtime.redis_hosts import Host
 from channelbox.realtime.room_slots import RoomSlots
 
 
-class Nothing:
-    """An empty record."""
+class EmptyStore:
+    """A history source without events."""
 
     async def open(self, name: str) -> Opened:
         return Opened(Identity(1, "epoch"), 1, Run(1, 0, b""))
@@ -33,26 +33,26 @@ class Watcher:
     on_lost: Callable[[], None] | None = None
 
     def __init__(self) -> None:
-        self.told: dict[str, Any] = {}
+        self.newest: dict[str, Any] = {}
         self.count = 0
         self.counts: list[int] = []
         self._more = asyncio.Event()
 
     def restart(self) -> None:
-        raise AssertionError("nobody is sent away here")
+        raise AssertionError("no member is disconnected here")
 
     def write_frames(self, frames: bytes) -> None:
         for _, payload in payloads(frames):
             content = json.loads(bytes(payload))
             if content.get("type") == "presence":
-                self.told = content
+                self.newest = content
                 self.count += 1
                 self.counts.append(content["count"])
                 self._more.set()
 
     async def until(self, *users: str) -> None:
         async with asyncio.timeout(15):
-            while self.told.get("users") != sorted(users):
+            while self.newest.get("users") != sorted(users):
                 self._more.clear()
                 await self._more.wait()
 
@@ -61,7 +61,7 @@ class Process:
     def __init__(self, name: str, hosts: list[Host] | None = None) -> None:
         # A separate bus, because a bus has one handler per room.
         self.bus = Bus(hosts)
-        self.hub = Hub(self.bus, Nothing(), name)
+        self.hub = Hub(self.bus, EmptyStore(), name)
         self.slots = RoomSlots(self.bus, name)
         self.presence = Presence(self.bus, self.hub, name)
         self.hub.on_open = self.presence.opened

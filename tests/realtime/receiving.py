@@ -12,7 +12,7 @@ async def next_of(layer: ChannelLayer, channel: str) -> Any:
     return await asyncio.wait_for(layer.receive(channel), 5)
 
 
-async def nothing_for(layer: ChannelLayer, *channels: str) -> None:
+async def assert_nothing_for(layer: ChannelLayer, *channels: str) -> None:
     """Wait until everything published so far is delivered, and assert that nothing of it was for these channels."""
     fence = await layer.new_channel()
     await layer.group_add("fence", fence)

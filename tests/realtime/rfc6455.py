@@ -22,7 +22,7 @@ PIECE = b"fragment"
 class Case(NamedTuple):
     name: str
     sent: list[bytes]  # each in a write of its own
-    heard: list[tuple[int, bytes]]  # opcode and payload, before the end
+    expected: list[tuple[int, bytes]]  # opcode and payload, before the end
     code: int | None = None  # of the server's Close; None: it stays open, and answers a Close with 1000
 
 

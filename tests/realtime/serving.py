@@ -1,4 +1,4 @@
-"""channelbox' protocols in a real uvicorn with real sockets, and clients that can send anything."""
+"""Servers and clients for tests: channelbox' protocols in a real uvicorn, and clients that can send any bytes."""
 
 import asyncio
 import contextlib

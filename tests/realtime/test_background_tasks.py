@@ -1,4 +1,4 @@
-"""Background tasks go on after what nobody expected."""
+"""Background tasks are restarted after unexpected errors."""
 
 import asyncio
 import logging
@@ -17,37 +17,37 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(background_tasks, "PAUSE_SECONDS", 0.01)
 
 
-async def test_a_task_that_fails_is_logged_counted_and_started_again(caplog: pytest.LogCaptureFixture) -> None:
-    before, runs, well = counters.restarted, 0, asyncio.Event()
+async def test_a_failed_task_is_logged_counted_and_restarted(caplog: pytest.LogCaptureFixture) -> None:
+    before, runs, recovered = counters.restarted, 0, asyncio.Event()
 
     async def run() -> None:
         nonlocal runs
         runs += 1
         if runs < 3:
             raise ZeroDivisionError
-        well.set()
+        recovered.set()
         await asyncio.Event().wait()
 
     task = supervise("counts", run)
-    await asyncio.wait_for(well.wait(), 10)
+    await asyncio.wait_for(recovered.wait(), 10)
     assert counters.restarted == before + 2
-    assert _totals()["restarted"] == counters.restarted  # what reports tell
+    assert _totals()["restarted"] == counters.restarted  # the number in reports
     assert [record.levelno for record in caplog.records if "counts" in record.getMessage()] == [logging.ERROR] * 2
     await cancel(task, None)
     assert task.cancelled()
 
 
-async def test_the_pause_grows_while_a_task_fails_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_restart_pause_grows_while_a_task_keeps_failing(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
     sleep = asyncio.sleep
 
-    async def note(seconds: float) -> None:
+    async def record_pause(seconds: float) -> None:
         pauses.append(seconds)
         if len(pauses) == 20:
             raise asyncio.CancelledError
         await sleep(0)
 
-    monkeypatch.setattr(asyncio, "sleep", note)
+    monkeypatch.setattr(asyncio, "sleep", record_pause)
 
     async def run() -> None:
         raise ZeroDivisionError
@@ -57,14 +57,14 @@ async def test_the_pause_grows_while_a_task_fails_at_once(monkeypatch: pytest.Mo
     assert 20 < pauses[-1] <= 1.2 * background_tasks.MAX_PAUSE_SECONDS
 
 
-async def test_a_task_that_returns_is_over() -> None:
+async def test_a_task_that_returns_is_not_restarted() -> None:
     async def run() -> None:
         return
 
     await asyncio.wait_for(supervise("once", run), 10)
 
 
-async def test_what_runs_once_and_fails_is_logged_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failed_one_shot_task_is_logged_and_counted(caplog: pytest.LogCaptureFixture) -> None:
     before = counters.restarted
     tasks: set[asyncio.Task[None]] = set()
 

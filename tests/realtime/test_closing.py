@@ -1,4 +1,4 @@
-"""A client sees the code of our Close, also while it is still sending; and what it sends wrong is no news."""
+"""A client receives the close code even while it is still sending, and invalid frames log no warnings."""
 
 import asyncio
 import logging
@@ -14,13 +14,13 @@ from channelbox.realtime import wire
 from channelbox.realtime.frame_reader import BINARY, CLOSE, CONTINUATION, PING, TEXT
 from channelbox.realtime.protocol import EXTENSION
 
-TRIES = 3
+ATTEMPTS = 3
 MIB = 1024 * 1024
-MORE = masked(TEXT, b"x" * 1000) * 12_000  # what is on its way when the server closes
+MORE = masked(TEXT, b"x" * 1000) * 12_000  # in transit when the server closes
 
 
 class Closing(Room):
-    """Closes with 1003 for bytes, with 4008 for a text."""
+    """An application that closes with 1003 for binary messages, and with 4008 for text."""
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         await receive()
@@ -32,7 +32,7 @@ class Closing(Room):
 
 
 def code_seen(port: int, data: bytes) -> int:
-    """The close code that a client sees which sends everything before it reads anything."""
+    """Return the close code that a client receives if it sends everything before it reads anything."""
     with socket.create_connection(("127.0.0.1", port), 20) as client, client.makefile("rb") as answer:
         client.sendall(UPGRADE)
         while answer.readline() != b"\r\n":
@@ -59,18 +59,18 @@ def code_seen(port: int, data: bytes) -> int:
         (masked(CLOSE, b"\x13\x87"), 4999),
         (masked(CLOSE, b"\x03"), 1002),
     ],
-    ids=["1 MB", "3 MB", "in parts", "bytes", "a text", "opcode", "no mask", "no UTF-8", "its own", "a bad close"],
+    ids=["1 MB", "3 MB", "fragments", "binary", "text", "opcode", "unmasked", "not UTF-8", "own close", "bad close"],
 )
-def test_the_code_is_seen_by_a_client_that_goes_on_sending(run: Run, first: bytes, code: int) -> None:
+def test_a_client_that_keeps_sending_receives_the_close_code(run: Run, first: bytes, code: int) -> None:
     async def scenario() -> None:
         async with served(Closing(), ws_max_size=64 * 1024) as server:
-            for _ in range(TRIES):
+            for _ in range(ATTEMPTS):
                 assert await asyncio.to_thread(code_seen, server.port, first + MORE) == code
 
     run(scenario())
 
 
-def test_a_client_library_sees_that_its_message_is_too_big(run: Run) -> None:
+def test_a_client_library_receives_1009_for_a_message_too_big(run: Run) -> None:
     async def scenario() -> None:
         async with (
             served(Closing(), ws_max_size=64 * 1024) as server,
@@ -85,21 +85,21 @@ def test_a_client_library_sees_that_its_message_is_too_big(run: Run) -> None:
     run(scenario())
 
 
-def test_1012_is_seen_by_clients_that_go_on_sending(run: Run) -> None:
+def test_clients_that_keep_sending_receive_1012_at_shutdown(run: Run) -> None:
     async def scenario() -> None:
         async with served(Echo()) as server:
-            clients = [asyncio.to_thread(code_seen, server.port, masked(PING) * 500_000) for _ in range(TRIES)]
+            clients = [asyncio.to_thread(code_seen, server.port, masked(PING) * 500_000) for _ in range(ATTEMPTS)]
             codes = asyncio.gather(*clients)
-            await server.room.until(lambda: len(server.room.members) == TRIES)
+            await server.room.until(lambda: len(server.room.members) == ATTEMPTS)
             while any(member.transport.is_reading() for member in server.room.members):
                 await asyncio.sleep(0)
             server.server.should_exit = True
-            assert await codes == [1012] * TRIES
+            assert await codes == [1012] * ATTEMPTS
 
     run(scenario())
 
 
-def test_what_came_before_a_close_is_answered_before_it(run: Run) -> None:
+def test_messages_before_a_close_are_answered_before_it(run: Run) -> None:
     class Slow(Echo):
         async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
             async def slowly() -> Any:
@@ -122,7 +122,7 @@ def test_what_came_before_a_close_is_answered_before_it(run: Run) -> None:
     run(scenario())
 
 
-def test_a_close_is_answered_though_the_application_takes_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_close_is_answered_while_the_application_does_not_receive(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "SHORT_CLOSE_SECONDS", 0.1)
 
     async def scenario() -> None:
@@ -138,7 +138,7 @@ def test_a_close_is_answered_though_the_application_takes_nothing(run: Run, monk
     run(scenario())
 
 
-def test_an_application_that_fails_is_told_by_1011(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_application_error_closes_with_1011_and_is_logged(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     class Failing(Room):
         async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
             await receive()
@@ -158,9 +158,7 @@ def test_an_application_that_fails_is_told_by_1011(run: Run, caplog: pytest.LogC
     assert [record.exc_info is not None for record in caplog.records if record.levelno >= logging.ERROR] == [True]
 
 
-def test_a_client_that_reads_nothing_after_our_close_is_not_waited_for(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_client_that_does_not_read_the_close_is_disconnected(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "SHORT_CLOSE_SECONDS", 0.1)
     monkeypatch.setattr(wire, "CLOSE_SECONDS", 0.1)
 
@@ -175,23 +173,21 @@ def test_a_client_that_reads_nothing_after_our_close_is_not_waited_for(
     run(scenario())
 
 
-WRONG = {
-    "an opcode behind bytes": masked(BINARY, b"hi") + masked(3),
-    "an opcode": masked(3),
-    "no UTF-8": masked(TEXT, b"\xff"),
-    "no UTF-8 behind a text": masked(TEXT, b"hi") + masked(TEXT, b"\xff"),
-    "a bad close": masked(CLOSE, b"\xff"),
+INVALID = {
+    "an unknown opcode after binary": masked(BINARY, b"hi") + masked(3),
+    "an unknown opcode": masked(3),
+    "not UTF-8": masked(TEXT, b"\xff"),
+    "not UTF-8, after text": masked(TEXT, b"hi") + masked(TEXT, b"\xff"),
+    "an invalid close": masked(CLOSE, b"\xff"),
     "too big": masked(TEXT, b"x" * 100_000),
     "half a frame": masked(TEXT, b"x" * 100)[:50],
 }
 
 
 @on_uvloop
-@pytest.mark.parametrize("frames", WRONG.values(), ids=WRONG)
+@pytest.mark.parametrize("frames", INVALID.values(), ids=INVALID)
 @pytest.mark.parametrize("apart", [False, True], ids=["at once", "byte by byte"])
-def test_wrong_frames_leave_nothing_in_the_journal(
-    run: Run, frames: bytes, apart: bool, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_invalid_frames_log_no_warnings(run: Run, frames: bytes, apart: bool, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
 
     async def scenario() -> None:

@@ -1,4 +1,4 @@
-"""The schema between processes: by names, with a version, and robust against what is none of it."""
+"""The message schema between processes: named fields, a version, and no error but ValueError for invalid data."""
 
 import contextlib
 
@@ -25,20 +25,20 @@ anything = st.recursive(
 
 
 @pytest.mark.parametrize("envelope", [FULL, Envelope(), Envelope(last=9, key=5), Envelope(frames=b"typing")])
-def test_an_envelope_comes_back_as_it_was(envelope: Envelope) -> None:
-    back = Envelope.unpack(envelope.pack())
-    assert back.pack() == envelope.pack()
-    assert list(back.outcomes) == list(envelope.outcomes)
-    assert back.epoch == envelope.epoch
+def test_an_envelope_survives_packing_and_unpacking(envelope: Envelope) -> None:
+    unpacked = Envelope.unpack(envelope.pack())
+    assert unpacked.pack() == envelope.pack()
+    assert list(unpacked.outcomes) == list(envelope.outcomes)
+    assert unpacked.epoch == envelope.epoch
 
 
-def test_a_batch_comes_back_as_it_was() -> None:
+def test_a_batch_survives_packing_and_unpacking() -> None:
     entry = msgpack.unpackb(msgpack.packb(BATCH.entry("chat.ingest")))
     assert entry["type"] == "chat.ingest"
     assert Batch.of(entry) == BATCH
 
 
-def test_fields_that_a_later_version_adds_are_ignored() -> None:
+def test_unknown_fields_are_ignored() -> None:
     packed = msgpack.unpackb(FULL.pack())
     packed["added"] = 1
     packed["outcomes"][0]["added"] = 1
@@ -50,7 +50,7 @@ def test_fields_that_a_later_version_adds_are_ignored() -> None:
 
 
 @pytest.mark.parametrize("version", [0, VERSION + 1, None, "1"])
-def test_another_version_is_refused(version: object) -> None:
+def test_other_schema_versions_are_rejected(version: object) -> None:
     with pytest.raises(ValueError, match="version"):
         Envelope.unpack(msgpack.packb({**msgpack.unpackb(FULL.pack()), "v": version}))
     with pytest.raises(ValueError, match="version"):
@@ -58,8 +58,8 @@ def test_another_version_is_refused(version: object) -> None:
 
 
 @given(st.binary(max_size=200))
-def test_bytes_that_are_no_envelope_are_a_value_error(payload: bytes) -> None:
-    _taken_or_refused(payload)
+def test_unpacking_arbitrary_bytes_raises_only_value_error(payload: bytes) -> None:
+    _unpack_or_value_error(payload)
 
 
 @given(
@@ -67,16 +67,16 @@ def test_bytes_that_are_no_envelope_are_a_value_error(payload: bytes) -> None:
         st.sampled_from(["first", "last", "frames", "key", "epoch", "outcomes", "presence", "replaced"]), anything
     )
 )
-def test_an_envelope_of_wrong_parts_is_a_value_error(parts: dict[str, object]) -> None:
-    _taken_or_refused(msgpack.packb({"v": VERSION, **parts}))
+def test_unpacking_invalid_envelope_fields_raises_only_value_error(fields: dict[str, object]) -> None:
+    _unpack_or_value_error(msgpack.packb({"v": VERSION, **fields}))
 
 
-def _taken_or_refused(payload: bytes) -> None:
+def _unpack_or_value_error(payload: bytes) -> None:
     with contextlib.suppress(ValueError):
         Envelope.unpack(payload)
 
 
 @given(st.dictionaries(st.sampled_from(["process", "batch", "key", "room", "messages"]), anything))
-def test_a_batch_of_wrong_parts_is_a_value_error(parts: dict[str, object]) -> None:
+def test_reading_invalid_batch_fields_raises_only_value_error(fields: dict[str, object]) -> None:
     with contextlib.suppress(ValueError):
-        Batch.of({"v": VERSION, **parts})
+        Batch.of({"v": VERSION, **fields})

@@ -1,4 +1,4 @@
-"""Turns at a bounded number of places, fair by address and session."""
+"""The fair queue: a bounded number of turns at a time, fair by address and session."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ def granted(turn: Turn) -> bool:
     return turn.granted.done() and not turn.granted.cancelled() and turn.granted.exception() is None
 
 
-async def test_no_more_are_at_work_than_may_be() -> None:
+async def test_no_more_turns_are_granted_than_the_limit() -> None:
     queue = FairQueue(2, 10)
     turns = [queue.request("a", "") for _ in range(4)]
     assert [granted(turn) for turn in turns] == [True, True, False, False]
@@ -23,7 +23,7 @@ async def test_no_more_are_at_work_than_may_be() -> None:
     assert [granted(turn) for turn in turns[2:]] == [True, False]
 
 
-async def test_turns_beside_others_are_for_when_these_are_slow() -> None:
+async def test_more_turns_are_granted_only_while_the_current_ones_are_slow() -> None:
     queue = FairQueue(3, 10, slow_seconds=0.05)
     loop = asyncio.get_running_loop()
     quick, slow, third, fourth = (queue.request("a", "") for _ in range(4))
@@ -41,7 +41,7 @@ async def test_turns_beside_others_are_for_when_these_are_slow() -> None:
     assert granted(queue.request("b", ""))
 
 
-async def test_beside_slow_ones_quick_ones_follow_one_another() -> None:
+async def test_quick_turns_follow_one_another_beside_a_slow_one() -> None:
     queue = FairQueue(2, 10, slow_seconds=0.05)
     slow, *quick = (queue.request("a", "") for _ in range(10))
     await quick[0].granted
@@ -51,7 +51,7 @@ async def test_beside_slow_ones_quick_ones_follow_one_another() -> None:
     assert granted(slow)
 
 
-async def test_addresses_take_turns_whatever_one_has_waiting() -> None:
+async def test_addresses_alternate_however_many_requests_one_has_waiting() -> None:
     queue = FairQueue(1, 100)
     first = queue.request("flood", "")
     for _ in range(50):
@@ -64,7 +64,7 @@ async def test_addresses_take_turns_whatever_one_has_waiting() -> None:
     assert granted(other)
 
 
-async def test_sessions_of_one_address_take_turns_too() -> None:
+async def test_sessions_of_one_address_alternate() -> None:
     queue = FairQueue(1, 100)
     first = queue.request("nat", "flood")
     flood = [queue.request("nat", "flood") for _ in range(50)]
@@ -80,7 +80,7 @@ async def test_sessions_of_one_address_take_turns_too() -> None:
     assert all(turn.granted.done() for turn in others)
 
 
-async def test_one_session_leaves_half_of_the_turns_to_others() -> None:
+async def test_one_session_gets_at_most_half_of_the_turns() -> None:
     queue = FairQueue(4, 100)
     slow = [queue.request("a", "slow") for _ in range(4)]
     assert [granted(turn) for turn in slow] == [True, True, False, False]
@@ -89,7 +89,7 @@ async def test_one_session_leaves_half_of_the_turns_to_others() -> None:
     assert granted(slow[2])
 
 
-async def test_when_it_is_full_a_flood_crowds_out_itself() -> None:
+async def test_a_full_queue_drops_requests_of_the_flooding_session() -> None:
     queue = FairQueue(1, 10)
     queue.request("a", "x")
     flood = [queue.request("a", "flood") for _ in range(10)]
@@ -106,7 +106,7 @@ async def test_when_it_is_full_a_flood_crowds_out_itself() -> None:
     assert queue.waiting == 10
 
 
-async def test_who_gives_up_takes_nobody_s_turn() -> None:
+async def test_an_abandoned_request_uses_no_turn() -> None:
     queue = FairQueue(1, 10)
     first, second, third = (queue.request("a", "") for _ in range(3))
     second.end()
@@ -120,7 +120,7 @@ async def test_who_gives_up_takes_nobody_s_turn() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 5)), max_size=100))
-def test_it_forgets_everybody_and_never_stands_still(steps: list[tuple[int, int, int]]) -> None:
+def test_the_queue_stays_within_its_limits_and_ends_empty(steps: list[tuple[int, int, int]]) -> None:
     async def run() -> None:
         queue = FairQueue(2, 5)
         turns: list[Turn] = []

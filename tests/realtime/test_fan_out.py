@@ -1,4 +1,4 @@
-"""A room's members are written to in slices over turns of the loop, and each hears all in order, once, without gap."""
+"""Fan-out in slices over turns of the event loop: each member receives every event once, in order and without gaps."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -7,7 +7,7 @@ from unittest import mock
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.realtime.hub import NEW, Record, frames, hub, joined, record
+from tests.realtime.hub import NEW, FakeStore, frames, hub, join, store
 
 from channelbox.realtime import fan_out, history_source, room_repairs, turn_scheduler
 from channelbox.realtime.counters import counters
@@ -23,31 +23,31 @@ MEMBERS = 1000
 
 
 class Counting:
-    """A member that counts what it is written."""
+    """A member that counts the bytes of each write to it."""
 
     on_lost: Callable[[], None] | None = None
-    written = 0  # bytes, to all of them
+    written = 0  # bytes, to all members
 
     def __init__(self) -> None:
-        self.heard: list[int] = []  # the numbers of the runs, by their sizes
+        self.received: list[int] = []  # sizes of the writes, in bytes
 
     def restart(self) -> None:
-        raise AssertionError("nobody is sent away here")
+        raise AssertionError("no member is disconnected here")
 
     def write_frames(self, frames: bytes) -> None:
         type(self).written += len(frames)
-        self.heard.append(len(frames))
+        self.received.append(len(frames))
 
 
 def opened() -> HubRoom:
-    """Return a room that was read from the record."""
+    """Return a room that is open."""
     ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     ready.set_result(None)
     return HubRoom(ready)
 
 
 async def turns_until(done: Callable[[], bool]) -> list[int]:
-    """Return the bytes that are written in each turn of the loop until it is done."""
+    """Return the bytes that are written in each turn of the event loop until `done` returns true."""
     written: list[int] = []
     async with asyncio.timeout(10):
         while not done():
@@ -65,9 +65,9 @@ async def test_a_burst_to_many_members_is_written_in_bounded_slices() -> None:
     delivered = counters.delivered
     room.park(Run(1, 60, bytes(MIB)))
     room.advance()
-    written = await turns_until(lambda: all(member.heard for member in members))
+    written = await turns_until(lambda: all(member.received for member in members))
     assert max(written) <= 5 * MIB
-    assert all(member.heard == [MIB] for member in members)
+    assert all(member.received == [MIB] for member in members)
     assert counters.delivered - delivered == 60 * MEMBERS
 
 
@@ -79,92 +79,94 @@ async def test_a_message_to_many_members_is_written_in_one_turn() -> None:
     room.park(Run(1, 1, bytes(500)))
     room.advance()
     await asyncio.sleep(0)
-    assert all(member.heard == [500] for member in members)
+    assert all(member.received == [500] for member in members)
 
 
-async def test_what_waits_to_be_written_is_bounded(hub: Hub, record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
-    """More comes than the turns can write: the rest is read from the record, and nobody waits for this room."""
+async def test_the_write_backlog_of_a_room_is_bounded(
+    hub: Hub, store: FakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More events arrive than the turns can write: the rest is read from the database, and no other room waits."""
     monkeypatch.setattr(fan_out, "FULL_BYTES", 200)
     monkeypatch.setattr(fan_out, "MIN_WRITE_BYTES", 1)
     monkeypatch.setattr(history_source, "PAGE_EVENTS", 20)
     monkeypatch.setattr(room_repairs, "REORDER_SECONDS", 0.001)
-    everybody = [await joined(hub) for _ in range(50)]
+    members = [await join(hub) for _ in range(50)]
     monkeypatch.setattr(turn_scheduler, "TURN_BYTES", 30)
-    room, waiting, wrote = hub.rooms["r"], [], []
+    room, waiting, written = hub.rooms["r"], [], []
     for seq in range(1, 1001):
-        record.last = seq
-        heard(hub, seq, seq)
+        store.last = seq
+        publish(hub, seq, seq)
         if seq % 10 == 0:
-            room_told(hub, b"somebody types")
-        before = sum(len(listener.heard) for listener in everybody)
+            publish_typing(hub, b"somebody types")
+        before = sum(len(listener.received) for listener in members)
         await asyncio.sleep(0)
         waiting.append(room._fan_out._waiting_bytes)
-        wrote.append(sum(len(listener.heard) for listener in everybody) - before)
-    await asyncio.gather(*(listener.until("1000") for listener in everybody))
-    for listener in everybody:
+        written.append(sum(len(listener.received) for listener in members) - before)
+    await asyncio.gather(*(listener.until("1000") for listener in members))
+    for listener in members:
         assert listener.numbers == list(range(1, 1001))
     page = len(frames(981, 1000))
     assert 200 < max(waiting) <= 200 + page
-    assert max(wrote) <= 2 * 30, "a turn writes no more because more waits"
-    assert record.reads < 200, "page by page"
-    newcomer = await joined(hub, after=990)
+    assert max(written) <= 2 * 30, "a turn writes no more because more waits"
+    assert store.reads < 200, "page by page"
+    newcomer = await join(hub, after=990)
     assert newcomer.numbers == list(range(991, 1001))
 
 
 @pytest.fixture
-async def full_room(hub: Hub, record: Record, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[HubRoom, int]]:
-    """A room in which more waits than may, and the newest number of which was heard. One byte goes out in a turn."""
+async def full_room(hub: Hub, store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[HubRoom, int]]:
+    """Return a room whose write backlog is full, and its newest number. Each turn writes one byte."""
     monkeypatch.setattr(fan_out, "FULL_BYTES", 100)
     monkeypatch.setattr(fan_out, "MAX_PASS_BYTES", 10)
     monkeypatch.setattr(fan_out, "MIN_WRITE_BYTES", 1)
     monkeypatch.setattr(turn_scheduler, "TURN_BYTES", 1)
     for _ in range(200):
-        await joined(hub)
+        await join(hub)
     room, seq = hub.rooms["r"], 0
     while not room.full:
         seq += 1
-        record.last = seq
-        heard(hub, seq, seq)
+        store.last = seq
+        publish(hub, seq, seq)
     yield room, seq
 
 
-async def test_what_was_removed_is_told_to_no_newcomer_while_a_room_is_full(
-    hub: Hub, record: Record, full_room: tuple[HubRoom, int]
+async def test_a_newcomer_to_a_full_room_receives_deletions_applied(
+    hub: Hub, store: FakeStore, full_room: tuple[HubRoom, int]
 ) -> None:
     room, seq = full_room
-    record.last = seq + 1
-    told = Envelope(seq + 1, seq + 1, frames(seq + 1, seq + 1), 1, replaced=[(1, text_frame(b"removed"))])
-    hub.receive("r", room, told)
-    assert room.seq == seq, "it takes nothing more"
-    newcomer = await joined(hub, after=0)
-    assert newcomer.heard[1] == "removed"
+    store.last = seq + 1
+    deletion = Envelope(seq + 1, seq + 1, frames(seq + 1, seq + 1), 1, replaced=[(1, text_frame(b"removed"))])
+    hub.receive("r", room, deletion)
+    assert room.seq == seq, "a full room accepts no more events"
+    newcomer = await join(hub, after=0)
+    assert newcomer.received[1] == "removed"
 
 
-async def test_who_has_heard_more_than_a_full_room_is_sent_elsewhere_at_once(
-    hub: Hub, record: Record, full_room: tuple[HubRoom, int]
+async def test_a_client_ahead_of_a_full_room_is_refused_with_try_later(
+    hub: Hub, store: FakeStore, full_room: tuple[HubRoom, int]
 ) -> None:
     _, seq = full_room
-    record.last = seq + 1
+    store.last = seq + 1
     with pytest.raises(Refused) as refused:
-        await joined(hub, after=seq + 1)
+        await join(hub, after=seq + 1)
     assert refused.value.code == Code.TRY_LATER
-    assert (await joined(hub, after=seq - 1)).numbers == [seq]
+    assert (await join(hub, after=seq - 1)).numbers == [seq]
 
 
-async def test_a_page_of_the_record_is_written_to_a_member_in_parts(hub: Hub, record: Record) -> None:
-    """At once it might be more than a slow reader may have waiting."""
-    await joined(hub, after=0)
+async def test_a_page_of_history_is_written_to_a_member_in_parts(hub: Hub, store: FakeStore) -> None:
+    """In one write it might exceed what a slow reader may have waiting."""
+    await join(hub, after=0)
     member, long = Counting(), text_frame("\u4e2d".encode() * 4000)
     room = hub.rooms["r"]
     room.add(member)
     room.park(Run(1, 200, long * 200))
     room.advance()
     async with asyncio.timeout(10):
-        while sum(member.heard) < 200 * len(long):
-            before = len(member.heard)
+        while sum(member.received) < 200 * len(long):
+            before = len(member.received)
             await asyncio.sleep(0)
-            assert len(member.heard) <= before + 1, "one write in a turn"
-    assert max(member.heard) <= MIB
+            assert len(member.received) <= before + 1, "one write in a turn"
+    assert max(member.received) <= MIB
 
 
 async def test_a_small_room_does_not_wait_for_a_large_one() -> None:
@@ -177,11 +179,11 @@ async def test_a_small_room_does_not_wait_for_a_large_one() -> None:
         room.park(Run(1, 1, bytes(400)))
         room.advance()
     await asyncio.sleep(0)
-    assert member.heard == [400]
-    await turns_until(lambda: all(each.heard for each in large.members))  # type: ignore[attr-defined]
+    assert member.received == [400]
+    await turns_until(lambda: all(each.received for each in large.members))  # type: ignore[attr-defined]
 
 
-async def test_small_rooms_together_write_no_more_in_a_turn() -> None:
+async def test_many_small_rooms_share_the_write_limit_of_a_turn() -> None:
     rooms = [opened() for _ in range(100)]
     members = [Counting() for _ in range(1000)]
     for room in rooms:
@@ -189,31 +191,31 @@ async def test_small_rooms_together_write_no_more_in_a_turn() -> None:
             room.add(member)
         room.park(Run(1, 1, bytes(600)))
         room.advance()
-    written = await turns_until(lambda: all(len(member.heard) == len(rooms) for member in members))
+    written = await turns_until(lambda: all(len(member.received) == len(rooms) for member in members))
     assert max(written) <= 8 * MIB
 
 
-async def test_of_many_rooms_one_is_written_to_in_a_turn() -> None:
+async def test_bursts_in_many_rooms_share_the_write_limit_of_a_turn() -> None:
     rooms = [opened() for _ in range(20)]
     members = [[Counting() for _ in range(50)] for _ in rooms]
-    for room, there in zip(rooms, members, strict=True):
-        for member in there:
+    for room, of_room in zip(rooms, members, strict=True):
+        for member in of_room:
             room.add(member)
         room.park(Run(1, 60, bytes(MIB)))
         room.advance()
-    written = await turns_until(lambda: all(member.heard for there in members for member in there))
+    written = await turns_until(lambda: all(member.received for of_room in members for member in of_room))
     assert max(written) <= 5 * MIB
 
 
-async def test_a_member_is_written_no_more_than_a_mebibyte_at_once() -> None:
-    """It might be cut off as a slow reader for what it had no time to read."""
+async def test_one_write_to_a_member_is_at_most_a_mebibyte() -> None:
+    """Otherwise it might be disconnected as a slow reader because of data that it had no time to read."""
     room, member = opened(), Counting()
     room.add(member)
     for seq in range(1, 10):
         room.park(Run(seq, seq, bytes(MIB // 2)))
         room.advance()
-    await turns_until(lambda: len(member.heard) == 5)
-    assert member.heard == [MIB] * 4 + [MIB // 2]
+    await turns_until(lambda: len(member.received) == 5)
+    assert member.received == [MIB] * 4 + [MIB // 2]
 
 
 @pytest.fixture
@@ -221,137 +223,137 @@ def one_member_in_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turn_scheduler, "TURN_BYTES", 1)
 
 
-def heard(hub: Hub, first: int, last: int) -> None:
-    """As from a worker's publish."""
+def publish(hub: Hub, first: int, last: int) -> None:
+    """Hand events to the hub, as a worker's publish does."""
     hub.receive("r", hub.rooms["r"], Envelope(first, last, frames(first, last), 1))
 
 
-def room_told(hub: Hub, payload: bytes) -> None:
-    """As typing, which has no number."""
+def publish_typing(hub: Hub, payload: bytes) -> None:
+    """Hand a frame without a number to the hub, as typing is."""
     hub.receive("r", hub.rooms["r"], Envelope(frames=text_frame(payload)))
 
 
 @pytest.mark.usefixtures("one_member_in_a_turn")
-async def test_who_joins_while_others_are_written_to_hears_all_once(hub: Hub, record: Record) -> None:
-    record.last = 10
-    everybody = [await joined(hub) for _ in range(5)]
+async def test_joining_during_a_fan_out_receives_every_event_once(hub: Hub, store: FakeStore) -> None:
+    store.last = 10
+    members = [await join(hub) for _ in range(5)]
     for seq in range(11, 61):
-        record.last = seq
-        heard(hub, seq, seq)
+        store.last = seq
+        publish(hub, seq, seq)
         await asyncio.sleep(0)
         if seq % 5 == 0:
-            everybody += [await joined(hub, after=8), await joined(hub, history=5)]
-            assert everybody[-2].numbers == list(range(9, seq + 1))
-    for listener in everybody:
+            members += [await join(hub, after=8), await join(hub, history=5)]
+            assert members[-2].numbers == list(range(9, seq + 1))
+    for listener in members:
         await listener.until("60")
         first = listener.numbers[0]
         assert listener.numbers == list(range(first, 61))
 
 
 @pytest.mark.usefixtures("one_member_in_a_turn")
-async def test_who_left_while_others_are_written_to_hears_no_more(hub: Hub, record: Record) -> None:
-    everybody = [await joined(hub) for _ in range(20)]
-    heard(hub, 1, 1)
-    while not any(listener.numbers for listener in everybody):
+async def test_leaving_during_a_fan_out_ends_delivery(hub: Hub, store: FakeStore) -> None:
+    members = [await join(hub) for _ in range(20)]
+    publish(hub, 1, 1)
+    while not any(listener.numbers for listener in members):
         await asyncio.sleep(0)
-    gone = [listener for listener in everybody if not listener.numbers]
-    assert gone
-    for listener in gone[1:]:
+    without_event = [listener for listener in members if not listener.numbers]
+    assert without_event
+    for listener in without_event[1:]:
         hub.leave("r", listener)
-    await gone[0].until("1")
+    await without_event[0].until("1")
     await asyncio.sleep(0)
-    assert [listener.numbers for listener in gone] == [[1]] + [[]] * (len(gone) - 1)
+    assert [listener.numbers for listener in without_event] == [[1]] + [[]] * (len(without_event) - 1)
 
 
 @pytest.mark.usefixtures("one_member_in_a_turn")
-async def test_members_of_a_room_that_is_replaced_hear_no_more_of_it(hub: Hub, record: Record) -> None:
-    former = [await joined(hub) for _ in range(20)]
-    heard(hub, 1, 3)
+async def test_a_fan_out_ends_when_its_room_is_replaced(hub: Hub, store: FakeStore) -> None:
+    former = [await join(hub) for _ in range(20)]
+    publish(hub, 1, 3)
     await asyncio.sleep(0)
-    record.identity = NEW
-    record.last = 5
+    store.identity = NEW
+    store.last = 5
     hub.observe("r", hub.rooms["r"], Observed(NEW, 1, 5))
     before = [list(listener.numbers) for listener in former]
     assert [] in before
-    present = await joined(hub)
+    present = await join(hub)
     hub.receive("r", hub.rooms["r"], Envelope(6, 6, frames(6, 6), NEW.key))
     await present.until("6")
     assert present.numbers == [1, 2, 3, 4, 5, 6]
     assert [listener.numbers for listener in former] == before
 
 
-class Somebody:
-    """A member that may come and go, and what it heard in its newest stay."""
+class Visitor:
+    """A member that may join and leave repeatedly. It records what it received since it last joined."""
 
     on_lost: Callable[[], None] | None = None
 
     def __init__(self) -> None:
-        self.here = False
-        self.since = 0  # how much had been said when it came
-        self.greeted = 0  # the newest number then
-        self.heard: list[bytes] = []
-        self.after_leaving = 0  # writes
+        self.present = False
+        self.joined_at = 0  # number of payloads published before it joined
+        self.newest = 0  # the newest number when it joined
+        self.received: list[bytes] = []
+        self.after_leaving = 0  # number of writes
 
     def restart(self) -> None:
-        raise AssertionError("nobody is sent away here")
+        raise AssertionError("no member is disconnected here")
 
     def write_frames(self, frames: bytes) -> None:
-        self.after_leaving += not self.here
-        self.heard += [bytes(payload) for _, payload in payloads(frames)]
+        self.after_leaving += not self.present
+        self.received += [bytes(payload) for _, payload in payloads(frames)]
 
 
 SIZES = st.integers(0, 60)
-WHO = st.integers(0, 5)
+VISITORS = st.integers(0, 5)
 STEPS = st.one_of(
     st.tuples(st.just("event"), SIZES),
     st.tuples(st.just("typing"), SIZES),
-    st.tuples(st.just("comes"), WHO),
-    st.tuples(st.just("goes"), WHO),
+    st.tuples(st.just("joins"), VISITORS),
+    st.tuples(st.just("leaves"), VISITORS),
     st.tuples(st.just("turns"), st.integers(1, 3)),
     st.tuples(st.just("replaced"), st.integers(0, 9)),
 )
 
 
 @given(st.lists(STEPS, max_size=80), st.sampled_from([1, 60, 300]))
-def test_each_member_hears_a_whole_stretch_in_order(steps: list[tuple[str, int]], turn_bytes: int) -> None:
-    """The model: a list of all that was said. Each member has heard the first of what follows its coming."""
-    everybody = [("comes", who) for who in range(6)]
+def test_each_member_receives_consecutive_events_in_order(steps: list[tuple[str, int]], turn_bytes: int) -> None:
+    """Compare with a model, the list of all payloads: each member has received the first of those after its joining."""
+    joins = [("joins", number) for number in range(6)]
     sizes = mock.patch.multiple(fan_out, MAX_PASS_BYTES=100, FULL_BYTES=200, MIN_WRITE_BYTES=1)
     with sizes, mock.patch.object(turn_scheduler, "TURN_BYTES", turn_bytes):
-        asyncio.run(_play([*everybody, *steps]))
+        asyncio.run(_play([*joins, *steps]))
 
 
 async def _play(steps: list[tuple[str, int]]) -> None:
-    room, people, said = opened(), [Somebody() for _ in range(6)], list[bytes]()
+    room, visitors, published = opened(), [Visitor() for _ in range(6)], list[bytes]()
     for number, (step, argument) in enumerate(steps):
-        somebody = people[argument % len(people)]
+        visitor = visitors[argument % len(visitors)]
         if step == "event":
-            said.append(b"%d %s" % (room.seq + 1, b"x" * argument))
-            room.park(Run(room.seq + 1, room.seq + 1, text_frame(said[-1])))
+            published.append(b"%d %s" % (room.seq + 1, b"x" * argument))
+            room.park(Run(room.seq + 1, room.seq + 1, text_frame(published[-1])))
             room.advance()
         elif step == "typing":
-            said.append(b"typing %d %s" % (number, b"x" * argument))
-            room.write(text_frame(said[-1]))
-        elif step == "comes" and not somebody.here:
-            somebody.here, somebody.since, somebody.greeted, somebody.heard = True, len(said), room.seq, []
-            room.add(somebody)
-        elif step == "goes":
-            room.members.discard(somebody)
-            somebody.here = False
+            published.append(b"typing %d %s" % (number, b"x" * argument))
+            room.write(text_frame(published[-1]))
+        elif step == "joins" and not visitor.present:
+            visitor.present, visitor.joined_at, visitor.newest, visitor.received = True, len(published), room.seq, []
+            room.add(visitor)
+        elif step == "leaves":
+            room.members.discard(visitor)
+            visitor.present = False
         elif step == "replaced" and not argument:
             room.members.clear()
-            for each in people:
-                each.here = False
+            for each in visitors:
+                each.present = False
         for _ in range(argument if step == "turns" else 0):
             await asyncio.sleep(0)
-        for each in people:
-            if each.here:
-                assert each.heard == said[each.since :][: len(each.heard)]
-                numbers = [int(payload.split()[0]) for payload in each.heard if payload[:1] != b"t"]
-                assert room.written_to(each) == max([each.greeted, *numbers])
-    for _ in range(10 * len(said) * len(people) + 10):
+        for each in visitors:
+            if each.present:
+                assert each.received == published[each.joined_at :][: len(each.received)]
+                numbers = [int(payload.split()[0]) for payload in each.received if payload[:1] != b"t"]
+                assert room.written_to(each) == max([each.newest, *numbers])
+    for _ in range(10 * len(published) * len(visitors) + 10):
         await asyncio.sleep(0)
-    for each in people:
-        assert not each.here or each.heard == said[each.since :]
+    for each in visitors:
+        assert not each.present or each.received == published[each.joined_at :]
         assert not each.after_leaving
     assert not room._fan_out._newcomers

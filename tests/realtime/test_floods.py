@@ -1,6 +1,6 @@
-"""One client floods: it is read a slice at a time, at its own pace, and nobody else waits.
+"""A flooding client is read in slices and at a limited rate, and no other client waits.
 
-No seconds are measured. What counts is how much of a flood is taken while others are answered, and in one turn.
+No time is measured: the tests count how much of a flood is read while others are answered, and in one turn.
 """
 
 import asyncio
@@ -42,16 +42,16 @@ FLOODS = {
     "fragments": masked(CONTINUATION, b"x" * 10, first=0),
 }
 BROKEN = {
-    "a close, and then data": masked(CLOSE, b"\x03\xe8") + masked(TEXT, b"hi") * 1000,
-    **{f"opcode {number}, which is unknown": masked(number) for number in (*range(3, 8), *range(11, 16))},
+    "data after a close": masked(CLOSE, b"\x03\xe8") + masked(TEXT, b"hi") * 1000,
+    **{f"unknown opcode {number}": masked(number) for number in (*range(3, 8), *range(11, 16))},
     "reserved bits": masked(TEXT, first=FIN | 0x40),
-    "noise": os.urandom(5000),
-    "no mask": b"\x81\x02hi",
+    "random bytes": os.urandom(5000),
+    "unmasked": b"\x81\x02hi",
 }
 
 
 class Flood:
-    """A client that sends one piece over and over as fast as it is taken, and reads nothing."""
+    """A client that sends one piece repeatedly, as fast as it is accepted, and reads nothing."""
 
     def __init__(self, port: int, piece: bytes, address: str = "127.0.0.1") -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), source_address=(address, 0))
@@ -68,7 +68,7 @@ class Flood:
         await loop.sock_sendall(self.socket, first)
 
     def push(self) -> None:
-        """Send what goes without waiting."""
+        """Send as much as is accepted without waiting."""
         try:
             while True:
                 self.left = self.left or self.piece
@@ -82,9 +82,7 @@ class Flood:
 
 
 @pytest.mark.parametrize("piece", FLOODS.values(), ids=FLOODS)
-def test_of_a_flood_a_bounded_part_is_read_while_others_are_answered(
-    run: Run, piece: bytes, settings: Settings
-) -> None:
+def test_a_bounded_part_of_a_flood_is_read_while_others_are_served(run: Run, piece: bytes, settings: Settings) -> None:
     settings.CHANNELBOX_RATE_BYTES = 16 * KIB  # at once: 128 KiB, which is two of the largest frames
 
     async def scenario() -> None:
@@ -105,7 +103,7 @@ def test_of_a_flood_a_bounded_part_is_read_while_others_are_answered(
     run(scenario())
 
 
-def test_of_what_follows_a_refused_request_a_bounded_part_is_read(run: Run) -> None:
+def test_data_after_a_refused_request_is_read_up_to_a_limit(run: Run) -> None:
     async def scenario() -> None:
         async with served(Echo()) as server:
             flood = Flood(server.port, b"x")
@@ -123,11 +121,11 @@ def test_of_what_follows_a_refused_request_a_bounded_part_is_read(run: Run) -> N
 
 
 @pytest.mark.parametrize("piece", BROKEN.values(), ids=BROKEN)
-def test_of_a_broken_flood_nothing_is_parsed_while_others_are_answered(
+def test_a_flood_of_invalid_frames_is_skipped_and_not_parsed(
     run: Run, piece: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Some of it is read and thrown away, so that the client sees our Close."""
-    parsed = frames_of_each_turn(monkeypatch)
+    """Some of it is read and discarded, so that the client receives the server's Close."""
+    parsed = record_slices(monkeypatch)
 
     async def scenario() -> None:
         async with served(Echo()) as server:
@@ -146,8 +144,8 @@ def test_of_a_broken_flood_nothing_is_parsed_while_others_are_answered(
     run(scenario())
 
 
-def frames_of_each_turn(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many frames each slice had, as they are read."""
+def record_slices(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list to which the number of frames of each slice is appended."""
     original = FrameReader.read
     parsed: list[int] = []
 
@@ -163,7 +161,7 @@ def frames_of_each_turn(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 class Busy:
-    """A connection that has more to do than fits into a turn."""
+    """A connection that has more to read than fits into a turn."""
 
     def __init__(self, log: list[Any], turns: int) -> None:
         self.log = log
@@ -177,7 +175,7 @@ class Busy:
             wait_to_read(asyncio.get_running_loop(), self)
 
 
-def test_one_turn_of_the_loop_is_one_slice_of_one_connection(run: Run) -> None:
+def test_each_event_loop_turn_reads_one_slice_of_one_connection(run: Run) -> None:
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
         log: list[Any] = []
@@ -194,12 +192,12 @@ def test_one_turn_of_the_loop_is_one_slice_of_one_connection(run: Run) -> None:
 
 
 @pytest.mark.parametrize("stalled", [False, True])
-def test_a_crowd_is_read_a_few_at_a_time_and_who_says_little_first(
+def test_a_crowd_is_read_in_portions_and_quiet_clients_first(
     run: Run, monkeypatch: pytest.MonkeyPatch, stalled: bool
 ) -> None:
-    """No one of them says much. After a turn that took long, none of them was read for long."""
+    """Each client sends little. `stalled`: as after a long turn, no connection was read for a while."""
     crowd_size, each = 100, 3
-    parsed = frames_of_each_turn(monkeypatch)
+    parsed = record_slices(monkeypatch)
     in_turn: list[int] = []
     echo = Echo()
 
@@ -218,14 +216,14 @@ def test_a_crowd_is_read_a_few_at_a_time_and_who_says_little_first(
             quiet_member._read_turn, quiet_member._read_at = -2, time.monotonic() - 2 * SELDOM_SECONDS
             over = False
 
-            def note_turn() -> None:
+            def record_turn() -> None:
                 in_turn.append(sum(parsed))
                 parsed.clear()
                 if not over:
-                    loop.call_soon(note_turn)
+                    loop.call_soon(record_turn)
 
             parsed.clear()
-            note_turn()
+            record_turn()
             for client in crowd:
                 client.write(masked(TEXT, b"again") * each)
             quiet.write(masked(TEXT, b"little") * 2)
@@ -244,11 +242,9 @@ def test_a_crowd_is_read_a_few_at_a_time_and_who_says_little_first(
     run(scenario())
 
 
-def test_a_crowd_of_whom_each_says_something_now_and_then_is_read_a_few_at_a_time_too(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_crowd_of_quiet_clients_is_read_in_portions(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     crowd_size = 300
-    parsed = frames_of_each_turn(monkeypatch)
+    parsed = record_slices(monkeypatch)
     in_turn: list[int] = []
 
     async def scenario() -> None:
@@ -256,13 +252,13 @@ def test_a_crowd_of_whom_each_says_something_now_and_then_is_read_a_few_at_a_tim
             crowd = [await RawClient.upgraded(server.port) for _ in range(crowd_size)]
             loop, over = asyncio.get_running_loop(), False
 
-            def note_turn() -> None:
+            def record_turn() -> None:
                 in_turn.append(sum(parsed))
                 parsed.clear()
                 if not over:
-                    loop.call_soon(note_turn)
+                    loop.call_soon(record_turn)
 
-            note_turn()
+            record_turn()
             for client in crowd:
                 client.write(masked(TEXT, b"first") * 2)
             for client in crowd:
@@ -277,7 +273,7 @@ def test_a_crowd_of_whom_each_says_something_now_and_then_is_read_a_few_at_a_tim
     run(scenario())
 
 
-def test_what_was_read_takes_no_room_from_what_is_written(run: Run) -> None:
+def test_reading_does_not_reduce_the_write_limit_of_a_turn(run: Run) -> None:
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
         count_read(loop, TURN_FRAMES, 0)
@@ -292,7 +288,7 @@ def test_what_was_read_takes_no_room_from_what_is_written(run: Run) -> None:
     run(scenario())
 
 
-def test_a_turn_that_fails_ends_nobody_else_s(run: Run) -> None:
+def test_a_failing_turn_does_not_affect_other_turns(run: Run) -> None:
     class Failing(Busy):
         def take_turn(self) -> None:
             raise ZeroDivisionError
@@ -309,7 +305,7 @@ def test_a_turn_that_fails_ends_nobody_else_s(run: Run) -> None:
     run(scenario())
 
 
-def test_a_frame_that_comes_byte_by_byte_is_too_much_at_last(run: Run, settings: Settings) -> None:
+def test_a_frame_sent_byte_by_byte_is_throttled(run: Run, settings: Settings) -> None:
     """Each read costs a turn of the loop, however little there is to read."""
     settings.CHANNELBOX_RATE_BYTES = 16 * KIB
 
@@ -331,7 +327,7 @@ def test_a_frame_that_comes_byte_by_byte_is_too_much_at_last(run: Run, settings:
     run(scenario())
 
 
-def test_what_was_too_much_is_read_later_whole_and_in_order(run: Run, settings: Settings) -> None:
+def test_throttled_frames_are_read_later_completely_and_in_order(run: Run, settings: Settings) -> None:
     settings.CHANNELBOX_RATE, settings.CHANNELBOX_RATE_BURST = 1000, 10  # frames: 5,000 a second, 50 at once
 
     async def scenario() -> None:
@@ -345,8 +341,8 @@ def test_what_was_too_much_is_read_later_whole_and_in_order(run: Run, settings: 
     run(scenario())
 
 
-def test_a_small_burst_holds_the_rate_too(run: Run, settings: Settings) -> None:
-    """Never faster; how much slower is the machine's affair."""
+def test_the_rate_limit_holds_with_a_small_burst(run: Run, settings: Settings) -> None:
+    """Reading is never faster; how much slower it is depends on the machine."""
     settings.CHANNELBOX_RATE, settings.CHANNELBOX_RATE_BURST = 100, 1  # frames: 500 a second
 
     async def scenario() -> None:
@@ -362,8 +358,8 @@ def test_a_small_burst_holds_the_rate_too(run: Run, settings: Settings) -> None:
     run(scenario())
 
 
-def test_the_largest_frames_and_a_fast_sender_do_not_wait(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As fast as `welcome` allows, in frames as large as are read: no pause for tokens."""
+def test_a_client_within_its_limits_is_never_throttled(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It sends as fast as `welcome` allows, and in the largest frames that are accepted."""
     waits: list[float] = []
     original = Bucket.wait
 

@@ -1,4 +1,4 @@
-"""Frames are read whole wherever they are cut, in bounded slices, and as websockets' own parser reads them."""
+"""The frame parser: data split anywhere, bounded slices, and the same results as the websockets library."""
 
 import sys
 from typing import Any
@@ -17,7 +17,7 @@ MAX = 1000
 
 
 def read(pieces: list[bytes], frames: int = 32, size: int = 16_384) -> tuple[list[Any], int | None]:
-    """All events of what was fed piece by piece, and the code of a violation."""
+    """Return all events of the pieces, which are fed one by one, and the close code of a violation."""
     reader = FrameReader(MAX)
     events: list[Any] = []
     for piece in pieces:
@@ -31,9 +31,9 @@ def read(pieces: list[bytes], frames: int = 32, size: int = 16_384) -> tuple[lis
     return events, reader.violation.code if reader.violation else None
 
 
-def cut(data: bytes, places: list[int]) -> list[bytes]:
-    places = sorted({place % (len(data) + 1) for place in places})
-    return [data[a:b] for a, b in zip([0, *places], [*places, len(data)], strict=True)]
+def cut(data: bytes, positions: list[int]) -> list[bytes]:
+    positions = sorted({position % (len(data) + 1) for position in positions})
+    return [data[a:b] for a, b in zip([0, *positions], [*positions, len(data)], strict=True)]
 
 
 PAYLOADS = st.one_of(
@@ -54,23 +54,23 @@ CLOSES = st.builds(masked, st.just(CLOSE), CODES)
 
 
 @given(st.lists(FRAMES, max_size=8), CLOSES, st.lists(st.integers(0, 3000), max_size=5), st.integers(1, 9))
-def test_frames_are_read_as_websockets_reads_them(
-    frames: list[bytes], close: bytes, places: list[int], most: int
+def test_results_match_those_of_the_websockets_library(
+    frames: list[bytes], close: bytes, positions: list[int], max_frames: int
 ) -> None:
-    """Except for what it does wrong: text is looked at late there, and a Close between fragments is refused.
+    """Except where the library is wrong: it checks text late, and refuses a Close between fragments.
 
-    Of a frame that is wrong in two ways it names the size first.
+    For a frame with two violations it reports the size first.
     """
     data = b"".join(frames) + close
-    events, code = read(cut(data, places), most, most * 7)
+    events, code = read(cut(data, positions), max_frames, max_frames * 7)
 
-    theirs = ServerProtocol(state=OPEN, max_size=MAX)
-    theirs.receive_data(data)
+    library = ServerProtocol(state=OPEN, max_size=MAX)
+    library.receive_data(data)
     expected: list[Any] = []
     parts: list[bytes] = []
     kind = 0
-    expected_code = theirs.close_sent.code if theirs.parser_exc and theirs.close_sent else None
-    for event in theirs.events_received():
+    expected_code = library.close_sent.code if library.parser_exc and library.close_sent else None
+    for event in library.events_received():
         assert isinstance(event, Frame)
         if event.opcode in (TEXT, BINARY, CONTINUATION):
             kind = int(event.opcode) or kind
@@ -84,9 +84,9 @@ def test_frames_are_read_as_websockets_reads_them(
                     break
         else:
             expected.append((int(event.opcode), bytes(event.data)))
-    if code == 1007 and expected_code != 1007:  # seen in a fragment whose message never ended, or ended otherwise
+    if code == 1007 and expected_code != 1007:  # found in a fragment; its message never ended, or had another error
         assert events == expected[: len(events)]
-    elif theirs.close_rcvd is not None and expected_code == 1002 and events and events[-1][0] == CLOSE:
+    elif library.close_rcvd is not None and expected_code == 1002 and events and events[-1][0] == CLOSE:
         assert (events[:-1], code) == (expected, None)
     elif (expected_code, code) == (1009, 1002):
         assert events == expected
@@ -102,11 +102,11 @@ def test_frames_are_read_as_websockets_reads_them(
         pytest.param(masked(CONTINUATION, b"x" * 600, FIN | 0x40), 1002, id="too long, with a reserved bit"),
     ],
 )
-def test_of_two_violations_the_order_of_frames_is_named(frame: bytes, code: int) -> None:
+def test_a_protocol_violation_takes_precedence_over_the_size(frame: bytes, code: int) -> None:
     assert read([masked(TEXT, b"x" * 600, 0) + frame]) == ([], code)
 
 
-def test_a_slice_is_no_longer_than_it_may_be() -> None:
+def test_slices_are_limited_in_frames_and_bytes() -> None:
     reader = FrameReader(2**20)
     reader.feed(masked(PING) * 1000 + masked(TEXT, b"x" * 100_000))
     seen = 0
@@ -118,7 +118,7 @@ def test_a_slice_is_no_longer_than_it_may_be() -> None:
     assert seen == 1001
 
 
-def test_what_is_held_of_a_message_is_no_more_than_its_bytes() -> None:
+def test_a_partial_message_takes_no_more_memory_than_its_bytes() -> None:
     reader = FrameReader(MAX)
     reader.feed(masked(TEXT, first=0) + masked(CONTINUATION, first=0) * 10_000 + masked(CONTINUATION, b"x", first=0))
     while not reader.hungry:
@@ -138,7 +138,7 @@ def test_what_is_held_of_a_message_is_no_more_than_its_bytes() -> None:
     ],
     ids=["over fragments", "the last fragment", "a large frame", "an endless frame, before its mask"],
 )
-def test_a_message_too_big_is_told_by_its_header(frames: bytes) -> None:
+def test_an_oversized_message_is_detected_from_the_frame_header(frames: bytes) -> None:
     reader = FrameReader(MAX)
     reader.feed(frames)
     while reader.violation is None:
@@ -148,7 +148,7 @@ def test_a_message_too_big_is_told_by_its_header(frames: bytes) -> None:
 
 
 @pytest.mark.parametrize("text", [b"\xce\xba\xe1\xbd\xb9\xf4\x90", b"\xed\xa0\x80", b"a\xff", b"\xc0\xaf", b"\xf8"])
-def test_a_wrong_byte_of_a_text_is_told_before_the_frame_is_complete(text: bytes) -> None:
+def test_invalid_utf8_is_detected_before_the_frame_is_complete(text: bytes) -> None:
     reader = FrameReader(MAX)
     reader.feed(masked(TEXT, text + b"x" * 500)[: 8 + len(text)])
     reader.read(32, 4096)
@@ -156,7 +156,7 @@ def test_a_wrong_byte_of_a_text_is_told_before_the_frame_is_complete(text: bytes
     assert reader.violation.code == 1007
 
 
-def test_after_our_close_only_a_close_is_found() -> None:
+def test_skip_discards_everything_until_a_close_frame() -> None:
     reader = FrameReader(MAX)
     reader.feed(masked(TEXT, b"x" * MAX)[:-1])
     reader.read(32, 100)

@@ -1,4 +1,4 @@
-"""The opening handshake: the plain one, what is refused and why, and how uvicorn's own judges the same request."""
+"""The opening handshake: plain requests, refusals with their status, and a comparison with uvicorn's own protocol."""
 
 import asyncio
 import functools
@@ -17,7 +17,7 @@ from uvicorn.server import ServerState
 from channelbox.realtime import handshake
 from channelbox.realtime.protocol_switch import ProtocolSwitch
 
-KEY = b"dGhlIHNhbXBsZSBub25jZQ=="  # of RFC 6455, 1.3
+KEY = b"dGhlIHNhbXBsZSBub25jZQ=="  # from RFC 6455, 1.3
 HEADERS = [
     (b"host", b"chat.example.org"),
     (b"upgrade", b"websocket"),
@@ -37,13 +37,13 @@ def without(name: bytes) -> list[tuple[bytes, bytes]]:
     return [header for header in HEADERS if header[0] != name]
 
 
-def test_the_example_of_the_standard() -> None:
+def test_the_example_request_of_rfc_6455_is_answered() -> None:
     upgrade = handshake.read(request(HEADERS))
     assert upgrade == (b"/ws/chat/lobby/?after=3", HEADERS, KEY, [])
     assert b"\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n" in handshake.answer(KEY, [])
 
 
-def test_names_in_any_letters_and_blanks_around_values() -> None:
+def test_header_case_and_surrounding_whitespace_are_ignored() -> None:
     loud = [(name.title(), b"\t " + value + b" ") for name, value in HEADERS]
     assert handshake.read(request(loud)) == handshake.read(request(HEADERS))
     assert handshake.read(request(HEADERS).replace(b": ", b":")) == handshake.read(request(HEADERS))
@@ -68,7 +68,7 @@ def test_names_in_any_letters_and_blanks_around_values() -> None:
         b"GET / HTTP/1.1\r\n\r\n",
     ],
 )
-def test_what_is_not_plain_is_left_to_httptools(odd: bytes) -> None:
+def test_requests_that_are_not_plain_are_left_to_httptools(odd: bytes) -> None:
     assert handshake.read(odd) is None
 
 
@@ -80,25 +80,25 @@ REFUSED: dict[str, tuple[int, list[tuple[bytes, bytes]]]] = {
     "two keys": (400, [*HEADERS, HEADERS[4]]),
     "no key": (400, without(b"sec-websocket-key")),
     "a short key": (400, [*without(b"sec-websocket-key"), (b"sec-websocket-key", KEY[4:])]),
-    "a key that is no base64": (400, [*without(b"sec-websocket-key"), (b"sec-websocket-key", b"-" * 22 + b"==")]),
+    "a key that is not base64": (400, [*without(b"sec-websocket-key"), (b"sec-websocket-key", b"-" * 22 + b"==")]),
     "another version": (426, [*without(b"sec-websocket-version"), (b"sec-websocket-version", b"8")]),
     "no version": (426, without(b"sec-websocket-version")),
-    "no upgrade": (426, without(b"upgrade")),
-    "another upgrade": (426, [*without(b"upgrade"), (b"upgrade", b"h2c")]),
-    "no connection": (426, without(b"connection")),
-    "another connection": (426, [*without(b"connection"), (b"connection", b"close")]),
-    "a connection that is no list": (400, [*without(b"connection"), (b"connection", b"Upgrade; q=1")]),
-    "subprotocols that are no list": (400, [*HEADERS, (b"sec-websocket-protocol", b"a b")]),
+    "no Upgrade header": (426, without(b"upgrade")),
+    "another Upgrade value": (426, [*without(b"upgrade"), (b"upgrade", b"h2c")]),
+    "no Connection header": (426, without(b"connection")),
+    "another Connection value": (426, [*without(b"connection"), (b"connection", b"close")]),
+    "an invalid Connection list": (400, [*without(b"connection"), (b"connection", b"Upgrade; q=1")]),
+    "an invalid subprotocol list": (400, [*HEADERS, (b"sec-websocket-protocol", b"a b")]),
     "a body": (400, [*HEADERS, (b"content-length", b"5")]),
-    "a body in chunks": (400, [*HEADERS, (b"transfer-encoding", b"chunked")]),
-    "many headers": (431, [*HEADERS, *[(b"x", b"y")] * handshake.MAX_HEADERS]),
-    "a long header": (431, [*HEADERS, (b"x", b"y" * handshake.MAX_LINE_BYTES)]),
-    "long headers": (431, [*HEADERS, *[(b"x", b"y" * 8000)] * 9]),
+    "a chunked body": (400, [*HEADERS, (b"transfer-encoding", b"chunked")]),
+    "too many headers": (431, [*HEADERS, *[(b"x", b"y")] * handshake.MAX_HEADERS]),
+    "a header too long": (431, [*HEADERS, (b"x", b"y" * handshake.MAX_LINE_BYTES)]),
+    "headers too long in total": (431, [*HEADERS, *[(b"x", b"y" * 8000)] * 9]),
 }
 
 
 @pytest.mark.parametrize(("status", "headers"), REFUSED.values(), ids=REFUSED)
-def test_what_is_wrong_is_refused_with_its_status(status: int, headers: list[tuple[bytes, bytes]]) -> None:
+def test_invalid_headers_are_refused_with_the_right_status(status: int, headers: list[tuple[bytes, bytes]]) -> None:
     with pytest.raises(handshake.Refusal) as refused:
         handshake.check(b"GET", b"/", headers, "1.1")
     assert refused.value.status == status
@@ -116,7 +116,7 @@ def test_what_is_wrong_is_refused_with_its_status(status: int, headers: list[tup
         (b"GET", b"/" + b"x" * handshake.MAX_LINE_BYTES, "1.1", 414),
     ],
 )
-def test_a_wrong_request_line_is_refused(method: bytes, target: bytes, version: str, status: int) -> None:
+def test_an_invalid_request_line_is_refused(method: bytes, target: bytes, version: str, status: int) -> None:
     with pytest.raises(handshake.Refusal) as refused:
         handshake.check(method, target, HEADERS, version)
     assert refused.value.status == status
@@ -125,23 +125,23 @@ def test_a_wrong_request_line_is_refused(method: bytes, target: bytes, version: 
 @pytest.mark.parametrize(
     "target", [b"http://chat.example.org/ws/?a=http://b/", b"HTTPS://chat.example.org:443/ws/?a=1"]
 )
-def test_a_target_with_scheme_and_host_is_a_path(target: bytes) -> None:
+def test_an_absolute_request_target_is_reduced_to_its_path(target: bytes) -> None:
     assert handshake.check(b"GET", target, HEADERS, "1.1").target.startswith(b"/ws/?a=")
 
 
-# --- Beside uvicorn's own
+# --- Comparison with uvicorn's own protocol
 
 
 class Site:
-    """Accepts every WebSocket, and has no page. Keeps what the application was told of a request."""
+    """An application that accepts every WebSocket, keeps its scope, and answers 404 to other requests."""
 
     def __init__(self) -> None:
-        self.told: dict[str, Any] = {}
+        self.scope: dict[str, Any] = {}
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] == "websocket":
-            self.told = {name: scope[name] for name in ("path", "raw_path", "query_string", "headers")}
-            self.told["subprotocols"] = [*filter(None, scope["subprotocols"])]  # uvicorn has an empty one for "a,"
+            self.scope = {name: scope[name] for name in ("path", "raw_path", "query_string", "headers")}
+            self.scope["subprotocols"] = [*filter(None, scope["subprotocols"])]  # uvicorn has an empty one for "a,"
             await receive()
             await send({"type": "websocket.accept", "headers": [(b"x-more", b"1")]})
             await receive()
@@ -151,7 +151,7 @@ class Site:
 
 
 class Side:
-    """One way to take a connection."""
+    """One implementation of the protocol, with an application of its own."""
 
     def __init__(self, protocol: Callable[..., asyncio.Protocol], loop: asyncio.AbstractEventLoop) -> None:
         self.site = Site()
@@ -161,15 +161,15 @@ class Side:
         self.state.default_headers = [(b"server", b"test")]
         self.make = functools.partial(protocol, config=config, server_state=self.state, app_state={}, _loop=loop)
 
-    async def answer(self, asked: bytes) -> tuple[int, dict[bytes, bytes]]:
-        """The status and the headers of the answer; 0 when the connection was closed without one."""
+    async def answer(self, request_bytes: bytes) -> tuple[int, dict[bytes, bytes]]:
+        """Return the status and the headers of the answer; 0 if the connection was closed without one."""
         loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         transport, _ = await loop.connect_accepted_socket(self.make, theirs)
         answer = b""
         async with asyncio.timeout(5):
-            await loop.sock_sendall(ours, asked)
+            await loop.sock_sendall(ours, request_bytes)
             while b"\r\n\r\n" not in answer and (data := await loop.sock_recv(ours, 65_536)):
                 answer += data
         ours.close()
@@ -185,23 +185,23 @@ class Side:
 
 @pytest.fixture(scope="module")
 def compare() -> Iterator[Callable[[bytes], int]]:
-    """Asks both. Returns our status."""
+    """Return a function that sends a request to both, compares what ours accepts, and returns our status."""
     loop = asyncio.new_event_loop()
     ours, theirs = Side(ProtocolSwitch, loop), Side(HttpToolsProtocol, loop)
 
-    def ask(asked: bytes) -> int:
-        status, headers = loop.run_until_complete(ours.answer(asked))
+    def ask(request_bytes: bytes) -> int:
+        status, headers = loop.run_until_complete(ours.answer(request_bytes))
         assert status, "every request is answered"
         if status == 101:
-            assert loop.run_until_complete(theirs.answer(asked)) == (101, headers)
-            assert ours.site.told == theirs.site.told
+            assert loop.run_until_complete(theirs.answer(request_bytes)) == (101, headers)
+            assert ours.site.scope == theirs.site.scope
         return status
 
     yield ask
     loop.close()
 
 
-def test_the_plain_request_is_answered_as_uvicorn_does(compare: Callable[[bytes], int]) -> None:
+def test_plain_requests_are_answered_as_by_uvicorn(compare: Callable[[bytes], int]) -> None:
     assert compare(request(HEADERS)) == 101
     assert compare(request([*HEADERS, (b"sec-websocket-protocol", b"chat, v2")])) == 101
     assert compare(request(HEADERS) + b"\x81\x80\0\0\0\0") == 101
@@ -255,7 +255,7 @@ BEHIND = st.sampled_from([b"", b"", b"", b"hello", b"\x81\x80\0\0\0\0", b"GET / 
 
 @settings(max_examples=1000)
 @given(LINES, LISTS, st.sets(NAMES, max_size=1), BEHIND)
-def test_nothing_is_taken_that_uvicorn_would_refuse(
+def test_no_request_is_accepted_that_uvicorn_refuses(
     compare: Callable[[bytes], int], line: bytes, added: list[tuple[bytes, bytes]], left_out: set[bytes], behind: bytes
 ) -> None:
     headers = [(name, value) for name, value in HEADERS if name not in left_out]
@@ -264,7 +264,7 @@ def test_nothing_is_taken_that_uvicorn_would_refuse(
 
 @settings(max_examples=1000)
 @given(st.integers(0, len(request(HEADERS)) - 4), st.integers(0, 3), st.binary(max_size=3))
-def test_no_wrong_byte_is_taken_that_uvicorn_would_refuse(
+def test_no_corrupted_request_is_accepted_that_uvicorn_refuses(
     compare: Callable[[bytes], int], at: int, removed: int, put: bytes
 ) -> None:
     plain = request(HEADERS)

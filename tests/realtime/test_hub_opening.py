@@ -1,10 +1,10 @@
-"""The hub over real Redis, while the record does not answer: what it keeps, and how much it asks for."""
+"""The hub over real Redis, while the database does not answer: what it keeps, and how much it reads."""
 
 import asyncio
 import tracemalloc
 
 import pytest
-from tests.realtime.hub import Listener, Record, frames, greet, hub, joined, opening, record
+from tests.realtime.hub import FakeStore, Listener, frames, greet, hub, join, opening, store
 from tests.support.waiting import until
 
 from channelbox.realtime.envelope import BatchOutcome, BatchRef, Envelope
@@ -14,17 +14,17 @@ from channelbox.realtime.hub import Hub
 from channelbox.realtime.hub_room import MAX_PARKED_BYTES, HubRoom, Run
 from channelbox.realtime.room_repairs import MAX_REPAIRS, REORDER_SECONDS
 
-__all__ = ["hub", "opening", "record"]
+__all__ = ["hub", "opening", "store"]
 
 NAMES = [f"{'alice' * 10}-{number}" for number in range(200)]
 OUTCOME = BatchOutcome(BatchRef("another process", 1), list(range(10**6, 10**6 + 500)))
 
 
 @pytest.fixture
-async def begun(hub: Hub, record: Record, opening: asyncio.Event) -> tuple[HubRoom, "asyncio.Task[Listener]"]:
-    """A room that is not open yet, and who waits for it."""
+async def opening_room(hub: Hub, store: FakeStore, opening: asyncio.Event) -> tuple[HubRoom, "asyncio.Task[Listener]"]:
+    """Return a room that is not open yet, and the task that joins it."""
     opening.clear()
-    joining = asyncio.create_task(joined(hub))
+    joining = asyncio.create_task(join(hub))
     await until(lambda: "r" in hub.rooms)
     return hub.rooms["r"], joining
 
@@ -40,15 +40,15 @@ async def begun(hub: Hub, record: Record, opening: asyncio.Event) -> tuple[HubRo
     ],
     ids=["number", "outcome", "presence", "typing", "replaced"],
 )
-async def test_what_a_room_hears_before_it_is_open_takes_a_bounded_memory(
+async def test_publishes_received_before_opening_use_bounded_memory(
     hub: Hub,
-    record: Record,
+    store: FakeStore,
     opening: asyncio.Event,
-    begun: tuple[HubRoom, "asyncio.Task[Listener]"],
+    opening_room: tuple[HubRoom, "asyncio.Task[Listener]"],
     envelope: Envelope,
     count: int,
 ) -> None:
-    room, joining = begun
+    room, joining = opening_room
     payload = envelope.pack()
     tracemalloc.start()
     try:
@@ -62,48 +62,48 @@ async def test_what_a_room_hears_before_it_is_open_takes_a_bounded_memory(
     assert kept < 1.2 * MAX_PARKED_BYTES
 
 
-async def test_what_was_too_much_to_keep_before_a_room_was_open_is_read(
-    hub: Hub, record: Record, opening: asyncio.Event, begun: tuple[HubRoom, "asyncio.Task[Listener]"]
+async def test_publishes_dropped_before_opening_are_read_later(
+    hub: Hub, store: FakeStore, opening: asyncio.Event, opening_room: tuple[HubRoom, "asyncio.Task[Listener]"]
 ) -> None:
-    room, joining = begun
+    room, joining = opening_room
     for seq in range(1, 5001):
         hub.receive("r", room, Envelope(seq, seq, frames(seq, seq), 1, epoch="epoch"))
-    opening.set()  # with what was said before all that
+    opening.set()  # the store answers with the state before these events
     listener = await joining
     kept = room.seq
     assert 50 < kept < 5000
-    record.last = 5000
+    store.last = 5000
     await listener.until("5000")
     assert listener.numbers == list(range(kept - 49, 5001))
 
 
-async def test_few_holes_are_read_at_one_time_however_many_rooms_have_one(
-    hub: Hub, record: Record, monkeypatch: pytest.MonkeyPatch
+async def test_the_number_of_concurrent_repairs_is_limited(
+    hub: Hub, store: FakeStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rooms = [f"room-{number}" for number in range(3 * MAX_REPAIRS)]
     listeners = [Listener() for _ in rooms]
     for name, listener in zip(rooms, listeners, strict=True):
-        await hub.join(name, record.identity, listener, None, 50, greet)
-    answer, go, reading, most = record.after, asyncio.Event(), 0, 0
+        await hub.join(name, store.identity, listener, None, 50, greet)
+    original, proceed, reading, peak = store.after, asyncio.Event(), 0, 0
 
     async def after(name: str, identity: Identity, seq: int, count: int) -> Run:
-        nonlocal reading, most
+        nonlocal reading, peak
         reading += 1
-        most = max(most, reading)
-        await go.wait()
+        peak = max(peak, reading)
+        await proceed.wait()
         reading -= 1
-        return await answer(name, identity, seq, count)
+        return await original(name, identity, seq, count)
 
-    monkeypatch.setattr(record, "after", after)
-    record.last = 2
+    monkeypatch.setattr(store, "after", after)
+    store.last = 2
     for name in rooms:
-        hub.observe(name, hub.rooms[name], Observed(record.identity, 1, 2))
+        hub.observe(name, hub.rooms[name], Observed(store.identity, 1, 2))
     await until(lambda: reading >= MAX_REPAIRS)
-    await asyncio.sleep(2 * REORDER_SECONDS)  # that every room waits before it reads
+    await asyncio.sleep(2 * REORDER_SECONDS)  # the time that each room waits before it reads
     hub.receive(rooms[-1], hub.rooms[rooms[-1]], Envelope(1, 2, frames(1, 2), 1))
-    go.set()
+    proceed.set()
     for listener in listeners:
         await listener.until("2")
         assert listener.numbers == [1, 2]
-    assert most == MAX_REPAIRS
-    assert record.reads == 2 * len(rooms) - 1, "each room was opened, and what was heard meanwhile is not read"
+    assert peak == MAX_REPAIRS
+    assert store.reads == 2 * len(rooms) - 1, "one read opens each room, and events received meanwhile are not read"

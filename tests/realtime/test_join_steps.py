@@ -1,4 +1,4 @@
-"""However many join, one turn of the event loop takes a few steps of theirs."""
+"""Joins are done in slices: one turn of the event loop does a limited number of their steps."""
 
 import asyncio
 import functools
@@ -26,15 +26,15 @@ UPGRADE = (
 )
 
 
-def steps_without_room() -> JoinSteps:
-    """Return the loop's steps; this turn's slice is used up."""
+def exhausted_steps() -> JoinSteps:
+    """Return the join steps of the loop, with this turn's slice used up."""
     steps = JoinSteps.of(asyncio.get_running_loop())
     for _ in range(SLICE_STEPS):
         steps.go_on(lambda: None)
     return steps
 
 
-async def test_a_lone_step_is_done_at_once() -> None:
+async def test_a_single_step_is_done_immediately() -> None:
     steps = JoinSteps.of(asyncio.get_running_loop())
     done: list[str] = []
     steps.begin(lambda: done.append("begun"))
@@ -42,7 +42,7 @@ async def test_a_lone_step_is_done_at_once() -> None:
     assert done == ["begun", "gone on"]
 
 
-async def test_a_slice_is_used_up_only_once_in_a_turn() -> None:
+async def test_each_turn_does_at_most_one_slice_of_steps() -> None:
     steps = JoinSteps.of(asyncio.get_running_loop())
     done: list[int] = []
     for number in range(CROWD):
@@ -53,28 +53,28 @@ async def test_a_slice_is_used_up_only_once_in_a_turn() -> None:
     assert done == list(range(CROWD))
 
 
-async def test_a_look_up_for_many_lets_few_go_on_in_one_turn() -> None:
+async def test_joins_continue_in_slices_after_a_shared_lookup() -> None:
     async def look_up(keys: list[int]) -> Mapping[int, int]:
         await asyncio.sleep(0)
         return {key: key for key in keys}
 
-    gather = BatchLoader(look_up)
-    joins = [asyncio.create_task(gather.get(key)) for key in range(CROWD)]
+    loader = BatchLoader(look_up)
+    joins = [asyncio.create_task(loader.get(key)) for key in range(CROWD)]
     assert await most_in_a_turn(lambda: sum(join.done() for join in joins), CROWD) <= SLICE_STEPS
     assert [join.result() for join in joins] == list(range(CROWD))
 
 
-async def test_a_failed_look_up_for_many_lets_few_go_on_in_one_turn() -> None:
+async def test_joins_fail_in_slices_after_a_failed_shared_lookup() -> None:
     async def look_up(keys: list[int]) -> Mapping[int, int]:
         raise OSError("away")
 
-    gather = BatchLoader(look_up)
-    joins = [asyncio.create_task(gather.get(key)) for key in range(CROWD)]
+    loader = BatchLoader(look_up)
+    joins = [asyncio.create_task(loader.get(key)) for key in range(CROWD)]
     assert await most_in_a_turn(lambda: sum(join.done() for join in joins), CROWD) <= SLICE_STEPS
     assert all(isinstance(join.exception(), OSError) for join in joins)
 
 
-async def test_places_for_many_let_few_go_on_in_one_turn(bus: Bus) -> None:
+async def test_joins_continue_in_slices_after_taking_slots(bus: Bus) -> None:
     slots = RoomSlots(bus, process_name())
     await slots.start()
     try:
@@ -87,7 +87,7 @@ async def test_places_for_many_let_few_go_on_in_one_turn(bus: Bus) -> None:
         await slots.stop()
 
 
-async def test_a_place_is_given_back_by_who_gave_up_before_its_turn(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_join_cancelled_before_its_turn_returns_its_slot(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
     waiting: list[Callable[[], object]] = []
     monkeypatch.setattr(JoinSteps, "go_on", lambda self, step: waiting.append(step))
     slots = RoomSlots(bus, process_name())
@@ -111,12 +111,12 @@ async def test_a_place_is_given_back_by_who_gave_up_before_its_turn(bus: Bus, mo
 
 
 class Transport(asyncio.Transport):
-    """Keeps what is written, and whether it is read."""
+    """A transport that records what is written, and whether reading is paused."""
 
     def __init__(self) -> None:
         super().__init__()
         self.written = b""
-        self.paused = self.ended = False
+        self.paused = self.closed = False
 
     def write(self, data: Any) -> None:
         self.written += data
@@ -128,14 +128,14 @@ class Transport(asyncio.Transport):
         self.paused = False
 
     def is_closing(self) -> bool:
-        return self.ended
+        return self.closed
 
     def close(self) -> None:
-        self.ended = True
+        self.closed = True
 
 
 def connection() -> tuple[ProtocolSwitch, Transport]:
-    """Return a new connection that has said nothing yet."""
+    """Return a new connection that has received nothing yet."""
     config = Config("unused:unused", ws="none", lifespan="off")
     switch = ProtocolSwitch(config=config, server_state=ServerState(), app_state={})
     transport = Transport()
@@ -145,7 +145,7 @@ def connection() -> tuple[ProtocolSwitch, Transport]:
 
 @pytest.fixture
 def upgraded(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The transports of the connections that have become WebSockets."""
+    """Return a list to which the transport of each connection that becomes a WebSocket is appended."""
     upgraded: list[Any] = []
     monkeypatch.setattr(
         protocol_switch.FrameProtocol, "take_over", lambda transport, *rest, **more: upgraded.append(transport)
@@ -153,15 +153,15 @@ def upgraded(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return upgraded
 
 
-async def test_few_websockets_are_begun_in_one_turn(upgraded: list[Any]) -> None:
-    steps_without_room()
+async def test_websockets_are_started_in_slices(upgraded: list[Any]) -> None:
+    exhausted_steps()
     for _ in range(CROWD):
         connection()[0].data_received(UPGRADE)
     assert await most_in_a_turn(lambda: len(upgraded), CROWD) <= SLICE_STEPS
 
 
-async def test_joins_under_way_go_on_before_others_begin(upgraded: list[Any]) -> None:
-    steps = steps_without_room()
+async def test_joins_in_progress_have_priority_over_new_ones(upgraded: list[Any]) -> None:
+    steps = exhausted_steps()
     connection()[0].data_received(UPGRADE)
     begun: list[int] = []
     for _ in range(CROWD):
@@ -170,18 +170,18 @@ async def test_joins_under_way_go_on_before_others_begin(upgraded: list[Any]) ->
     assert begun == [0] * CROWD
 
 
-async def test_a_step_that_fails_holds_up_no_other() -> None:
+async def test_a_failing_step_does_not_block_others() -> None:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda loop, context: None)
-    steps = steps_without_room()
+    steps = exhausted_steps()
     steps.go_on(lambda: 1 // 0)
     async with asyncio.timeout(10):
         await steps.turn()
 
 
-async def test_who_is_gone_before_its_turn_is_not_begun(upgraded: list[Any]) -> None:
+async def test_a_connection_lost_before_its_turn_is_not_started(upgraded: list[Any]) -> None:
     switch, transport = connection()
-    steps = steps_without_room()
+    steps = exhausted_steps()
     switch.data_received(UPGRADE)
     transport.close()
     switch.connection_lost(None)
@@ -190,18 +190,18 @@ async def test_who_is_gone_before_its_turn_is_not_begun(upgraded: list[Any]) -> 
     assert not upgraded
 
 
-async def test_what_comes_before_the_turn_is_kept_and_no_more_is_read(
+async def test_data_before_the_turn_is_kept_and_reading_is_paused(
     upgraded: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[bytes] = []
 
-    def keep(request: bytes) -> object:
+    def record_request(request: bytes) -> object:
         read.append(request)
         return object()
 
-    monkeypatch.setattr(protocol_switch.handshake, "read", keep)
+    monkeypatch.setattr(protocol_switch.handshake, "read", record_request)
     switch, transport = connection()
-    steps_without_room()
+    exhausted_steps()
     switch.data_received(UPGRADE)
     switch.data_received(b"more")
     assert transport.paused

@@ -1,4 +1,4 @@
-"""The default layer: the contract of Channels, as strictly as channels_redis tests its own."""
+"""The default layer keeps the contract of Channels, tested as strictly as channels_redis tests its own layer."""
 
 import asyncio
 import inspect
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from channels.exceptions import ChannelFull
 from channels.layers import BaseChannelLayer, get_channel_layer
-from tests.realtime.receiving import next_of, nothing_for
+from tests.realtime.receiving import assert_nothing_for, next_of
 from tests.support.servers import RedisServer
 
 from channelbox.realtime import redis_keys
@@ -19,7 +19,7 @@ from channelbox.realtime.layer import ChannelLayer
 # --- Single channels
 
 
-async def test_it_is_the_default_layer_of_the_settings() -> None:
+async def test_the_settings_make_it_the_default_layer() -> None:
     layer = get_channel_layer()
     assert isinstance(layer, ChannelLayer)
     assert isinstance(layer, BaseChannelLayer)
@@ -45,13 +45,13 @@ async def test_messages_keep_their_order(layer: ChannelLayer) -> None:
     assert [(await next_of(layer, channel))["type"] for _ in range(3)] == ["1", "2", "3"]
 
 
-async def test_a_channel_without_messages_waits(layer: ChannelLayer) -> None:
+async def test_receive_waits_while_the_channel_is_empty(layer: ChannelLayer) -> None:
     channel = await layer.new_channel(prefix="waiting")
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(layer.receive(channel), 0.2)
 
 
-async def test_a_receive_that_was_cancelled_loses_nothing(layer: ChannelLayer) -> None:
+async def test_a_cancelled_receive_loses_no_message(layer: ChannelLayer) -> None:
     channel = await layer.new_channel()
     for number in range(20):
         with pytest.raises(TimeoutError):
@@ -60,21 +60,19 @@ async def test_a_receive_that_was_cancelled_loses_nothing(layer: ChannelLayer) -
         assert (await next_of(layer, channel))["number"] == number
 
 
-async def test_names_do_not_follow_the_random_seed(layer: ChannelLayer) -> None:
+async def test_channel_names_do_not_depend_on_the_random_seed(layer: ChannelLayer) -> None:
     random.seed(1)
     first = await layer.new_channel()
     random.seed(1)
     assert await layer.new_channel() != first
 
 
-async def test_a_new_channel_has_the_prefix_asked_for(layer: ChannelLayer) -> None:
+async def test_a_new_channel_has_the_requested_prefix(layer: ChannelLayer) -> None:
     assert (await layer.new_channel()).startswith("specific.")
     assert (await layer.new_channel("thing-")).startswith("thing-")
 
 
-async def test_a_channel_of_another_process_cannot_be_received_from(
-    layer: ChannelLayer, elsewhere: ChannelLayer
-) -> None:
+async def test_receive_rejects_a_channel_of_another_process(layer: ChannelLayer, elsewhere: ChannelLayer) -> None:
     channel = await layer.new_channel()
     with pytest.raises(RuntimeError, match="another process"):
         await elsewhere.receive(channel)
@@ -83,9 +81,7 @@ async def test_a_channel_of_another_process_cannot_be_received_from(
 # --- Capacity and expiry
 
 
-async def test_a_full_channel_refuses_its_senders_wherever_they_are(
-    layer: ChannelLayer, elsewhere: ChannelLayer
-) -> None:
+async def test_a_full_channel_rejects_senders_of_every_process(layer: ChannelLayer, elsewhere: ChannelLayer) -> None:
     channel = await layer.new_channel()
     for sender in (layer, elsewhere, elsewhere):
         await sender.send(channel, {"type": "fits"})
@@ -94,7 +90,7 @@ async def test_a_full_channel_refuses_its_senders_wherever_they_are(
             await sender.send(channel, {"type": "too much"})
     await next_of(layer, channel)
     async with asyncio.timeout(5):
-        while True:  # Redis is told within a moment
+        while True:  # Redis is updated within a moment
             try:
                 await elsewhere.send(channel, {"type": "fits again"})
                 break
@@ -103,7 +99,7 @@ async def test_a_full_channel_refuses_its_senders_wherever_they_are(
     assert [(await next_of(layer, channel))["type"] for _ in range(3)] == ["fits", "fits", "fits again"]
 
 
-async def test_a_full_channel_misses_what_its_group_gets_and_nobody_else_does(layer: ChannelLayer) -> None:
+async def test_only_a_full_channel_misses_group_messages(layer: ChannelLayer) -> None:
     full, reading = await layer.new_channel(), await layer.new_channel()
     await layer.group_add("g", full)
     await layer.group_add("g", reading)
@@ -113,10 +109,10 @@ async def test_a_full_channel_misses_what_its_group_gets_and_nobody_else_does(la
         assert (await next_of(layer, reading))["number"] == number
     assert counters.dropped == before + 2
     assert [(await next_of(layer, full))["number"] for _ in range(3)] == [0, 1, 2]
-    await nothing_for(layer, full)
+    await assert_nothing_for(layer, full)
 
 
-async def test_capacity_may_differ_by_name() -> None:
+async def test_capacity_can_be_set_by_channel_name() -> None:
     layer = ChannelLayer(capacity=3, channel_capacity={"small.*": 1})
     channel = await layer.new_channel("small.")
     await layer.send(channel, {"type": "fits"})
@@ -128,7 +124,7 @@ async def test_capacity_may_differ_by_name() -> None:
     await layer.close()
 
 
-async def test_what_has_expired_is_given_to_nobody_and_makes_room() -> None:
+async def test_expired_messages_are_dropped_and_free_capacity() -> None:
     layer = ChannelLayer(capacity=1, expiry=0.2)
     channel = await layer.new_channel()
     await layer.send(channel, {"type": "old"})
@@ -141,7 +137,7 @@ async def test_what_has_expired_is_given_to_nobody_and_makes_room() -> None:
     await layer.close()
 
 
-async def test_sending_to_a_channel_that_is_gone_is_no_error(layer: ChannelLayer, elsewhere: ChannelLayer) -> None:
+async def test_sending_to_a_closed_channel_raises_no_error(layer: ChannelLayer, elsewhere: ChannelLayer) -> None:
     gone = str.__str__(await elsewhere.new_channel())
     await elsewhere.close()
     for _ in range(10):
@@ -152,7 +148,7 @@ async def test_sending_to_a_channel_that_is_gone_is_no_error(layer: ChannelLayer
 
 
 @pytest.mark.parametrize("name", ["ü", "a b", "", "a" * 100, "a!b!c", 1, None, b"bytes"])
-async def test_invalid_names_are_refused(layer: ChannelLayer, name: Any) -> None:
+async def test_invalid_names_are_rejected(layer: ChannelLayer, name: Any) -> None:
     channel = await layer.new_channel()
     with pytest.raises(TypeError, match="name must be"):
         await layer.send(name, {"type": "m"})
@@ -170,7 +166,7 @@ async def test_invalid_names_are_refused(layer: ChannelLayer, name: Any) -> None
 # --- Groups
 
 
-async def test_a_group_reaches_its_members_and_nobody_else(layer: ChannelLayer, elsewhere: ChannelLayer) -> None:
+async def test_a_group_message_reaches_only_members(layer: ChannelLayer, elsewhere: ChannelLayer) -> None:
     inside, left, outside = [await layer.new_channel("same-prefix") for _ in range(3)]
     far = await elsewhere.new_channel()
     for where, channel in ((layer, inside), (layer, left), (elsewhere, far)):
@@ -180,10 +176,10 @@ async def test_a_group_reaches_its_members_and_nobody_else(layer: ChannelLayer, 
         await sender.group_send("g", {"type": "hello"})
         assert (await next_of(layer, inside))["type"] == "hello"
         assert (await next_of(elsewhere, far))["type"] == "hello"
-    await nothing_for(layer, left, outside, inside)
+    await assert_nothing_for(layer, left, outside, inside)
 
 
-async def test_group_add_returns_when_the_group_is_heard(layer: ChannelLayer, elsewhere: ChannelLayer) -> None:
+async def test_messages_sent_after_group_add_returns_are_received(layer: ChannelLayer, elsewhere: ChannelLayer) -> None:
     for number in range(100):
         channel = await layer.new_channel()
         await layer.group_add(f"g{number}", channel)
@@ -191,22 +187,22 @@ async def test_group_add_returns_when_the_group_is_heard(layer: ChannelLayer, el
         assert (await next_of(layer, channel))["type"] == "at once"
 
 
-async def test_joining_twice_is_joining_once(layer: ChannelLayer) -> None:
+async def test_joining_a_group_repeatedly_delivers_messages_once(layer: ChannelLayer) -> None:
     channel = await layer.new_channel()
     await asyncio.gather(*(layer.group_add("g", channel) for _ in range(5)))
     await layer.group_send("g", {"type": "once"})
     assert (await next_of(layer, channel))["type"] == "once"
-    await nothing_for(layer, channel)
+    await assert_nothing_for(layer, channel)
     await layer.group_discard("g", channel)
     await layer.group_send("g", {"type": "not at all"})
-    await nothing_for(layer, channel)
+    await assert_nothing_for(layer, channel)
 
 
-async def test_leaving_a_group_that_one_never_joined_is_no_error(layer: ChannelLayer) -> None:
+async def test_leaving_a_group_that_was_never_joined_raises_no_error(layer: ChannelLayer) -> None:
     await layer.group_discard("g", await layer.new_channel())
 
 
-async def test_leaving_and_joining_in_quick_succession_ends_joined(layer: ChannelLayer) -> None:
+async def test_rapidly_leaving_and_joining_ends_in_the_group(layer: ChannelLayer) -> None:
     channel = await layer.new_channel()
     for _ in range(50):
         await layer.group_add("g", channel)
@@ -216,7 +212,7 @@ async def test_leaving_and_joining_in_quick_succession_ends_joined(layer: Channe
     assert (await next_of(layer, channel))["type"] == "hello"
 
 
-async def test_one_group_is_one_subscription_whatever_its_members(
+async def test_a_group_uses_one_subscription_for_all_its_members(
     layer: ChannelLayer, redis_server: RedisServer
 ) -> None:
     channels = [await layer.new_channel() for _ in range(20)]
@@ -227,11 +223,11 @@ async def test_one_group_is_one_subscription_whatever_its_members(
         for channel in channels:
             await layer.group_discard("g", channel)
         await Bus.current().unsubscribe("anything")
-        await nothing_for(layer)
+        await assert_nothing_for(layer)
         assert client.pubsub_numsub(redis_keys.group("g")) == [(redis_keys.group("g").encode(), 0)]
 
 
-async def test_a_group_message_is_read_once_and_belongs_to_each_consumer(
+async def test_a_group_message_is_decoded_once_and_copied_for_consumers(
     layer: ChannelLayer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read = []
@@ -256,7 +252,7 @@ async def test_a_group_message_is_read_once_and_belongs_to_each_consumer(
 # --- Channels that any process may receive from
 
 
-async def test_a_common_channel_gives_each_message_to_one_receiver(
+async def test_a_shared_channel_gives_each_message_to_one_receiver(
     layer: ChannelLayer, elsewhere: ChannelLayer
 ) -> None:
     layer.capacity = 100
@@ -266,7 +262,7 @@ async def test_a_common_channel_gives_each_message_to_one_receiver(
     assert sorted(message["number"] for message in done) == list(range(20))
 
 
-async def test_a_common_channel_keeps_what_is_sent_before_anybody_receives(
+async def test_a_shared_channel_keeps_messages_until_they_are_received(
     layer: ChannelLayer, elsewhere: ChannelLayer
 ) -> None:
     for number in range(3):
@@ -276,7 +272,7 @@ async def test_a_common_channel_keeps_what_is_sent_before_anybody_receives(
     assert [(await next_of(elsewhere, "jobs"))["number"] for _ in range(3)] == [0, 1, 2]
 
 
-async def test_a_common_channel_loses_nothing_to_a_receive_that_was_cancelled(
+async def test_a_shared_channel_loses_nothing_to_a_cancelled_receive(
     layer: ChannelLayer, elsewhere: ChannelLayer
 ) -> None:
     for number in range(20):
@@ -289,13 +285,13 @@ async def test_a_common_channel_loses_nothing_to_a_receive_that_was_cancelled(
 # --- Serializers
 
 
-async def test_the_wire_format_is_that_of_channels_redis(layer: ChannelLayer) -> None:
+async def test_the_message_format_is_that_of_channels_redis(layer: ChannelLayer) -> None:
     message: dict[str, Any] = {"a": True, "b": None, "c": {"d": []}}
     assert layer.serialize(message) == b"\x83\xa1a\xc3\xa1b\xc0\xa1c\x81\xa1d\x90"
     assert layer.deserialize(b"\x83\xa1a\xc3\xa1b\xc0\xa1c\x81\xa1d\x90") == message
 
 
-async def test_json_and_encryption_are_passed_on(redis_server: RedisServer) -> None:
+async def test_serializer_format_and_encryption_keys_are_used(redis_server: RedisServer) -> None:
     plain = ChannelLayer(serializer_format="json")
     secret = ChannelLayer(symmetric_encryption_keys=["a key"])
     assert plain.serialize({"a": 1}) == b'{"a": 1}'
@@ -307,7 +303,7 @@ async def test_json_and_encryption_are_passed_on(redis_server: RedisServer) -> N
         await layer.close()
 
 
-async def test_what_cannot_be_read_disturbs_nobody(layer: ChannelLayer) -> None:
+async def test_undecodable_group_messages_are_ignored(layer: ChannelLayer) -> None:
     channel = await layer.new_channel()
     await layer.group_add("g", channel)
     await Bus.current().publish(redis_keys.group("g"), b"\xc1 no message")

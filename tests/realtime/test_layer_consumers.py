@@ -1,4 +1,4 @@
-"""What is written for Channels runs on the default layer as it is."""
+"""Consumers written for Channels run unchanged on the default layer."""
 
 import asyncio
 import gc
@@ -28,16 +28,18 @@ def client_of(consumer: Any, room: str = "lobby") -> WebsocketCommunicator:
     return client
 
 
-async def joined(consumer: Any, room: str = "lobby") -> WebsocketCommunicator:
+async def connected(consumer: Any, room: str = "lobby") -> WebsocketCommunicator:
     client = client_of(consumer, room)
     assert (await client.connect(timeout=5))[0]
     return client
 
 
 @pytest.mark.parametrize("consumer", [AsyncChat, SyncChat, JsonChat])
-async def test_a_room_of_the_tutorial(layer: ChannelLayer, redis_server: RedisServer, consumer: Any) -> None:
-    alice, bob = await joined(consumer), await joined(consumer)
-    elsewhere = await joined(AsyncChat, "elsewhere")
+async def test_the_chat_room_of_the_channels_tutorial_works(
+    layer: ChannelLayer, redis_server: RedisServer, consumer: Any
+) -> None:
+    alice, bob = await connected(consumer), await connected(consumer)
+    elsewhere = await connected(AsyncChat, "elsewhere")
     for number in range(20):
         await alice.send_json_to({"message": f"{number}"})
     for person in (alice, bob):
@@ -54,7 +56,7 @@ async def test_a_room_of_the_tutorial(layer: ChannelLayer, redis_server: RedisSe
 
 
 async def test_sync_and_async_consumers_share_a_room(layer: ChannelLayer) -> None:
-    people = [await joined(consumer) for consumer in (AsyncChat, SyncChat, JsonChat)]
+    people = [await connected(consumer) for consumer in (AsyncChat, SyncChat, JsonChat)]
     for speaker in people:
         await speaker.send_json_to({"message": "hello"})
         assert [await person.receive_json_from(5) for person in people] == [{"message": "hello"}] * 3
@@ -63,19 +65,19 @@ async def test_sync_and_async_consumers_share_a_room(layer: ChannelLayer) -> Non
 
 
 class Fragile(AsyncChat):
-    """Its client is gone in the middle of a group's message, as uvicorn tells it: disconnect() is never called."""
+    """A consumer that fails in a group message, as when uvicorn reports a lost client. disconnect() is never called."""
 
     async def chat_message(self, event: dict[str, Any]) -> None:
         raise ConnectionResetError(event["message"])
 
 
-async def test_consumers_that_die_of_a_group_message_leave_nothing_behind(
+async def test_a_consumer_that_fails_in_a_group_message_is_cleaned_up(
     layer: ChannelLayer,
 ) -> None:
-    survivor = await joined(AsyncChat)
+    survivor = await connected(AsyncChat)
     before = len(layer._local().mailboxes)
     for number in range(20):
-        fragile = await joined(Fragile)
+        fragile = await connected(Fragile)
         await survivor.send_json_to({"message": f"{number}"})
         assert await survivor.receive_json_from(5) == {"message": f"{number}"}
         with pytest.raises(ConnectionResetError):
@@ -89,7 +91,7 @@ async def test_consumers_that_die_of_a_group_message_leave_nothing_behind(
     await survivor.disconnect()
 
 
-async def test_a_worker_consumer_takes_from_a_common_channel(layer: ChannelLayer) -> None:
+async def test_a_worker_consumer_receives_from_a_shared_channel(layer: ChannelLayer) -> None:
     done: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
 
     class Jobs(AsyncChat):

@@ -1,4 +1,4 @@
-"""The end of channels, event loops and layers: nothing stays behind."""
+"""Channels, event loops and layers leave nothing behind when they end."""
 
 import asyncio
 import gc
@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import uvloop
 from asgiref.sync import async_to_sync, sync_to_async
-from tests.realtime.receiving import next_of, nothing_for
+from tests.realtime.receiving import assert_nothing_for, next_of
 from tests.support.servers import RedisServer
 from tests.support.waiting import until
 
@@ -16,17 +16,19 @@ from channelbox.realtime.bus import Bus
 from channelbox.realtime.layer import ChannelLayer
 
 
-async def test_a_channel_goes_with_its_name(layer: ChannelLayer, redis_server: RedisServer) -> None:
-    """Channels does not call disconnect() when a handler of a layer message fails: nothing else tells of the end."""
+async def test_a_channel_ends_when_its_name_is_garbage_collected(
+    layer: ChannelLayer, redis_server: RedisServer
+) -> None:
+    """Channels does not call disconnect() when a handler of a layer message fails: nothing else shows the end."""
     channel = await layer.new_channel()
     await layer.group_add("g", channel)
     await layer.send(channel, {"type": "unread"})
-    await nothing_for(layer)
+    await assert_nothing_for(layer)
     local = layer._local()
     before = len(local.mailboxes)
     del channel
     gc.collect()
-    await nothing_for(layer)
+    await assert_nothing_for(layer)
     assert len(local.mailboxes) < before
     assert "g" not in local.groups
     with redis_server.client() as client:
@@ -34,18 +36,18 @@ async def test_a_channel_goes_with_its_name(layer: ChannelLayer, redis_server: R
         await until(lambda: client.hgetall(redis_keys.unread(local.inbox)) == {})
 
 
-async def test_flush_forgets_messages_and_groups(layer: ChannelLayer) -> None:
+async def test_flush_removes_messages_and_groups(layer: ChannelLayer) -> None:
     channel = await layer.new_channel()
     await layer.group_add("g", channel)
     await layer.send("jobs", {"type": "job"})
     await layer.send(channel, {"type": "m"})
-    await nothing_for(layer)
+    await assert_nothing_for(layer)
     await layer.flush()
     await layer.group_send("g", {"type": "m"})
-    await nothing_for(layer, channel, "jobs")
+    await assert_nothing_for(layer, channel, "jobs")
 
 
-async def test_closing_ends_every_subscription_and_the_layer_can_be_used_again(
+async def test_a_closed_layer_has_no_subscriptions_and_can_be_reused(
     layer: ChannelLayer, redis_server: RedisServer
 ) -> None:
     channel = await layer.new_channel()
@@ -64,7 +66,7 @@ async def test_closing_ends_every_subscription_and_the_layer_can_be_used_again(
 
 
 @pytest.mark.parametrize("loops", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
-def test_it_can_be_used_from_sync_code(
+def test_the_layer_can_be_used_from_sync_code(
     redis_server: RedisServer, loops: Callable[[], asyncio.AbstractEventLoop]
 ) -> None:
     """Each call has an event loop of its own, and leaves neither a connection nor a warning behind."""
@@ -84,12 +86,12 @@ def test_it_can_be_used_from_sync_code(
         assert len(client.client_list()) == before
 
 
-async def test_it_can_be_used_from_a_thread_of_a_running_loop(layer: ChannelLayer) -> None:
+async def test_the_layer_can_be_used_from_a_thread_of_a_running_loop(layer: ChannelLayer) -> None:
     channel = await layer.new_channel()
 
-    def talk() -> None:
+    def send_to_group() -> None:
         async_to_sync(layer.group_add)("g", channel)
         async_to_sync(layer.group_send)("g", {"type": "from a thread"})
 
-    await sync_to_async(talk)()
+    await sync_to_async(send_to_group)()
     assert (await next_of(layer, channel))["type"] == "from a thread"

@@ -1,4 +1,4 @@
-"""The layer in a Channels project that has nothing else of ours: its hosts are all that it needs."""
+"""The layer in a Channels project that uses nothing else of channelbox: it needs no settings but its hosts."""
 
 import os
 import subprocess
@@ -47,7 +47,7 @@ print(async_to_sync(layer.receive)("jobs")["type"])
 """
 
 
-def test_hosts_are_all_that_it_takes(redis_server: RedisServer, tmp_path: Path) -> None:
+def test_hosts_are_the_only_required_configuration(redis_server: RedisServer, tmp_path: Path) -> None:
     project = tmp_path / "project.py"
     project.write_text(PROJECT)
     clean = {n: v for n, v in os.environ.items() if not n.startswith("CHANNELBOX_") and n != "DJANGO_SETTINGS_MODULE"}

@@ -1,10 +1,10 @@
-"""Groups take every valid channel name: channels of other processes, and channels that any process may receive from."""
+"""Groups accept every valid channel name: those of other processes, and shared channels, which any process can read."""
 
 import asyncio
 
 import pytest
 from redis.exceptions import RedisError
-from tests.realtime.receiving import next_of, nothing_for
+from tests.realtime.receiving import assert_nothing_for, next_of
 
 from channelbox.realtime import redis_keys, remote_group_members
 from channelbox.realtime.bus import Bus
@@ -12,7 +12,7 @@ from channelbox.realtime.layer import ChannelLayer
 from channelbox.realtime.local_channels import inbox_of
 
 
-async def test_a_channel_of_another_process_joins_and_leaves(layer: ChannelLayer, elsewhere: ChannelLayer) -> None:
+async def test_a_channel_of_another_process_can_join_and_leave(layer: ChannelLayer, elsewhere: ChannelLayer) -> None:
     far = await elsewhere.new_channel()
     await layer.group_add("g", far)
     for sender in (layer, elsewhere):
@@ -20,23 +20,23 @@ async def test_a_channel_of_another_process_joins_and_leaves(layer: ChannelLayer
         assert (await next_of(elsewhere, far))["type"] == "hello"
     await layer.group_discard("g", far)
     await layer.group_send("g", {"type": "gone"})
-    await nothing_for(elsewhere, far)
+    await assert_nothing_for(elsewhere, far)
 
 
-async def test_whoever_adds_a_channel_it_is_in_a_group_once(layer: ChannelLayer, elsewhere: ChannelLayer) -> None:
+async def test_a_channel_added_by_several_processes_is_in_the_group_once(
+    layer: ChannelLayer, elsewhere: ChannelLayer
+) -> None:
     far = await elsewhere.new_channel()
     await asyncio.gather(*(where.group_add("g", far) for where in (layer, elsewhere, layer)))
     await layer.group_send("g", {"type": "once"})
     assert (await next_of(elsewhere, far))["type"] == "once"
-    await nothing_for(elsewhere, far)
+    await assert_nothing_for(elsewhere, far)
     await layer.group_discard("g", far)
     await elsewhere.group_send("g", {"type": "gone"})
-    await nothing_for(elsewhere, far)
+    await assert_nothing_for(elsewhere, far)
 
 
-async def test_a_channel_that_any_process_may_receive_from_joins_and_leaves(
-    layer: ChannelLayer, elsewhere: ChannelLayer
-) -> None:
+async def test_a_shared_channel_can_join_and_leave(layer: ChannelLayer, elsewhere: ChannelLayer) -> None:
     near = await layer.new_channel()
     await layer.group_add("g", near)
     for where in (layer, elsewhere):
@@ -44,7 +44,7 @@ async def test_a_channel_that_any_process_may_receive_from_joins_and_leaves(
     await elsewhere.group_send("g", {"type": "hello"})
     assert (await next_of(layer, near))["type"] == "hello"
     assert (await next_of(layer, "common"))["type"] == "hello"
-    for _ in range(5):  # more than it may hold: dropped for it, and no error for the sender
+    for _ in range(5):  # above its capacity: dropped for it, and no error for the sender
         await layer.group_send("g", {"type": "full"})
     assert [(await next_of(elsewhere, "common"))["type"] for _ in range(3)] == ["full"] * 3
     await layer.group_discard("g", "common")
@@ -53,7 +53,7 @@ async def test_a_channel_that_any_process_may_receive_from_joins_and_leaves(
         await asyncio.wait_for(elsewhere.receive("common"), 0.1)
 
 
-async def test_flush_forgets_who_was_added(layer: ChannelLayer) -> None:
+async def test_flush_removes_shared_channels_from_groups(layer: ChannelLayer) -> None:
     await layer.group_add("g", "common")
     await layer.flush()
     await layer.group_send("g", {"type": "gone"})
@@ -61,7 +61,9 @@ async def test_flush_forgets_who_was_added(layer: ChannelLayer) -> None:
         await asyncio.wait_for(layer.receive("common"), 0.1)
 
 
-async def test_a_channel_of_nobody_joins_without_error(layer: ChannelLayer, elsewhere: ChannelLayer) -> None:
+async def test_a_channel_without_a_receiver_can_join_without_error(
+    layer: ChannelLayer, elsewhere: ChannelLayer
+) -> None:
     gone = str.__str__(await elsewhere.new_channel())
     await elsewhere.close()
     for channel in (gone, "made.up!channel", "short!c"):
@@ -70,7 +72,7 @@ async def test_a_channel_of_nobody_joins_without_error(layer: ChannelLayer, else
         await layer.group_discard("g", channel)
 
 
-async def test_a_process_that_does_not_answer_is_an_error(
+async def test_group_add_fails_if_the_process_of_a_channel_is_silent(
     layer: ChannelLayer, elsewhere: ChannelLayer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(remote_group_members, "ANSWER_SECONDS", 0.2)

@@ -1,18 +1,18 @@
-"""The layer's Redis goes and comes, and several of them share the work."""
+"""The layer across a Redis restart, and over several Redis hosts."""
 
 import asyncio
 from collections.abc import Callable
 
 import pytest
 from redis.exceptions import RedisError
-from tests.realtime.receiving import next_of, nothing_for
+from tests.realtime.receiving import assert_nothing_for, next_of
 from tests.support.servers import RedisServer
 
 from channelbox.realtime import redis_keys
 from channelbox.realtime.layer import ChannelLayer
 
 
-async def test_a_restarted_redis_is_found_again(new_redis: Callable[..., RedisServer]) -> None:
+async def test_groups_and_channels_work_again_after_a_redis_restart(new_redis: Callable[..., RedisServer]) -> None:
     server = new_redis()
     layer = ChannelLayer([server.url], capacity=2)
     kept, left, full = [await layer.new_channel() for _ in range(3)]
@@ -33,7 +33,7 @@ async def test_a_restarted_redis_is_found_again(new_redis: Callable[..., RedisSe
     assert [(await next_of(layer, kept))["type"] for _ in range(2)] == ["found", "joined"]
     await layer.send("jobs", {"type": "job"})
     assert (await asyncio.wait_for(receiving, 5))["type"] == "job"
-    await nothing_for(layer, left)
+    await assert_nothing_for(layer, left)
     await layer.close()
 
 

@@ -1,4 +1,4 @@
-"""What we rely on in libraries beyond what they promise. A failure names the page that says what to do."""
+"""Undocumented behaviour of libraries that channelbox relies on. A failure names the page that says what to do."""
 
 import asyncio
 import gc
@@ -19,24 +19,24 @@ SUBSCRIBER = "redis-py has changed: docs/decisions/subscriber.md"
 LIFETIME = "Channels has changed: docs/decisions/channel-lifetime.md"
 
 
-class Listening(asyncio.Protocol):
-    """Remembers the first bytes."""
+class FirstBytes(asyncio.Protocol):
+    """A protocol that keeps the first bytes received."""
 
     def __init__(self) -> None:
-        self.heard = asyncio.get_running_loop().create_future()
+        self.received = asyncio.get_running_loop().create_future()
 
     def data_received(self, data: bytes) -> None:
-        if not self.heard.done():
-            self.heard.set_result(data)
+        if not self.received.done():
+            self.received.set_result(data)
 
 
-def test_a_connection_of_redis_py_can_be_taken_over(redis_server: RedisServer, run: Run) -> None:
+def test_a_redis_py_connection_can_be_taken_over(redis_server: RedisServer, run: Run) -> None:
     async def scenario() -> None:
         connection = make_pool({"address": redis_server.url}).make_connection()
         await connection.connect()
         writer = take_over(connection)
-        listening = Listening()
-        writer.transport.set_protocol(listening)
+        protocol = FirstBytes()
+        writer.transport.set_protocol(protocol)
         # Nothing that redis-py does to its object later may reach the stream.
         assert not connection.is_connected, SUBSCRIBER
         await connection.disconnect()
@@ -44,28 +44,28 @@ def test_a_connection_of_redis_py_can_be_taken_over(redis_server: RedisServer, r
         gc.collect()
         writer.transport.write(b"PING\r\n")
         async with asyncio.timeout(5):
-            assert await listening.heard == b"+PONG\r\n", SUBSCRIBER
+            assert await protocol.received == b"+PONG\r\n", SUBSCRIBER
         writer.transport.abort()
 
     run(scenario())
 
 
-async def test_another_redis_py_is_told_from_ours() -> None:
-    class Elsewhere:
+async def test_an_unsupported_redis_py_is_rejected() -> None:
+    class OtherConnection:
         _stream = None
 
     with pytest.raises(RuntimeError, match=r"subscriber\.md"):
-        take_over(Elsewhere())
+        take_over(OtherConnection())
 
 
 class Holding(AsyncConsumer):
-    """A consumer that fails when it is told to."""
+    """A consumer that fails on request."""
 
     async def test_die(self, message: dict[str, Any]) -> None:
         raise ZeroDivisionError
 
 
-async def test_a_consumer_of_channels_holds_its_channels_name_and_nothing_else_does(
+async def test_only_the_consumer_holds_its_channel_name(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     names: list[weakref.ref[ChannelName]] = []
@@ -91,7 +91,7 @@ async def test_a_consumer_of_channels_holds_its_channels_name_and_nothing_else_d
         while names[0]() is not None:  # the receiving task ends in the next turns
             gc.collect()
             await asyncio.sleep(0.01)
-    # While it lives the name does: nobody else holds it.
+    # The name lives as long as the consumer, which alone holds it.
     client = ApplicationCommunicator(Holding.as_asgi(), {"type": "test"})
     await client.receive_nothing(0.05)
     gc.collect()

@@ -1,4 +1,4 @@
-"""What waits for a consumer: bounded, in order, nothing lost to a cancelled receive."""
+"""Mailboxes of consumers: bounded, in order, and without loss when a receive is cancelled."""
 
 import asyncio
 import collections
@@ -20,7 +20,7 @@ values = st.recursive(
 
 
 @given(values)
-def test_a_copy_is_equal_and_shares_nothing_that_can_change(value: object) -> None:
+def test_a_copied_message_is_equal_and_shares_no_mutable_state(value: object) -> None:
     copy = copy_message(value)
     assert copy == value
     if isinstance(value, dict | list):
@@ -30,7 +30,7 @@ def test_a_copy_is_equal_and_shares_nothing_that_can_change(value: object) -> No
 
 
 @given(st.lists(st.sampled_from(["put", "send", "get", "get and cancel", "turn"]), max_size=60), st.integers(1, 4))
-def test_it_behaves_as_a_bounded_queue(steps: list[str], capacity: int) -> None:
+def test_a_mailbox_behaves_as_a_bounded_queue(steps: list[str], capacity: int) -> None:
     async def run() -> None:
         left: list[str] = []
         mailbox = Mailbox("c", capacity, 60, left.append)
@@ -41,7 +41,7 @@ def test_it_behaves_as_a_bounded_queue(steps: list[str], capacity: int) -> None:
         refused = sent = 0
         for number, step in enumerate(steps):
             if step == "put":
-                # Tasks that were woken have not taken theirs yet, so their messages still count.
+                # Tasks that were woken have not taken their messages yet, so these still count.
                 if len(model) - len(got) >= capacity:
                     refused += 1
                 else:
@@ -81,7 +81,7 @@ def test_it_behaves_as_a_bounded_queue(steps: list[str], capacity: int) -> None:
     asyncio.run(run())
 
 
-async def test_a_receiver_that_is_cancelled_when_its_turn_has_come_gives_it_to_the_next() -> None:
+async def test_a_message_for_a_cancelled_receiver_goes_to_the_next() -> None:
     mailbox = Mailbox("c", 10, 60, lambda channel: None)
     first, second = (asyncio.create_task(mailbox.get()) for _ in range(2))
     await asyncio.sleep(0)
@@ -91,7 +91,7 @@ async def test_a_receiver_that_is_cancelled_when_its_turn_has_come_gives_it_to_t
     assert (await asyncio.gather(first, return_exceptions=True))[0].__class__ is asyncio.CancelledError
 
 
-def test_str_of_a_name_is_the_name_itself() -> None:
+def test_str_of_a_channel_name_returns_the_same_object() -> None:
     name = ChannelName("specific.x!y")
     gone = weakref.ref(name)
     assert str(name) is name

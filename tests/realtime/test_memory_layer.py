@@ -1,4 +1,4 @@
-"""The tutorial's wrong set-up: Channels' in-memory layer ends at the process. Two real processes show it."""
+"""Two real processes: Channels' in-memory layer, a wrong choice, does not connect them; the default layer does."""
 
 import os
 import subprocess
@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 
-class Person:
-    """A process whose consumer is in the room."""
+class Client:
+    """A process with a consumer that has joined the room."""
 
     def __init__(self, layer: str) -> None:
         self.process = subprocess.Popen(
@@ -20,39 +20,39 @@ class Person:
             text=True,
         )
 
-    def say(self, words: str) -> None:
+    def send(self, message: str) -> None:
         assert self.process.stdin is not None
-        self.process.stdin.write(words + "\n")
+        self.process.stdin.write(message + "\n")
         self.process.stdin.flush()
 
-    def hears(self) -> str:
+    def receive(self) -> str:
         assert self.process.stdout is not None
         return self.process.stdout.readline().strip()
 
 
 @pytest.fixture
-def people(layer: str) -> Iterator[list[Person]]:
-    two = [Person(layer), Person(layer)]
-    assert [person.hears() for person in two] == ["joined", "joined"]
+def clients(layer: str) -> Iterator[list[Client]]:
+    two = [Client(layer), Client(layer)]
+    assert [client.receive() for client in two] == ["joined", "joined"]
     yield two
-    for person in two:
-        person.process.communicate(timeout=20)
-        assert person.process.returncode == 0
+    for client in two:
+        client.process.communicate(timeout=20)
+        assert client.process.returncode == 0
 
 
 @pytest.mark.parametrize("layer", ["memory"])
-def test_on_the_memory_layer_two_processes_do_not_hear_each_other(people: list[Person]) -> None:
-    alice, bob = people
-    alice.say("is anybody there")
-    assert alice.hears() == "is anybody there"
-    bob.say("nobody spoke to me")
-    assert bob.hears() == "nobody spoke to me"
+def test_the_memory_layer_does_not_connect_two_processes(clients: list[Client]) -> None:
+    alice, bob = clients
+    alice.send("is anybody there")
+    assert alice.receive() == "is anybody there"
+    bob.send("nobody spoke to me")
+    assert bob.receive() == "nobody spoke to me"
 
 
 @pytest.mark.parametrize("layer", ["redis"])
-def test_on_our_layer_the_same_two_processes_do(people: list[Person]) -> None:
-    alice, bob = people
-    alice.say("is anybody there")
-    assert [alice.hears(), bob.hears()] == ["is anybody there"] * 2
-    bob.say("here I am")
-    assert [alice.hears(), bob.hears()] == ["here I am"] * 2
+def test_the_default_layer_connects_two_processes(clients: list[Client]) -> None:
+    alice, bob = clients
+    alice.send("is anybody there")
+    assert [alice.receive(), bob.receive()] == ["is anybody there"] * 2
+    bob.send("here I am")
+    assert [alice.receive(), bob.receive()] == ["here I am"] * 2

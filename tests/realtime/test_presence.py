@@ -1,4 +1,4 @@
-"""Who is here, over real Redis: two Presences are two processes."""
+"""Presence over real Redis: each Presence object stands for a process."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -34,7 +34,7 @@ async def processes() -> AsyncIterator[list[Process]]:
         await process.stop()
 
 
-async def test_it_works(processes: list[Process]) -> None:
+async def test_presence_includes_people_of_other_processes(processes: list[Process]) -> None:
     one, two = processes
     await one.enter("alice")
     await two.enter("bob")
@@ -45,26 +45,26 @@ async def test_it_works(processes: list[Process]) -> None:
 
 
 @pytest.mark.parametrize("part", ["_write_frame", "_publish", "_read"])
-async def test_what_breaks_unexpectedly_is_counted_and_done_all_the_same(
+async def test_unexpected_errors_are_counted_and_presence_is_still_sent(
     processes: list[Process], monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
-    """A count would be wrong until somebody else comes or goes."""
+    """Otherwise the count would be wrong until another person joins or leaves."""
     one, two = processes
     await one.enter("alice")
     await two.enter("bob")
     await one.watcher.until("alice", "bob")
-    whole = getattr(one.presence, part)
+    original = getattr(one.presence, part)
     left = 1
 
-    def breaks(*arguments: Any) -> Any:
+    def fail_once(*arguments: Any) -> Any:
         nonlocal left
         if left:
             left -= 1
             raise RuntimeError("nobody expected this")
-        return whole(*arguments)
+        return original(*arguments)
 
     restarted = counters.restarted
-    monkeypatch.setattr(one.presence, part, breaks)
+    monkeypatch.setattr(one.presence, part, fail_once)
     one.presence.joined("r", "charlie")
     await one.watcher.until("alice", "bob", "charlie")
     await two.watcher.until("alice", "bob", "charlie")
@@ -80,23 +80,23 @@ async def test_two_tabs_are_one_person_until_both_are_closed(processes: list[Pro
     await one.watcher.until("alice")
 
 
-async def test_changes_of_a_second_are_told_together(processes: list[Process]) -> None:
+async def test_changes_in_one_interval_are_sent_together(processes: list[Process]) -> None:
     one, _ = processes
     await one.enter(*(f"p{number:02}" for number in range(50)))
     await one.watcher.until(*(f"p{number:02}" for number in range(50)))
     assert one.watcher.count <= 2
 
 
-async def test_above_a_hundred_only_the_count_is_told(processes: list[Process]) -> None:
+async def test_above_a_hundred_people_only_the_count_is_sent(processes: list[Process]) -> None:
     one, two = processes
     await one.enter(*(f"a{number}" for number in range(60)))
     await two.enter(*(f"b{number}" for number in range(60)))
     async with asyncio.timeout(15):
-        while one.watcher.told != {"type": "presence", "count": 120}:
+        while one.watcher.newest != {"type": "presence", "count": 120}:
             await asyncio.sleep(0.05)
 
 
-async def test_the_people_of_a_process_that_died_are_taken_out(
+async def test_people_of_a_dead_process_are_removed(
     processes: list[Process],
 ) -> None:
     one, _ = processes
@@ -111,7 +111,7 @@ async def test_the_people_of_a_process_that_died_are_taken_out(
     await dead.bus.stop()
 
 
-async def test_stopping_takes_the_own_people_out(processes: list[Process]) -> None:
+async def test_stopping_a_process_removes_its_people(processes: list[Process]) -> None:
     one, _ = processes
     await one.enter("alice")
     other = Process("other")
@@ -123,7 +123,7 @@ async def test_stopping_takes_the_own_people_out(processes: list[Process]) -> No
 
 
 @pytest.mark.parametrize("gone", [0, 1])
-async def test_who_is_here_is_told_while_the_redis_of_other_rooms_hangs(
+async def test_presence_works_while_the_redis_of_other_rooms_is_frozen(
     new_redis: Callable[..., RedisServer], gone: int
 ) -> None:
     servers = [new_redis(), new_redis()]
@@ -135,7 +135,7 @@ async def test_who_is_here_is_told_while_the_redis_of_other_rooms_hangs(
     one.presence.joined(rooms[gone], "dave")
     await one.watcher.until("one", "two")
     servers[gone].freeze()
-    one.presence.joined(rooms[gone], "joe")  # cannot be told now
+    one.presence.joined(rooms[gone], "joe")  # cannot be published now
     two.presence.left(rooms[1 - gone], "two")
     async with asyncio.timeout(6):
         await one.watcher.until("one")
@@ -144,29 +144,29 @@ async def test_who_is_here_is_told_while_the_redis_of_other_rooms_hangs(
         await process.stop()
 
 
-# --- What Redis loses
+# --- Data loss in Redis
 
 
 @pytest.fixture
 async def three(processes: list[Process]) -> AsyncIterator[list[Process]]:
-    """Processes with two people each, who were told of all six."""
+    """Return three processes with two people each; all have received the presence of all six people."""
     third = Process("three")
     await third.start()
     three = [*processes, third]
     for process in three:
         await process.enter(f"{process.name}-a", f"{process.name}-b")
     for process in three:
-        await process.watcher.until(*everybody(three))
+        await process.watcher.until(*people_of(three))
     yield three
     await third.stop()
 
 
-def everybody(processes: list[Process]) -> list[str]:
+def people_of(processes: list[Process]) -> list[str]:
     return [f"{process.name}-{letter}" for process in processes for letter in "ab"]
 
 
 @pytest.mark.parametrize("loss", ["everything", "the room", "a part"])
-async def test_what_redis_loses_is_missed_by_nobody(three: list[Process], bus: Bus, loss: str) -> None:
+async def test_presence_survives_data_loss_in_redis(three: list[Process], bus: Bus, loss: str) -> None:
     client = bus.client("")
     if loss == "everything":
         await client.flushall()
@@ -178,17 +178,17 @@ async def test_what_redis_loses_is_missed_by_nobody(three: list[Process], bus: B
     await newcomer.start()
     await newcomer.enter("new-a", "new-b")
     for process in [*three, newcomer]:
-        await process.watcher.until(*everybody([*three, newcomer]))
-    # A time in which everybody has compared: what is told stays.
+        await process.watcher.until(*people_of([*three, newcomer]))
+    # Wait until every process has compared again: the presence must stay complete.
     for process in three:
         compared = process.presence._hosts[0].compare_at
         await until(lambda process=process, at=compared: process.presence._hosts[0].compare_at > at + 1)
     for process in [*three, newcomer]:
-        await process.watcher.until(*everybody([*three, newcomer]))
+        await process.watcher.until(*people_of([*three, newcomer]))
     await newcomer.stop()
 
 
-async def test_nobody_is_told_of_fewer_while_redis_has_lost_all(three: list[Process], bus: Bus) -> None:
+async def test_the_count_does_not_drop_after_a_redis_flush(three: list[Process], bus: Bus) -> None:
     before = [len(process.watcher.counts) for process in three]
     await bus.client("").flushall()
     for process in three:
@@ -198,30 +198,30 @@ async def test_nobody_is_told_of_fewer_while_redis_has_lost_all(three: list[Proc
         assert min([6, *process.watcher.counts[count:]]) == 6
 
 
-async def test_the_people_of_a_process_that_was_frozen_are_back_with_it(three: list[Process]) -> None:
+async def test_people_of_a_frozen_process_return_when_it_resumes(three: list[Process]) -> None:
     one, two, frozen = three
     await frozen.freeze()
     for process in (one, two):
-        await process.watcher.until(*everybody([one, two]))
+        await process.watcher.until(*people_of([one, two]))
     await frozen.slots.start()
     await frozen.presence.start()
     for process in three:
-        await process.watcher.until(*everybody(three))
+        await process.watcher.until(*people_of(three))
 
 
-async def test_presence_heals_when_memory_is_there_again(new_redis: Callable[..., RedisServer]) -> None:
+async def test_presence_recovers_after_redis_was_out_of_memory(new_redis: Callable[..., RedisServer]) -> None:
     server = new_redis()
     one, two = (Process(name, hosts_of([server], 9)) for name in ("one", "two"))
     for process in (one, two):
         await process.start()
         await process.enter(f"{process.name}-a", f"{process.name}-b")
     for process in (one, two):
-        await process.watcher.until(*everybody([one, two]))
+        await process.watcher.until(*people_of([one, two]))
     with server.client() as client:
         client.config_set("maxmemory", 1)
         two.presence.left("r", "two-a")
         two.presence.joined("r", "x" * 200)
-        await one.watcher.until("one-a", "one-b", "two-b", "x" * 200)  # told, though not written
+        await one.watcher.until("one-a", "one-b", "two-b", "x" * 200)  # published, though not written
         client.config_set("maxmemory", 0)
     newcomer = Process("new", hosts_of([server], 9))
     await newcomer.start()
@@ -232,7 +232,7 @@ async def test_presence_heals_when_memory_is_there_again(new_redis: Callable[...
         await process.stop()
 
 
-async def test_the_own_people_are_told_while_redis_is_away(new_redis: Callable[..., RedisServer]) -> None:
+async def test_members_see_people_of_their_own_process_without_redis(new_redis: Callable[..., RedisServer]) -> None:
     server = new_redis()
     one = Process("one", hosts_of([server], 9))
     await one.start()
@@ -245,31 +245,33 @@ async def test_the_own_people_are_told_while_redis_is_away(new_redis: Callable[.
     await one.stop()
 
 
-async def test_rubbish_is_nobody(three: list[Process], bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_invalid_presence_data_is_ignored(
+    three: list[Process], bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one, *_ = three
-    looked_at: list[tuple[Any, Any]] = []
+    checked_data: list[tuple[Any, Any]] = []
 
-    def look(names: Any, count: Any) -> Part:
-        looked_at.append((names, count))
+    def record_checked(names: Any, count: Any) -> Part:
+        checked_data.append((names, count))
         return checked(names, count)
 
-    monkeypatch.setattr(presence, "checked", look)
+    monkeypatch.setattr(presence, "checked", record_checked)
     client = bus.client("")
     before = len(one.watcher.counts)
     parts = [b"\xc1", b"", *map(msgpack.packb, (5, ["a", 1, 2], ["a", "b"]))]
     for number, part in enumerate(parts):
         await client.hset(redis_keys.people("r"), f"rubbish-{number}", part)
-    for told in ((1, 2), ("p", "alice", 1), ("p", ["alice"], "1"), ("p", ["alice"], -1), ("p", [1], 1)):
-        await bus.publish(redis_keys.room("r"), msgpack.packb({"v": 1, "presence": told}))
+    for content in ((1, 2), ("p", "alice", 1), ("p", ["alice"], "1"), ("p", ["alice"], -1), ("p", [1], 1)):
+        await bus.publish(redis_keys.room("r"), msgpack.packb({"v": 1, "presence": content}))
     one.presence.left("r", "one-b")
     for process in three:
-        await process.watcher.until(*(name for name in everybody(three) if name != "one-b"))
+        await process.watcher.until(*(name for name in people_of(three) if name != "one-b"))
     assert one.watcher.counts[before:] == [5]
-    for rubbish in (("alice", 1), (["alice"], -1), ([1], 1)):
-        assert looked_at.count(rubbish) == len(three), "by each process"
+    for invalid in (("alice", 1), (["alice"], -1), ([1], 1)):
+        assert checked_data.count(invalid) == len(three), "by each process"
 
 
-async def test_stopping_does_not_wait_for_a_redis_that_hangs(new_redis: Callable[..., RedisServer]) -> None:
+async def test_stopping_does_not_wait_for_a_frozen_redis(new_redis: Callable[..., RedisServer]) -> None:
     server = new_redis()
     one = Process("one", hosts_of([server], 60))
     await one.start()

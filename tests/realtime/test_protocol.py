@@ -1,4 +1,4 @@
-"""The door for finished frames, in a real uvicorn with real sockets, on both event loops."""
+"""The WebSocket protocol, which writes pre-encoded frames, in a real uvicorn with real sockets on both event loops."""
 
 import asyncio
 import socket
@@ -18,7 +18,7 @@ from channelbox.realtime.read_budget import SLICE_BYTES, SLICE_FRAMES
 from channelbox.realtime.wire import MAX_QUEUED, SHORT_CLOSE_SECONDS
 
 
-def test_frames_reach_every_member_between_the_librarys_own(run: Run) -> None:
+def test_frames_reach_every_member_interleaved_with_pongs(run: Run) -> None:
     async def scenario() -> None:
         async with served() as server:
             clients = [await server.client() for _ in range(5)]
@@ -31,7 +31,7 @@ def test_frames_reach_every_member_between_the_librarys_own(run: Run) -> None:
     run(scenario())
 
 
-def test_a_reader_that_is_too_slow_is_cut_off_and_disturbs_nobody(run: Run, settings: Settings) -> None:
+def test_a_slow_reader_is_disconnected_without_affecting_others(run: Run, settings: Settings) -> None:
     settings.CHANNELBOX_SLOW_READER_BYTES = 300_000
 
     async def scenario() -> None:
@@ -50,14 +50,14 @@ def test_a_reader_that_is_too_slow_is_cut_off_and_disturbs_nobody(run: Run, sett
     run(scenario())
 
 
-def test_a_member_that_is_gone_does_not_end_a_fan_out(run: Run) -> None:
+def test_a_lost_member_does_not_interrupt_a_fan_out(run: Run) -> None:
     async def scenario() -> None:
         async with served() as server:
             room = server.room
             for _ in range(10):
                 gone, stays = await server.silent_client(), await server.client()
                 gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                gone.close()  # a reset: the kernel tells of it at the next write
+                gone.close()  # a reset: the kernel reports it at the next write
                 for number in range(20):
                     room.write(b"%d" % number)
                     assert await stays.recv() == str(number)
@@ -89,7 +89,7 @@ def test_nothing_follows_a_close_frame(run: Run) -> None:
     run(scenario())
 
 
-def test_of_a_flood_little_is_read_and_the_close_is_heard_all_the_same(run: Run) -> None:
+def test_little_of_a_flood_is_read_and_its_client_gets_the_close(run: Run) -> None:
     async def scenario() -> None:
         async with served() as server:
             server.room.taking.clear()
@@ -108,8 +108,8 @@ def test_of_a_flood_little_is_read_and_the_close_is_heard_all_the_same(run: Run)
     run(scenario())
 
 
-def test_what_is_sent_at_once_is_taken_whole_and_in_order(run: Run, settings: Settings) -> None:
-    """Many slices and a frame longer than one, while the application takes them one by one."""
+def test_messages_sent_at_once_are_received_completely_in_order(run: Run, settings: Settings) -> None:
+    """They fill many slices, one frame is longer than a slice, and the application receives them one by one."""
     settings.CHANNELBOX_RATE = settings.CHANNELBOX_RATE_BURST = settings.CHANNELBOX_RATE_BYTES = 10**9
     taken: list[str] = []
 
@@ -138,14 +138,14 @@ def test_what_is_sent_at_once_is_taken_whole_and_in_order(run: Run, settings: Se
 
 
 def _masked(payload: bytes) -> bytes:
-    """A client's text frame; its mask is zero."""
+    """Return a client's text frame, with a mask of zero."""
     size = len(payload)
     head = b"\x81" + (bytes([0x80 | size]) if size < 126 else b"\xff" + size.to_bytes(8, "big"))
     return head + bytes(4) + payload
 
 
 async def _answered(port: int, request: bytes) -> tuple[bytes, bytes]:
-    """The status line of the answer, and what follows its head until the server closes."""
+    """Return the status line of the answer, and the data after its head until the server closes."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(request)
     head = await reader.readuntil(b"\r\n\r\n")
@@ -154,24 +154,24 @@ async def _answered(port: int, request: bytes) -> tuple[bytes, bytes]:
     return head.partition(b"\r\n")[0], rest
 
 
-ASKED = (
+UPGRADE = (
     b"GET /?a=1 HTTP/1.1\r\nHost: x\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
 )
 
 
-def test_what_is_sent_before_the_answer_is_taken_once_the_client_is_let_in(run: Run) -> None:
+def test_data_sent_before_the_handshake_answer_is_read_later(run: Run) -> None:
     class Slow(Room):
         async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
             self.members.append(scope["extensions"][EXTENSION])
             self.changed.set()
-            await self.until(lambda: not self.members[0].transport.is_reading())  # for what came too early
+            await self.until(lambda: not self.members[0].transport.is_reading())  # until the early data is there
             await super().__call__(scope, receive, send)
 
     async def scenario() -> None:
         async with served(Slow()) as server:
             reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-            writer.write(ASKED)
+            writer.write(UPGRADE)
             await server.room.until(lambda: bool(server.room.members))
             writer.write(_masked(b"too early"))
             while server.room.members[0].transport.is_reading():
@@ -193,10 +193,10 @@ def test_what_is_sent_before_the_answer_is_taken_once_the_client_is_let_in(run: 
         (b"Host: x", b"Host: x\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==", b"400 Bad Request"),
     ],
 )
-def test_a_wrong_handshake_is_refused_with_its_reason(run: Run, right: bytes, wrong: bytes, status: bytes) -> None:
+def test_an_invalid_handshake_is_refused_with_a_reason(run: Run, right: bytes, wrong: bytes, status: bytes) -> None:
     async def scenario() -> None:
         async with served() as server:
-            answer, reason = await _answered(server.port, ASKED.replace(right, wrong, 1))
+            answer, reason = await _answered(server.port, UPGRADE.replace(right, wrong, 1))
             assert answer == b"HTTP/1.1 " + status
             assert b"websocket" in reason.lower()
             assert not server.room.members
@@ -204,11 +204,11 @@ def test_a_wrong_handshake_is_refused_with_its_reason(run: Run, right: bytes, wr
     run(scenario())
 
 
-def test_a_handshake_that_is_too_long_is_refused_and_closed(run: Run) -> None:
+def test_a_handshake_with_too_many_headers_is_refused_and_closed(run: Run) -> None:
     async def scenario() -> None:
         async with served() as server:
             many = b"".join(b"X-%d: %s\r\n" % (number, b"y" * 80) for number in range(200))
-            status, reason = await _answered(server.port, ASKED.replace(b"Host: x\r\n", b"Host: x\r\n" + many))
+            status, reason = await _answered(server.port, UPGRADE.replace(b"Host: x\r\n", b"Host: x\r\n" + many))
             assert status == b"HTTP/1.1 431 Request Header Fields Too Large"
             assert b"128 headers" in reason
             assert not server.room.members
@@ -216,7 +216,7 @@ def test_a_handshake_that_is_too_long_is_refused_and_closed(run: Run) -> None:
     run(scenario())
 
 
-def test_an_application_may_refuse_and_may_fail_before_it_lets_anybody_in(run: Run) -> None:
+def test_an_application_can_refuse_or_fail_before_accepting(run: Run) -> None:
     class Refuses(Room):
         async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
             await receive()
@@ -226,13 +226,13 @@ def test_an_application_may_refuse_and_may_fail_before_it_lets_anybody_in(run: R
 
     async def scenario() -> None:
         async with served(Refuses()) as server:
-            assert (await _answered(server.port, ASKED))[0] == b"HTTP/1.1 500 Internal Server Error"
-            assert (await _answered(server.port, ASKED.replace(b"a=1", b"a=2")))[0] == b"HTTP/1.1 403 Forbidden"
+            assert (await _answered(server.port, UPGRADE))[0] == b"HTTP/1.1 500 Internal Server Error"
+            assert (await _answered(server.port, UPGRADE.replace(b"a=1", b"a=2")))[0] == b"HTTP/1.1 403 Forbidden"
 
     run(scenario())
 
 
-def test_an_application_may_answer_with_a_response_instead(run: Run) -> None:
+def test_an_application_can_answer_with_an_http_response(run: Run) -> None:
     class Answers(Room):
         async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
             assert "websocket.http.response" in scope["extensions"]
@@ -247,14 +247,14 @@ def test_an_application_may_answer_with_a_response_instead(run: Run) -> None:
 
     async def scenario() -> None:
         async with served(Answers()) as server:
-            status, body = await _answered(server.port, ASKED)
+            status, body = await _answered(server.port, UPGRADE)
             assert status == b"HTTP/1.1 451 Unavailable For Legal Reasons"
             assert body == b"{}"
 
     run(scenario())
 
 
-def test_a_handshake_that_a_stop_finds_unanswered_is_told_to_come_again(run: Run) -> None:
+def test_a_pending_handshake_is_answered_with_503_at_shutdown(run: Run) -> None:
     class Slow(Room):
         async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
             await receive()
@@ -265,7 +265,7 @@ def test_a_handshake_that_a_stop_finds_unanswered_is_told_to_come_again(run: Run
 
     async def scenario() -> None:
         async with served(Slow()) as server:
-            answer = asyncio.create_task(_answered(server.port, ASKED))
+            answer = asyncio.create_task(_answered(server.port, UPGRADE))
             await server.room.until(lambda: bool(server.room.members))
             server.server.should_exit = True
             assert (await answer)[0] == b"HTTP/1.1 503 Service Unavailable"
@@ -273,19 +273,19 @@ def test_a_handshake_that_a_stop_finds_unanswered_is_told_to_come_again(run: Run
     run(scenario())
 
 
-def test_a_pong_that_was_not_read_yet_ends_nothing(run: Run, settings: Settings) -> None:
-    """A client that sends more than is read has its pong behind that."""
+def test_an_unread_pong_does_not_close_the_connection(run: Run, settings: Settings) -> None:
+    """If a client sends more than is read, its pong waits behind the rest."""
     settings.CHANNELBOX_RATE, settings.CHANNELBOX_RATE_BURST = 40, 1  # 32 frames at once, 200 a second
 
     async def scenario() -> None:
         async with served(Echo(), ws_ping_interval=0.05, ws_ping_timeout=0.05) as server:
             client = await RawClient.upgraded(server.port)
             client.write(b"".join(masked(1, b"%d" % number) for number in range(150)))
-            heard = 0
-            while heard < 150:
+            echoed = 0
+            while echoed < 150:
                 first, payload = await client.frame()
                 if first == 0x81:
-                    heard += 1
+                    echoed += 1
                 else:
                     assert first == 0x89, (first, payload)
             client.leave()
@@ -293,7 +293,7 @@ def test_a_pong_that_was_not_read_yet_ends_nothing(run: Run, settings: Settings)
     run(scenario())
 
 
-def test_a_restart_is_told_to_all_spread_over_the_drain(run: Run, settings: Settings) -> None:
+def test_closes_at_shutdown_are_spread_over_the_drain_time(run: Run, settings: Settings) -> None:
     settings.CHANNELBOX_DRAIN_SECONDS = 0.5
 
     async def scenario() -> None:
@@ -316,7 +316,7 @@ def test_a_restart_is_told_to_all_spread_over_the_drain(run: Run, settings: Sett
     run(scenario())
 
 
-def test_who_does_not_answer_pings_is_gone_though_much_waits_for_it(run: Run) -> None:
+def test_a_client_that_ignores_pings_is_disconnected_despite_backlog(run: Run) -> None:
     async def scenario() -> None:
         async with served(ws_ping_interval=0.2, ws_ping_timeout=0.2) as server:
             silent = await server.silent_client()

@@ -1,4 +1,4 @@
-"""Who comes over a fresh connection, and what becomes of it."""
+"""The choice between HTTP and WebSocket on a new connection."""
 
 import asyncio
 from typing import Any
@@ -20,7 +20,7 @@ PAGE = b"GET /page HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 class Site(Room):
-    """A room, with a page beside it."""
+    """A room, and a page for other requests."""
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] == "websocket":
@@ -50,11 +50,11 @@ async def head(reader: asyncio.StreamReader) -> bytes:
     ],
     ids=["whole", "in two pieces", "oddly spaced", "with a subprotocol"],
 )
-def test_a_websocket_is_let_in_however_it_asks(
+def test_every_form_of_upgrade_request_is_accepted(
     run: Run, pieces: list[bytes], plain: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if plain:
-        monkeypatch.setattr(protocol_switch, "HttpProtocol", None)  # uvicorn's is not needed
+        monkeypatch.setattr(protocol_switch, "HttpProtocol", None)  # uvicorn's protocol is not needed
 
     async def scenario() -> None:
         async with served(Site()) as server:
@@ -62,13 +62,13 @@ def test_a_websocket_is_let_in_however_it_asks(
             for piece in pieces:
                 writer.write(piece)
                 await writer.drain()
-                await asyncio.sleep(0.05)  # nothing tells when it was read: the next is to be a piece of its own
+                await asyncio.sleep(0.05)  # nothing shows when it was read, and pieces must be read separately
             assert await head(reader) == b"HTTP/1.1 101 Switching Protocols"
             await server.room.until(lambda: len(server.room.members) == 1)
             server.room.write(b"hi")
             assert await reader.readexactly(4) == b"\x81\x02hi"
             if plain:
-                assert server.room.members[0]._reader is None, "a listener needs no parser"
+                assert server.room.members[0]._reader is None, "a client that sends nothing needs no parser"
             writer.write(b"\x89\x80\0\0\0\0")  # a ping
             assert await reader.readexactly(2) == b"\x8a\x00"
             assert server.server.server_state.connections == set(server.room.members)
@@ -77,8 +77,8 @@ def test_a_websocket_is_let_in_however_it_asks(
     run(scenario())
 
 
-def test_a_page_and_then_a_websocket_over_one_connection(run: Run) -> None:
-    """As a proxy does that keeps its connections."""
+def test_a_websocket_can_follow_pages_on_one_connection(run: Run) -> None:
+    """A proxy that keeps its connections does this."""
 
     async def scenario() -> None:
         async with served(Site()) as server:
@@ -94,7 +94,7 @@ def test_a_page_and_then_a_websocket_over_one_connection(run: Run) -> None:
     run(scenario())
 
 
-def test_what_is_no_http_is_told_so(run: Run) -> None:
+def test_data_that_is_not_http_is_answered_with_400(run: Run) -> None:
     async def scenario() -> None:
         async with served(Site()) as server:
             reader, writer = await opened(server)
@@ -105,7 +105,7 @@ def test_what_is_no_http_is_told_so(run: Run) -> None:
     run(scenario())
 
 
-def test_connections_on_which_nothing_was_asked_hold_up_no_stop(run: Run) -> None:
+def test_idle_connections_do_not_delay_shutdown(run: Run) -> None:
     async def scenario() -> None:
         async with served(Site()) as server:
             connections = server.server.server_state.connections
@@ -126,9 +126,7 @@ def test_connections_on_which_nothing_was_asked_hold_up_no_stop(run: Run) -> Non
     run(scenario())
 
 
-def test_who_asks_for_a_websocket_is_answered_though_the_server_stops(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_waiting_upgrade_request_is_answered_at_shutdown(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     waiting: list[object] = []
     monkeypatch.setattr(JoinSteps, "begin", lambda self, step: waiting.append(step))
 
@@ -144,7 +142,7 @@ def test_who_asks_for_a_websocket_is_answered_though_the_server_stops(
     run(scenario())
 
 
-def test_the_time_in_which_a_handshake_waits_is_part_of_its_deadline(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_deadline_of_a_handshake_includes_its_waiting_time(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[float] = []
 
     class Late(Room):

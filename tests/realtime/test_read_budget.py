@@ -1,4 +1,4 @@
-"""How long a connection is not read while the buckets that it shares are empty."""
+"""Pauses in reading a connection while the buckets that it shares with others are empty."""
 
 import pytest
 from pytest_django import Settings
@@ -8,7 +8,7 @@ from channelbox.realtime import read_budget
 from channelbox.realtime.read_budget import CHARGED_FRAMES, MAX_EMPTY_SECONDS, RECHECK_SECONDS, ReadBudget
 
 
-def test_others_who_keep_a_shared_bucket_empty_hold_up_reading_for_a_time_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_shared_bucket_pauses_reading_for_a_limited_time(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = clock_of(read_budget, monkeypatch)
     budget = ReadBudget(lambda frames, size: 60.0)
     for _ in range(3):
@@ -19,11 +19,11 @@ def test_others_who_keep_a_shared_bucket_empty_hold_up_reading_for_a_time_only(m
         assert budget.wait() == 0
 
 
-def test_it_is_read_again_as_soon_as_there_are_tokens(settings: Settings) -> None:
+def test_reading_resumes_as_soon_as_there_are_tokens(settings: Settings) -> None:
     waits = [1.0, 1.0, 0.0]
     budget = ReadBudget(lambda frames, size: waits.pop(0))
     budget.spend(CHARGED_FRAMES, 100)
     assert budget.wait() > 0
     assert budget.wait() == 0
     assert waits == []
-    assert budget.wait() == 0, "and nothing is asked as long as nothing was charged"
+    assert budget.wait() == 0, "the buckets are not checked while nothing was charged"

@@ -1,4 +1,4 @@
-"""A room that fell silent wrongly is found by comparing it with the record."""
+"""The reconciler finds rooms that missed publishes by comparing them with the database."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -18,13 +18,13 @@ from channelbox.realtime.reconciler import Reconciler
 IDENTITY = Identity(1, "epoch")
 
 
-class Record:
-    """Rooms that all have the same messages, 1 .. last. `fails` reads of the newest numbers fail first."""
+class FakeStore:
+    """A history source whose rooms all have the messages 1 to `last`. The next `failures` calls of `observe` fail."""
 
     def __init__(self) -> None:
         self.last = 0
-        self.fails = 0
-        self.asked: list[list[str]] = []
+        self.failures = 0
+        self.compared: list[list[str]] = []
         self.renewed: list[Identity] = []
 
     async def open(self, name: str) -> Opened:
@@ -35,9 +35,9 @@ class Record:
         return Run(seq + 1, last, b"".join(text_frame(b"%d" % number) for number in range(seq + 1, last + 1)))
 
     async def observe(self, names: list[str]) -> dict[str, Observed]:
-        self.asked.append(names)
-        if self.fails:
-            self.fails -= 1
+        self.compared.append(names)
+        if self.failures:
+            self.failures -= 1
             raise OSError("the record is away")
         return dict.fromkeys(names, Observed(IDENTITY, 1, self.last))
 
@@ -49,29 +49,29 @@ class Listener:
     on_lost: Callable[[], None] | None = None
 
     def __init__(self) -> None:
-        self.heard: list[int] = []
-        self.more = asyncio.Event()
+        self.received: list[int] = []
+        self.received_more = asyncio.Event()
 
     def restart(self) -> None:
-        raise AssertionError("nobody is sent away here")
+        raise AssertionError("no member is disconnected here")
 
     def write_frames(self, frames: bytes) -> None:
-        self.heard += [int(bytes(payload)) for _, payload in payloads(frames)]
-        self.more.set()
+        self.received += [int(bytes(payload)) for _, payload in payloads(frames)]
+        self.received_more.set()
 
     async def until(self, last: int) -> None:
         async with asyncio.timeout(10):
-            while self.heard[-1:] != [last]:
-                self.more.clear()
-                await self.more.wait()
+            while self.received[-1:] != [last]:
+                self.received_more.clear()
+                await self.received_more.wait()
 
 
 class Case:
     def __init__(self, hosts: list[str] | None = None) -> None:
-        self.record = Record()
+        self.store = FakeStore()
         self.bus = Bus(hosts)
-        self.hub = Hub(self.bus, self.record, "process")
-        self.reconciler = Reconciler(self.hub, self.record.observe, self.record.renew)
+        self.hub = Hub(self.bus, self.store, "process")
+        self.reconciler = Reconciler(self.hub, self.store.observe, self.store.renew)
 
     async def enter(self, room: str) -> Listener:
         listener = Listener()
@@ -91,64 +91,64 @@ async def case() -> AsyncIterator[Case]:
     await case.stop()
 
 
-async def test_a_room_that_heard_nothing_of_a_message_gets_it(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_room_that_missed_a_publish_is_repaired(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reconciler, "INTERVAL_SECONDS", 0.1)
     alice = await case.enter("r")
-    case.record.last = 3  # stored, and its publish was lost
+    case.store.last = 3  # stored, and its publish was lost
     await case.reconciler.start()
     await alice.until(3)
-    assert alice.heard == [1, 2, 3]
+    assert alice.received == [1, 2, 3]
 
 
-async def test_a_room_that_is_up_to_date_is_left_alone(case: Case) -> None:
+async def test_an_up_to_date_room_is_not_repaired(case: Case) -> None:
     alice = await case.enter("r")
-    case.record.last = 2
+    case.store.last = 2
     frames = text_frame(b"1") + text_frame(b"2")
     await case.bus.publish(redis_keys.room("r"), Envelope(1, 2, frames).pack())
     await alice.until(2)
     await case.reconciler.compare()
     assert case.hub.rooms["r"].repair is None
-    assert alice.heard == [1, 2]
+    assert alice.received == [1, 2]
 
 
-async def test_numbers_that_come_while_the_record_is_read_are_no_loss(
+async def test_events_received_during_a_comparison_do_not_reset_the_room(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alice = await case.enter("r")
-    observe = case.record.observe
+    observe = case.store.observe
 
-    async def overtaken(names: list[str]) -> dict[str, Observed]:
+    async def observe_late(names: list[str]) -> dict[str, Observed]:
         observed = await observe(names)
         await case.bus.publish(redis_keys.room("r"), Envelope(1, 1, text_frame(b"1")).pack())
         await alice.until(1)
         return observed
 
-    case.reconciler._observe = overtaken
+    case.reconciler._observe = observe_late
     await case.reconciler.compare()
     assert "r" in case.hub.rooms
-    assert not case.record.renewed
+    assert not case.store.renewed
 
 
-async def test_many_rooms_are_asked_for_in_parts(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_rooms_are_compared_in_batches(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reconciler, "MAX_ROOMS_AT_ONCE", 2)
     members = [await case.enter(f"r{number}") for number in range(5)]
-    case.record.last = 1
+    case.store.last = 1
     await case.reconciler.compare()
-    assert [len(names) for names in case.record.asked] == [2, 2, 1]
+    assert [len(names) for names in case.store.compared] == [2, 2, 1]
     for member in members:
         await member.until(1)
 
 
-async def test_it_goes_on_after_the_record_has_failed(case: Case) -> None:
+async def test_comparing_continues_after_a_database_error(case: Case) -> None:
     alice = await case.enter("r")
-    case.record.last, case.record.fails = 1, 1
+    case.store.last, case.store.failures = 1, 1
     await case.reconciler.start()
     case.reconciler.now()
     await alice.until(1)
-    assert len(case.record.asked) >= 2
+    assert len(case.store.compared) >= 2
 
 
-async def test_what_was_published_while_redis_was_away_comes_when_it_is_back(
+async def test_events_missed_in_a_redis_outage_are_read_after_it(
     new_redis: Callable[..., RedisServer],
 ) -> None:
     server = new_redis()
@@ -157,8 +157,8 @@ async def test_what_was_published_while_redis_was_away_comes_when_it_is_back(
     alice = await case.enter("r")
     await case.reconciler.start()
     server.kill()
-    case.record.last = 3
+    case.store.last = 3
     server.start()
     await alice.until(3)
-    assert alice.heard == [1, 2, 3]
+    assert alice.received == [1, 2, 3]
     await case.stop()

@@ -1,4 +1,4 @@
-"""RFC 6455, case by case, over real sockets."""
+"""The cases of RFC 6455, over real sockets."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -13,38 +13,38 @@ BYE = masked(8, b"\x03\xe8")
 
 
 async def outcome(port: int, case: Case) -> tuple[list[tuple[int, bytes]], int]:
-    """The frames before the server's Close, and its code."""
+    """Return the frames before the server's Close, and its code."""
     client = await RawClient.upgraded(port)
     try:
         for piece in case.sent:
             client.write(piece)
             await asyncio.sleep(0)
-        heard = [await client.frame() for _ in case.heard]
+        received = [await client.frame() for _ in case.expected]
         if case.code is None:
             client.write(BYE)
         first, payload = await client.frame()
         if first != FIN | 8:
-            return [*heard, (first, payload)], 0
+            return [*received, (first, payload)], 0
         client.write(BYE)
         assert await client.ended() == b"", "nothing follows a Close"
     finally:
         client.leave()
-    return [(first & 0x0F, payload) for first, payload in heard], int.from_bytes(payload[:2], "big") or 1005
+    return [(first & 0x0F, payload) for first, payload in received], int.from_bytes(payload[:2], "big") or 1005
 
 
 @pytest.mark.parametrize("section", SECTIONS, ids=[section.__name__ for section in SECTIONS])
-def test_every_case_comes_out_as_the_standard_says(
+def test_every_case_has_the_outcome_that_the_standard_requires(
     run: Run, section: Callable[[], Iterator[Case]], settings: Settings
 ) -> None:
     settings.CHANNELBOX_RATE = settings.CHANNELBOX_RATE_BURST = settings.CHANNELBOX_RATE_BYTES = 10**9
 
-    async def judge(port: int, case: Case, wrong: dict[str, object]) -> None:
+    async def check(port: int, case: Case, wrong: dict[str, object]) -> None:
         try:
             async with asyncio.timeout(10):
                 got: object = await outcome(port, case)
         except (OSError, EOFError, TimeoutError) as error:
             got = repr(error)
-        if got != (case.heard, case.code or 1000):
+        if got != (case.expected, case.code or 1000):
             wrong[case.name] = got
 
     async def scenario() -> None:
@@ -52,7 +52,7 @@ def test_every_case_comes_out_as_the_standard_says(
         async with served(Echo(), ws_max_size=64 * 1024) as server:
             cases = list(section())
             for at in range(0, len(cases), 20):
-                await asyncio.gather(*(judge(server.port, case, wrong) for case in cases[at : at + 20]))
+                await asyncio.gather(*(check(server.port, case, wrong) for case in cases[at : at + 20]))
         assert wrong == {}
 
     run(scenario())

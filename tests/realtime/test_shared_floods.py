@@ -1,4 +1,4 @@
-"""Many connections of one person, or from one address, flood together: they are read at a pace that they share.
+"""Floods over many connections of one person, or from one address, are read at a rate that the connections share.
 
 The buckets' clock stands still, so what is read is a burst, and of each connection what was read before it was charged.
 """
@@ -32,12 +32,12 @@ FLOODS = {
 
 
 class Talk(RealtimeConsumer):
-    """Answers each object with a number more. `joined`: where its members are put."""
+    """A consumer that answers each object with its number plus one. `joined`: the list that its members go to."""
 
     def __init__(self, joined: list[Any], one_person: bool) -> None:
         super().__init__()
         self.joined = joined
-        self.one_person = one_person  # all who come from one address, or each is another
+        self.one_person = one_person  # all connections from one address, or each is another person
 
     async def enter(self) -> None:
         self.count(str(self.source.address) if self.one_person else f"g:{id(self)}", guest=False)
@@ -48,7 +48,7 @@ class Talk(RealtimeConsumer):
 
 
 class Lobby(Room):
-    """The application of one `Talk` for each connection."""
+    """An application with one `Talk` for each connection."""
 
     def __init__(self, one_person: bool) -> None:
         super().__init__()
@@ -64,27 +64,27 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
-def read(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    """How many frames and bytes each slice had, from now on."""
+def slices_read(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Return a list to which the frames and bytes of each slice are appended."""
     original = FrameReader.read
     slices: list[tuple[int, int]] = []
 
-    def read(reader: FrameReader, max_frames: int, max_bytes: int) -> tuple[list[Any], int, int]:
+    def recorded(reader: FrameReader, max_frames: int, max_bytes: int) -> tuple[list[Any], int, int]:
         events, frames, size = original(reader, max_frames, max_bytes)
         slices.append((frames, size))
         return events, frames, size
 
-    monkeypatch.setattr(FrameReader, "read", read)
+    monkeypatch.setattr(FrameReader, "read", recorded)
     monkeypatch.setattr(read_budget, "RECHECK_SECONDS", 0.01)
     return slices
 
 
 @pytest.mark.parametrize("whose", ["person", "address"])
 @pytest.mark.parametrize("piece", FLOODS.values(), ids=FLOODS)
-def test_of_the_floods_of_one_person_or_address_a_bounded_part_is_read_together(
-    run: Run, piece: bytes, whose: str, settings: Settings, clock: Clock, read: list[tuple[int, int]]
+def test_floods_of_one_person_or_address_share_a_read_limit(
+    run: Run, piece: bytes, whose: str, settings: Settings, clock: Clock, slices_read: list[tuple[int, int]]
 ) -> None:
-    """It is read later, others are not held up, and nobody is closed."""
+    """The rest is read later, other clients do not wait, and no connection is closed."""
     settings.CHANNELBOX_RATE_ADDRESS = settings.CHANNELBOX_RATE_PERSON
     settings.CHANNELBOX_RATE_BYTES = 64 * 1024
     frames_row, bytes_row = TABLE[Kind.FRAMES].person, TABLE[Kind.BYTES].person
@@ -103,11 +103,11 @@ def test_of_the_floods_of_one_person_or_address_a_bounded_part_is_read_together(
                     flood.push()
                 quiet.write(masked(TEXT, b'{"n": %d}' % number))
                 assert await quiet.frame() == (0x81, b'{"n":%d}' % (number + 1))
-                assert sum(frames for frames, _ in read) < most_frames + number + 1
-                assert sum(size for _, size in read) < most_bytes + 20 * (number + 1)
-            before = sum(frames for frames, _ in read)
+                assert sum(frames for frames, _ in slices_read) < most_frames + number + 1
+                assert sum(size for _, size in slices_read) < most_bytes + 20 * (number + 1)
+            before = sum(frames for frames, _ in slices_read)
             clock.now += 60
-            await until(lambda: sum(frames for frames, _ in read) > before)
+            await until(lambda: sum(frames for frames, _ in slices_read) > before)
             assert not any(member.transport.is_closing() for member in server.room.members)
             for flood in floods:
                 flood.socket.close()

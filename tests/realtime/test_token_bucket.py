@@ -1,4 +1,4 @@
-"""Token buckets, and those that processes settle with each other over a real Redis."""
+"""Token buckets, and their synchronisation between processes over a real Redis."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -22,7 +22,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock_of(token_bucket, monkeypatch)
 
 
-def test_a_burst_at_once_and_then_the_rate(clock: Clock) -> None:
+def test_a_bucket_allows_a_burst_and_then_the_rate(clock: Clock) -> None:
     bucket = Bucket(rate=2, burst=3)
     assert [take([bucket])[0] for _ in range(4)] == [0, 0, 0, 0.5]
     clock.now += 0.5
@@ -31,7 +31,7 @@ def test_a_burst_at_once_and_then_the_rate(clock: Clock) -> None:
     assert [take([bucket])[0] for _ in range(4)] == [0, 0, 0, 0.5]
 
 
-def test_what_one_bucket_refuses_costs_the_others_nothing(clock: Clock) -> None:
+def test_a_refusal_by_one_bucket_costs_the_others_nothing(clock: Clock) -> None:
     own, person = Bucket(1, 10, "own"), Bucket(1, 1, "person")
     assert take([own, person]) == (0, "")
     for _ in range(20):
@@ -39,7 +39,7 @@ def test_what_one_bucket_refuses_costs_the_others_nothing(clock: Clock) -> None:
     assert [take([own])[0] for _ in range(10)] == [0] * 9 + [1]
 
 
-def test_what_was_spent_elsewhere_counts_but_no_deeper_than_a_burst(clock: Clock) -> None:
+def test_spending_creates_a_debt_of_at_most_one_burst(clock: Clock) -> None:
     bucket = Bucket(rate=10, burst=20)
     bucket.spend(1000)
     assert bucket.wait() == pytest.approx(2.1)
@@ -49,7 +49,7 @@ def test_what_was_spent_elsewhere_counts_but_no_deeper_than_a_burst(clock: Clock
 
 
 @given(st.lists(st.floats(0, 2), min_size=1, max_size=200))
-def test_never_more_than_the_burst_and_what_came_since(pauses: list[float]) -> None:
+def test_no_more_is_taken_than_the_burst_and_the_rate_allow(pauses: list[float]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         clock = Clock()
         patch.setattr(token_bucket, "time", clock)
@@ -65,7 +65,7 @@ Start = Callable[[str], Awaitable[RateSync]]
 
 @pytest.fixture
 async def start(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Start]:
-    """As in a process of this name: with a bus of its own."""
+    """Return a function that starts the RateSync of a process of this name, with a bus of its own."""
     monkeypatch.setattr(rate_sync_module, "INTERVAL_SECONDS", 0.05)
     started: list[tuple[RateSync, Bus]] = []
 
@@ -88,7 +88,7 @@ def spend(rate_sync: RateSync, name: str, times: int) -> None:
         rate_sync.spent(name, 0.1, 1)
 
 
-async def test_what_is_spent_in_one_process_is_missing_in_the_others_once(start: Start) -> None:
+async def test_tokens_spent_in_one_process_count_once_in_the_others(start: Start) -> None:
     here, there = await start("here"), await start("there")
     spend(there, "alice", 10)
     spend(there, "bob", 10)
@@ -96,12 +96,12 @@ async def test_what_is_spent_in_one_process_is_missing_in_the_others_once(start:
     spend(here, "alice", 40)
     await until(lambda: there.bucket("alice", 0.1, 50, "").wait() > 0)
     assert there.bucket("bob", 0.1, 50, "").wait() == 0
-    # Its own word has come back to it by now: it is not taken twice.
+    # Its own publish has come back to it by now, and is not counted twice.
     here.bucket("alice", 0.1, 50, "").spend(9)
     assert here.bucket("alice", 0.1, 50, "").wait() == 0
 
 
-async def test_idle_buckets_are_let_go(start: Start, clock: Clock) -> None:
+async def test_idle_buckets_are_removed(start: Start, clock: Clock) -> None:
     here = await start("here")
     for number in range(100):
         spend(here, f"guest {number}", 1)
@@ -109,7 +109,7 @@ async def test_idle_buckets_are_let_go(start: Start, clock: Clock) -> None:
     await until(lambda: not here._buckets and not here._spent)
 
 
-async def test_without_redis_each_process_counts_for_itself(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_processes_keep_counting_locally_without_redis(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     here = await start("here")
     asked = asyncio.Event()
 
@@ -125,7 +125,7 @@ async def test_without_redis_each_process_counts_for_itself(start: Start, monkey
     assert not here._task.done()
 
 
-async def test_it_starts_while_redis_is_away(tmp_path: Path) -> None:
+async def test_rate_sync_starts_while_redis_is_unavailable(tmp_path: Path) -> None:
     bus = Bus([f"unix://{tmp_path}/nothing.sock"])
     here = RateSync(bus, "here")
     await asyncio.wait_for(here.start(), 5)

@@ -1,9 +1,9 @@
-"""A subscriber for tests of the bus."""
+"""A handler for tests of the bus."""
 
 import asyncio
 
 
-class Heard:
+class Receiver:
     """A handler that queues the payloads that it receives."""
 
     def __init__(self) -> None:
