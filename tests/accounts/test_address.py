@@ -1,4 +1,4 @@
-"""Whose attempts are counted: the address that nginx names, and nothing that a client can write."""
+"""The client address for which sign-in attempts count: as nginx passes it on, never as a client claims it."""
 
 import http.client
 import os
@@ -31,7 +31,7 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 def serve(listener: socket.socket) -> "subprocess.Popen[bytes]":
-    """`channelbox web` on this socket. Connections wait in its queue until it is up."""
+    """Start `channelbox web` on this socket. Connections wait in its queue until it is up."""
     listener.listen(100)
     os.set_inheritable(listener.fileno(), True)
     return subprocess.Popen(
@@ -58,7 +58,7 @@ def behind_nginx() -> Iterator[Connect]:
 
 
 @pytest.fixture
-def in_the_open() -> Iterator[Connect]:
+def without_nginx() -> Iterator[Connect]:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
@@ -69,7 +69,7 @@ def in_the_open() -> Iterator[Connect]:
 
 
 def attempt(connect: Connect, name: str, forwarded_for: str) -> int:
-    """Tries a wrong password through the page, as a browser does. Returns the HTTP status."""
+    """Try a wrong password through the page, as a browser does. Returns the HTTP status."""
     connection = connect()
     connection.request("GET", LOGIN)
     page = connection.getresponse()
@@ -85,10 +85,10 @@ def attempt(connect: Connect, name: str, forwarded_for: str) -> int:
     return connection.getresponse().status
 
 
-def test_behind_nginx_it_is_the_client_that_nginx_names(behind_nginx: Connect) -> None:
+def test_attempts_behind_nginx_count_for_the_forwarded_address(behind_nginx: Connect) -> None:
     assert [attempt(behind_nginx, f"a{n}", "192.0.2.1") for n in range(3)] == [200, 200, 429]
     assert attempt(behind_nginx, "a9", "192.0.2.2") == 200
 
 
-def test_in_the_open_the_header_changes_nothing(in_the_open: Connect) -> None:
-    assert [attempt(in_the_open, f"b{n}", f"192.0.2.{n}") for n in range(3)] == [200, 200, 429]
+def test_attempts_on_a_tcp_socket_ignore_the_forwarded_address(without_nginx: Connect) -> None:
+    assert [attempt(without_nginx, f"b{n}", f"192.0.2.{n}") for n in range(3)] == [200, 200, 429]

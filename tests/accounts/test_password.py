@@ -1,4 +1,4 @@
-"""Changing the password."""
+"""The page on which users change their password."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ def change(client: Client, old: str = OLD, new: str = NEW) -> Any:
     return client.post(reverse("accounts:password"), body)
 
 
-def test_it_works_and_signs_out_everywhere_else(alice: User) -> None:
+def test_a_new_password_ends_the_other_sessions_of_the_user(alice: User) -> None:
     here, elsewhere = signed_in(alice), signed_in(alice)
     assert here.get(reverse("accounts:password")).status_code == 200
     answer = change(here)
@@ -40,7 +40,7 @@ def test_it_works_and_signs_out_everywhere_else(alice: User) -> None:
     assert alice.check_password(NEW)
 
 
-def test_the_old_one_is_asked_for(alice: User) -> None:
+def test_a_wrong_old_password_is_refused(alice: User) -> None:
     answer = change(signed_in(alice), old="wrong")
     assert answer.status_code == 200
     assert answer.context["form"].errors["old_password"]
@@ -48,11 +48,11 @@ def test_the_old_one_is_asked_for(alice: User) -> None:
     assert alice.check_password(OLD)
 
 
-def test_a_weak_one_is_refused(alice: User) -> None:
+def test_a_weak_new_password_is_refused(alice: User) -> None:
     assert change(signed_in(alice), new="short").context["form"].errors["new_password2"]
 
 
-def test_a_stolen_session_cannot_try_passwords_for_ever(alice: User, settings: Settings) -> None:
+def test_attempts_at_the_old_password_are_limited_for_each_user(alice: User, settings: Settings) -> None:
     settings.CHANNELBOX_SIGN_IN_NAME = 2
     client = signed_in(alice)
     for _ in range(2):
@@ -63,10 +63,10 @@ def test_a_stolen_session_cannot_try_passwords_for_ever(alice: User, settings: S
     assert change(signed_in(User.objects.create_user("bob", password=OLD))).status_code == 302
 
 
-def test_who_is_not_signed_in_signs_in_first(client: Client) -> None:
+def test_a_guest_is_redirected_to_the_sign_in_page(client: Client) -> None:
     assert client.get(reverse("accounts:password"))["Location"].startswith(reverse("accounts:login"))
 
 
-def test_the_administration_uses_the_same_page() -> None:
+def test_the_admin_redirects_to_the_same_password_page() -> None:
     admin = User.objects.create_superuser("admin", password=OLD)
     assert signed_in(admin).get("/admin/password_change/")["Location"] == reverse("accounts:password")

@@ -1,4 +1,4 @@
-"""A socket outlives neither its session nor its user's rights: through the whole application, with a real Redis."""
+"""Sockets close when their session or their user's access ends: the whole application over a real Redis."""
 
 import asyncio
 import json
@@ -34,7 +34,7 @@ from channelbox.realtime.errors import Refused
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("runtime")]
 ORIGIN = "http://localhost"
-SECONDS = 3  # by when a socket is closed; unless told it would be a minute
+CLOSE_SECONDS = 3  # within which a socket must close; without a notice it would take a minute
 
 
 @pytest.fixture(autouse=True)
@@ -42,13 +42,16 @@ def installation(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.CHANNELBOX_GUESTS = True
     settings.CHANNELBOX_ROOM_CREATION = "anyone"
     settings.CHANNELBOX_ORIGINS = [ORIGIN]
-    # The look at newcomers would hide that nobody was told.
+    # The check of new connections would hide that no notice was published.
     monkeypatch.setattr(revocation, "NEW_SECONDS", 30.0)
 
 
 @pytest.fixture(autouse=True)
-async def connections_go_back(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
-    """Into the pool: Channels' communicator keeps them open, and so does the thread of a test's own queries."""
+async def return_connections(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """Return database connections to the pool.
+
+    Channels' communicator keeps them open, and so does the thread of a test's own queries.
+    """
     monkeypatch.setattr("channels.testing.application.no_op", close_old_connections)
     yield
     await in_thread(connections.close_all)()
@@ -75,20 +78,20 @@ class Socket:
             pass
 
     async def closed(self) -> tuple[int, str]:
-        """The close code, and the sentence before it."""
+        """Wait until it is closed. Returns the close code and the error text before it."""
         sentence = ""
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(CLOSE_SECONDS):
             while True:
-                message = await self.ws.receive_output(timeout=SECONDS)
+                message = await self.ws.receive_output(timeout=CLOSE_SECONDS)
                 if message["type"] == "websocket.close":
                     return message["code"], sentence
                 sentence = json.loads(message["text"]).get("error", sentence)
 
     async def answers(self) -> bool:
-        """Whether it is open, seen by an answer to a ping."""
+        """Return whether it is open, that is, answers a ping."""
         await self.ws.send_to(text_data='{"type": "ping"}')
         while True:
-            message = await self.ws.receive_output(timeout=SECONDS)
+            message = await self.ws.receive_output(timeout=CLOSE_SECONDS)
             if message["type"] == "websocket.close":
                 return False
             if json.loads(message["text"])["type"] == "pong":
@@ -106,7 +109,7 @@ async def enter() -> AsyncIterator[Enter]:
         socket = Socket(path or f"/ws/chat/{room}/", client)
         sockets.append(socket)
         await socket.connect()
-        await told_of_everything()
+        await until_monitor_is_subscribed()
         return socket
 
     yield enter
@@ -114,8 +117,8 @@ async def enter() -> AsyncIterator[Enter]:
         await socket.ws.disconnect(timeout=10)
 
 
-async def told_of_everything() -> None:
-    """Waits until the monitor hears Redis, so that what follows is not missed."""
+async def until_monitor_is_subscribed() -> None:
+    """Wait until the monitor is subscribed, so that it misses no notice that follows."""
     bus = Bus.current()
     async with asyncio.timeout(10):
         while not await bus.publish(redis_keys.revoked(), b"nobody"):
@@ -139,7 +142,7 @@ async def test_signing_out_closes_the_sockets_of_that_session_only(enter: Enter,
     assert await other.answers()
 
 
-async def test_deactivation_closes_all_sockets_of_that_user_only(enter: Enter, alice: User) -> None:
+async def test_deactivation_closes_the_sockets_of_that_user_only(enter: Enter, alice: User) -> None:
     bob = await User.objects.acreate(username="bob")
     socket, other, guest = (
         await enter(await in_thread(signed_in)(alice)),
@@ -153,27 +156,27 @@ async def test_deactivation_closes_all_sockets_of_that_user_only(enter: Enter, a
     assert await guest.answers()
 
 
-async def test_a_new_password_closes_them(enter: Enter, alice: User) -> None:
+async def test_a_new_password_closes_the_users_sockets(enter: Enter, alice: User) -> None:
     socket = await enter(await in_thread(signed_in)(alice))
     alice.set_password("another horse battery")
     await alice.asave()
     assert (await socket.closed())[0] == 4001
 
 
-async def test_the_command_line_closes_them(enter: Enter, alice: User) -> None:
+async def test_deactivation_by_command_closes_the_users_sockets(enter: Enter, alice: User) -> None:
     socket = await enter(await in_thread(signed_in)(alice))
     command = [sys.executable, "-m", "channelbox.cli.main", "user", "deactivate", "alice"]
     await in_thread(partial(subprocess.run, command, check=True, capture_output=True))()
     assert (await socket.closed())[0] == 4001
 
 
-async def test_a_user_who_is_removed_is_gone(enter: Enter, alice: User) -> None:
+async def test_deleting_a_user_closes_their_sockets(enter: Enter, alice: User) -> None:
     socket = await enter(await in_thread(signed_in)(alice))
     await alice.adelete()
     assert (await socket.closed())[0] == 4001
 
 
-async def test_the_dashboard_ends_as_well(enter: Enter, alice: User) -> None:
+async def test_signing_out_closes_the_dashboard_socket(enter: Enter, alice: User) -> None:
     client = await in_thread(signed_in)(alice)
     socket = await enter(client, path="/ws/dashboard/")
     await in_thread(client.post)(reverse("accounts:logout"))
@@ -181,7 +184,7 @@ async def test_the_dashboard_ends_as_well(enter: Enter, alice: User) -> None:
 
 
 @pytest.mark.parametrize("side", ["the room's", "the user's"])
-async def test_who_is_no_longer_a_member_leaves_the_room(enter: Enter, alice: User, side: str) -> None:
+async def test_removing_a_member_closes_that_members_socket(enter: Enter, alice: User, side: str) -> None:
     bob = await User.objects.acreate(username="bob")
     room = await Room.objects.acreate(name="ops", members_only=True)
     await room.members.aset([alice, bob])
@@ -194,7 +197,7 @@ async def test_who_is_no_longer_a_member_leaves_the_room(enter: Enter, alice: Us
     assert await staying.answers()
 
 
-async def test_a_room_that_is_closed_is_empty_also_of_guests(enter: Enter, alice: User) -> None:
+async def test_closing_a_room_closes_sockets_of_users_and_guests(enter: Enter, alice: User) -> None:
     user, guest, other = await enter(await in_thread(signed_in)(alice)), await enter(None), await enter(None, "lab")
     room = await Room.objects.aget(name="ops")
     room.closed = True
@@ -204,37 +207,37 @@ async def test_a_room_that_is_closed_is_empty_also_of_guests(enter: Enter, alice
     assert await other.answers()
 
 
-async def test_a_room_that_is_removed_is_empty(enter: Enter) -> None:
+async def test_deleting_a_room_closes_its_sockets(enter: Enter) -> None:
     guest = await enter(None)
     await Room.objects.filter(name="ops").adelete()
     assert await guest.closed() == (4003, "This room was deleted.")
 
 
-async def test_what_nobody_told_is_found_by_looking_at_all(enter: Enter, alice: User) -> None:
+async def test_checking_all_sockets_finds_an_unpublished_change(enter: Enter, alice: User) -> None:
     socket = await enter(await in_thread(signed_in)(alice))
     await User.objects.filter(pk=alice.pk).aupdate(is_active=False)
     RevocationMonitor.current().check_all()
     assert (await socket.closed())[0] == 4001
 
 
-async def test_a_look_at_all_comes_by_itself_and_is_one_look_for_all_of_them(
+async def test_a_regular_check_covers_all_sockets_in_one_call(
     enter: Enter, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody is told: a lost notice ends a socket late, not never."""
+    """No notice is published: when one is lost, a socket closes late, but it does close."""
     monkeypatch.setattr(revocation, "NEW_SECONDS", 0.05)
     monkeypatch.setattr(revocation, "ALL_SECONDS", 0.5)
-    looks: list[int] = []
+    checks: list[int] = []
 
-    def counting(grants: list[SocketGrant]) -> dict[SocketGrant, Refused]:
-        looks.append(len(grants))
+    def counting_rule(grants: list[SocketGrant]) -> dict[SocketGrant, Refused]:
+        checks.append(len(grants))
         return {}
 
-    monkeypatch.setattr(revocation, "rules", [counting, *revocation.rules])
+    monkeypatch.setattr(revocation, "rules", [counting_rule, *revocation.rules])
     client = await in_thread(signed_in)(alice)
     sockets = [await enter(client, f"room-{number}") for number in range(3)]
     guest = await enter(None)
-    async with asyncio.timeout(SECONDS):
-        while RevocationMonitor.current()._due or 4 not in looks:
+    async with asyncio.timeout(CLOSE_SECONDS):
+        while RevocationMonitor.current()._due or 4 not in checks:
             await asyncio.sleep(0.01)
     await User.objects.filter(pk=alice.pk).aupdate(is_active=False)
     for socket in sockets:
@@ -242,7 +245,7 @@ async def test_a_look_at_all_comes_by_itself_and_is_one_look_for_all_of_them(
     assert await guest.answers()
 
 
-async def test_a_session_that_has_not_changed_is_not_decoded_again(
+async def test_an_unchanged_session_is_not_decoded_again(
     enter: Enter, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = await in_thread(signed_in)(alice)
@@ -251,29 +254,27 @@ async def test_a_session_that_has_not_changed_is_not_decoded_again(
     decoded: list[str] = []
     decode = revocation.SessionStore.decode
 
-    def counted(self: Any, content: str) -> Any:
+    def counting_decode(self: Any, content: str) -> Any:
         decoded.append(content)
         return decode(self, content)
 
-    monkeypatch.setattr(revocation.SessionStore, "decode", counted)
+    monkeypatch.setattr(revocation.SessionStore, "decode", counting_decode)
     assert await in_thread(revocation.sessions)([grant]) == {}
     assert decoded == []
-    await in_thread(_written_anew)(client)
+    await in_thread(_save_changed_session)(client)
     decoded.clear()
     assert await in_thread(revocation.sessions)([grant]) == {}
     assert await in_thread(revocation.sessions)([grant]) == {}
     assert len(decoded) == 1
 
 
-def _written_anew(client: Client) -> None:
+def _save_changed_session(client: Client) -> None:
     session = client.session
     session["more"] = 1
     session.save()
 
 
-async def test_what_happened_while_a_socket_came_is_found_within_a_second(
-    alice: User, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_new_socket_is_checked_within_a_second_of_opening(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(revocation, "NEW_SECONDS", 1.0)
     session = (await in_thread(signed_in)(alice)).session.session_key
     await User.objects.filter(pk=alice.pk).aupdate(is_active=False)
@@ -283,11 +284,11 @@ async def test_what_happened_while_a_socket_came_is_found_within_a_second(
         ended.set_result(reason)
 
     RevocationMonitor.current().admit(SocketGrant(end, alice.pk, session))
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(CLOSE_SECONDS):
         assert (await ended).close == 4001
 
 
-async def test_sockets_that_left_are_forgotten(enter: Enter, alice: User) -> None:
+async def test_a_closed_socket_is_no_longer_monitored(enter: Enter, alice: User) -> None:
     socket = await enter(await in_thread(signed_in)(alice))
     assert len(RevocationMonitor.current().grants) == 1
     await socket.ws.disconnect(timeout=10)
@@ -295,48 +296,48 @@ async def test_sockets_that_left_are_forgotten(enter: Enter, alice: User) -> Non
 
 
 @dataclass(eq=False)
-class Counting(SocketGrant):
-    """Counts how often anybody asks what any grant depends on."""
+class CountingGrant(SocketGrant):
+    """A grant that counts reads of the user or room of any grant."""
 
-    asked: ClassVar[int] = 0
+    reads: ClassVar[int] = 0
 
     def __getattribute__(self, name: str) -> Any:
-        Counting.asked += name in ("user", "room")
+        CountingGrant.reads += name in ("user", "room")
         return super().__getattribute__(name)
 
 
-async def test_a_word_costs_nothing_for_the_sockets_that_it_does_not_concern(monkeypatch: pytest.MonkeyPatch) -> None:
-    looked_at: set[SocketGrant] = set()
+async def test_a_notice_reads_only_the_grants_that_it_concerns(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: set[SocketGrant] = set()
 
-    def look(grants: list[SocketGrant]) -> dict[SocketGrant, Refused]:
-        looked_at.update(grants)
+    def recording_rule(grants: list[SocketGrant]) -> dict[SocketGrant, Refused]:
+        checked.update(grants)
         return {}
 
     async def end(reason: Refused) -> None:
-        raise AssertionError("nobody is refused here")
+        raise AssertionError("no connection is refused in this test")
 
-    monkeypatch.setattr(revocation, "rules", [look])
+    monkeypatch.setattr(revocation, "rules", [recording_rule])
     monitor = RevocationMonitor.current()
-    grants = [Counting(end, number % 100, "session", (number % 20, "r", "e")) for number in range(500)]
+    grants = [CountingGrant(end, number % 100, "session", (number % 20, "r", "e")) for number in range(500)]
     for grant in grants:
         monitor.admit(grant)
-    await told_of_everything()
-    await until(lambda: looked_at == set(grants))  # as always when the monitor begins to hear
-    looked_at.clear()
+    await until_monitor_is_subscribed()
+    await until(lambda: checked == set(grants))  # the check of all that follows every subscription
+    checked.clear()
     monitor.leave(grants[7])  # of user 7 in room 7
-    Counting.asked = 0
+    CountingGrant.reads = 0
     await in_thread(revocation.notify_after_commit)("room", 7)
     await in_thread(revocation.notify_after_commit)("user", 9)
     concerned = {*grants[7::20], *grants[9::100]} - {grants[7]}
-    await until(lambda: looked_at == concerned)
-    assert Counting.asked <= len(concerned)
+    await until(lambda: checked == concerned)
+    assert CountingGrant.reads <= len(concerned)
     for grant in grants:
         monitor.leave(grant)
     assert not monitor._by_room
     assert not monitor._by_user
 
 
-async def test_few_sockets_are_ended_in_one_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_limited_number_of_sockets_is_closed_per_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     ended: list[Refused] = []
 
     async def end(reason: Refused) -> None:
@@ -348,7 +349,7 @@ async def test_few_sockets_are_ended_in_one_turn(monkeypatch: pytest.MonkeyPatch
     assert await most_in_a_turn(lambda: len(ended), 400) <= 50
 
 
-async def test_signing_in_elsewhere_and_cleaning_up_ends_nothing(enter: Enter, alice: User) -> None:
+async def test_clearing_expired_sessions_closes_no_socket(enter: Enter, alice: User) -> None:
     socket = await enter(await in_thread(signed_in)(alice))
     expired = await in_thread(signed_in)(alice)
     await Session.objects.filter(session_key=expired.session.session_key).aupdate(expire_date="2020-01-01T00:00Z")
@@ -358,7 +359,7 @@ async def test_signing_in_elsewhere_and_cleaning_up_ends_nothing(enter: Enter, a
     assert await socket.answers()
 
 
-async def test_without_redis_a_change_is_made_all_the_same(
+async def test_a_user_can_be_deactivated_without_redis(
     alice: User,
     settings: Settings,
     runtime: ChatRuntime,  # noqa: F811

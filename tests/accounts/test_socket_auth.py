@@ -1,4 +1,4 @@
-"""Who comes: sessions and users of many sockets at once."""
+"""Authentication of sockets: looks up the sessions and users of many connections at once."""
 
 import datetime
 import json
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.django_db
 
 
 def signed_in(name: str) -> tuple[User, str]:
-    """Somebody, and the key of a session of theirs."""
+    """Return a new user and the key of a session of theirs."""
     user = User.objects.create_user(name, password="long enough 1")
     client = Client()
     client.force_login(user)
@@ -32,14 +32,14 @@ def signed_in(name: str) -> tuple[User, str]:
     return user, client.session.session_key
 
 
-def test_a_crowd_costs_two_queries(django_assert_num_queries: DjangoAssertNumQueries) -> None:
+def test_many_sessions_are_read_with_two_queries(django_assert_num_queries: DjangoAssertNumQueries) -> None:
     people = dict(signed_in(f"member-{number}") for number in range(20))
     with django_assert_num_queries(2):
         found = valid_sessions(list(people.values()))
     assert {found[key].user: found[key].session.session_key for key in found} == people
 
 
-def test_guests_have_a_session_and_no_user(django_assert_num_queries: DjangoAssertNumQueries) -> None:
+def test_a_guest_has_a_session_and_an_anonymous_user(django_assert_num_queries: DjangoAssertNumQueries) -> None:
     session = SessionStore()
     session["guest"] = "key"
     session.create()
@@ -50,13 +50,13 @@ def test_guests_have_a_session_and_no_user(django_assert_num_queries: DjangoAsse
     assert guest.user.is_anonymous
 
 
-def test_a_session_that_is_over_is_none() -> None:
+def test_an_expired_session_is_not_valid() -> None:
     _, key = signed_in("alice")
     Session.objects.update(expire_date=timezone.now() - datetime.timedelta(seconds=1))
     assert valid_sessions([key]) == {}
 
 
-def test_a_session_of_somebody_deactivated_or_with_a_new_password_is_none() -> None:
+def test_deactivation_or_a_new_password_invalidates_a_session() -> None:
     (alice, alices), (bob, bobs), (_, charlies) = signed_in("alice"), signed_in("bob"), signed_in("charlie")
     User.objects.filter(pk=alice.pk).update(is_active=False)
     bob.set_password("another one 2")
@@ -78,35 +78,35 @@ def test_a_session_of_somebody_deactivated_or_with_a_new_password_is_none() -> N
         ("other=1", None),
     ],
 )
-def test_only_what_can_be_a_key_is_looked_up(cookie: str, key: str | None, settings: Settings) -> None:
-    """One odd key in a look-up would fail it for all."""
+def test_only_a_well_formed_session_key_is_looked_up(cookie: str, key: str | None, settings: Settings) -> None:
+    """One malformed key would make the look-up fail for all connections in it."""
     headers = [(b"host", b"x"), (b"cookie", cookie.format(name=settings.SESSION_COOKIE_NAME).encode("latin1"))]
     assert session_key(headers) == key
     assert session_key(headers[:1]) is None
 
 
-def away(keys: list[str]) -> dict[str, ValidSession]:
-    raise OperationalError("the database is away")
+def failing(keys: list[str]) -> dict[str, ValidSession]:
+    raise OperationalError("the database is down")
 
 
-over = threading.Event()
+ended = threading.Event()
 
 
-def silent(keys: list[str]) -> dict[str, ValidSession]:
-    over.wait(10)
+def hanging(keys: list[str]) -> dict[str, ValidSession]:
+    ended.wait(10)
     return {}
 
 
-@pytest.mark.parametrize("looked_up", [away, silent])
-async def test_who_comes_while_nobody_can_be_looked_up_is_told_to_try_later(
-    monkeypatch: pytest.MonkeyPatch, bus: Bus, looked_up: Callable[[list[str]], dict[str, ValidSession]]
+@pytest.mark.parametrize("lookup", [failing, hanging])
+async def test_a_connection_gets_try_later_when_sessions_cannot_be_read(
+    monkeypatch: pytest.MonkeyPatch, bus: Bus, lookup: Callable[[list[str]], dict[str, ValidSession]]
 ) -> None:
-    over.clear()
-    monkeypatch.setattr(socket_auth, "valid_sessions", looked_up)
+    ended.clear()
+    monkeypatch.setattr(socket_auth, "valid_sessions", lookup)
     monkeypatch.setattr("channelbox.realtime.join_deadline.ENTER_SECONDS", 0.2)
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
-        raise AssertionError("nobody may be let in")
+        raise AssertionError("no connection may be admitted")
 
     headers = [(b"cookie", b"channelbox_session=abc123")]
     socket = WebsocketCommunicator(SocketAuth(application), "/", headers=headers)
@@ -114,4 +114,4 @@ async def test_who_comes_while_nobody_can_be_looked_up_is_told_to_try_later(
     assert connected
     assert json.loads(await socket.receive_from())["code"] == "try_later"
     assert (await socket.receive_output())["code"] == 1013
-    over.set()
+    ended.set()
