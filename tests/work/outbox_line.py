@@ -1,4 +1,4 @@
-"""An outbox over real Redis, for its tests. The hub has an empty record and real rooms; the test acts as the worker.
+"""An outbox over a real Redis. The database is empty, the rooms of the hub are real; the test acts as the worker.
 
 Test modules import the fixtures.
 """
@@ -26,8 +26,8 @@ from channelbox.work.queue import WorkLayer
 CHANNEL = "test.jobs"
 
 
-class Nothing:
-    """An empty record."""
+class EmptyHistorySource:
+    """A history source without events."""
 
     async def open(self, name: str) -> Opened:
         return Opened(Identity(1, "epoch"), 1, Run(1, 0, b""))
@@ -42,17 +42,17 @@ class Sender:
     on_lost: Callable[[], None] | None = None
 
     def __init__(self) -> None:
-        self.told: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.received: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
 
     def restart(self) -> None:
-        raise AssertionError("nobody is sent away here")
+        raise AssertionError("no member is restarted in this test")
 
     def write_frames(self, frames: bytes) -> None:
         for _, payload in payloads(frames):
-            self.told.put_nowait(json.loads(bytes(payload)))
+            self.received.put_nowait(json.loads(bytes(payload)))
 
     async def next(self) -> dict[str, Any]:
-        return await asyncio.wait_for(self.told.get(), 10)
+        return await asyncio.wait_for(self.received.get(), 10)
 
 
 class Line:
@@ -62,28 +62,27 @@ class Line:
         self,
         capacity: int = 100,
         expiry: float = 0.3,
-        most: int = 1000,
-        most_bytes: int = 10_000_000,
+        max_messages: int = 1000,
+        max_bytes: int = 10_000_000,
         hosts: Sequence[Host] | None = None,
     ) -> None:
         self.bus = Bus.current(hosts)
         self.layer = WorkLayer(hosts, capacity=capacity, expiry=expiry)
-        self.hub = Hub(self.bus, Nothing(), "me")
-        bounds = Bounds(most, most_bytes, 0.5)
+        self.hub = Hub(self.bus, EmptyHistorySource(), "me")
+        bounds = Bounds(max_messages, max_bytes, 0.5)
         self.outbox = Outbox(self.layer, CHANNEL, "job", self.bus, self.hub, "me", bounds)
         self.hub.on_outcome = self.outbox.settle
         self.sender = Sender()
 
     def put(
-        self, *ids: str, room: str = "r", who: str = "alice", text: str = "hi", sender: Sender | None = None
+        self, *ids: str, room: str = "r", name: str = "alice", text: str = "hi", sender: Sender | None = None
     ) -> None:
         for id in ids:
             self.outbox.put(
-                RoomRef(1, room),
-                PendingMessage(IncomingEvent(f"g:{who}", None, who, id, "message", text), sender or self.sender),
+                RoomRef(1, room), PendingMessage(IncomingEvent(f"g:{name}", None, name, id, "message", text), sender or self.sender)
             )
 
-    def sees(self, seq: int) -> None:
+    def pretend_written(self, seq: int) -> None:
         """Pretend that events up to `seq` have been written to the room's members."""
         room = self.hub.rooms.get("r")
         if room is None:
@@ -102,6 +101,7 @@ class Line:
         return entries
 
     async def taken_in_bulk(self) -> list[dict[str, Any]]:
+        """Wait for entries in the bulk list, and return them."""
         async with asyncio.timeout(10):
             while not (entries := await self.layer.receive_many(CHANNEL, 200, 1, bulk=True)):
                 pass
@@ -111,14 +111,14 @@ class Line:
         few, much = [await self.layer.receive_many(CHANNEL, 200, 0.05, bulk=bulk) for bulk in (False, True)]
         return few + much
 
-    async def settled(
+    async def publish_outcome(
         self,
         entry: dict[str, Any],
         first: int = 1,
         known: dict[str, int] | None = None,
         refused: dict[str, tuple[str, str]] | None = None,
     ) -> None:
-        """Publish as a worker does. `known` and `refused` are by id; other messages are numbered from `first`."""
+        """Publish an outcome as a worker does. `known` and `refused` are by id; others are numbered from `first`."""
         batch = Batch.of(entry)
         numbers, next_seq = [], first
         known_at, refused_at = set(), {}

@@ -1,4 +1,4 @@
-"""A consumer that is called directly: asking for the next message means that the last one is handled."""
+"""Calling a consumer directly: its request for the next message means that the last one is handled."""
 
 import asyncio
 from typing import Any
@@ -35,11 +35,11 @@ def _fresh() -> None:
 
 
 async def test_handle_returns_when_the_message_is_handled() -> None:
-    handler = ConsumerRunner(Recorder.as_asgi(), "jobs")
+    runner = ConsumerRunner(Recorder.as_asgi(), "jobs")
     for n in range(3):
-        await handler.handle({"type": "job", "n": n})
+        await runner.handle({"type": "job", "n": n})
         assert Recorder.handled == list(range(n + 1))
-    await handler.close()
+    await runner.close()
     assert len(Recorder.instances) == 1
     assert Recorder.instances[0].scope == {"type": "channel", "channel": "jobs"}
 
@@ -53,38 +53,38 @@ async def test_handle_returns_when_the_message_is_handled() -> None:
         ({"type": "_private"}, ValueError),
     ],
 )
-async def test_a_failure_is_raised_and_the_next_message_goes_to_a_new_instance(
+async def test_after_a_failure_the_next_message_goes_to_a_new_instance(
     bad: dict[str, Any], error: type[Exception]
 ) -> None:
-    handler = ConsumerRunner(Recorder.as_asgi(), "jobs")
-    await handler.handle({"type": "job", "n": 1})
+    runner = ConsumerRunner(Recorder.as_asgi(), "jobs")
+    await runner.handle({"type": "job", "n": 1})
     with pytest.raises(error):
-        await handler.handle(bad)
-    await handler.handle({"type": "job", "n": 2})
-    await handler.close()
+        await runner.handle(bad)
+    await runner.handle({"type": "job", "n": 2})
+    await runner.close()
     assert Recorder.handled == [1, 2]
     assert len(Recorder.instances) == 2
 
 
-async def test_a_consumer_that_ends_itself_has_handled_its_message() -> None:
-    handler = ConsumerRunner(Recorder.as_asgi(), "jobs")
-    await handler.handle({"type": "job", "n": "end"})
-    await handler.handle({"type": "job", "n": 1})
-    await handler.close()
+async def test_a_message_whose_consumer_stops_itself_is_handled() -> None:
+    runner = ConsumerRunner(Recorder.as_asgi(), "jobs")
+    await runner.handle({"type": "job", "n": "end"})
+    await runner.handle({"type": "job", "n": 1})
+    await runner.close()
     assert Recorder.handled == ["end", 1]
 
 
-async def test_a_consumer_that_never_takes_anything_is_an_error_each_time() -> None:
+async def test_a_consumer_that_never_receives_is_an_error_each_time() -> None:
     async def application(scope: Any, receive: Any, send: Any) -> None:
         return
 
-    handler = ConsumerRunner(application, "jobs")
+    runner = ConsumerRunner(application, "jobs")
     for _ in range(2):
         with pytest.raises(RuntimeError, match="before it took a message"):
-            await handler.handle({"type": "job"})
+            await runner.handle({"type": "job"})
 
 
-async def test_a_consumer_has_nobody_to_send_to() -> None:
+async def test_sending_from_a_worker_consumer_is_an_error() -> None:
     async def application(scope: Any, receive: Any, send: Any) -> None:
         await receive()
         await send({"type": "reply"})
@@ -93,7 +93,7 @@ async def test_a_consumer_has_nobody_to_send_to() -> None:
         await ConsumerRunner(application, "jobs").handle({"type": "job"})
 
 
-async def test_close_ends_a_consumer_in_the_middle_of_its_work() -> None:
+async def test_close_cancels_a_consumer_that_is_working() -> None:
     ended = asyncio.Event()
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
@@ -103,17 +103,17 @@ async def test_close_ends_a_consumer_in_the_middle_of_its_work() -> None:
         finally:
             ended.set()
 
-    handler = ConsumerRunner(application, "jobs")
-    handling = asyncio.create_task(handler.handle({"type": "job"}))
+    runner = ConsumerRunner(application, "jobs")
+    handling = asyncio.create_task(runner.handle({"type": "job"}))
     await asyncio.sleep(0.01)
-    await handler.close()
+    await runner.close()
     with pytest.raises(RuntimeError, match="was cancelled"):
         await handling
     assert ended.is_set()
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_a_sync_consumer_works_in_a_thread() -> None:
+async def test_a_sync_consumer_handles_messages_in_order() -> None:
     handled: list[int] = []
 
     class Sync(SyncConsumer):
@@ -122,8 +122,8 @@ async def test_a_sync_consumer_works_in_a_thread() -> None:
         def job(self, message: dict[str, Any]) -> None:
             handled.append(message["n"])
 
-    handler = ConsumerRunner(Sync.as_asgi(), "jobs")
+    runner = ConsumerRunner(Sync.as_asgi(), "jobs")
     for n in range(3):
-        await handler.handle({"type": "job", "n": n})
-    await handler.close()
+        await runner.handle({"type": "job", "n": n})
+    await runner.close()
     assert handled == [0, 1, 2]

@@ -1,4 +1,4 @@
-"""The outbox over real Redis. The hub's record is empty and its rooms are real; the test is the worker."""
+"""The outbox over a real Redis. The database is empty and the rooms of the hub are real; the test acts as worker."""
 
 import asyncio
 from typing import Any
@@ -16,22 +16,22 @@ from channelbox.work import outbox as outbox_module
 from channelbox.work.outbox import MAX_BATCH
 
 
-async def test_it_works(lines: list[Line]) -> None:
+async def test_a_message_is_queued_and_its_outcome_empties_the_outbox(lines: list[Line]) -> None:
     line = await started(lines)
     line.put("a")
     (entry,) = await line.taken()
     assert (entry["type"], entry["room"], entry["key"], entry["process"], ids(entry)) == ("job", "r", 1, "me", ["a"])
-    await line.settled(entry)
+    await line.publish_outcome(entry)
     await line.empty()
 
 
-async def test_one_batch_of_a_room_is_in_flight_and_the_rest_waits_in_order(lines: list[Line]) -> None:
+async def test_a_room_has_one_batch_in_flight_and_the_rest_waits_in_order(lines: list[Line]) -> None:
     line = await started(lines, expiry=5)
     line.put("a", "b")
     (first,) = await line.taken()
     line.put("c", "d")
     assert await line.layer.receive_many(CHANNEL, 10, 0.3) == []
-    await line.settled(first)
+    await line.publish_outcome(first)
     (second,) = await line.taken()
     assert ids(first) + ids(second) == ["a", "b", "c", "d"]
 
@@ -43,38 +43,38 @@ async def test_rooms_do_not_wait_for_each_other(lines: list[Line]) -> None:
     assert {entry["room"] for entry in await line.taken()} == {"one", "two"}
 
 
-async def test_a_room_that_cannot_be_opened_holds_up_no_other(
+async def test_a_room_that_cannot_be_opened_does_not_delay_others(
     lines: list[Line], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outbox_module, "REOPEN_SECONDS", 0.05)
     line = await started(lines)
-    away = True
+    unavailable = True
     hold = line.hub.hold
 
-    async def sometimes(name: str) -> HubRoom:
-        if name == "broken" and away:
+    async def hold_unless_unavailable(name: str) -> HubRoom:
+        if name == "broken" and unavailable:
             raise Refused(Code.TRY_LATER, "The room cannot be opened just now.")
         return await hold(name)
 
-    monkeypatch.setattr(line.hub, "hold", sometimes)
+    monkeypatch.setattr(line.hub, "hold", hold_unless_unavailable)
     line.put("a", room="broken")
     line.put("b")
     assert [ids(entry) for entry in await line.taken()] == [["b"]]
-    away = False
+    unavailable = False
     entries = await line.taken()
     assert ["a"] in [ids(entry) for entry in entries]
 
 
-async def test_an_opening_that_breaks_is_counted_and_tried_again(
+async def test_an_error_while_opening_a_room_is_counted_and_retried(
     lines: list[Line], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(background_tasks, "PAUSE_SECONDS", 0.01)
     line = await started(lines)
-    hold, failures, before = line.hub.hold, [1, 2], counters.restarted
+    hold, failures_left, before = line.hub.hold, [1, 2], counters.restarted
 
     async def break_twice(name: str) -> HubRoom:
-        if failures:
-            failures.pop()
+        if failures_left:
+            failures_left.pop()
             raise ZeroDivisionError
         return await hold(name)
 
@@ -82,20 +82,20 @@ async def test_an_opening_that_breaks_is_counted_and_tried_again(
     line.put("a")
     (entry,) = await line.taken()
     assert counters.restarted == before + 2
-    await line.settled(entry)
+    await line.publish_outcome(entry)
     await line.empty()
 
 
-async def test_a_sending_that_breaks_is_counted_and_done_again(
+async def test_an_error_while_sending_is_counted_and_retried(
     lines: list[Line], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outbox_module, "REOPEN_SECONDS", 0.05)
     line = await started(lines)
-    send, failures, before = line.layer.send_many, [1], counters.restarted
+    send, failures_left, before = line.layer.send_many, [1], counters.restarted
 
     async def break_once(*args: Any, **kwargs: Any) -> None:
-        if failures:
-            failures.pop()
+        if failures_left:
+            failures_left.pop()
             raise ZeroDivisionError
         await send(*args, **kwargs)
 
@@ -105,119 +105,119 @@ async def test_a_sending_that_breaks_is_counted_and_done_again(
     assert counters.restarted == before + 1
 
 
-async def test_a_batch_is_bounded(lines: list[Line]) -> None:
+async def test_a_batch_has_a_maximum_number_of_messages(lines: list[Line]) -> None:
     line = await started(lines)
     line.put(*map(str, range(MAX_BATCH + 5)))
     (first,) = await line.taken()
-    await line.settled(first)
+    await line.publish_outcome(first)
     (second,) = await line.taken()
     assert (len(first["messages"]), len(second["messages"])) == (MAX_BATCH, 5)
 
 
-async def test_what_nobody_answers_is_sent_again_as_it_was(lines: list[Line]) -> None:
+async def test_a_batch_without_an_outcome_is_sent_again_unchanged(lines: list[Line]) -> None:
     line = await started(lines)
     line.put("a", "b")
     (first,) = await line.taken()
     line.put("c")
     (again,) = await line.taken()
     assert again == first
-    await line.settled(again)
+    await line.publish_outcome(again)
     (next_one,) = await line.taken()
     assert ids(next_one) == ["c"]
 
 
-async def test_stored_before_is_told_to_its_sender_and_ends_the_batch(lines: list[Line]) -> None:
+async def test_a_message_that_was_stored_before_gets_a_stored_reply(lines: list[Line]) -> None:
     line = await started(lines)
     line.put("a")
-    line.sees(17)
+    line.pretend_written(17)
     line.put("b")
     (entry,) = await line.taken()
-    await line.settled(entry, known={"a": 17, "b": 17})
+    await line.publish_outcome(entry, known={"a": 17, "b": 17})
     assert await line.sender.next() == {"type": "stored", "id": "b", "seq": 17}
     await line.empty()
 
 
-async def test_known_is_not_told_where_the_event_itself_comes_after_the_sending(lines: list[Line]) -> None:
+async def test_no_stored_reply_is_sent_when_the_event_comes_later(lines: list[Line]) -> None:
     """The connection joined at 16, and 17 is what it sent through another process: the event is the only answer."""
     line = await started(lines)
-    line.sees(16)
+    line.pretend_written(16)
     line.put("a")
     (entry,) = await line.taken()
-    await line.settled(entry, known={"a": 17})
+    await line.publish_outcome(entry, known={"a": 17})
     await line.empty()
-    assert line.sender.told.empty()
+    assert line.sender.received.empty()
 
 
-async def test_known_is_not_told_where_the_event_is_still_to_be_written(
+async def test_no_stored_reply_is_sent_to_members_awaiting_the_event(
     lines: list[Line], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a large room an event is written over several turns: who has it already is told, for the others it comes."""
+    """A large room's event is written over several turns: only the sender that has it already gets a `stored` reply."""
     monkeypatch.setattr(turn_scheduler, "TURN_BYTES", 1)  # so one member in a turn
     line = await started(lines, expiry=5)
-    line.sees(16)
+    line.pretend_written(16)
     room = line.hub.rooms["r"]
     members = [Sender() for _ in range(5)]
     for member in members:
         room.members.add(member)
     event = {"seq": 17}
     line.hub.receive("r", room, Envelope(17, 17, json_frame(event), 1))
-    while not any(member.told.qsize() for member in members):
+    while not any(member.received.qsize() for member in members):
         await asyncio.sleep(0)
-    have = [member for member in members if member.told.qsize()]
+    have = [member for member in members if member.received.qsize()]
     assert len(have) == 1
     for number, member in enumerate(members):
-        line.put(f"{number}", who=f"{number}", sender=member)
+        line.put(f"{number}", name=f"{number}", sender=member)
     (entry,) = await line.taken()
-    await line.settled(entry, known=dict.fromkeys(ids(entry), 17))
+    await line.publish_outcome(entry, known=dict.fromkeys(ids(entry), 17))
     await line.empty()
     for number, member in enumerate(members):
         assert await member.next() == event
         if member in have:
             assert await member.next() == {"type": "stored", "id": f"{number}", "seq": 17}
-        assert member.told.empty()
+        assert member.received.empty()
 
 
-async def test_refused_is_told_with_its_reason_and_the_rest_is_stored(lines: list[Line]) -> None:
+async def test_a_refusal_reaches_its_sender_with_the_reason(lines: list[Line]) -> None:
     line = await started(lines, expiry=5)
     line.put("a", "b")
     (entry,) = await line.taken()
-    await line.settled(entry, refused={"a": ("not_allowed", "This room is closed.")})
+    await line.publish_outcome(entry, refused={"a": ("not_allowed", "This room is closed.")})
     assert await line.sender.next() == {"error": "This room is closed.", "code": "not_allowed", "id": "a"}
     await line.empty()
 
 
-async def test_two_senders_with_the_same_id_have_an_outcome_each(lines: list[Line]) -> None:
+async def test_senders_with_equal_message_ids_get_separate_outcomes(lines: list[Line]) -> None:
     line = await started(lines, expiry=5)
-    ben = Sender()
+    bob = Sender()
     line.put("1")
-    line.put("1", who="ben", sender=ben)
+    line.put("1", name="bob", sender=bob)
     (entry,) = await line.taken()
     assert ids(entry) == ["1", "1"]
     batch = Batch.of(entry)
     outcome = BatchOutcome(batch.ref, [1, 0], refused={1: ("not_allowed", "This room is closed.")})
     await line.bus.publish(redis_keys.room("r"), Envelope(1, 1, b"", 1, [outcome]).pack())
-    assert (await ben.next())["code"] == "not_allowed"
+    assert (await bob.next())["code"] == "not_allowed"
     await line.empty()
-    assert line.sender.told.empty()
+    assert line.sender.received.empty()
 
 
-async def test_a_second_outcome_changes_nothing(lines: list[Line]) -> None:
+async def test_a_repeated_outcome_is_ignored(lines: list[Line]) -> None:
     line = await started(lines)
-    line.sees(1)
+    line.pretend_written(1)
     line.put("a")
     (entry,) = await line.taken()
     for _ in range(2):
-        await line.settled(entry, known={"a": 1})
-    await line.settled(entry)
+        await line.publish_outcome(entry, known={"a": 1})
+    await line.publish_outcome(entry)
     await line.empty()
     assert await line.sender.next() == {"type": "stored", "id": "a", "seq": 1}
     line.put("b")
     (entry,) = await line.taken()
     assert ids(entry) == ["b"]
-    assert line.sender.told.empty()
+    assert line.sender.received.empty()
 
 
-async def test_a_deadline_and_an_outcome_in_one_turn_send_nothing_twice(lines: list[Line]) -> None:
+async def test_a_deadline_and_an_outcome_in_one_turn_do_not_resend(lines: list[Line]) -> None:
     line = await started(lines, expiry=5)
     line.put("a")
     (entry,) = await line.taken()
@@ -230,55 +230,55 @@ async def test_a_deadline_and_an_outcome_in_one_turn_send_nothing_twice(lines: l
     assert await line.layer.receive_many(CHANNEL, 10, 0.1) == []
 
 
-async def test_a_batch_in_flight_of_a_room_that_is_made_anew_still_hears_its_outcome(lines: list[Line]) -> None:
+async def test_a_resent_batch_gets_its_outcome_after_the_hub_dropped_the_room(lines: list[Line]) -> None:
     line = await started(lines, expiry=0.3)
     line.put("a")
     (entry,) = await line.taken()
-    line.hub.give_up("r", line.hub.rooms["r"])  # nobody subscribes for the former room any more
+    line.hub.give_up("r", line.hub.rooms["r"])  # as when the room was recreated
     (again,) = await line.taken()
     assert again == entry
-    await line.settled(again, refused={"a": ("no_room", "There is no room r.")})
+    await line.publish_outcome(again, refused={"a": ("no_room", "There is no room r.")})
     assert (await line.sender.next())["code"] == "no_room"
     await line.empty()
     assert line.hub.rooms["r"].holds == 0
 
 
-async def test_what_is_on_its_way_is_not_taken_twice_and_both_connections_are_told(lines: list[Line]) -> None:
+async def test_a_message_sent_twice_in_flight_is_one_with_two_recipients(lines: list[Line]) -> None:
     line = await started(lines, expiry=5)
-    line.sees(17)
+    line.pretend_written(17)
     line.put("a")
     (entry,) = await line.taken()
     returned = Sender()
     line.put("a", "b", sender=returned)
     line.put("b", "b", sender=returned)
     assert await line.layer.receive_many(CHANNEL, 10, 0.3) == []
-    await line.settled(entry, known={"a": 17})
+    await line.publish_outcome(entry, known={"a": 17})
     assert await line.sender.next() == await returned.next() == {"type": "stored", "id": "a", "seq": 17}
     (entry,) = await line.taken()
     assert ids(entry) == ["b"]
-    await line.settled(entry, 18)
+    await line.publish_outcome(entry, 18)
     await line.empty()
 
 
-async def test_who_sends_again_what_is_on_its_way_is_not_refused_for_a_full_outbox(lines: list[Line]) -> None:
-    line = await started(lines, most=2)
+async def test_a_message_in_flight_can_be_sent_again_when_the_outbox_is_full(lines: list[Line]) -> None:
+    line = await started(lines, max_messages=2)
     line.put("a", "b")
     line.put("a", "b")
     with pytest.raises(Refused):
-        line.put("a", who="ben")  # another's
+        line.put("a", name="bob")  # a new message: another sender's
 
 
-async def test_the_room_stays_subscribed_while_a_batch_is_in_flight_and_no_longer(lines: list[Line]) -> None:
+async def test_a_room_stays_subscribed_while_a_batch_is_in_flight(lines: list[Line]) -> None:
     line = await started(lines)
     line.put("a")
     (entry,) = await line.taken()
     assert line.hub.rooms["r"].holds == 1
-    await line.settled(entry)
+    await line.publish_outcome(entry)
     await line.empty()
     assert line.hub.rooms["r"].holds == 0
 
 
-async def test_where_several_talk_at_once_the_next_batch_waits_for_them(
+async def test_a_batch_is_delayed_where_several_messages_came_at_once(
     lines: list[Line], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outbox_module, "BATCH_DELAY_SECONDS", 0.2)
@@ -286,7 +286,7 @@ async def test_where_several_talk_at_once_the_next_batch_waits_for_them(
     line = await started(lines)
     line.put("a", "b")
     (entry,) = await line.taken()
-    await line.settled(entry)
+    await line.publish_outcome(entry)
     await line.empty()
     line.put("c")
     assert await line.layer.length(CHANNEL) == 0  # an answer from Redis: time enough to have been sent
@@ -295,7 +295,7 @@ async def test_where_several_talk_at_once_the_next_batch_waits_for_them(
     assert ids(entry) == ["c", "d"]
 
 
-async def test_who_talks_alone_does_not_wait(lines: list[Line], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_single_sender_is_not_delayed(lines: list[Line], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outbox_module, "BATCH_DELAY_SECONDS", 60)
     monkeypatch.setattr(outbox_module, "MAX_BATCH_DELAY_SECONDS", 60)
     line = await started(lines)
@@ -303,5 +303,5 @@ async def test_who_talks_alone_does_not_wait(lines: list[Line], monkeypatch: pyt
         line.put(id)
         (entry,) = await line.taken()
         assert ids(entry) == [id]
-        await line.settled(entry, number)
+        await line.publish_outcome(entry, number)
         await line.empty()

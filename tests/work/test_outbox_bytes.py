@@ -1,4 +1,4 @@
-"""The outbox and its bytes: what it holds, what a batch has, and what goes to the queue in one call."""
+"""The outbox's limits in bytes: of what it holds, of a batch, and of one call of the queue."""
 
 import asyncio
 import itertools
@@ -13,19 +13,19 @@ from channelbox.realtime.errors import Code, Refused
 from channelbox.work import outbox as outbox_module
 
 
-async def test_an_outbox_is_full_of_bytes_as_of_messages(lines: list[Line]) -> None:
-    line = await started(lines, most_bytes=1_000_000)
+async def test_the_outbox_has_a_limit_in_bytes(lines: list[Line]) -> None:
+    line = await started(lines, max_bytes=1_000_000)
     with pytest.raises(Refused) as refused:
         line.put(*map(str, range(200)), room="loud", text="\N{GRINNING FACE}" * 4000)
     assert refused.value.code == "queue_full"
     assert 60 <= line.outbox._message_count <= 63  # 16 KB each
     line.put("x", room="quiet")
-    told = [await line.sender.next() for _ in range(line.sender.told.qsize())]
-    assert told
-    assert {frame["code"] for frame in told} == {Code.QUEUE_FULL}
+    received = [await line.sender.next() for _ in range(line.sender.received.qsize())]
+    assert received
+    assert {frame["code"] for frame in received} == {Code.QUEUE_FULL}
 
 
-async def test_bytes_are_given_back_with_the_messages(lines: list[Line]) -> None:
+async def test_bytes_are_released_with_the_messages(lines: list[Line]) -> None:
     line = await started(lines)
     line.put(*map(str, range(50)), text="x" * 10_000)
     (sender,) = line.outbox._host_senders
@@ -33,24 +33,24 @@ async def test_bytes_are_given_back_with_the_messages(lines: list[Line]) -> None
     stored = 0
     while stored < 50:
         for entry in await line.taken():
-            await line.settled(entry, stored + 1)
+            await line.publish_outcome(entry, stored + 1)
             stored += len(ids(entry))
     await line.empty()
     assert (sender.messages, sender.bytes) == (0, 0)
 
 
-async def test_a_batch_and_a_call_of_the_queue_are_bounded_in_bytes(
+async def test_batches_and_queue_calls_have_a_limit_in_bytes(
     lines: list[Line], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    line = await started(lines, expiry=5, most_bytes=100_000_000)
+    line = await started(lines, expiry=5, max_bytes=100_000_000)
     send = line.layer.send_many
     calls: list[list[int]] = []
 
-    async def counted(channel: str, messages: Sequence[Mapping[str, Any]], *args: Any, **kwargs: Any) -> None:
+    async def recording_send(channel: str, messages: Sequence[Mapping[str, Any]], *args: Any, **kwargs: Any) -> None:
         calls.append([sum(len(message["text"].encode()) for message in entry["messages"]) for entry in messages])
         await send(channel, messages, *args, **kwargs)
 
-    monkeypatch.setattr(line.layer, "send_many", counted)
+    monkeypatch.setattr(line.layer, "send_many", recording_send)
     for room in range(20):
         await line.hub.hold(f"r{room}")
         line.put(*map(str, range(25)), room=f"r{room}", text="\N{GRINNING FACE}" * 4000)
@@ -62,7 +62,7 @@ async def test_a_batch_and_a_call_of_the_queue_are_bounded_in_bytes(
     assert sum(map(len, calls)) == 20
 
 
-async def test_a_room_with_little_goes_before_the_rest_of_what_is_too_much_for_one_call(
+async def test_a_small_batch_goes_before_the_rest_of_an_oversized_call(
     lines: list[Line], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outbox_module, "MAX_CALL_BYTES", 1)
@@ -70,13 +70,13 @@ async def test_a_room_with_little_goes_before_the_rest_of_what_is_too_much_for_o
     send = line.layer.send_many
     calls: list[str] = []
 
-    async def noted(channel: str, messages: Sequence[Mapping[str, Any]], *args: Any, **kwargs: Any) -> None:
+    async def recording_send(channel: str, messages: Sequence[Mapping[str, Any]], *args: Any, **kwargs: Any) -> None:
         calls.extend(entry["room"] for entry in messages)
         if len(calls) == 1:
             line.put("x", room="quiet")
         await send(channel, messages, *args, **kwargs)
 
-    monkeypatch.setattr(line.layer, "send_many", noted)
+    monkeypatch.setattr(line.layer, "send_many", recording_send)
     loud = [str(number) for number in range(5)]
     for room in ("quiet", *loud):
         await line.hub.hold(room)
@@ -88,10 +88,10 @@ async def test_a_room_with_little_goes_before_the_rest_of_what_is_too_much_for_o
     assert sorted(calls) == [*loud, "quiet"]
 
 
-# --- A queue that is lost
+# --- A queue that fails
 
 
-async def test_a_queue_that_is_lost_after_it_was_full_is_asked_once_more_and_not_for_every_room(
+async def test_a_failing_queue_is_tried_once_more_not_once_for_each_room(
     lines: list[Line], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     line = await started(lines, expiry=5)

@@ -1,4 +1,4 @@
-"""The outbox when there is more than the queue or the process may hold, or than is stored in time."""
+"""The outbox when there is more than the queue or the process may hold, or more than is stored in time."""
 
 import asyncio
 from collections.abc import Callable
@@ -18,78 +18,83 @@ from channelbox.work.outbox_backlogs import RoomBacklog
 from channelbox.work.queue import WorkLayer
 
 
-async def _filled() -> WorkLayer:
-    """Somebody else's entry, which takes the only place and does not expire during the test."""
+async def _fill_queue() -> WorkLayer:
+    """Fill the queue with another sender's entry, which does not expire during the test.
+
+    Returns its layer, to empty it.
+    """
     layer = WorkLayer(capacity=1, expiry=60)
     await layer.send(CHANNEL, {"type": "other"})
     return layer
 
 
-async def test_a_full_queue_is_told_after_the_expiry_and_nothing_is_kept(lines: list[Line]) -> None:
+async def test_a_full_queue_refuses_messages_after_the_expiry(lines: list[Line]) -> None:
     line = await started(lines, capacity=1, expiry=0.3)
-    await _filled()
+    await _fill_queue()
     line.put("a")
-    told = await line.sender.next()
-    assert (told["code"], told["id"]) == (Code.QUEUE_FULL, "a")
-    assert told["retry_after"] > 0
+    received = await line.sender.next()
+    assert (received["code"], received["id"]) == (Code.QUEUE_FULL, "a")
+    assert received["retry_after"] > 0
     await line.empty()
 
 
-async def test_a_full_queue_refuses_what_its_sender_said_after_it_too(lines: list[Line]) -> None:
-    """Else the later messages, sent in time to be stored, would overtake those that have to be sent again."""
+async def test_a_full_queue_refuses_later_messages_of_the_sender_too(lines: list[Line]) -> None:
+    """Otherwise later messages would be stored before earlier ones, which their client has to send again."""
     line = await started(lines, capacity=1, expiry=0.5)
-    other = await _filled()
-    ben = Sender()
+    other = await _fill_queue()
+    bob = Sender()
     line.put("a", "b")
     await asyncio.sleep(0.4)  # a and b are in the batch that is refused, what follows is not
     line.put("c")
-    line.put("d", who="ben", sender=ben)
+    line.put("d", name="bob", sender=bob)
     assert [(await line.sender.next())["id"] for _ in range(3)] == ["a", "b", "c"]
     await other.flush()
     (entry,) = await line.taken()
     assert ids(entry) == ["d"]
-    assert ben.told.empty()
+    assert bob.received.empty()
 
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many batches each call of the queue had."""
+    """Record the number of batches in each call of the queue."""
     calls: list[int] = []
     send_many = WorkLayer.send_many
 
-    async def counting(self: WorkLayer, channel: str, messages: Any, *args: Any, **options: Any) -> None:
+    async def recording_send(self: WorkLayer, channel: str, messages: Any, *args: Any, **options: Any) -> None:
         calls.append(len(messages))
         await send_many(self, channel, messages, *args, **options)
 
-    monkeypatch.setattr(WorkLayer, "send_many", counting)
+    monkeypatch.setattr(WorkLayer, "send_many", recording_send)
     return calls
 
 
-async def test_a_full_queue_is_not_asked_for_each_of_many_rooms(
+async def test_a_full_queue_is_not_tried_for_each_of_many_rooms(
     lines: list[Line], calls: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Meanwhile the rooms with little to store, whose list has a place, would wait."""
+    """Otherwise rooms with little to store, whose list is not full, would wait that long."""
     rooms = 60
     line = await started(lines, capacity=1, expiry=60)
-    await _filled()
+    await _fill_queue()
     monkeypatch.setattr(outbox_module, "MIN_FULL_PAUSE_SECONDS", 60)
     monkeypatch.setattr(outbox_module, "MAX_FULL_PAUSE_SECONDS", 60)
     for number in range(rooms):
         line.put("a", room=f"r{number}")
     async with asyncio.timeout(10):
         while (
-            sum(backlog.in_flight is not None and backlog.in_flight.backoff is not None for backlog in all_of(line))
+            sum(
+                backlog.in_flight is not None and backlog.in_flight.backoff is not None for backlog in backlogs_of(line)
+            )
             < rooms
         ):
             await asyncio.sleep(0.01)
     assert len([call for call in calls if call == 1]) < rooms / 2
 
 
-def all_of(line: Line) -> list[RoomBacklog]:
+def backlogs_of(line: Line) -> list[RoomBacklog]:
     return list(line.outbox._backlogs.values())
 
 
-async def test_the_batches_of_many_rooms_go_in_several_calls(
+async def test_batches_of_many_rooms_are_split_over_several_calls(
     lines: list[Line], calls: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outbox_module, "MAX_CALL_BATCHES", 10)
@@ -102,27 +107,27 @@ async def test_the_batches_of_many_rooms_go_in_several_calls(
     assert max(calls) <= 10
 
 
-async def test_a_batch_that_may_be_stored_is_never_refused_for_a_full_queue(lines: list[Line]) -> None:
-    """Its worker may have died after the commit: only the record can tell."""
+async def test_a_batch_that_may_be_stored_is_not_refused_by_a_full_queue(lines: list[Line]) -> None:
+    """Its worker may have died after the commit: only the database knows."""
     line = await started(lines, capacity=1, expiry=0.3)
     line.put("a")
     (entry,) = await line.taken()
-    other = await _filled()
+    other = await _fill_queue()
     await asyncio.sleep(3)  # the deadline, then refusals of the queue for longer than the expiry
-    assert line.sender.told.empty()
+    assert line.sender.received.empty()
     await other.flush()
     assert await line.taken() == [entry]
 
 
 async def test_a_full_outbox_refuses_at_once(lines: list[Line]) -> None:
-    line = await started(lines, most=2)
+    line = await started(lines, max_messages=2)
     line.put("a", "b")
     with pytest.raises(Refused) as refused:
         line.put("c")
     assert refused.value.frame["id"] == "c"
 
 
-async def test_more_than_is_stored_in_time_is_refused_where_most_waits(
+async def test_above_capacity_a_room_beyond_its_share_is_refused(
     lines: list[Line], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     line = await started(lines)
@@ -132,12 +137,12 @@ async def test_more_than_is_stored_in_time_is_refused_where_most_waits(
         line.put("e", room="loud")
     assert refused.value.code == "queue_full"
     assert refused.value.frame["id"] == "e"
-    line.put("x", "y", room="quiet")  # the half of 4 is its share
+    line.put("x", "y", room="quiet")  # its share is half of 4
     with pytest.raises(Refused):
         line.put("z", room="quiet")
 
 
-async def test_a_room_with_little_to_store_does_not_wait_behind_those_with_much(
+async def test_a_small_batch_does_not_wait_behind_large_ones(
     lines: list[Line], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(backlogs_module, "MIN_BULK_MESSAGES", 10)
@@ -151,21 +156,21 @@ async def test_a_room_with_little_to_store_does_not_wait_behind_those_with_much(
     few, bulk = await line.layer.receive_many(CHANNEL, 50, 1), await line.taken_in_bulk()
     assert [ids(entry) for entry in few] == [["x"]]
     assert [ids(entry) for entry in bulk] == [list("abcdefghijkl")]
-    assert await line.taken_in_bulk() == bulk  # without an outcome both are sent again
+    assert await line.taken_in_bulk() == bulk  # without outcomes both batches are sent again
 
 
-async def test_a_room_with_little_does_not_wait_for_a_call_for_those_with_much(
+async def test_a_small_batch_does_not_wait_for_a_slow_call_with_large_ones(
     lines: list[Line], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A full list is asked for one batch after another, which takes long."""
+    """A full list is tried with one batch after another, which takes long."""
     monkeypatch.setattr(backlogs_module, "MIN_BULK_MESSAGES", 10)
     line = await started(lines, expiry=5)
-    send, begun, go_on = line.layer.send_many, asyncio.Event(), asyncio.Event()
+    send, begun, may_continue = line.layer.send_many, asyncio.Event(), asyncio.Event()
 
     async def send_slowly(*args: Any, bulk: bool = False) -> None:
         if bulk:
             begun.set()
-            await go_on.wait()
+            await may_continue.wait()
         await send(*args, bulk=bulk)
 
     monkeypatch.setattr(line.layer, "send_many", send_slowly)
@@ -173,11 +178,11 @@ async def test_a_room_with_little_does_not_wait_for_a_call_for_those_with_much(
     await asyncio.wait_for(begun.wait(), 10)
     line.put("x", room="quiet")
     assert [ids(entry) for entry in await line.layer.receive_many(CHANNEL, 50, 5)] == [["x"]]
-    go_on.set()
+    may_continue.set()
     assert [ids(entry) for entry in await line.taken_in_bulk()] == [list("abcdefghijkl")]
 
 
-async def test_as_long_as_little_waits_no_room_has_much(lines: list[Line]) -> None:
+async def test_the_bulk_list_is_not_used_while_little_waits(lines: list[Line]) -> None:
     line = await started(lines)
     line.put(*"abcdefghijkl", room="loud")
     while await line.layer.length(CHANNEL) < 1:
@@ -188,47 +193,47 @@ async def test_as_long_as_little_waits_no_room_has_much(lines: list[Line]) -> No
 # --- Rooms without outcomes
 
 
-async def test_a_room_without_outcomes_keeps_no_other_out(lines: list[Line]) -> None:
-    """Its newest messages give way to a room that has less, and their senders are told."""
-    line = await started(lines, most=300, expiry=5)
+async def test_a_room_without_outcomes_gives_way_to_others(lines: list[Line]) -> None:
+    """Its newest messages are refused, with an error to their senders, to make space for a room that has fewer."""
+    line = await started(lines, max_messages=300, expiry=5)
     names = [str(number) for number in range(300)]
     line.put(*names, room="stuck")
-    ben = Sender()
+    bob = Sender()
     for number in range(10):
-        line.put(f"x{number}", room="quiet", who="ben", sender=ben)
-    told = [await line.sender.next() for _ in range(line.sender.told.qsize())]
-    assert {frame["code"] for frame in told} == {Code.QUEUE_FULL}
-    assert [frame["id"] for frame in reversed(told)] == names[-len(told) :]
-    assert ben.told.empty()
+        line.put(f"x{number}", room="quiet", name="bob", sender=bob)
+    received = [await line.sender.next() for _ in range(line.sender.received.qsize())]
+    assert {frame["code"] for frame in received} == {Code.QUEUE_FULL}
+    assert [frame["id"] for frame in reversed(received)] == names[-len(received) :]
+    assert bob.received.empty()
     stored = 0
     while stored < 10:
         for entry in await line.taken():
             if entry["room"] == "quiet":
-                await line.settled(entry, stored + 1)
+                await line.publish_outcome(entry, stored + 1)
                 stored += len(ids(entry))
-    assert line.outbox._message_count == 300 - len(told)
+    assert line.outbox._message_count == 300 - len(received)
 
 
-async def test_many_rooms_with_little_are_not_looked_through_for_each_message(
+async def test_small_backlogs_are_not_searched_for_each_message(
     lines: list[Line], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where no room has much, nothing is won by it, and thousands of rooms take long."""
+    """Where no room has a large backlog, a search frees nothing, and with thousands of rooms it takes long."""
     monkeypatch.setattr(backlogs_module, "EVICTION_PAUSE_SECONDS", 60)
-    line = await started(lines, most=80, expiry=5)
+    line = await started(lines, max_messages=80, expiry=5)
     for room in range(40):
         line.put("1", "2", room=str(room))
     for room in range(40, 60):
         line.put("1", room=str(room))
-    assert line.sender.told.qsize() == 1
+    assert line.sender.received.qsize() == 1
     assert line.outbox._message_count == 99
     line.put("1", room="last")
     with pytest.raises(Refused):
         line.put("1", room="one more")
 
 
-async def test_rooms_with_all_they_hold_in_flight_keep_no_other_out(lines: list[Line]) -> None:
-    """What may be stored cannot give way. There is a reserve, and each room has its equal share of it."""
-    line = await started(lines, most=80, expiry=5)
+async def test_a_reserve_admits_other_rooms_when_all_is_in_flight(lines: list[Line]) -> None:
+    """Messages that may be stored cannot be refused. There is a reserve, of which each room has an equal share."""
+    line = await started(lines, max_messages=80, expiry=5)
     for room in range(8):
         line.put(*map(str, range(10)), room=f"stuck-{room}")
     taken = 0
@@ -236,7 +241,7 @@ async def test_rooms_with_all_they_hold_in_flight_keep_no_other_out(lines: list[
         taken += len(await line.taken())
     line.put("x", "y", "z", room="quiet")
     with pytest.raises(Refused):
-        line.put("more", room="quiet")  # the ninth part of 20 are 2 and a bit
+        line.put("more", room="quiet")  # a ninth of 20 is a little more than 2
     for room in range(30):
         try:
             line.put("1", "2", "3", room=f"late-{room}")
@@ -245,48 +250,48 @@ async def test_rooms_with_all_they_hold_in_flight_keep_no_other_out(lines: list[
     assert line.outbox._message_count <= 100
 
 
-async def test_a_host_without_outcomes_keeps_out_no_room_of_another(
+async def test_a_frozen_redis_host_leaves_half_the_outbox_to_the_other(
     lines: list[Line], new_redis: Callable[..., RedisServer]
 ) -> None:
     servers = [new_redis(), new_redis()]
-    line = await started(lines, most=100, expiry=5, hosts=hosts_of(servers, 5))
+    line = await started(lines, max_messages=100, expiry=5, hosts=hosts_of(servers, 5))
     stuck, quiet = one_of_each(line.bus)
     servers[0].freeze()
     taken = 0
     with pytest.raises(Refused):
         for taken in range(200):
             line.put(str(taken), room=stuck)
-    assert taken == 50  # the half
+    assert taken == 50  # half of the outbox
     line.put(*map(str, range(50)), room=quiet)
     (entry,) = await line.layer.receive_many(CHANNEL, 10, 5, line.bus.host(quiet))
     assert entry["room"] == quiet
     servers[0].thaw()
 
 
-async def test_what_is_late_takes_no_place_from_what_is_stored_in_time(
+async def test_overdue_messages_take_no_capacity_from_other_rooms(
     lines: list[Line], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     line = await started(lines, expiry=0.1)
     monkeypatch.setattr(ThroughputEstimate, "capacity", property(lambda _: 10))
     line.put(*map(str, range(10)), room="stuck")
     with pytest.raises(Refused):
-        line.put(*map(str, range(10)), room="busy", who="ben")  # the half of 10 is its share
+        line.put(*map(str, range(10)), room="busy", name="bob")  # its share is half of 10
     resent = counters.resent
     async with asyncio.timeout(10):
         while counters.resent == resent:  # without an outcome for longer than the expiry
             await asyncio.sleep(0.01)
     for entry in await line.taken():
         if entry["room"] == "busy":
-            await line.settled(entry)
+            await line.publish_outcome(entry)
     async with asyncio.timeout(10):
         while line.outbox._message_count > 10:
             await asyncio.sleep(0.01)
-    line.put(*map(str, range(10)), room="busy", who="ben")
+    line.put(*map(str, range(10)), room="busy", name="bob")
     with pytest.raises(Refused):
         line.put("more", room="stuck")
 
 
-async def test_a_room_that_is_late_is_no_slowness_of_the_others(
+async def test_an_overdue_room_does_not_lower_the_throughput_estimate(
     lines: list[Line], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     line = await started(lines, expiry=0.1)
@@ -302,5 +307,5 @@ async def test_a_room_that_is_late_is_no_slowness_of_the_others(
     while not left:
         for entry in await line.taken():
             if entry["room"] == "r":
-                await line.settled(entry)
+                await line.publish_outcome(entry)
     assert left == [False]  # nothing is left that could be stored

@@ -1,4 +1,4 @@
-"""The work layer: each message to one worker, full is told, late is dropped."""
+"""The work layer: one worker gets each message, a full channel refuses, expired messages are dropped."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -27,7 +27,7 @@ def numbered(count: int, start: int = 0) -> list[dict[str, object]]:
     return [{"type": "job", "n": n} for n in range(start, start + count)]
 
 
-async def test_a_message_comes_out_as_it_went_in() -> None:
+async def test_a_message_is_received_unchanged() -> None:
     layer = WorkLayer()
     message = {
         "type": "job",
@@ -48,7 +48,7 @@ async def test_receive_waits_for_a_message() -> None:
     assert await asyncio.wait_for(waiting, 2) == {"type": "job"}
 
 
-async def test_messages_keep_their_order_and_channels_do_not_mix() -> None:
+async def test_messages_keep_their_order_within_their_channel() -> None:
     layer = WorkLayer()
     await layer.send_many(JOBS, numbered(5))
     await layer.send("other", {"type": "other"})
@@ -57,7 +57,7 @@ async def test_messages_keep_their_order_and_channels_do_not_mix() -> None:
     assert await layer.receive_many("other", 100, 1) == [{"type": "other"}]
 
 
-async def test_receive_many_takes_no_more_than_it_is_asked_for_and_returns_empty_handed() -> None:
+async def test_receive_many_returns_at_most_the_limit_and_times_out_empty() -> None:
     layer = WorkLayer()
     await layer.send_many(JOBS, numbered(5))
     assert await layer.receive_many(JOBS, 3, 1) == numbered(3)
@@ -81,7 +81,7 @@ async def test_each_message_goes_to_exactly_one_of_several_workers() -> None:
     assert sorted(received) == list(range(3000))
 
 
-async def test_a_full_channel_refuses_and_keeps_what_it_has() -> None:
+async def test_a_full_channel_refuses_messages_and_keeps_its_own() -> None:
     layer = WorkLayer(capacity=3)
     await layer.send_many(JOBS, numbered(3))
     with pytest.raises(ChannelFull):
@@ -90,7 +90,7 @@ async def test_a_full_channel_refuses_and_keeps_what_it_has() -> None:
     assert await layer.receive_many(JOBS, 10, 1) == numbered(3)
 
 
-async def test_what_is_bulk_is_read_by_itself() -> None:
+async def test_the_bulk_list_is_read_separately() -> None:
     layer = WorkLayer()
     await layer.send_many(JOBS, numbered(5), bulk=True)
     await layer.send_many(JOBS, numbered(5, 100))
@@ -103,15 +103,15 @@ async def test_what_is_bulk_is_read_by_itself() -> None:
     assert await layer.length(JOBS) == 0
 
 
-async def test_no_more_bulk_is_taken_at_once_than_its_bytes_allow() -> None:
+async def test_entries_read_from_the_bulk_list_are_limited_by_bytes() -> None:
     layer = WorkLayer()
     large = {"type": "job", "text": "x" * (MAX_BULK_BYTES // 4)}
     await layer.send_many(JOBS, [large] * 12, bulk=True)
-    # Nothing is known of their size at first.
+    # The size of entries is unknown at first.
     assert [len(await layer.receive_many(JOBS, 50, 1, bulk=True)) for _ in range(4)] == [2, 4, 4, 2]
 
 
-async def test_each_list_has_the_capacity_and_flush_empties_both() -> None:
+async def test_each_list_has_the_full_capacity_and_flush_empties_both() -> None:
     layer = WorkLayer(capacity=3)
     await layer.send_many(JOBS, numbered(3), bulk=True)
     with pytest.raises(ChannelFull):
@@ -134,14 +134,14 @@ async def test_send_many_is_all_or_nothing() -> None:
     assert await layer.length(JOBS) == 1
 
 
-async def test_channels_may_have_a_capacity_of_their_own() -> None:
+async def test_a_channel_can_have_a_different_capacity() -> None:
     layer = WorkLayer(capacity=1, channel_capacity={"jobs*": 2})
     await layer.send_many(JOBS, numbered(2))
     with pytest.raises(ChannelFull):
         await layer.send_many("other", numbered(2))
 
 
-async def test_the_late_are_dropped_and_counted() -> None:
+async def test_expired_messages_are_dropped_and_counted() -> None:
     layer = WorkLayer(expiry=0.05)
     before = counters.expired
     await layer.send_many(JOBS, numbered(2))
@@ -151,8 +151,8 @@ async def test_the_late_are_dropped_and_counted() -> None:
     assert counters.expired == before + 2
 
 
-async def test_the_late_make_room_for_the_new() -> None:
-    """All of them, also where there is a place beside: they would stay in Redis' memory."""
+async def test_all_expired_messages_make_space_for_new_ones() -> None:
+    """All of them, even where fewer would be enough: they would stay in the memory of Redis."""
     layer = WorkLayer(capacity=3, expiry=0.05)
     before = counters.expired
     await layer.send_many(JOBS, numbered(3))
@@ -162,9 +162,9 @@ async def test_the_late_make_room_for_the_new() -> None:
     assert counters.expired == before + 3
 
 
-async def test_a_channel_is_full_of_bytes_as_of_entries(redis_server: RedisServer) -> None:
+async def test_a_channel_has_a_limit_in_bytes(redis_server: RedisServer) -> None:
     layer = WorkLayer(capacity_bytes=1_000_000)
-    await layer.send_many(JOBS, numbered(50))  # small ones first: they say nothing of the others' size
+    await layer.send_many(JOBS, numbered(50))  # small ones first: the size of later ones differs
     large = {"type": "job", "text": "x" * 100_000}
     sent = 0
     with pytest.raises(ChannelFull, match="1000000 bytes"):
@@ -174,7 +174,7 @@ async def test_a_channel_is_full_of_bytes_as_of_entries(redis_server: RedisServe
     assert 7 <= sent <= 9
     with redis_server.client() as client:
         assert client.memory_usage(redis_keys.queue(JOBS), samples=0) <= 1_000_000
-    await layer.send_many(JOBS, [large], bulk=True)  # a list of its own
+    await layer.send_many(JOBS, [large], bulk=True)  # the bulk list has a limit of its own
     with pytest.raises(ChannelFull):
         await layer.send_many("other", [large] * 11)
     assert await layer.length("other") == 0
@@ -183,7 +183,7 @@ async def test_a_channel_is_full_of_bytes_as_of_entries(redis_server: RedisServe
     await layer.send(JOBS, large)
 
 
-async def test_a_queue_that_nobody_reads_goes_away(redis_server: RedisServer) -> None:
+async def test_the_list_of_a_channel_expires_when_it_is_not_read(redis_server: RedisServer) -> None:
     await WorkLayer(expiry=3).send(JOBS, {"type": "job"})
     with redis_server.client() as client:
         assert 3_000 < client.pttl(redis_keys.queue(JOBS)) <= 63_000
@@ -193,7 +193,7 @@ async def test_a_queue_that_nobody_reads_goes_away(redis_server: RedisServer) ->
     "garbage",
     [b"", b"x", b"99999999999990", b"9999999999999\xc1", b"9999999999999" + msgpack.packb([1]), b"\x00" * 40],
 )
-async def test_garbage_is_dropped_and_what_is_behind_it_comes_out(garbage: bytes, redis_server: RedisServer) -> None:
+async def test_garbage_is_dropped_and_the_next_message_is_received(garbage: bytes, redis_server: RedisServer) -> None:
     layer = WorkLayer()
     with redis_server.client() as client:
         client.rpush(redis_keys.queue(JOBS), garbage)
@@ -201,26 +201,26 @@ async def test_garbage_is_dropped_and_what_is_behind_it_comes_out(garbage: bytes
     assert await asyncio.wait_for(layer.receive(JOBS), 2) == {"type": "job"}
 
 
-async def test_garbage_makes_room_in_a_full_channel(redis_server: RedisServer) -> None:
+async def test_garbage_makes_space_in_a_full_channel(redis_server: RedisServer) -> None:
     with redis_server.client() as client:
         client.rpush(redis_keys.queue(JOBS), "x", "", "garbage")
     await WorkLayer(capacity=1).send(JOBS, {"type": "job"})
 
 
 @pytest.mark.parametrize("name", ["", "ü", "a b", "a" * 100, 7])
-async def test_a_name_that_is_none_is_refused(name: str) -> None:
+async def test_an_invalid_channel_name_is_refused(name: str) -> None:
     with pytest.raises(TypeError):
         await WorkLayer().send(name, {"type": "job"})
     with pytest.raises(TypeError):
         await WorkLayer().receive(name)
 
 
-async def test_a_message_that_cannot_be_packed_is_the_senders_error() -> None:
+async def test_a_message_that_cannot_be_packed_is_a_type_error() -> None:
     with pytest.raises(TypeError):
         await WorkLayer().send(JOBS, {"type": object()})
 
 
-async def test_flush_empties_the_queues_and_nothing_else(redis_server: RedisServer) -> None:
+async def test_flush_deletes_only_the_queues(redis_server: RedisServer) -> None:
     layer = WorkLayer()
     await layer.send_many(JOBS, numbered(3))
     with redis_server.client() as client:
@@ -229,7 +229,7 @@ async def test_flush_empties_the_queues_and_nothing_else(redis_server: RedisServ
         assert client.keys() == [b"else"]
 
 
-async def test_several_hosts_share_the_channels(new_redis: Callable[..., RedisServer]) -> None:
+async def test_channels_are_distributed_over_redis_hosts(new_redis: Callable[..., RedisServer]) -> None:
     servers = [new_redis(), new_redis()]
     layer = WorkLayer([server.url for server in servers])
     names = [f"jobs{n}" for n in range(20)]
@@ -248,7 +248,7 @@ async def test_several_hosts_share_the_channels(new_redis: Callable[..., RedisSe
     await Bus.current([server.url for server in servers]).stop()
 
 
-async def test_a_redis_without_memory_is_a_full_channel(new_redis: Callable[..., RedisServer]) -> None:
+async def test_a_redis_without_free_memory_counts_as_a_full_channel(new_redis: Callable[..., RedisServer]) -> None:
     server = new_redis("--maxmemory", "100kb", "--maxmemory-policy", "noeviction")
     layer = WorkLayer([server.url])
     with pytest.raises(ChannelFull):
@@ -256,7 +256,7 @@ async def test_a_redis_without_memory_is_a_full_channel(new_redis: Callable[...,
     await Bus.current([server.url]).stop()
 
 
-async def test_a_lost_redis_raises_and_a_new_one_is_used(new_redis: Callable[..., RedisServer]) -> None:
+async def test_a_killed_redis_raises_and_is_used_after_its_restart(new_redis: Callable[..., RedisServer]) -> None:
     server = new_redis()
     layer = WorkLayer([server.url])
     await layer.send(JOBS, {"type": "job"})
@@ -271,7 +271,7 @@ async def test_a_lost_redis_raises_and_a_new_one_is_used(new_redis: Callable[...
     await Bus.current([server.url]).stop()
 
 
-async def test_a_frozen_redis_raises_within_seconds_and_is_used_when_it_thaws(
+async def test_a_frozen_redis_raises_in_time_and_is_used_after_it_thaws(
     new_redis: Callable[..., RedisServer],
 ) -> None:
     server = new_redis()

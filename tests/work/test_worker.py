@@ -1,4 +1,4 @@
-"""The worker: in order, one batch at a time, and nothing lost behind a failure."""
+"""The worker: messages are handled in order, one batch at a time, and a failure loses no later message."""
 
 import asyncio
 import logging
@@ -17,7 +17,7 @@ from tests.support.waiting import until
 from channelbox.realtime import redis_keys
 from channelbox.realtime.bus import Bus
 from channelbox.realtime.counters import counters
-from channelbox.work import worker as module
+from channelbox.work import worker as worker_module
 from channelbox.work.queue import WorkLayer
 from channelbox.work.worker import BATCH, SLOW_SECONDS, Worker, consumer_class
 
@@ -29,7 +29,7 @@ async def _connections() -> AsyncIterator[None]:
 
 
 class Notes:
-    """What a consumer was given, and a way to wait until there is enough."""
+    """The messages that a consumer was given, and a way to wait for more of them."""
 
     def __init__(self) -> None:
         self.taken: list[Any] = []
@@ -86,14 +86,14 @@ def batching(notes: Notes, gate: asyncio.Event | None = None) -> type[AsyncConsu
     return Batching
 
 
-async def test_messages_are_handled_one_by_one_in_their_order() -> None:
+async def test_messages_are_handled_one_at_a_time_in_order() -> None:
     notes, layer = Notes(), WorkLayer()
     async with working({"jobs": single(notes)}):
         await layer.send_many("jobs", [{"type": "job", "n": n} for n in range(20)])
         assert await notes.until(20) == list(range(20))
 
 
-async def test_bulk_is_handled_beside_the_rest() -> None:
+async def test_the_bulk_list_is_handled_beside_the_other_list() -> None:
     few, much, layer, gate = Notes(), Notes(), WorkLayer(), asyncio.Event()
 
     class Both(AsyncConsumer):
@@ -117,7 +117,7 @@ async def test_bulk_is_handled_beside_the_rest() -> None:
         assert await much.until(3) == [0, 1, 2]
 
 
-async def test_what_is_slow_to_handle_holds_up_the_rest_only_when_nobody_is_free() -> None:
+async def test_slow_messages_delay_others_only_when_all_consumers_are_busy() -> None:
     notes, layer, gates = Notes(), WorkLayer(), [asyncio.Event() for _ in range(6)]
 
     class Slow(single(notes)):  # type: ignore[misc]
@@ -131,7 +131,7 @@ async def test_what_is_slow_to_handle_holds_up_the_rest_only_when_nobody_is_free
         for gate in gates[1:4]:
             gate.set()
         await layer.send_many("jobs", [{"type": "job", "n": n} for n in range(6)])
-        assert await notes.until(5) == [0, 1, 2, 3, 4]  # beside the first
+        assert await notes.until(5) == [0, 1, 2, 3, 4]  # while the first is handled
         await asyncio.sleep(SLOW_SECONDS * 2)  # longer than it would take to begin another one
         assert await layer.length("jobs") == 1
         gates[0].set()
@@ -141,7 +141,7 @@ async def test_what_is_slow_to_handle_holds_up_the_rest_only_when_nobody_is_free
         gates[5].set()
 
 
-async def test_a_batch_consumer_gets_all_that_waits_at_once() -> None:
+async def test_a_batch_consumer_gets_all_waiting_messages_at_once() -> None:
     notes, layer, gate = Notes(), WorkLayer(), asyncio.Event()
     before = counters.handled
     async with working({"jobs": batching(notes, gate)}):
@@ -160,7 +160,7 @@ async def test_a_batch_consumer_gets_all_that_waits_at_once() -> None:
     assert counters.handled == before + BATCH + 21
 
 
-async def test_nothing_is_taken_while_something_is_in_hand() -> None:
+async def test_no_message_is_taken_while_one_is_being_handled() -> None:
     notes, layer, gate = Notes(), WorkLayer(), asyncio.Event()
 
     class Slow(single(notes)):  # type: ignore[misc]
@@ -176,7 +176,7 @@ async def test_nothing_is_taken_while_something_is_in_hand() -> None:
         await notes.until(5)
 
 
-async def test_a_raising_handler_loses_nothing_behind_it(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_exception_in_a_consumer_loses_no_later_message(caplog: pytest.LogCaptureFixture) -> None:
     notes, layer = Notes(), WorkLayer()
     async with working({"jobs": single(notes), "batches": batching(notes)}):
         await layer.send_many("jobs", [{"type": "job", "n": n, "raise": n % 3 == 0} for n in range(10)])
@@ -189,7 +189,7 @@ async def test_a_raising_handler_loses_nothing_behind_it(caplog: pytest.LogCaptu
     assert len(failures) == 5
 
 
-async def test_what_has_no_type_or_is_garbage_kills_nothing(redis_server: RedisServer) -> None:
+async def test_garbage_and_unknown_types_do_not_stop_the_worker(redis_server: RedisServer) -> None:
     notes, layer = Notes(), WorkLayer()
     async with working({"jobs": single(notes)}):
         with redis_server.client() as client:
@@ -199,7 +199,7 @@ async def test_what_has_no_type_or_is_garbage_kills_nothing(redis_server: RedisS
         assert await notes.until(1) == [2]
 
 
-async def test_a_slow_channel_does_not_hold_up_another() -> None:
+async def test_a_slow_channel_does_not_delay_another() -> None:
     slow, quick, layer, gate = Notes(), Notes(), WorkLayer(), asyncio.Event()
     async with working({"slow": batching(slow, gate), "quick": single(quick)}):
         await layer.send("slow", {"type": "job"})
@@ -210,7 +210,7 @@ async def test_a_slow_channel_does_not_hold_up_another() -> None:
         await slow.until(1)
 
 
-async def test_a_stop_waits_for_what_is_in_hand_and_leaves_the_rest() -> None:
+async def test_a_stopping_worker_finishes_its_message_and_leaves_the_rest() -> None:
     notes, layer, gate = Notes(), WorkLayer(), asyncio.Event()
 
     class Slow(single(notes)):  # type: ignore[misc]
@@ -228,7 +228,7 @@ async def test_a_stop_waits_for_what_is_in_hand_and_leaves_the_rest() -> None:
     assert await layer.length("jobs") == 2
 
 
-async def test_an_idle_worker_stops_when_its_wait_is_over() -> None:
+async def test_an_idle_worker_stops_within_seconds() -> None:
     async with working({"jobs": single(Notes())}) as worker:
         await until(lambda: worker.ready)
         worker.stop()
@@ -236,7 +236,7 @@ async def test_an_idle_worker_stops_when_its_wait_is_over() -> None:
     assert asyncio.get_running_loop().time() - began < 5
 
 
-async def test_a_lost_redis_is_waited_for_and_told_twice_in_all(
+async def test_a_redis_outage_is_survived_and_logged_at_start_and_end(
     new_redis: Callable[..., RedisServer], caplog: pytest.LogCaptureFixture
 ) -> None:
     server = new_redis()
@@ -250,14 +250,14 @@ async def test_a_lost_redis_is_waited_for_and_told_twice_in_all(
         server.start()
         await layer.send("jobs", {"type": "job", "n": 2})
         assert await notes.until(2) == [1, 2]
-    told = [record.getMessage() for record in caplog.records if "does not respond" in record.getMessage()]
-    assert len(told) == 2
-    assert "; retrying: " in told[0]
-    assert "resolved after" in told[1]
+    messages = [record.getMessage() for record in caplog.records if "does not respond" in record.getMessage()]
+    assert len(messages) == 2
+    assert "; retrying: " in messages[0]
+    assert "resolved after" in messages[1]
     await Bus.current([server.url]).stop()
 
 
-async def test_a_stop_while_redis_is_frozen_does_not_wait_for_it(new_redis: Callable[..., RedisServer]) -> None:
+async def test_a_worker_stops_within_seconds_while_redis_is_frozen(new_redis: Callable[..., RedisServer]) -> None:
     server = new_redis()
     layer = WorkLayer([server.url])
     async with working({"jobs": single(Notes())}, layer) as worker:
@@ -270,25 +270,25 @@ async def test_a_stop_while_redis_is_frozen_does_not_wait_for_it(new_redis: Call
     await Bus.current([server.url]).stop()
 
 
-async def test_a_consumer_that_is_not_ready_is_asked_again_before_its_channel_is_read() -> None:
+async def test_a_channel_is_not_read_until_its_consumer_is_ready() -> None:
     notes, layer = Notes(), WorkLayer()
-    asked = 0
+    attempts = 0
 
     class Later(single(notes)):  # type: ignore[misc]
         @classmethod
         async def ready(cls) -> None:
-            nonlocal asked
-            asked += 1
-            if asked < 3:
-                raise OSError("the database is away")
+            nonlocal attempts
+            attempts += 1
+            if attempts < 3:
+                raise OSError("the database is down")
 
     await layer.send("jobs", {"type": "job", "n": 1})
     async with working({"jobs": Later}):
         await notes.until(1)
-    assert asked == 3
+    assert attempts == 3
 
 
-async def test_the_application_is_started_before_and_ended_after_the_work() -> None:
+async def test_lifespan_starts_before_the_first_and_ends_after_the_last_message() -> None:
     seen: list[Any] = []
     notes, layer = Notes(), WorkLayer()
 
@@ -310,8 +310,8 @@ async def test_the_application_is_started_before_and_ended_after_the_work() -> N
     assert seen[-1] == "lifespan.shutdown"
 
 
-@pytest.mark.parametrize("failure", ["told", "raised"])
-async def test_an_application_that_cannot_start_ends_the_worker(failure: str) -> None:
+@pytest.mark.parametrize("failure", ["reported", "raised"])
+async def test_a_failed_application_startup_ends_the_worker(failure: str) -> None:
     async def lifespan(scope: dict[str, Any], receive: Any, send: Any) -> None:
         await receive()
         if failure == "raised":
@@ -320,37 +320,37 @@ async def test_an_application_that_cannot_start_ends_the_worker(failure: str) ->
 
     channels = ChannelNameRouter({"jobs": single(Notes()).as_asgi()})
     worker = Worker(ProtocolTypeRouter({"channel": channels, "lifespan": lifespan}), ["jobs"], WorkLayer())
-    with pytest.raises(RuntimeError, match="no good" if failure == "told" else "startup failed"):
+    with pytest.raises(RuntimeError, match="no good" if failure == "reported" else "startup failed"):
         await worker.serve()
 
 
-async def test_the_watchdog_hears_nothing_of_a_worker_that_is_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[str] = []
-    monkeypatch.setattr(module, "notify", told.append)
-    monkeypatch.setattr(module, "watchdog_seconds", lambda: 0.05)
-    monkeypatch.setattr(module, "STALL_SECONDS", 0.3)
-    monkeypatch.setattr(module, "WAIT_SECONDS", 0.1)
+async def test_a_stuck_worker_sends_no_watchdog_notifications(monkeypatch: pytest.MonkeyPatch) -> None:
+    messages: list[str] = []
+    monkeypatch.setattr(worker_module, "notify", messages.append)
+    monkeypatch.setattr(worker_module, "watchdog_seconds", lambda: 0.05)
+    monkeypatch.setattr(worker_module, "STALL_SECONDS", 0.3)
+    monkeypatch.setattr(worker_module, "WAIT_SECONDS", 0.1)
     notes, layer, gate = Notes(), WorkLayer(), asyncio.Event()
     async with working({"jobs": batching(notes, gate), "idle": single(notes)}):
-        await until(lambda: told.count("WATCHDOG=1") >= 10)
-        assert any(each.startswith("READY=1\n") for each in told)
+        await until(lambda: messages.count("WATCHDOG=1") >= 10)
+        assert any(each.startswith("READY=1\n") for each in messages)
         await layer.send("jobs", {"type": "job"})
         await asyncio.sleep(0.6)
-        before = told.count("WATCHDOG=1")
+        before = messages.count("WATCHDOG=1")
         await asyncio.sleep(0.3)
-        assert told.count("WATCHDOG=1") == before
+        assert messages.count("WATCHDOG=1") == before
         gate.set()
-        await until(lambda: told.count("WATCHDOG=1") > before)
+        await until(lambda: messages.count("WATCHDOG=1") > before)
 
 
-def test_a_channel_without_a_consumer_is_named_with_those_that_have_one() -> None:
+def test_an_error_about_an_unknown_channel_lists_the_known_ones() -> None:
     application = ProtocolTypeRouter({"channel": ChannelNameRouter({"jobs": single(Notes()).as_asgi()})})
     assert consumer_class(application, "jobs").__name__ == "Single"  # type: ignore[union-attr]
     with pytest.raises(LookupError, match=r"'nothing'.*jobs"):
         consumer_class(application, "nothing")
 
 
-async def test_a_channel_with_a_list_on_each_redis_host_is_worked_on_while_one_is_frozen(
+async def test_a_frozen_redis_host_does_not_stop_work_on_the_other(
     new_redis: Callable[..., RedisServer], settings: Settings
 ) -> None:
     servers = [new_redis(), new_redis()]
