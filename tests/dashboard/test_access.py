@@ -1,4 +1,4 @@
-"""Who sees the dashboard: page, socket and menu agree."""
+"""Access to the dashboard: its page, its socket and the link in the menu follow the same rule."""
 
 import json
 from typing import Any
@@ -28,8 +28,8 @@ def visitor(who: str) -> Client:
     return client
 
 
-async def look(client: Client) -> tuple[WebsocketCommunicator, dict[str, Any]]:
-    """The socket and its first frame."""
+async def connect_as(client: Client) -> tuple[WebsocketCommunicator, dict[str, Any]]:
+    """Connect. Returns the socket and its first frame."""
     cookie = client.cookies.get(django_settings.SESSION_COOKIE_NAME)
     headers = [(b"origin", b"http://localhost")]
     if cookie is not None:
@@ -58,19 +58,19 @@ async def test_page_socket_and_menu_agree(
     settings.CHANNELBOX_DASHBOARD, settings.CHANNELBOX_GUESTS = setting, guests
     client = await in_database(visitor)(who)
     assert (await in_database(client.get)(PAGE)).status_code == status
-    socket, frame = await look(client)
+    socket, frame = await connect_as(client)
     assert frame.get("type", frame.get("code")) == first
     await socket.disconnect()
     page = await in_database(client.get)("/accounts/login/")
     assert (f'href="{PAGE}"' in page.text) == (status == 200)
 
 
-async def test_who_is_no_administrator_any_more_sees_it_no_longer(
+async def test_the_socket_closes_when_the_user_loses_staff_status(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.CHANNELBOX_DASHBOARD = "staff"
     monkeypatch.setattr(revocation, "NEW_SECONDS", 0.05)
-    socket, _ = await look(await in_database(visitor)("staff"))
+    socket, _ = await connect_as(await in_database(visitor)("staff"))
     await User.objects.aupdate(is_staff=False)
     RevocationMonitor.current().check_all()
     while True:

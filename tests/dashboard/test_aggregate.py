@@ -1,4 +1,4 @@
-"""From reports to the dashboard's data."""
+"""Aggregation of process reports to the dashboard's figures."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from channelbox.monitoring.histogram import count
 from channelbox.monitoring.process_reports import Processes, Report, mark_of
 
 
-def report(unit, node="one", **told):
+def report(unit, node="one", **fields):
     return Report(
         **{
             "process": f"{node}:{unit}",
@@ -17,7 +17,7 @@ def report(unit, node="one", **told):
             "kind": unit.partition("@")[0],
             "version": "0.1.0",
             "started": 1_764_000_000.0,
-            **told,
+            **fields,
         }
     )
 
@@ -26,7 +26,7 @@ def data(*reports):
     return aggregate(Processes(1_764_000_100.25, list(reports)))
 
 
-def test_it_works():
+def test_reports_are_aggregated_by_installation_node_and_process():
     shown = data(
         report("web@1", connections=5, rooms=1, rates={"sent": 2.0, "delivered": 40.0}, memory_mb=60.0, age_s=0.5),
         report("worker@1", rates={"stored": 2.0}, queues={"chat.ingest": 3}, lag_ms=1.5),
@@ -67,20 +67,20 @@ def test_a_room_with_members_in_several_processes_counts_once():
     assert shown["totals"]["rooms"] == 3
 
 
-def test_a_message_is_counted_where_it_was_stored_and_not_twice():
+def test_a_message_counts_once_on_the_node_that_stored_it():
     shown = data(report("web@1", rates={"sent": 9.0}), report("worker@1", node="two", rates={"stored": 9.0}))
     assert shown["totals"]["messages_per_s"] == 9.0
     assert shown["nodes"]["one"]["messages_per_s"] is None
     assert shown["nodes"]["two"]["messages_per_s"] == 9.0
 
 
-def test_what_a_node_has_no_process_for_is_unknown_rather_than_zero():
+def test_a_figure_without_a_process_to_report_it_is_null_for_a_node():
     shown = data(report("worker@1"))
     assert shown["nodes"]["one"]["connections"] is None
     assert shown["nodes"]["one"]["delivered_per_s"] is None
 
 
-def test_percentiles_are_of_all_processes_together():
+def test_percentiles_are_computed_over_all_processes():
     shown = data(
         report("web@1", stored_in=count([0.005] * 98)),
         report("web@2", stored_in=count([1.0] * 2)),
@@ -89,19 +89,19 @@ def test_percentiles_are_of_all_processes_together():
     assert shown["totals"]["store_p99_ms"] == pytest.approx(1000, rel=0.08)
 
 
-def test_figures_that_nobody_can_know_are_null():
+def test_figures_that_no_process_reports_are_null():
     totals = data(report("web@1"))["totals"]
     assert totals["store_p50_ms"] is totals["store_p99_ms"] is totals["queue"] is None
 
 
-def test_the_queue_is_what_the_freshest_report_says():
+def test_the_queue_length_is_that_of_the_newest_report():
     shown = data(
         report("web@1", queues={"chat.ingest": 900}, age_s=2.0), report("web@2", queues={"chat.ingest": 4}, age_s=0.1)
     )
     assert shown["totals"]["queue"] == 4
 
 
-def test_the_unwell_come_first_and_units_count_as_people_do():
+def test_unhealthy_processes_come_first_and_units_sort_by_number():
     shown = data(
         report("web@2"),
         report("web@10"),
@@ -118,13 +118,13 @@ def test_the_unwell_come_first_and_units_count_as_people_do():
     ]
 
 
-def test_the_series_knows_every_figure_of_the_data():
+def test_the_series_has_every_figure_of_the_data():
     shown = data(report("web@1"))
     assert tuple(shown["totals"]) == TOTALS
     assert tuple(shown["nodes"]["one"]) == NODE
 
 
-def test_an_empty_installation_has_an_empty_board():
+def test_an_installation_without_reports_has_an_empty_dashboard():
     shown = data()
     assert shown["totals"]["processes"] == 0
     assert shown["nodes"] == {} and shown["processes"] == []

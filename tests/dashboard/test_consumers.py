@@ -1,4 +1,4 @@
-"""The dashboard's socket, by Channels' own test client."""
+"""The dashboard's socket, driven by Channels' test client."""
 
 import asyncio
 import contextlib
@@ -33,7 +33,7 @@ def socket(user=None):
 
 
 @contextlib.asynccontextmanager
-async def looking():
+async def connected():
     client = socket()
     assert (await client.connect())[0]
     yield client
@@ -42,19 +42,19 @@ async def looking():
 
 async def next_data(client):
     while True:
-        told = await client.receive_json_from(3)
-        if "data" in told:
-            return told["data"]
+        received = await client.receive_json_from(3)
+        if "data" in received:
+            return received["data"]
 
 
 async def drained(client):
-    """Has everything that is there already."""
+    """Receive and drop every frame that was sent already."""
     while not await client.receive_nothing(0.01):
         await client.receive_output(0.01)
 
 
-async def test_it_works(reporter):
-    async with looking() as client:
+async def test_a_client_gets_a_welcome_and_then_data(reporter):
+    async with connected() as client:
         welcome = await client.receive_json_from()
         assert welcome["type"] == "welcome"
         assert welcome["version"] == package_version()
@@ -63,53 +63,53 @@ async def test_it_works(reporter):
         assert set(data) == {"at", "totals", "nodes", "processes"}
 
 
-async def test_it_moves_by_itself_every_second(reporter):
-    async with looking() as client:
+async def test_updates_arrive_without_being_requested(reporter):
+    async with connected() as client:
         times = [(await next_data(client))["at"] for _ in range(3)]
         assert len(set(times)) == 3
 
 
 @pytest.mark.parametrize("frame", ["{}", '{"type": "ping"}', '{"anything": [1]}'])
-async def test_any_frame_asks_for_an_update_and_every_client_gets_it(reporter, monkeypatch, frame):
+async def test_any_frame_requests_an_update_for_every_client(reporter, monkeypatch, frame):
     monkeypatch.setattr(broadcaster, "INTERVAL_SECONDS", 3600.0)
-    async with looking() as asker, looking() as other:
+    async with connected() as requester, connected() as other:
         await next_data(other)
-        await drained(asker)
-        await asker.send_to(text_data=frame)
-        assert (await next_data(asker))["at"] == (await next_data(other))["at"]
+        await drained(requester)
+        await requester.send_to(text_data=frame)
+        assert (await next_data(requester))["at"] == (await next_data(other))["at"]
 
 
 @pytest.mark.parametrize("frame", ["hi", "[]", "[" * 50_000, "\x00", '"', "null", "1e999"])
-async def test_what_is_not_an_object_is_told_so_and_asks_all_the_same(reporter, monkeypatch, frame):
+async def test_an_invalid_frame_gets_an_error_and_still_an_update(reporter, monkeypatch, frame):
     monkeypatch.setattr(broadcaster, "INTERVAL_SECONDS", 3600.0)
-    async with looking() as client:
+    async with connected() as client:
         await next_data(client)
         await client.send_to(text_data=frame)
-        told = await client.receive_json_from(2)
-        assert told == {"error": "Invalid message format", "code": "invalid"}
+        received = await client.receive_json_from(2)
+        assert received == {"error": "Invalid message format", "code": "invalid"}
         await next_data(client)
 
 
-async def test_a_binary_frame_is_closed_with_its_code(reporter):
-    async with looking() as client:
+async def test_a_binary_frame_closes_the_connection_as_unsupported(reporter):
+    async with connected() as client:
         await next_data(client)
         await client.send_to(bytes_data=b"\x00")
-        while (told := await client.receive_output(2))["type"] != "websocket.close":
+        while (received := await client.receive_output(2))["type"] != "websocket.close":
             pass
-        assert told["code"] == Close.UNSUPPORTED
+        assert received["code"] == Close.UNSUPPORTED
 
 
-async def test_a_flood_of_frames_costs_few_pushes_and_the_asker_gets_its_update(reporter, monkeypatch):
+async def test_a_flood_of_requests_causes_at_most_ten_updates_per_second(reporter, monkeypatch):
     monkeypatch.setattr(broadcaster, "INTERVAL_SECONDS", 3600.0)
     reads = []
     read = broadcaster.read_processes
 
-    async def counted():
+    async def counting_read():
         reads.append(1)
         return await read()
 
-    monkeypatch.setattr(broadcaster, "read_processes", counted)
-    async with looking() as client:
+    monkeypatch.setattr(broadcaster, "read_processes", counting_read)
+    async with connected() as client:
         await next_data(client)
         reads.clear()
         begun = asyncio.get_running_loop().time()
@@ -121,17 +121,17 @@ async def test_a_flood_of_frames_costs_few_pushes_and_the_asker_gets_its_update(
         assert 1 <= len(reads) <= seconds * 10 + 2
 
 
-async def test_one_read_serves_all_who_look(reporter, monkeypatch):
+async def test_one_read_of_the_reports_serves_all_clients(reporter, monkeypatch):
     reads = []
     read = broadcaster.read_processes
 
-    async def counted():
+    async def counting_read():
         reads.append(1)
         return await read()
 
-    monkeypatch.setattr(broadcaster, "read_processes", counted)
+    monkeypatch.setattr(broadcaster, "read_processes", counting_read)
     async with contextlib.AsyncExitStack() as stack:
-        clients = [await stack.enter_async_context(looking()) for _ in range(50)]
+        clients = [await stack.enter_async_context(connected()) for _ in range(50)]
         for client in clients:
             await drained(client)
         reads.clear()
@@ -140,8 +140,8 @@ async def test_one_read_serves_all_who_look(reporter, monkeypatch):
         assert len(reads) <= 2
 
 
-async def test_nothing_runs_when_nobody_looks(reporter, bus):
-    async def hearing(count):
+async def test_nothing_runs_without_clients(reporter, bus):
+    async def until_subscribers(count):
         while await bus.client(redis_keys.dashboard()).pubsub_numsub(redis_keys.dashboard()) != [
             (redis_keys.dashboard().encode(), count)
         ]:
@@ -149,33 +149,33 @@ async def test_nothing_runs_when_nobody_looks(reporter, bus):
 
     before = asyncio.all_tasks()
     async with asyncio.timeout(5):
-        async with looking():
-            await hearing(1)
-        await hearing(0)
+        async with connected():
+            await until_subscribers(1)
+        await until_subscribers(0)
         while any("dashboard" in task.get_name() for task in asyncio.all_tasks() - before):
             await asyncio.sleep(0.01)
 
 
-async def test_who_comes_right_after_the_last_has_left_is_heard(reporter, monkeypatch):
+async def test_a_client_that_connects_after_the_last_left_gets_updates(reporter, monkeypatch):
     monkeypatch.setattr(broadcaster, "INTERVAL_SECONDS", 3600.0)
     for _ in range(20):
-        async with looking() as client:
+        async with connected() as client:
             await next_data(client)
-    async with looking() as client:
+    async with connected() as client:
         await next_data(client)
         await drained(client)
         await client.send_json_to({})
         await next_data(client)
 
 
-async def test_who_is_not_signed_in_is_told_to(reporter):
+async def test_a_guest_gets_a_sign_in_error_where_guests_are_not_allowed(reporter):
     client = socket(AnonymousUser())
     assert (await client.connect())[0]
     assert (await client.receive_json_from())["code"] == Code.SIGN_IN
     assert (await client.receive_output())["code"] == Close.SIGN_IN
 
 
-async def test_guests_may_look_where_they_may_talk(reporter, settings):
+async def test_guests_see_the_dashboard_where_guests_are_allowed(reporter, settings):
     settings.CHANNELBOX_GUESTS = True
     client = socket(AnonymousUser())
     assert (await client.connect())[0]
@@ -183,12 +183,12 @@ async def test_guests_may_look_where_they_may_talk(reporter, settings):
     await client.disconnect()
 
 
-async def test_without_redis_nothing_is_made_up(new_redis, settings):
+async def test_no_data_is_sent_while_redis_is_down(new_redis, settings):
     server = new_redis()
     settings.CHANNELBOX_REDIS_HOSTS = [{"address": server.url, "socket_timeout": 2, "socket_connect_timeout": 2}]
     reporter = Reporter("web")
     await reporter.start()
-    async with looking() as client:
+    async with connected() as client:
         await next_data(client)
         server.stop()
         await drained(client)
@@ -205,6 +205,6 @@ async def test_without_redis_nothing_is_made_up(new_redis, settings):
 
 
 async def test_frames_are_compact_json(reporter):
-    async with looking() as client:
+    async with connected() as client:
         text = await client.receive_from()
         assert json.dumps(json.loads(text), separators=(",", ":")) == text

@@ -1,4 +1,4 @@
-"""The samples of every second, in a real Redis and as columns."""
+"""The dashboard's series: a sample for each second, in a real Redis and as columns."""
 
 import asyncio
 
@@ -13,7 +13,7 @@ def sample(second, connections, nodes):
     return {"at": second, "totals": {"connections": connections}, "nodes": nodes}
 
 
-def test_it_works():
+def test_samples_become_columns():
     series = series_of([sample(10, 1, {"a": {"connections": 1}}), sample(11, 2, {"a": {"connections": 2}})])
     assert series["step_s"] == 1
     assert series["at"] == [10, 11]
@@ -21,18 +21,18 @@ def test_it_works():
     assert series["nodes"]["a"]["connections"] == [1, 2]
 
 
-def test_a_second_without_a_sample_is_there_and_unknown():
+def test_a_second_without_a_sample_is_null():
     series = series_of([sample(10, 1, {}), sample(13, 4, {})])
     assert series["at"] == [10, 11, 12, 13]
     assert series["totals"]["connections"] == [1, None, None, 4]
 
 
-def test_a_node_that_came_later_is_unknown_before():
+def test_a_node_is_null_before_its_first_sample():
     series = series_of([sample(10, 1, {}), sample(11, 4, {"b": {"connections": 4}})])
     assert series["nodes"]["b"]["connections"] == [None, 4]
 
 
-def test_every_figure_is_there_from_the_start():
+def test_an_empty_series_has_every_figure():
     series = series_of([])
     assert series == {"step_s": 1, "at": [], "totals": {figure: [] for figure in TOTALS}, "nodes": {}}
     assert set(series_of([sample(1, 1, {"a": {}})])["nodes"]["a"]) == set(NODE)
@@ -45,7 +45,7 @@ async def until_samples(count):
     return series
 
 
-async def test_each_second_is_written_once_however_many_processes_there_are(bus):
+async def test_each_second_is_recorded_once_over_all_processes(bus):
     parts: list[Reporter | Recorder] = [Reporter("web"), Recorder(), Recorder(), Recorder()]
     for part in parts:
         await part.start()
@@ -61,7 +61,7 @@ async def test_each_second_is_written_once_however_many_processes_there_are(bus)
     assert len(series["nodes"]["test"]["connections"]) == len(series["at"])
 
 
-async def test_it_goes_on_when_the_process_that_wrote_is_gone(bus):
+async def test_recording_continues_when_the_recording_process_stops(bus):
     first, second = Recorder(), Recorder()
     await first.start()
     await second.start()
@@ -73,7 +73,7 @@ async def test_it_goes_on_when_the_process_that_wrote_is_gone(bus):
     assert None not in series["totals"]["processes"]
 
 
-async def test_the_list_does_not_grow_past_fifteen_minutes(bus):
+async def test_the_list_is_trimmed_to_fifteen_minutes(bus):
     client = bus.client(redis_keys.series())
     now, _ = await client.time()
     old = [msgpack.packb(sample(now - age, age, {})) for age in range(LENGTH + 20, 0, -1)]
@@ -87,7 +87,7 @@ async def test_the_list_does_not_grow_past_fifteen_minutes(bus):
     assert len((await read_series())["at"]) <= LENGTH
 
 
-async def test_what_is_older_than_the_window_is_not_shown(bus):
+async def test_samples_older_than_the_window_are_left_out(bus):
     client = bus.client(redis_keys.series())
     now, _ = await client.time()
     await client.rpush(
