@@ -1,4 +1,4 @@
-"""Rooms with very many messages, inserted by one statement of the database."""
+"""Inserts very many messages into a room with one SQL statement."""
 
 from django.db import connection
 
@@ -6,7 +6,7 @@ from channelbox.accounts.models import User
 from channelbox.chat.models import Event, Room
 
 
-def say_much(room: Room, count: int, user: User | None = None) -> None:
+def insert_messages(room: Room, count: int, user: User | None = None) -> None:
     """Store events 1 to `count`, from a guest if no user is given."""
     with connection.cursor() as cursor:
         cursor.execute(

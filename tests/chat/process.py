@@ -72,7 +72,7 @@ ORIGIN = "http://localhost"
 
 
 @pytest.fixture(autouse=True)
-def connections_go_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def return_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have Channels' communicator return database connections to the pool.
 
     By default it keeps them open, as tests inside one transaction need, and so would exhaust the pool.

@@ -1,4 +1,4 @@
-"""Rooms in the administration."""
+"""Rooms and users in the Django admin."""
 
 from collections.abc import Collection
 from typing import Any
@@ -13,7 +13,7 @@ from django.http import HttpRequest
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
-from tests.chat.many import say_much
+from tests.chat.many import insert_messages
 
 from channelbox.accounts.models import User
 from channelbox.chat.admin import MAX_SELECT_MEMBERS, RoomAdmin
@@ -32,7 +32,7 @@ def administrator(client: Client) -> Client:
     return client
 
 
-def test_a_room_is_edited(administrator: Client) -> None:
+def test_a_room_can_be_edited(administrator: Client) -> None:
     room = Room.objects.create(name="ops")
     member = User.objects.create(username="alice")
     body = {"name": "ops", "title": "Operations", "limit": "", "members_only": "on", "members": [member.pk]}
@@ -42,31 +42,29 @@ def test_a_room_is_edited(administrator: Client) -> None:
     assert (room.title, room.members_only, list(room.members.all())) == ("Operations", True, [member])
 
 
-def test_a_room_is_added(administrator: Client) -> None:
+def test_a_room_can_be_added(administrator: Client) -> None:
     answer = administrator.post("/admin/chat/room/add/", {"name": "ops", "title": "", "limit": ""})
     assert answer.status_code == 302, answer.content.decode()
     assert Room.objects.get().name == "ops"
 
 
-def test_editing_does_not_turn_back_the_numbers_of_messages(
+def test_editing_a_room_does_not_overwrite_its_last_number(
     administrator: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     room = Room.objects.create(name="ops")
     construct = RoomAdmin.get_form
 
-    def a_message_is_stored_meanwhile(
-        self: RoomAdmin, request: HttpRequest, obj: Room | None = None, **kwargs: Any
-    ) -> Any:
+    def store_a_message_meanwhile(self: RoomAdmin, request: HttpRequest, obj: Room | None = None, **kwargs: Any) -> Any:
         Room.objects.filter(pk=room.pk).update(last_seq=17)
         return construct(self, request, obj, **kwargs)
 
-    monkeypatch.setattr(RoomAdmin, "get_form", a_message_is_stored_meanwhile)
+    monkeypatch.setattr(RoomAdmin, "get_form", store_a_message_meanwhile)
     administrator.post(f"/admin/chat/room/{room.pk}/change/", {"name": "ops", "title": "Operations", "limit": ""})
     room.refresh_from_db()
     assert (room.title, room.last_seq) == ("Operations", 17)
 
 
-def test_a_page_that_is_open_does_not_make_a_room_of_the_former_name(administrator: Client, settings: Settings) -> None:
+def test_an_open_page_does_not_recreate_a_renamed_room(administrator: Client, settings: Settings) -> None:
     room = Room.objects.create(name="ops")
     form = {"name": "operations", "title": "", "limit": ""}
     assert administrator.post(f"/admin/chat/room/{room.pk}/change/", form).status_code == 302
@@ -75,7 +73,7 @@ def test_a_page_that_is_open_does_not_make_a_room_of_the_former_name(administrat
     assert set(Room.objects.values_list("name", flat=True)) == {"ops", "operations"}
 
 
-def test_a_room_of_very_many_members_is_edited(administrator: Client) -> None:
+def test_a_room_with_very_many_members_can_be_edited(administrator: Client) -> None:
     room = Room.objects.create(name="ops")
     people = User.objects.bulk_create(User(username=f"user-{number}") for number in range(1200))
     room.members.set(people)
@@ -88,7 +86,7 @@ def test_a_room_of_very_many_members_is_edited(administrator: Client) -> None:
 
 
 @pytest.mark.parametrize(("now", "apart"), [(MAX_SELECT_MEMBERS + 1, True), (MAX_SELECT_MEMBERS, False)])
-def test_a_room_that_came_to_have_many_members_or_few_since_the_form_was_made_loses_none(
+def test_members_are_kept_when_their_number_changes_the_form_field(
     administrator: Client, now: int, apart: bool
 ) -> None:
     room = Room.objects.create(name="ops")
@@ -104,27 +102,27 @@ def test_a_room_that_came_to_have_many_members_or_few_since_the_form_was_made_lo
 @pytest.fixture
 def busy() -> Room:
     room = Room.objects.create(name="busy", title="Busy room")
-    say_much(room, MANY)
+    insert_messages(room, MANY)
     return room
 
 
-def loaded(model: type[Model], monkeypatch: pytest.MonkeyPatch) -> list[None]:
-    """One for each object of this kind that is read from the database from now on."""
-    seen: list[None] = []
+def record_loads(model: type[Model], monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """Return a list that gets an item for each object of this model that is read from now on."""
+    loads: list[None] = []
     construct = model.from_db
 
-    def counted(database: str, names: Collection[str], values: Collection[Any]) -> Model:
-        seen.append(None)
+    def recording_from_db(database: str, names: Collection[str], values: Collection[Any]) -> Model:
+        loads.append(None)
         return construct(database, names, values)
 
-    monkeypatch.setattr(model, "from_db", counted)
-    return seen
+    monkeypatch.setattr(model, "from_db", recording_from_db)
+    return loads
 
 
-def test_a_room_is_deleted_without_loading_what_was_said(
+def test_a_room_is_deleted_without_loading_its_events(
     administrator: Client, busy: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    events = loaded(Event, monkeypatch)
+    events = record_loads(Event, monkeypatch)
     address = f"/admin/chat/room/{busy.pk}/delete/"
     page = administrator.get(address)
     assert "Busy room" in page.text
@@ -138,12 +136,12 @@ def test_a_room_is_deleted_without_loading_what_was_said(
     assert administrator.get(f"/admin/chat/room/{busy.pk}/change/").status_code == 302
 
 
-def test_selected_rooms_are_deleted_without_loading_what_was_said(
+def test_selected_rooms_are_deleted_without_loading_events(
     administrator: Client, busy: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = Room.objects.create(name="other")
     kept = Room.objects.create(name="kept")
-    events = loaded(Event, monkeypatch)
+    events = record_loads(Event, monkeypatch)
     form = {"action": "delete_selected", ACTION_CHECKBOX_NAME: [busy.pk, other.pk]}
     assert "Busy room" in administrator.post("/admin/chat/room/", form).text
     with CaptureQueriesContext(connection) as queries:
@@ -153,7 +151,7 @@ def test_selected_rooms_are_deleted_without_loading_what_was_said(
     assert list(Room.objects.all()) == [kept]
 
 
-def test_who_may_not_delete_rooms_is_told(client: Client) -> None:
+def test_deleting_a_room_requires_permission(client: Client) -> None:
     staff = User.objects.create(username="staff", is_staff=True)
     staff.user_permissions.set(Permission.objects.filter(codename="view_room"))
     client.force_login(staff)
@@ -178,7 +176,7 @@ def test_who_may_not_delete_rooms_is_told(client: Client) -> None:
         "/admin/autocomplete/?app_label=chat&model_name=room&field_name=members&term=user-7",
     ],
 )
-def test_no_page_reads_all_people_or_all_that_was_said(
+def test_admin_pages_read_few_users_and_rooms_and_no_events(
     administrator: Client, busy: Room, monkeypatch: pytest.MonkeyPatch, address: str
 ) -> None:
     User.objects.bulk_create(User(username=f"user-{number}") for number in range(MANY))
@@ -186,7 +184,7 @@ def test_no_page_reads_all_people_or_all_that_was_said(
     user = User.objects.get(username="user-7")
     Event.objects.filter(room=busy).update(user=user)
     busy.members.add(user)
-    people, rooms, events = (loaded(model, monkeypatch) for model in (User, Room, Event))
+    people, rooms, events = (record_loads(model, monkeypatch) for model in (User, Room, Event))
     with CaptureQueriesContext(connection) as queries:
         answer = administrator.get(address.format(room=busy.pk, user=user.pk))
     assert answer.status_code == 200

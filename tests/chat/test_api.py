@@ -1,4 +1,4 @@
-"""Whatever is asked of the API is answered with JSON, and never with a failure of ours."""
+"""The API answers every request with JSON, and no request makes it fail."""
 
 import string
 from typing import Any
@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pytest_django import Settings
-from tests.chat.many import say_much
+from tests.chat.many import insert_messages
 
 from channelbox.accounts.models import User
 from channelbox.chat import permissions
@@ -33,7 +33,7 @@ def _closed_to_guests(settings: Settings) -> None:
 def alice(client: Client) -> User:
     user = User.objects.create(username="alice")
     client.force_login(user)
-    say_much(Room.objects.create(name="north"), 20, user)
+    insert_messages(Room.objects.create(name="north"), 20, user)
     return user
 
 
@@ -43,8 +43,8 @@ def is_json(answer: Any) -> bool:
 
 @pytest.mark.parametrize("address", [*ADDRESSES, "/chat/api/nothing"])
 @pytest.mark.parametrize("method", ["post", "put", "patch", "delete", "options", "trace"])
-def test_other_methods_are_told_which_there_are(method: str, address: str) -> None:
-    """Also from a program without a CSRF token."""
+def test_an_unsupported_method_gets_405_with_the_allowed_ones(method: str, address: str) -> None:
+    """Also without a CSRF token."""
     answer = getattr(Client(enforce_csrf_checks=True), method)(address)
     assert answer.status_code == 405
     assert is_json(answer)
@@ -62,13 +62,13 @@ def test_other_methods_are_told_which_there_are(method: str, address: str) -> No
         "/chat/api/rooms/../messages",
     ],
 )
-def test_an_address_that_there_is_not_is_told_so(client: Client, alice: User, address: str) -> None:
+def test_an_unknown_address_gets_404_as_json(client: Client, alice: User, address: str) -> None:
     answer = client.get(address)
     assert (answer.status_code, is_json(answer), answer.json()["code"]) == (404, True, "no_room")
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
-def test_a_database_that_is_away_is_told(
+def test_a_database_outage_gets_503_as_json(
     client: Client, alice: User, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
@@ -80,7 +80,7 @@ def test_a_database_that_is_away_is_told(
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
-def test_what_fails_here_is_told(
+def test_an_internal_error_gets_500_as_json_and_is_logged(
     client: Client, alice: User, address: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*_: object) -> None:
@@ -92,24 +92,24 @@ def test_what_fails_here_is_told(
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_more_parameters_than_anybody_has_are_refused(client: Client, alice: User) -> None:
+def test_too_many_query_parameters_are_refused(client: Client, alice: User) -> None:
     answer = client.get(ADDRESSES[1] + "?" + "&".join(f"a{number}=1" for number in range(2000)))
     assert (answer.status_code, is_json(answer), answer.json()["code"]) == (400, True, "invalid")
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
-def test_guests_read_where_they_may(client: Client, settings: Settings, address: str) -> None:
+def test_guests_can_read_where_guests_are_allowed(client: Client, settings: Settings, address: str) -> None:
     Room.objects.create(name="north")
     assert client.get(address).status_code == 401
     settings.CHANNELBOX_GUESTS = True
     assert client.get(address).status_code == 200
     client.force_login(User.objects.create(username="bob"))
     assert client.get(address).status_code == 200
-    User.objects.update(is_active=False)  # no user any more, but a guest
+    User.objects.update(is_active=False)  # a deactivated user is a guest
     assert client.get(address).status_code == 200
 
 
-# Digits of any length and of other scripts, what databases object to, bytes that are no UTF-8, and cursors
+# Digits of any length and of other scripts, characters that databases refuse, bytes that are not UTF-8, and cursors
 NUMBERS = st.one_of(
     st.integers(-(10**20), 10**20).map(str), st.integers(0, 30).map(str), st.text("0123456789", max_size=25)
 )
@@ -121,7 +121,7 @@ TEXTS = st.one_of(
     st.from_regex(r"\A[0-9]-[0-9]{1,20}-[0-9]{1,20}\Z"),
 )
 VALUES = st.one_of(TEXTS.map(quote), st.binary(max_size=10).map(quote))
-# As Python reads them: bytes, and escapes within quotes
+# As Python parses cookies: bytes, and escapes within quotes
 COOKIES = st.one_of(
     st.binary(max_size=40).map(lambda some: some.decode("latin1")),
     st.sampled_from(["abcdefgh\\000", "x" * 32, "x" * 5000, "sessionid\\377"]),
@@ -136,7 +136,7 @@ WORDS = st.sampled_from(["before", "after", "limit", "search", "other"])
     parameters=st.lists(st.tuples(WORDS, VALUES), max_size=5),
     cookie=st.one_of(st.none(), COOKIES),
 )
-def test_no_parameter_makes_it_fail(
+def test_no_query_or_cookie_makes_a_request_fail(
     client: Client, alice: User, address: str, parameters: list[tuple[str, str]], cookie: str | None
 ) -> None:
     query = "&".join(f"{word}={value}" for word, value in parameters)
@@ -151,7 +151,7 @@ def test_no_parameter_makes_it_fail(
         assert numbers == sorted(set(numbers))
 
 
-def test_answers_name_the_versions_and_those_of_a_room_its_epoch_and_floor(client: Client, alice: User) -> None:
+def test_answers_contain_the_versions_and_a_rooms_epoch_and_floor(client: Client, alice: User) -> None:
     room = Room.objects.create(name="lobby", last_seq=5, floor=4)
     for seq in (3, 4, 5):
         Event.objects.create(
@@ -160,7 +160,7 @@ def test_answers_name_the_versions_and_those_of_a_room_its_epoch_and_floor(clien
     rooms = client.get("/chat/api/rooms").json()
     for kind in ("events", "messages"):
         answer = client.get(f"/chat/api/rooms/lobby/{kind}").json()
-        assert [event["seq"] for event in answer[kind]] == [4, 5], "what is below the floor is no longer there"
+        assert [event["seq"] for event in answer[kind]] == [4, 5], "events below the floor are left out"
         assert (answer["epoch"], answer["floor"]) == (room.full_epoch, 4)
         assert (answer["protocol"], answer["version"]) == (2, package_version())
     assert (rooms["protocol"], rooms["version"]) == (2, package_version())

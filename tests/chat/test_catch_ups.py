@@ -1,11 +1,11 @@
-"""What clients missed, and who may have how much of it at once."""
+"""The budget for catching up, of which each person has a share."""
 
 import pytest
 from channels.db import database_sync_to_async as in_database
 from django.test import Client
 from django.utils import timezone
 from pytest_django import Settings
-from tests.chat.process import Person, connections_go_back, installation, people, runtime
+from tests.chat.process import Person, installation, people, return_connections, runtime
 
 from channelbox.accounts.models import User
 from channelbox.chat.models import Event, Room
@@ -13,19 +13,19 @@ from channelbox.chat.runtime import ChatRuntime
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-EVENTS = 900  # of which a client that has none lacks most of a mebibyte
+EVENTS = 900  # together most of a mebibyte
 JOINS = 20
 
 
 @pytest.fixture(autouse=True)
-def allowance(settings: Settings) -> None:
-    """Less than what one person asks for."""
+def budget(settings: Settings) -> None:
+    """Make the budget smaller than what one person requests."""
     settings.CHANNELBOX_CATCH_UP_BYTES = 16 * 1024 * 1024
 
 
 @in_database
 def make(*names: str) -> list[str]:
-    """Return the keys of these people's sessions, after much was said in the lobby."""
+    """Create the lobby with many events, and users with these names. Returns the keys of the users' sessions."""
     room = Room.objects.create(name="lobby", last_seq=EVENTS)
     Event.objects.bulk_create(
         Event(room=room, seq=seq, sender="g:x", client_id=str(seq), name="x", text="x" * 980, at=timezone.now())
@@ -39,7 +39,9 @@ def make(*names: str) -> list[str]:
     return keys
 
 
-async def test_one_person_cannot_use_up_what_others_missed(runtime: ChatRuntime, people: list[Person]) -> None:
+async def test_one_person_cannot_use_up_the_catch_up_budget_of_others(
+    runtime: ChatRuntime, people: list[Person]
+) -> None:
     alice, bob = await make("alice", "bob")
     resumed = []
     for _ in range(JOINS):

@@ -1,4 +1,4 @@
-"""Deleting rooms: gone for everybody at once, and their rows afterwards, a few at a time."""
+"""Deleting rooms and users: they disappear at once, and their rows are removed afterwards in small batches."""
 
 import asyncio
 import dataclasses
@@ -15,8 +15,8 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
-from tests.chat.many import say_much
-from tests.chat.process import connections_go_back, enter, installation, people, runtime
+from tests.chat.many import insert_messages
+from tests.chat.process import enter, installation, people, return_connections, runtime
 from tests.support.servers import RedisServer
 from tests.support.waiting import until
 
@@ -41,7 +41,7 @@ MANY = 500
 def room() -> Room:
     room = Room.objects.create(name="lobby")
     room.members.set(User.objects.create(username=f"member-{number}") for number in range(5))
-    say_much(room, MANY)
+    insert_messages(room, MANY)
     return room
 
 
@@ -65,16 +65,16 @@ def delete_all(room: Room) -> None:
 
 
 @contextmanager
-def talking(name: str, *people: IncomingEvent) -> Iterator[list[Exception]]:
-    """These say something again and again, each at a worker's, until they are refused. Gives what fails."""
+def storing_messages(name: str, *people: IncomingEvent) -> Iterator[list[Exception]]:
+    """Store messages of each of these people in a thread of its own until they are refused. Yields the exceptions."""
     room = RoomRef(Room.objects.get(name=name).pk, name)
     begun, failed = threading.Barrier(len(people) + 1), []
 
-    def talk(person: IncomingEvent) -> None:
+    def store_messages(person: IncomingEvent) -> None:
         try:
             for number in range(10_000):
-                said = [dataclasses.replace(person, id=f"{number}-{n}") for n in range(5)]
-                outcome = store({room: said}).outcomes.get(room)
+                events = [dataclasses.replace(person, id=f"{number}-{n}") for n in range(5)]
+                outcome = store({room: events}).outcomes.get(room)
                 if outcome is not None and outcome.refused:
                     break
                 if number == 3:
@@ -84,7 +84,7 @@ def talking(name: str, *people: IncomingEvent) -> Iterator[list[Exception]]:
         finally:
             connection.close()
 
-    threads = [threading.Thread(target=talk, args=(person,)) for person in people]
+    threads = [threading.Thread(target=store_messages, args=(person,)) for person in people]
     for thread in threads:
         thread.start()
     begun.wait(20)
@@ -94,32 +94,34 @@ def talking(name: str, *people: IncomingEvent) -> Iterator[list[Exception]]:
 
 
 @pytest.mark.parametrize("how", [delete, delete_all])
-def test_a_deleted_room_gives_its_name_up_with_one_row_changed(room: Room, how: Callable[[Room], None]) -> None:
+def test_deleting_a_room_frees_its_name_without_touching_events(room: Room, how: Callable[[Room], None]) -> None:
     with CaptureQueriesContext(connection) as queries:
         how(room)
     assert not any("chat_event" in query["sql"] for query in queries)
     assert not Room.objects.exists()
     assert Event.objects.count() == MANY
-    anew = Room.objects.create(name="lobby")
-    assert Room.objects.get() == anew
-    assert anew.last_seq == 0
+    recreated = Room.objects.create(name="lobby")
+    assert Room.objects.get() == recreated
+    assert recreated.last_seq == 0
 
 
-def test_deleting_twice_is_once(room: Room) -> None:
+def test_deleting_a_room_twice_changes_nothing(room: Room) -> None:
     assert room.delete()[0] == 1
     marked = Room.everything.get()
     assert room.delete()[0] == 0
     assert Room.everything.get().deleted_at == marked.deleted_at
 
 
-async def test_its_rows_go_in_short_transactions(room: Room, bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each batch is one statement, with a bounded number of rows, and what others wrote is left alone."""
+async def test_rows_of_a_deleted_room_are_removed_in_small_batches(
+    room: Room, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each batch is one statement with a limited number of rows, and other rooms are left alone."""
     other = await in_database(Room.objects.create)(name="other")
-    await in_database(say_much)(other, 10)
+    await in_database(insert_messages)(other, 10)
     await in_database(room.delete)()
     batches: list[int] = []
 
-    def one(limit: int) -> int | None:
+    def remove_and_count(limit: int) -> int | None:
         assert limit <= 100
         with CaptureQueriesContext(connection) as queries:
             removed = remove_batch(limit)
@@ -131,14 +133,14 @@ async def test_its_rows_go_in_short_transactions(room: Room, bus: Bus, monkeypat
 
     monkeypatch.setattr(cleanup, "PAUSE_SECONDS", 0)
     monkeypatch.setattr(cleanup, "MAX_BATCH", 100)
-    monkeypatch.setattr(cleanup, "_remove_batch", in_database(one))
+    monkeypatch.setattr(cleanup, "_remove_batch", in_database(remove_and_count))
     await Cleanup().clean()
     assert max(batches) <= 100
     assert sum(batches) == MANY + 5 + 1
     assert await rows() == (1, 10, 0)
 
 
-async def test_batches_are_as_large_as_the_database_is_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_batch_size_follows_the_speed_of_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, limits = 0.0, []
     row_seconds = 0.0001
 
@@ -161,7 +163,9 @@ async def test_batches_are_as_large_as_the_database_is_quick(monkeypatch: pytest
     assert limits[-1] == 50
 
 
-async def test_another_worker_goes_on_where_one_died(room: Room, bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_another_worker_continues_the_removal_of_one_that_died(
+    room: Room, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(cleanup, "PAUSE_SECONDS", 0)
     await in_database(room.delete)()
     dying = asyncio.create_task(Cleanup().clean())
@@ -173,24 +177,24 @@ async def test_another_worker_goes_on_where_one_died(room: Room, bus: Bus, monke
     assert await rows() == (0, 0, 0)
 
 
-def test_rows_that_another_worker_has_just_removed_are_not_the_end(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It was cut off for longer than its lock lasts, and is back."""
+def test_removal_continues_past_rows_that_another_worker_removed(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when a worker was cut off for longer than its lock lasts, and returns."""
     room.delete()
-    look, looks = cleanup._first_seq, []
+    find_first, calls = cleanup._first_seq, []
 
-    def overtaken(room: Room) -> int | None:
-        looks.append(room)
-        first = look(room)
-        if len(looks) == 1:
+    def find_first_then_remove(room: Room) -> int | None:
+        calls.append(room)
+        first = find_first(room)
+        if len(calls) == 1:
             remove_batch(10)
         return first
 
-    monkeypatch.setattr(cleanup, "_first_seq", overtaken)
+    monkeypatch.setattr(cleanup, "_first_seq", find_first_then_remove)
     assert remove_batch(10) == 0
     assert remove_batch(10) == 10
 
 
-async def test_one_worker_at_a_time_removes(room: Room, bus: Bus, redis_server: RedisServer) -> None:
+async def test_one_worker_at_a_time_removes_rows(room: Room, bus: Bus, redis_server: RedisServer) -> None:
     await in_database(room.delete)()
     with redis_server.client() as client:
         client.set(redis_keys.cleanup(), "another", px=60_000)
@@ -201,15 +205,17 @@ async def test_one_worker_at_a_time_removes(room: Room, bus: Bus, redis_server: 
     assert (await rows())[1] == 0
 
 
-async def test_a_worker_is_woken(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_deleting_a_room_wakes_a_worker(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     receive = WorkLayer.receive_many
 
-    async def nothing_else(self: WorkLayer, channel: str, limit: int, timeout: float) -> list[dict[str, object]]:
+    async def receive_without_timeout(
+        self: WorkLayer, channel: str, limit: int, timeout: float
+    ) -> list[dict[str, object]]:
         while not (messages := await receive(self, channel, limit, timeout)):
             pass
         return messages
 
-    monkeypatch.setattr(WorkLayer, "receive_many", nothing_else)
+    monkeypatch.setattr(WorkLayer, "receive_many", receive_without_timeout)
     monkeypatch.setattr(cleanup, "PAUSE_SECONDS", 0)
     worker = Process(worker=True)
     await worker.start()
@@ -220,8 +226,8 @@ async def test_a_worker_is_woken(room: Room, monkeypatch: pytest.MonkeyPatch) ->
         await worker.stop()
 
 
-async def test_a_worker_looks_by_itself(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The word to wake it may be lost."""
+async def test_a_worker_finds_deleted_rooms_without_being_woken(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message that wakes it may be lost."""
     monkeypatch.setattr(cleanup, "PAUSE_SECONDS", 0)
     monkeypatch.setattr(cleanup, "WAKE_SECONDS", 0.1)
     await in_database(room.delete)()
@@ -234,7 +240,7 @@ async def test_a_worker_looks_by_itself(room: Room, monkeypatch: pytest.MonkeyPa
         await worker.stop()
 
 
-async def test_a_removal_that_breaks_is_counted_and_tried_again(
+async def test_an_error_while_removing_is_counted_and_retried(
     room: Room, bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(background_tasks, "PAUSE_SECONDS", 0.01)
@@ -259,7 +265,7 @@ async def test_a_removal_that_breaks_is_counted_and_tried_again(
     assert counters.restarted == before + 2
 
 
-def test_a_room_is_deleted_while_redis_is_away(
+def test_a_room_can_be_deleted_while_redis_is_frozen(
     room: Room, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     redis_server.freeze()
@@ -271,10 +277,10 @@ def test_a_room_is_deleted_while_redis_is_away(
     assert not Room.objects.exists()
 
 
-def test_a_room_is_deleted_while_people_talk_in_it() -> None:
-    """Nothing fails on either side, and nothing is left in the end."""
+def test_a_room_can_be_deleted_while_messages_are_stored() -> None:
+    """Neither side fails, and no row is left in the end."""
     room = Room.objects.create(name="lobby")
-    with talking(
+    with storing_messages(
         "lobby", *(IncomingEvent(f"g:{name}", None, name, "", "message", "hi") for name in ("alice", "bob"))
     ) as failed:
         room.delete()
@@ -286,16 +292,16 @@ def test_a_room_is_deleted_while_people_talk_in_it() -> None:
     assert (Room.everything.count(), Event.objects.count()) == (0, 0)
 
 
-async def test_everybody_in_a_deleted_room_is_told_at_once(enter) -> None:
+async def test_deleting_a_room_closes_its_sockets_with_an_error(enter) -> None:
     alice = await enter()
     room = await in_database(Room.objects.get)()
     await in_database(room.delete)()
-    told = await alice.next("error")
-    assert (told["code"], told["error"]) == ("no_room", "This room was deleted.")
+    error = await alice.next("error")
+    assert (error["code"], error["error"]) == ("no_room", "This room was deleted.")
     assert await alice.closed() == 4003
 
 
-async def test_a_page_that_comes_back_does_not_make_a_deleted_room_anew(enter) -> None:
+async def test_reconnecting_does_not_recreate_a_deleted_room(enter) -> None:
     alice = await enter()
     room = await in_database(Room.objects.get)()
     await in_database(room.delete)()
@@ -307,18 +313,18 @@ async def test_a_page_that_comes_back_does_not_make_a_deleted_room_anew(enter) -
     assert not await in_database(Room.objects.exists)()
 
 
-async def test_who_comes_back_makes_no_room_that_never_was(enter) -> None:
-    """The record may be a restored backup, in which the room is not yet."""
+async def test_reconnecting_does_not_create_a_missing_room(enter) -> None:
+    """The database may be a restored backup from before the room was created."""
     assert (await enter("/ws/chat/lobby/?after=3")).welcome["code"] == "no_room"
     assert (await enter("/ws/chat/lobby/")).welcome["type"] == "welcome"
 
 
-def test_a_deleted_room_is_made_anew_by_who_asks_for_it(client: Client, settings: Settings) -> None:
+def test_a_deleted_room_is_recreated_only_on_request(client: Client, settings: Settings) -> None:
     Room.objects.create(name="lobby").delete()
     page = client.get("/chat/room/lobby/")
     assert page.status_code == 404
     assert "It was deleted" in page.text
-    assert client.get("/chat/room/lobby/").status_code == 404, "as often as it is loaded again"
+    assert client.get("/chat/room/lobby/").status_code == 404, "also when the page is reloaded"
     assert not Room.objects.exists()
     assert client.post("/chat/", {"name": "lobby"}).headers["Location"] == "/chat/room/lobby/"
     assert client.get("/chat/room/lobby/").status_code == 200
@@ -328,7 +334,7 @@ def test_a_deleted_room_is_made_anew_by_who_asks_for_it(client: Client, settings
     assert "It was deleted" not in client.get("/chat/room/lobby/").text
 
 
-def test_a_user_is_deleted_without_touching_what_was_said(client: Client, room: Room) -> None:
+def test_a_user_is_deleted_without_updating_events_at_once(client: Client, room: Room) -> None:
     client.force_login(User.objects.create(username="admin", is_staff=True, is_superuser=True))
     alice = User.objects.create_user("alice", email="alice@example.org")
     Event.objects.filter(room=room).update(user=alice)
@@ -341,13 +347,13 @@ def test_a_user_is_deleted_without_touching_what_was_said(client: Client, room: 
     assert f"/admin/accounts/user/{alice.pk}/" not in client.get("/admin/accounts/user/").text
     marked = User.objects.get(pk=alice.pk)
     assert (marked.is_active, marked.email) == (False, "")
-    anew = User.objects.create_user("alice")
+    recreated = User.objects.create_user("alice")
     assert list(iter(lambda: remove_batch(200), None)) == [200, 200, 100, 1, 1]
-    assert list(User.objects.filter(pk__in=[alice.pk, anew.pk])) == [anew]
+    assert list(User.objects.filter(pk__in=[alice.pk, recreated.pk])) == [recreated]
     assert set(Event.objects.values_list("name", "user")) == {("alice", None)}
 
 
-def test_selected_users_are_deleted_in_the_same_way(client: Client) -> None:
+def test_selected_users_are_deleted_without_updating_events(client: Client) -> None:
     client.force_login(User.objects.create(username="admin", is_staff=True, is_superuser=True))
     people = [User.objects.create_user(name) for name in ("alice", "bob")]
     form = {"action": "delete_selected", ACTION_CHECKBOX_NAME: [user.pk for user in people], "post": "yes"}
@@ -360,11 +366,11 @@ def test_selected_users_are_deleted_in_the_same_way(client: Client) -> None:
     assert [user.username for user in User.objects.all()] == ["admin"]
 
 
-def test_a_user_is_deleted_while_talking() -> None:
-    """Nothing fails on either side."""
+def test_a_user_can_be_deleted_while_sending() -> None:
+    """Neither side fails."""
     Room.objects.create(name="lobby")
     alice = User.objects.create_user("alice")
-    with talking("lobby", IncomingEvent(f"u:{alice.pk}", alice.pk, "alice", "", "message", "hi")) as failed:
+    with storing_messages("lobby", IncomingEvent(f"u:{alice.pk}", alice.pk, "alice", "", "message", "hi")) as failed:
         alice.delete()
         while remove_batch(3) is not None:
             pass
@@ -375,7 +381,7 @@ def test_a_user_is_deleted_while_talking() -> None:
     assert not Event.objects.exclude(user=None).exists()
 
 
-def test_the_names_of_deleted_rooms_are_forgotten_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_of_deleted_rooms_are_removed_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     Room.objects.create(name="lobby").delete()
     while remove_batch(10) is not None:
         pass

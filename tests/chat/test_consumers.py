@@ -1,4 +1,4 @@
-"""People in a room: the chat's socket through the whole ASGI application, real Redis and the database."""
+"""The chat's socket, through the whole ASGI application, a real Redis and the database."""
 
 import asyncio
 import json
@@ -9,7 +9,7 @@ import pytest
 from channels.db import database_sync_to_async as in_database
 from pytest_django import Settings
 from redis.exceptions import RedisError
-from tests.chat.process import Person, Workers, connections_go_back, enter, installation, people, runtime, workers
+from tests.chat.process import Person, Workers, enter, installation, people, return_connections, runtime, workers
 
 from channelbox.chat.models import Event, Room
 from channelbox.chat.runtime import ChatRuntime
@@ -20,16 +20,16 @@ from channelbox.realtime.errors import INVALID_FORMAT
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-async def test_it_works(enter, workers: Workers) -> None:
+async def test_a_message_reaches_every_member_and_is_stored(enter, workers: Workers) -> None:
     alice, bob = await enter(), await enter()
     await alice.say("hi")
-    heard = [await person.next("message") for person in (alice, bob)]
-    assert heard[0] == heard[1]
-    assert (heard[0]["seq"], heard[0]["message"], heard[0]["user"]) == (1, "hi", alice.welcome["you"])
+    received = [await person.next("message") for person in (alice, bob)]
+    assert received[0] == received[1]
+    assert (received[0]["seq"], received[0]["message"], received[0]["user"]) == (1, "hi", alice.welcome["you"])
     assert await in_database(Event.objects.get)(seq=1)
 
 
-async def test_rooms_do_not_hear_each_other(enter, workers: Workers) -> None:
+async def test_messages_stay_in_their_room(enter, workers: Workers) -> None:
     alice, bob = await enter("/ws/chat/one/"), await enter("/ws/chat/two/")
     await alice.say("for one")
     await alice.next("message")
@@ -37,7 +37,7 @@ async def test_rooms_do_not_hear_each_other(enter, workers: Workers) -> None:
     assert (await bob.next("message"))["message"] == "for two"
 
 
-async def test_a_message_comes_back_with_the_id_that_it_was_sent_with(enter, workers: Workers) -> None:
+async def test_a_message_comes_back_with_its_id(enter, workers: Workers) -> None:
     alice = await enter()
     await alice.say("hi", id="my-id")
     assert (await alice.next("message"))["id"] == "my-id"
@@ -52,15 +52,15 @@ async def test_a_message_sent_again_is_answered_and_stored_once(enter, workers: 
     assert await in_database(Event.objects.count)() == 1
 
 
-async def test_each_senders_order_holds(enter, workers: Workers) -> None:
+async def test_messages_of_a_sender_keep_their_order(enter, workers: Workers) -> None:
     alice, bob = await enter(), await enter()
     for number in range(50):
         await alice.say(str(number))
-    heard = [await bob.next("message") for _ in range(50)]
-    assert [(m["seq"], m["message"]) for m in heard] == [(n + 1, str(n)) for n in range(50)]
+    received = [await bob.next("message") for _ in range(50)]
+    assert [(m["seq"], m["message"]) for m in received] == [(n + 1, str(n)) for n in range(50)]
 
 
-async def test_history_comes_on_joining(enter, workers: Workers, settings: Settings) -> None:
+async def test_a_new_client_gets_the_latest_messages(enter, workers: Workers, settings: Settings) -> None:
     settings.CHANNELBOX_HISTORY = 2
     alice = await enter()
     for text in ("1", "2", "3"):
@@ -71,7 +71,7 @@ async def test_history_comes_on_joining(enter, workers: Workers, settings: Setti
     assert [(await bob.next("message"))["message"] for _ in range(2)] == ["2", "3"]
 
 
-async def test_what_was_missed_comes_after_a_reconnect(enter, workers: Workers) -> None:
+async def test_a_returning_client_gets_the_missed_messages(enter, workers: Workers) -> None:
     alice = await enter()
     for text in ("1", "2", "3"):
         await alice.say(text)
@@ -81,7 +81,7 @@ async def test_what_was_missed_comes_after_a_reconnect(enter, workers: Workers) 
     assert [(await bob.next("message"))["seq"] for _ in range(2)] == [2, 3]
 
 
-async def test_too_far_back_is_told_as_a_gap(enter, workers: Workers, settings: Settings) -> None:
+async def test_a_client_that_missed_too_much_gets_a_gap(enter, workers: Workers, settings: Settings) -> None:
     room = await in_database(Room.objects.create)(name="lobby", last_seq=2000)
     now = room.created_at
     events = [
@@ -94,7 +94,7 @@ async def test_too_far_back_is_told_as_a_gap(enter, workers: Workers, settings: 
     assert (await bob.next("message"))["seq"] == 1951
 
 
-async def test_bad_input_is_answered_and_the_socket_goes_on(enter, workers: Workers) -> None:
+async def test_invalid_frames_get_errors_and_the_connection_stays_open(enter, workers: Workers) -> None:
     alice = await enter()
     for text in (
         "no json",
@@ -126,19 +126,19 @@ async def test_bad_input_is_answered_and_the_socket_goes_on(enter, workers: Work
     assert (await alice.next("message"))["message"] == "still here"
 
 
-async def test_an_error_names_the_id_of_its_message(enter) -> None:
+async def test_an_error_contains_the_id_of_its_message(enter) -> None:
     alice = await enter()
     await alice.say("", id="mine")
     assert (await alice.next("error"))["id"] == "mine"
 
 
-async def test_a_binary_frame_closes_with_1003(enter) -> None:
+async def test_a_binary_frame_closes_the_connection_with_1003(enter) -> None:
     alice = await enter()
     await alice.socket.send_to(bytes_data=b"hi")
     assert await alice.closed() == 1003
 
 
-async def test_who_is_here_is_told_and_who_left_is_gone(enter, people: list[Person]) -> None:
+async def test_presence_follows_members_who_join_and_leave(enter, people: list[Person]) -> None:
     alice = await enter()
     bob = await enter()
     names = sorted([alice.welcome["you"], bob.welcome["you"]])
@@ -152,13 +152,13 @@ async def test_who_is_here_is_told_and_who_left_is_gone(enter, people: list[Pers
     assert presence["users"] == [alice.welcome["you"]]
 
 
-async def test_typing_is_told(enter) -> None:
+async def test_typing_is_sent_to_other_members(enter) -> None:
     alice, bob = await enter(), await enter()
     await alice.socket.send_to(text_data='{"type": "typing"}')
     assert (await bob.next("typing"))["user"] == alice.welcome["you"]
 
 
-async def test_connections_are_counted_and_counted_off(enter, people: list[Person]) -> None:
+async def test_the_connection_counter_goes_up_and_down(enter, people: list[Person]) -> None:
     before = counters.connections
     alice = await enter()
     assert counters.connections == before + 1
@@ -167,7 +167,7 @@ async def test_connections_are_counted_and_counted_off(enter, people: list[Perso
     assert counters.connections == before
 
 
-async def test_nothing_is_acknowledged_without_a_worker_and_nothing_is_lost(
+async def test_messages_wait_unacknowledged_until_a_worker_starts(
     enter, runtime: ChatRuntime, settings: Settings
 ) -> None:
     alice = await enter()
@@ -180,7 +180,7 @@ async def test_nothing_is_acknowledged_without_a_worker_and_nothing_is_lost(
     await workers.stop()
 
 
-async def test_a_full_outbox_is_told_with_the_id(enter, runtime: ChatRuntime) -> None:
+async def test_a_full_outbox_error_contains_the_id_of_the_message(enter, runtime: ChatRuntime) -> None:
     runtime.outbox._host_senders[0].throughput.max_messages = 2
     alice = await enter()
     for number in range(3):
@@ -189,7 +189,7 @@ async def test_a_full_outbox_is_told_with_the_id(enter, runtime: ChatRuntime) ->
     assert (error["code"], error["id"]) == ("queue_full", "2")
 
 
-async def test_who_sends_into_a_full_outbox_is_read_later(
+async def test_a_sender_is_read_later_after_a_full_outbox_error(
     enter, runtime: ChatRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(consumer, "FULL_PAUSE_SECONDS", 0.5)
@@ -203,20 +203,20 @@ async def test_who_sends_into_a_full_outbox_is_read_later(
     assert time.monotonic() - started >= 0.5
 
 
-async def test_a_worker_that_dies_after_the_commit_is_made_good(
+async def test_a_worker_that_dies_after_its_commit_loses_no_message(
     enter, runtime: ChatRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Stored but never told: the outbox asks again, and the members read what they lack."""
+    """Stored but not published: the outbox sends the batch again, and the hub reads what its members lack."""
     from channelbox.chat import ingest
 
     monkeypatch.setattr(runtime.outbox._layer, "expiry", 0.2)
     alice, bob = await enter(), await enter()
 
-    async def silent(*args: object) -> None:
+    async def failing_publish(*args: object) -> None:
         raise OSError("killed")
 
     with monkeypatch.context() as patch:
-        patch.setattr(ingest.Bus, "publish_many", silent)
+        patch.setattr(ingest.Bus, "publish_many", failing_publish)
         workers = Workers()
         workers.start()
         await alice.say("hi", id="a")
@@ -229,29 +229,29 @@ async def test_a_worker_that_dies_after_the_commit_is_made_good(
     await workers.stop()
 
 
-async def test_a_client_that_is_lost_while_it_joins_does_not_stay_in_the_room(
+async def test_a_client_lost_while_joining_does_not_stay_a_member(
     runtime: ChatRuntime, enter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     join = runtime.hub.join
 
-    async def lost_on_the_way(name: str, identity: Any, member: Any, *more: Any) -> Any:
+    async def join_after_loss(name: str, identity: Any, member: Any, *more: Any) -> Any:
         member.on_lost()
         return await join(name, identity, member, *more)
 
-    monkeypatch.setattr(runtime.hub, "join", lost_on_the_way)
+    monkeypatch.setattr(runtime.hub, "join", join_after_loss)
     await enter()
     assert runtime.hub.rooms["lobby"].members == set()
 
 
-async def test_typing_while_redis_is_away_ends_no_connection(
+async def test_typing_during_a_redis_outage_closes_no_connection(
     runtime: ChatRuntime, enter, workers: Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def away(channel: str, payload: bytes) -> None:
+    async def failing_publish(channel: str, payload: bytes) -> None:
         raise RedisError("away")
 
     alice = await enter()
     with monkeypatch.context() as patch:
-        patch.setattr(runtime.bus, "publish", away)
+        patch.setattr(runtime.bus, "publish", failing_publish)
         await alice.socket.send_to(text_data=json.dumps({"type": "typing"}))
         await alice.socket.send_to(text_data=json.dumps({"type": "ping"}))
         assert (await alice.next("pong", "error"))["type"] == "pong"

@@ -1,6 +1,6 @@
-"""What a delivery and a connect may cost, as counts: the hot path stays free of what each member would pay for.
+"""Costs of a delivery and of a connect, as counts: the hot path has no work that grows with the number of members.
 
-`make bench` says how fast it is; seconds are no measure for a test.
+`make bench` measures speed; these tests do not, because seconds depend on the machine.
 """
 
 import asyncio
@@ -16,8 +16,8 @@ import pytest
 from channels.db import database_sync_to_async as in_database
 from django.db.backends.utils import CursorWrapper
 from django.test import Client
-from tests.chat.many import say_much
-from tests.chat.process import Person, Workers, connections_go_back, installation, people, runtime, workers
+from tests.chat.many import insert_messages
+from tests.chat.process import Person, Workers, installation, people, return_connections, runtime, workers
 
 from channelbox.accounts.models import User
 from channelbox.chat.models import Room
@@ -31,7 +31,7 @@ from channelbox.work.pending_message import PendingMessage
 pytestmark = pytest.mark.django_db(transaction=True)
 
 FEW, MANY = 2, 300
-TRIES = 5  # something in the background may fall into one
+TRIES = 5  # background work may add to the costs of one
 CROWD = 60
 FIXED = ("encodings", "queries", "threads")
 
@@ -40,7 +40,7 @@ Costs = collections.Counter[str]
 
 @contextmanager
 def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Costs]:
-    """Counts what this process does meanwhile: turns of a thread, JSON encodings, queries, writes to Redis."""
+    """Count what this process does in the block: calls in threads, JSON encodings, queries, writes to Redis."""
     costs: Costs = collections.Counter()
 
     def count(owner: Any, name: str, what: str, besides: type | tuple[()] = ()) -> None:
@@ -56,14 +56,14 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Costs]:
         count(concurrent.futures.ThreadPoolExecutor, "submit", "threads")
         count(json.JSONEncoder, "iterencode", "encodings")
         count(CursorWrapper, "execute", "queries")
-        count(psycopg.Cursor, "execute", "queries", besides=psycopg.ClientCursor)  # those are below Django's
+        count(psycopg.Cursor, "execute", "queries", besides=psycopg.ClientCursor)  # Django's, counted above
         count(CursorWrapper, "executemany", "queries")
         count(asyncio.StreamWriter, "writelines", "redis")
         yield costs
 
 
 class Listener:
-    """A member that keeps what is written to it, as it is."""
+    """A member that keeps what is written to it."""
 
     on_lost: Callable[[], None] | None = None
 
@@ -72,15 +72,15 @@ class Listener:
         self.more = asyncio.Event()
 
     def restart(self) -> None:
-        raise AssertionError("nobody is sent away here")
+        raise AssertionError("no member is restarted in this test")
 
     def write_frames(self, frames: bytes) -> None:
         self.written.append(frames)
         self.more.set()
 
 
-async def message(runtime: ChatRuntime, room: str, members: int, monkeypatch: pytest.MonkeyPatch) -> Costs:
-    """The least that a message to so many cost, storing included."""
+async def message_costs(runtime: ChatRuntime, room: str, members: int, monkeypatch: pytest.MonkeyPatch) -> Costs:
+    """Return the lowest costs of several messages to so many members, storing included."""
     listeners = [Listener() for _ in range(members)]
     found = await in_database(Room.objects.get)(name=room)
     ref, identity = RoomRef(found.pk, room), Identity(found.pk, found.full_epoch)
@@ -108,30 +108,30 @@ async def message(runtime: ChatRuntime, room: str, members: int, monkeypatch: py
     return cheapest
 
 
-async def test_a_message_costs_the_same_for_few_and_for_many(
+async def test_message_costs_do_not_depend_on_the_number_of_members(
     runtime: ChatRuntime, workers: Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await make_rooms("few", "many")
-    few = await message(runtime, "few", FEW, monkeypatch)
-    many = await message(runtime, "many", MANY, monkeypatch)
+    few = await message_costs(runtime, "few", FEW, monkeypatch)
+    many = await message_costs(runtime, "many", MANY, monkeypatch)
     assert {what: few[what] for what in FIXED} == {what: many[what] for what in FIXED}
     assert few["encodings"] == 1
     assert few["threads"] == 1
-    assert max(few["redis"], many["redis"]) <= 4, "the batch to the queue, the publish, the worker's looks for more"
+    assert max(few["redis"], many["redis"]) <= 4, "the batch to the queue, the publish, the worker's next reads"
 
 
-async def test_a_message_has_nobody_s_rights_looked_at(
+async def test_storing_a_message_does_not_recheck_permissions(
     runtime: ChatRuntime, workers: Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A room that somebody changed has: everybody in it is looked up. What storing changes is not that."""
-    told: list[object] = []
-    monkeypatch.setattr("channelbox.chat.revocation.notify_after_commit", lambda *words: told.append(words))
+    """A changed room has everybody in it rechecked; the update of its last number must not count as such a change."""
+    notices: list[object] = []
+    monkeypatch.setattr("channelbox.chat.revocation.notify_after_commit", lambda *args: notices.append(args))
     await make_rooms("lobby")
-    await message(runtime, "lobby", FEW, monkeypatch)
-    assert told == []
+    await message_costs(runtime, "lobby", FEW, monkeypatch)
+    assert notices == []
 
 
-async def test_a_crowd_that_comes_is_looked_up_together(
+async def test_concurrent_joins_share_their_look_ups(
     runtime: ChatRuntime, people: list[Person], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await make_rooms("lobby")
@@ -144,13 +144,11 @@ async def test_a_crowd_that_comes_is_looked_up_together(
         assert costs[what] < CROWD / 2, f"{what}: {costs}"
 
 
-async def test_what_a_crowd_that_returns_missed_is_read_once_for_all(
-    runtime: ChatRuntime, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The buffer of recent frames does not reach back that far; each has another newest number."""
+async def test_concurrent_catch_ups_share_their_reads(runtime: ChatRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The replay buffer does not reach back that far, and the last number of each client differs."""
     await make_rooms("lobby")
     room = await in_database(Room.objects.get)()
-    await in_database(say_much)(room, 1000)
+    await in_database(insert_messages)(room, 1000)
     identity = Identity(room.pk, room.full_epoch)
     crowd = {300 + number: Listener() for number in range(CROWD)}
     first = Listener()
@@ -161,36 +159,36 @@ async def test_what_a_crowd_that_returns_missed_is_read_once_for_all(
         )
         await asyncio.gather(*joins)
     for after, listener in crowd.items():
-        heard = [json.loads(bytes(payload))["seq"] for _, payload in payloads(b"".join(listener.written))]
-        assert heard == list(range(after + 1, 1001))
-    # Three pages up to what is in the buffer, once more for the first to come, who does not wait for the others.
+        received = [json.loads(bytes(payload))["seq"] for _, payload in payloads(b"".join(listener.written))]
+        assert received == list(range(after + 1, 1001))
+    # Three pages up to the replay buffer, and one more for the first client, which does not wait for the others.
     assert costs["threads"] < CROWD / 4, costs
     for listener in (first, *crowd.values()):
         runtime.hub.leave("lobby", listener)
 
 
-async def test_what_a_crowd_has_heard_elsewhere_is_read_once_for_all(
+async def test_events_that_clients_have_but_the_hub_lacks_are_read_once(
     runtime: ChatRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """This process has not heard the newest events: Redis was away from it alone."""
+    """This process has not received the newest events: it alone was cut off from Redis."""
     await make_rooms("lobby")
     room = await in_database(Room.objects.get)()
     identity = Identity(room.pk, room.full_epoch)
     first, crowd = Listener(), [Listener() for _ in range(CROWD)]
     await runtime.hub.join("lobby", identity, first, None, 50, lambda hello: b"")
-    await in_database(say_much)(room, 20)
+    await in_database(insert_messages)(room, 20)
     with counted(monkeypatch) as costs:
         await asyncio.gather(
             *(runtime.hub.join("lobby", identity, each, 20, 50, lambda hello: b"") for each in crowd),
         )
-    heard = [json.loads(bytes(payload))["seq"] for _, payload in payloads(b"".join(first.written))]
-    assert heard == list(range(1, 21)), "the members get it now, and once"
+    received = [json.loads(bytes(payload))["seq"] for _, payload in payloads(b"".join(first.written))]
+    assert received == list(range(1, 21)), "members get the missing events once"
     assert costs["threads"] < CROWD / 4, costs
     for listener in (first, *crowd):
         runtime.hub.leave("lobby", listener)
 
 
-async def test_a_room_is_opened_with_two_queries_in_one_turn_of_a_thread(
+async def test_opening_a_room_takes_two_queries_in_one_thread_call(
     runtime: ChatRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: list[Costs] = []
@@ -202,7 +200,7 @@ async def test_a_room_is_opened_with_two_queries_in_one_turn_of_a_thread(
     assert (cheapest["queries"], cheapest["threads"]) == (2, 1)
 
 
-async def test_rooms_that_a_crowd_enters_are_opened_together(
+async def test_rooms_joined_concurrently_are_opened_together(
     runtime: ChatRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rooms = await rooms_with_messages(CROWD)
@@ -213,11 +211,13 @@ async def test_rooms_that_a_crowd_enters_are_opened_together(
         assert costs[what] < CROWD / 2, f"{what}: {costs}"
 
 
-async def test_what_many_rooms_missed_is_read_together(runtime: ChatRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Redis was away from this process: the record has more of every room."""
+async def test_events_missed_in_many_rooms_are_read_together(
+    runtime: ChatRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This process was cut off from Redis: the database has newer events of every room."""
     rooms = await rooms_with_messages(CROWD)
     listeners = [await enter(runtime, room) for room in rooms]
-    await in_database(say_more)()
+    await in_database(store_unpublished)()
     with counted(monkeypatch) as costs:
         await runtime.reconciler.compare()
         async with asyncio.timeout(10):
@@ -237,17 +237,17 @@ async def enter(runtime: ChatRuntime, room: Room) -> Listener:
 
 
 def numbers(listener: Listener) -> list[int]:
-    """The numbers of the events that it was written, in their order."""
-    heard = [json.loads(bytes(payload)) for _, payload in payloads(b"".join(listener.written))]
-    return [event["seq"] for event in heard if event["type"] == "message"]
+    """Return the numbers of the messages that were written to it, in order."""
+    received = [json.loads(bytes(payload)) for _, payload in payloads(b"".join(listener.written))]
+    return [event["seq"] for event in received if event["type"] == "message"]
 
 
 @in_database
 def rooms_with_messages(count: int) -> list[Room]:
-    """Make rooms with three messages each."""
+    """Create rooms with three messages each."""
     rooms = [Room.objects.create(name=f"room-{number}") for number in range(count)]
     for room in rooms:
-        say_much(room, 3)
+        insert_messages(room, 3)
     return list(Room.objects.all())
 
 
@@ -257,8 +257,8 @@ def make_rooms(*names: str) -> None:
         Room.objects.create(name=name)
 
 
-def say_more() -> None:
-    """Store a fourth message in each room, and tell nobody."""
+def store_unpublished() -> None:
+    """Store a fourth message in each room without publishing it."""
     rooms = {
         RoomRef(room.pk, room.name): [IncomingEvent("g:bob", None, "bob", "4", "message", "hi")]
         for room in Room.objects.all()
@@ -267,7 +267,7 @@ def say_more() -> None:
 
 
 def sessions(count: int) -> list[str]:
-    """The keys of as many people's sessions."""
+    """Create so many users with a session each. Returns the keys of the sessions."""
     keys = []
     for number in range(count):
         client = Client()

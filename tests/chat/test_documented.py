@@ -1,4 +1,4 @@
-"""docs/protocol.md has every word and number that a client may meet, and none that it cannot."""
+"""docs/protocol.md lists every error, close code, event kind and HTTP status that a client may get, and no others."""
 
 import json
 import re
@@ -17,10 +17,10 @@ from channelbox.chat.models import Room
 from channelbox.realtime.errors import Close, Code
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
-# What browsers and the WebSocket protocol itself say.
-OF_THE_TRANSPORT = {1000, 1001, 1006, 1011}
-BY_NGINX = {429, 502, 503, 504}
-BEFORE_DJANGO = {429, 502, 504}  # also by the admission (test_http_admission.py)
+# From browsers and the WebSocket protocol itself.
+TRANSPORT_CLOSE_CODES = {1000, 1001, 1006, 1011}
+NGINX_STATUSES = {429, 502, 503, 504}
+STATUSES_BEFORE_DJANGO = {429, 502, 504}  # by nginx and by admission control (test_http_admission.py)
 
 
 def section(heading: str) -> str:
@@ -30,12 +30,12 @@ def section(heading: str) -> str:
 
 
 def rows(heading: str, first: str) -> list[list[str]]:
-    """The cells of the table whose first column has this name."""
+    """Return the cells of the table whose first column has this name."""
     table = section(heading).partition(f"| {first} |")[2].partition("\n\n")[0]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
 
 
-def test_the_errors_are_those_of_the_source() -> None:
+def test_documented_error_codes_match_the_source() -> None:
     table = rows("Errors", "Code")
     assert sorted(cells[0].strip("`") for cells in table) == sorted(Code)
     for cells in table:
@@ -43,28 +43,28 @@ def test_the_errors_are_those_of_the_source() -> None:
         assert all(cells), f"{cells[0]}: when it comes and what a client does"
 
 
-def test_the_close_codes_are_those_of_the_source() -> None:
+def test_documented_close_codes_match_the_source() -> None:
     table = rows("Close codes", "Code")
     numbers = [int(number) for cells in table for number in re.findall(r"\b\d{4}\b", cells[0])]
-    assert sorted(numbers) == sorted({*Close, *OF_THE_TRANSPORT})
+    assert sorted(numbers) == sorted({*Close, *TRANSPORT_CLOSE_CODES})
     for cells in table:
         assert len(cells) == 3, cells
         assert all(cells), f"{cells[0]}: what it means and what a client does"
 
 
 @pytest.mark.parametrize("kind", Kind)
-def test_every_kind_of_event_is_shown(kind: Kind) -> None:
+def test_every_kind_of_event_has_an_example(kind: Kind) -> None:
     assert f'{{"type": "{kind}", "seq": ' in section("Chat WebSocket")
 
 
 @pytest.mark.django_db
-def test_history_answers_with_the_statuses_that_are_told(
+def test_history_answers_with_the_documented_statuses(
     client: Client, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.CHANNELBOX_GUESTS = False
     Room.objects.create(name="open")
     Room.objects.create(name="closed", closed=True)
-    told = {
+    documented = {
         int(number): cells[1].strip("`")
         for cells in rows("History over HTTP", "Status")
         for number in cells[0].split(", ")
@@ -88,13 +88,13 @@ def test_history_answers_with_the_statuses_that_are_told(
     for error in (OperationalError, ZeroDivisionError):
         monkeypatch.setattr(permissions, "person_of", Mock(side_effect=error))
         ask("")
-    assert seen == {status: code for status, code in told.items() if status not in BEFORE_DJANGO}
+    assert seen == {status: code for status, code in documented.items() if status not in STATUSES_BEFORE_DJANGO}
 
 
-def test_what_nginx_answers_to_programs_has_the_codes_that_are_told() -> None:
+def test_nginx_error_answers_have_the_documented_codes() -> None:
     errors = Path(__file__).parents[2] / "packaging/debian/nginx/errors"
-    told = {
+    documented = {
         number: cells[1].strip("`") for cells in rows("History over HTTP", "Status") for number in cells[0].split(", ")
     }
-    for status in BY_NGINX:
-        assert json.loads((errors / f"{status}.json").read_text())["code"] == told[str(status)]
+    for status in NGINX_STATUSES:
+        assert json.loads((errors / f"{status}.json").read_text())["code"] == documented[str(status)]

@@ -1,4 +1,4 @@
-"""Who may enter a room by the chat's socket, and what the others are told."""
+"""Joining a room over the chat's socket: who is admitted, and which errors others get."""
 
 import asyncio
 
@@ -6,7 +6,7 @@ import pytest
 from channels.db import database_sync_to_async as in_database
 from django.test import Client
 from pytest_django import Settings
-from tests.chat.process import Person, Workers, connections_go_back, enter, installation, people, runtime, workers
+from tests.chat.process import Person, Workers, enter, installation, people, return_connections, runtime, workers
 
 from channelbox.accounts.models import User
 from channelbox.chat.models import Event, Room
@@ -14,14 +14,14 @@ from channelbox.chat.models import Event, Room
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-async def test_guests_are_told_to_sign_in_where_they_may_not_talk(enter, settings: Settings) -> None:
+async def test_guests_get_a_sign_in_error_where_guests_are_not_allowed(enter, settings: Settings) -> None:
     settings.CHANNELBOX_GUESTS = False
     alice = await enter()
     assert alice.welcome["code"] == "sign_in"
     assert await alice.closed() == 4001
 
 
-async def test_a_user_talks_under_the_own_name(enter, workers: Workers, settings: Settings) -> None:
+async def test_a_user_sends_under_their_username(enter, workers: Workers, settings: Settings) -> None:
     settings.CHANNELBOX_GUESTS = False
     user = await in_database(User.objects.create_user)("alice", password="long enough 1")
     client = Client()
@@ -34,7 +34,7 @@ async def test_a_user_talks_under_the_own_name(enter, workers: Workers, settings
     assert (event.sender, event.user_id) == (f"u:{user.pk}", user.pk)
 
 
-async def test_a_room_that_may_not_be_made_is_refused(enter, settings: Settings) -> None:
+async def test_joining_does_not_create_a_room_without_permission(enter, settings: Settings) -> None:
     settings.CHANNELBOX_ROOM_CREATION = "staff"
     alice = await enter("/ws/chat/unknown/")
     assert alice.welcome["code"] == "no_room"
@@ -42,7 +42,7 @@ async def test_a_room_that_may_not_be_made_is_refused(enter, settings: Settings)
     assert not await in_database(Room.objects.exists)()
 
 
-async def test_a_room_for_members_admits_only_them(enter, settings: Settings) -> None:
+async def test_a_members_only_room_admits_only_members(enter, settings: Settings) -> None:
     room = await in_database(Room.objects.create)(name="lobby", members_only=True)
     user = await in_database(User.objects.create_user)("alice", password="long enough 1")
     client = Client()
@@ -56,7 +56,7 @@ async def test_a_room_for_members_admits_only_them(enter, settings: Settings) ->
     assert (await enter(cookie=cookie)).welcome["type"] == "welcome"
 
 
-async def test_a_room_that_was_removed_and_made_anew_shows_nothing_of_the_old_one(enter, workers: Workers) -> None:
+async def test_a_recreated_room_shows_nothing_of_the_deleted_one(enter, workers: Workers) -> None:
     alice = await enter()
     for text in ("1", "2", "3"):
         await alice.say(text)
@@ -64,16 +64,17 @@ async def test_a_room_that_was_removed_and_made_anew_shows_nothing_of_the_old_on
     room = await in_database(Room.objects.get)()
     await in_database(room.delete)()
     await in_database(Room.objects.create)(name="lobby")
-    bob, cid = await enter(), await enter("/ws/chat/lobby/?after=3")  # before the old room is closed in this process
-    assert [(each.welcome["seq"], each.welcome["resumed"]) for each in (bob, cid)] == [(0, False)] * 2
+    # Before the old room is closed in this process.
+    bob, charlie = await enter(), await enter("/ws/chat/lobby/?after=3")
+    assert [(each.welcome["seq"], each.welcome["resumed"]) for each in (bob, charlie)] == [(0, False)] * 2
     await bob.say("new")
-    for each in (bob, cid):
+    for each in (bob, charlie):
         message = await each.next("message")
         assert (message["seq"], message["message"]) == (1, "new")
     assert await alice.closed() == 4003
 
 
-async def test_who_is_in_a_room_that_gets_another_name_is_told(enter) -> None:
+async def test_renaming_a_room_closes_its_sockets_with_an_error(enter) -> None:
     alice = await enter()
     room = await in_database(Room.objects.get)()
     room.name = "hall"
@@ -83,24 +84,24 @@ async def test_who_is_in_a_room_that_gets_another_name_is_told(enter) -> None:
 
 
 @pytest.mark.parametrize("origin", [None, "http://evil.example", "https://localhost", "null", "http://localhost:81"])
-async def test_another_origin_or_none_is_refused(enter, origin: str | None) -> None:
+async def test_a_foreign_or_missing_origin_is_refused(enter, origin: str | None) -> None:
     alice = await enter(origin=origin)
     assert alice.welcome["code"] == "origin"
     assert await alice.closed() == 4003
 
 
-async def test_no_origin_may_be_allowed(enter, settings: Settings) -> None:
+async def test_a_missing_origin_can_be_allowed(enter, settings: Settings) -> None:
     settings.CHANNELBOX_ORIGIN_REQUIRED = False
     assert (await enter(origin=None)).welcome["type"] == "welcome"
 
 
-async def test_an_address_without_a_socket_is_told(enter) -> None:
+async def test_an_unknown_socket_address_gets_an_error(enter) -> None:
     nowhere = await enter("/ws/nowhere/")
     assert nowhere.welcome["code"] == "no_room"
     assert await nowhere.closed() == 4003
 
 
-async def test_a_full_room_closes_with_4000_until_somebody_leaves(enter, people: list[Person]) -> None:
+async def test_a_full_room_refuses_connections_until_a_member_leaves(enter, people: list[Person]) -> None:
     await in_database(Room.objects.create)(name="lobby", limit=2)
     first, _ = await enter(), await enter()
     third = await enter()
@@ -111,7 +112,7 @@ async def test_a_full_room_closes_with_4000_until_somebody_leaves(enter, people:
     assert (await enter()).welcome["type"] == "welcome"
 
 
-async def test_who_cannot_be_let_in_in_time_is_told_to_try_later(
+async def test_a_join_that_misses_its_deadline_gets_try_later(
     enter, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def hang(*_: object, **__: object) -> None:
@@ -125,12 +126,12 @@ async def test_who_cannot_be_let_in_in_time_is_told_to_try_later(
     assert "Traceback" not in caplog.text
 
 
-async def test_looking_up_and_entering_have_one_deadline_together(enter, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_authentication_and_join_share_one_deadline(enter, monkeypatch: pytest.MonkeyPatch) -> None:
     loop = asyncio.get_running_loop()
     began, deadlines = loop.time(), []
     timeout_at = asyncio.timeout_at
 
-    def noted(when: float | None) -> asyncio.Timeout:
+    def recording_timeout_at(when: float | None) -> asyncio.Timeout:
         deadlines.append(when)
         return timeout_at(when)
 
@@ -140,7 +141,7 @@ async def test_looking_up_and_entering_have_one_deadline_together(enter, monkeyp
                 await asyncio.sleep(0.001)
 
     monkeypatch.setattr("channelbox.accounts.socket_auth._loader", SlowLoader)
-    monkeypatch.setattr(asyncio, "timeout_at", noted)
+    monkeypatch.setattr(asyncio, "timeout_at", recording_timeout_at)
     assert (await enter(cookie="abc123")).welcome["type"] == "welcome"
     assert len(deadlines) == 2
     assert len(set(deadlines)) == 1

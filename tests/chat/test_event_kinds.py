@@ -1,4 +1,4 @@
-"""Events of other kinds than messages, under the same promises: in the record, on the sockets, over HTTP."""
+"""Kinds of events other than messages have the same guarantees: in the database, on sockets, over HTTP."""
 
 import json
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 from pytest_django import Settings
-from tests.chat.process import Person, Workers, connections_go_back, enter, installation, people, runtime, workers
+from tests.chat.process import Person, Workers, enter, installation, people, return_connections, runtime, workers
 
 from channelbox.accounts.models import User
 from channelbox.chat import history
@@ -33,7 +33,7 @@ def store_in(name: str, *incoming: IncomingEvent) -> Outcome:
 
 
 class Senders:
-    """Alice and an administrator, and what they put into room `r`."""
+    """Alice, an administrator, and the events that they store in room `r`."""
 
     def __init__(self) -> None:
         Room.objects.create(name="r")
@@ -41,19 +41,19 @@ class Senders:
         self.chief = User.objects.create(username="chief", is_staff=True)
         self._count = 0
 
-    def draft(self, user: User, kind: str = "message", text: str = "", id: str = "", **data: Any) -> IncomingEvent:
+    def incoming(self, user: User, kind: str = "message", text: str = "", id: str = "", **data: Any) -> IncomingEvent:
         self._count += 1
         name = user.get_username()
         return IncomingEvent(f"u:{user.pk}", user.pk, name, id or f"id-{self._count}", kind, text, data or None)
 
-    def store(self, *drafts: IncomingEvent) -> Outcome:
-        return store_in("r", *drafts)
+    def store(self, *events: IncomingEvent) -> Outcome:
+        return store_in("r", *events)
 
     def says(self, user: User, text: str) -> None:
-        self.store(self.draft(user, text=text))
+        self.store(self.incoming(user, text=text))
 
     def removes(self, user: User, seq: int, id: str = "") -> Outcome:
-        return self.store(self.draft(user, "deletion", id=id, removes=seq))
+        return self.store(self.incoming(user, "deletion", id=id, removes=seq))
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def reasons(outcome: Outcome) -> list[Code]:
     return [code for code, _ in outcome.refused.values()]
 
 
-def test_a_deletion_has_a_number_and_takes_the_text_out_of_the_record(senders: Senders) -> None:
+def test_a_deletion_is_numbered_and_erases_the_text(senders: Senders) -> None:
     senders.says(senders.alice, "a secret")
     senders.says(senders.alice, "no secret")
     outcome = senders.removes(senders.alice, 1)
@@ -78,7 +78,7 @@ def test_a_deletion_has_a_number_and_takes_the_text_out_of_the_record(senders: S
     ]
 
 
-def test_others_messages_are_removed_by_staff_only(senders: Senders) -> None:
+def test_only_staff_can_remove_messages_of_others(senders: Senders) -> None:
     senders.says(senders.chief, "the chief's")
     senders.says(senders.alice, "alice's")
     assert reasons(senders.removes(senders.alice, 1)) == [Code.NOT_ALLOWED]
@@ -89,39 +89,41 @@ def test_others_messages_are_removed_by_staff_only(senders: Senders) -> None:
     ]
 
 
-def test_who_is_no_longer_staff_when_it_is_stored_removes_nothing(senders: Senders) -> None:
+def test_staff_status_is_checked_when_an_event_is_stored(senders: Senders) -> None:
     senders.says(senders.alice, "alice's")
     User.objects.filter(pk=senders.chief.pk).update(is_staff=False)
     assert reasons(senders.removes(senders.chief, 1)) == [Code.NOT_ALLOWED]
-    assert reasons(senders.store(senders.draft(senders.chief, "announcement", "hear"))) == [Code.NOT_ALLOWED]
+    assert reasons(senders.store(senders.incoming(senders.chief, "announcement", "hear"))) == [Code.NOT_ALLOWED]
 
 
-def test_the_same_name_is_not_the_same_sender(senders: Senders) -> None:
+def test_a_guest_cannot_remove_messages_of_a_user_of_the_same_name(senders: Senders) -> None:
     senders.says(senders.alice, "alice's")
     guest = IncomingEvent("g:guest", None, "alice", "x", "deletion", "", {"removes": 1})
     assert reasons(senders.store(guest)) == [Code.NOT_ALLOWED]
 
 
-def test_a_second_deletion_is_refused_also_in_one_batch(senders: Senders) -> None:
+def test_a_second_deletion_is_refused_even_in_one_batch(senders: Senders) -> None:
     senders.says(senders.alice, "alice's")
-    twice = [senders.draft(senders.alice, "deletion", removes=1) for _ in range(2)]
+    twice = [senders.incoming(senders.alice, "deletion", removes=1) for _ in range(2)]
     outcome = senders.store(*twice)
     assert (len(outcome.stored), reasons(outcome)) == (1, [Code.REMOVED])
     assert reasons(senders.removes(senders.chief, 1)) == [Code.REMOVED]
     assert Room.objects.get().last_seq == 2
 
 
-def test_what_is_no_message_cannot_be_removed(senders: Senders) -> None:
+def test_only_messages_can_be_removed(senders: Senders) -> None:
     senders.says(senders.alice, "alice's")
     senders.removes(senders.alice, 1)
     assert reasons(senders.removes(senders.alice, 2)) == [Code.NO_MESSAGE]  # the deletion
     assert reasons(senders.removes(senders.alice, 3)) == [Code.NO_MESSAGE]
-    # A number that nobody has seen yet, though the message is in the same batch.
-    guess = senders.store(senders.draft(senders.alice, text="new"), senders.draft(senders.alice, "deletion", removes=3))
+    # A guessed number, which the message in the same batch is about to get.
+    guess = senders.store(
+        senders.incoming(senders.alice, text="new"), senders.incoming(senders.alice, "deletion", removes=3)
+    )
     assert (len(guess.stored), reasons(guess)) == (1, [Code.NO_MESSAGE])
 
 
-def test_what_is_below_the_floor_cannot_be_removed(senders: Senders) -> None:
+def test_messages_below_the_floor_cannot_be_removed(senders: Senders) -> None:
     senders.says(senders.alice, "no longer there")
     senders.says(senders.alice, "still there")
     Room.objects.update(floor=2)
@@ -129,18 +131,18 @@ def test_what_is_below_the_floor_cannot_be_removed(senders: Senders) -> None:
     assert senders.removes(senders.alice, 2).stored
 
 
-def test_a_message_of_another_room_is_not_reached(senders: Senders) -> None:
+def test_a_message_of_another_room_cannot_be_removed(senders: Senders) -> None:
     Room.objects.create(name="s")
-    store_in("s", senders.draft(senders.alice, text="in s"))
+    store_in("s", senders.incoming(senders.alice, text="in s"))
     assert reasons(senders.removes(senders.alice, 1)) == [Code.NO_MESSAGE]
     assert Event.objects.get().text == "in s"
 
 
-def test_a_deletion_of_a_number_of_another_epoch_removes_nothing(senders: Senders) -> None:
-    """It was sent before a backup was restored, and waited: another message may have that number now."""
+def test_a_deletion_from_another_epoch_is_refused(senders: Senders) -> None:
+    """It was sent before a backup was restored: another message may have that number now."""
     senders.says(senders.alice, "said since then")
     room = Room.objects.get(name="r")
-    late = senders.draft(senders.alice, "deletion", removes=1)
+    late = senders.incoming(senders.alice, "deletion", removes=1)
     for epoch, codes in (("another", [Code.NO_MESSAGE]), (room.full_epoch, [])):
         (outcome,) = store({RoomRef(room.pk, "r", epoch): [late]}).outcomes.values()
         assert reasons(outcome) == codes
@@ -155,14 +157,14 @@ def test_a_deletion_sent_again_is_answered_with_its_number(senders: Senders) -> 
 
 
 def test_a_removed_message_sent_again_stays_removed(senders: Senders) -> None:
-    message = senders.draft(senders.alice, text="alice's")
+    message = senders.incoming(senders.alice, text="alice's")
     senders.store(message)
     senders.removes(senders.alice, 1)
     assert senders.store(message).known == {message.key: 1}
     assert Event.objects.get(seq=1).text == ""
 
 
-def test_what_this_version_does_not_know_is_left_to_a_newer_one() -> None:
+def test_unknown_kinds_raise_and_unknown_fields_are_ignored() -> None:
     fields = {"sender": "g:a", "user_id": None, "name": "a", "id": "1", "kind": "message", "text": "hi"}
 
     def read(event: dict[str, Any]) -> Sequence[IncomingEvent]:
@@ -178,11 +180,11 @@ def test_what_this_version_does_not_know_is_left_to_a_newer_one() -> None:
     assert read({**fields, "added_later": 1}) == [IncomingEvent(**fields)]  # type: ignore[arg-type]
 
 
-def test_rights_cost_one_read_for_a_batch_and_one_more_where_rooms_are_for_members(senders: Senders) -> None:
+def test_permission_queries_do_not_grow_with_the_batch(senders: Senders) -> None:
     def queries(count: int) -> int:
-        drafts = [senders.draft(user, text="hi") for user in (senders.alice, senders.chief) for _ in range(count)]
+        events = [senders.incoming(user, text="hi") for user in (senders.alice, senders.chief) for _ in range(count)]
         with CaptureQueriesContext(connection) as captured:
-            senders.store(*drafts)
+            senders.store(*events)
         return len(captured)
 
     few = queries(1)
@@ -195,7 +197,7 @@ def test_rights_cost_one_read_for_a_batch_and_one_more_where_rooms_are_for_membe
 
 
 async def signed_in(name: str, settings: Settings, **fields: Any) -> str:
-    """The session of a new user."""
+    """Create a user. Returns the key of a session of theirs."""
     user = await in_database(User.objects.create)(username=name, **fields)
     client = Client()
     await in_database(client.force_login)(user)
@@ -206,9 +208,7 @@ async def send(person: Person, **content: object) -> None:
     await person.socket.send_to(text_data=json.dumps(content))
 
 
-async def test_everybody_hears_a_deletion_and_nobody_gets_the_text_again(
-    enter, workers: Workers, runtime: ChatRuntime
-) -> None:
+async def test_a_deletion_reaches_all_members_and_hides_the_text(enter, workers: Workers, runtime: ChatRuntime) -> None:
     alice, bob = await enter(), await enter()
     for text in ("one", "a secret", "three"):
         await alice.say(text)
@@ -220,16 +220,16 @@ async def test_everybody_hears_a_deletion_and_nobody_gets_the_text_again(
         assert (deletion["user"], "message" in deletion) == (alice.welcome["you"], False)
     for path in ("/ws/chat/lobby/", "/ws/chat/lobby/?after=0", "/ws/chat/lobby/?after=1"):
         late = await enter(path)
-        heard = [await late.next("message", "deletion") for _ in range(late.welcome["seq"] - ("1" in path))]
-        assert [event["seq"] for event in heard] == list(range(heard[0]["seq"], 5))
-        removed = next(event for event in heard if event["seq"] == 2)
+        received = [await late.next("message", "deletion") for _ in range(late.welcome["seq"] - ("1" in path))]
+        assert [event["seq"] for event in received] == list(range(received[0]["seq"], 5))
+        removed = next(event for event in received if event["seq"] == 2)
         assert (removed["type"], removed["message"]) == ("message", "")
         assert removed["removed"] == {"by": alice.welcome["you"], "seq": 4}
     assert b"secret" not in (runtime.hub.rooms["lobby"].replay.since(0) or b"secret")
 
 
-def test_what_is_read_back_tells_of_every_deletion_in_it_what_it_changed(senders: Senders) -> None:
-    """Also of what is read together with it: the hub may have that already."""
+def test_pages_contain_the_messages_changed_by_their_deletions(senders: Senders) -> None:
+    """Also those in the same page: the hub may have them already."""
     for text in ("one", "a secret"):
         senders.says(senders.alice, text)
     senders.removes(senders.alice, 2)
@@ -243,7 +243,7 @@ def test_what_is_read_back_tells_of_every_deletion_in_it_what_it_changed(senders
     assert runs[without].replaced == ()
 
 
-async def test_a_deletion_that_was_read_from_the_record_takes_the_text_out_of_the_ring_too(
+async def test_a_deletion_read_from_the_database_clears_the_replay_buffer(
     enter, runtime: ChatRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The worker died between its commit and its publish."""
@@ -255,24 +255,24 @@ async def test_a_deletion_that_was_read_from_the_record_takes_the_text_out_of_th
     alice = await enter()
     await alice.say("a secret")
     await alice.next("message")
-    silent = True
+    publish_fails = True
     publish = ingest.Bus.publish_many
 
-    async def sometimes(*args: Any) -> None:
-        nonlocal silent
-        if silent:
-            silent = False
+    async def fail_once(*args: Any) -> None:
+        nonlocal publish_fails
+        if publish_fails:
+            publish_fails = False
             raise OSError("killed")
         await publish(*args)
 
-    monkeypatch.setattr(ingest.Bus, "publish_many", sometimes)
+    monkeypatch.setattr(ingest.Bus, "publish_many", fail_once)
     await send(alice, type="delete", seq=1)
     assert (await alice.next("deletion"))["removes"] == 1
     assert b"secret" not in (runtime.hub.rooms["lobby"].replay.since(0) or b"secret")
     await workers.stop()
 
 
-async def test_refused_deletions_are_told_with_their_id(enter, workers: Workers) -> None:
+async def test_refused_deletions_get_errors_with_their_ids(enter, workers: Workers) -> None:
     alice, bob = await enter(), await enter()
     await alice.say("alice's")
     await alice.next("message")
@@ -285,7 +285,7 @@ async def test_refused_deletions_are_told_with_their_id(enter, workers: Workers)
         assert (await bob.next("error"))["code"] == "invalid"
 
 
-async def test_an_announcement_is_for_staff(enter, workers: Workers, settings: Settings) -> None:
+async def test_only_staff_can_send_announcements(enter, workers: Workers, settings: Settings) -> None:
     chief = await enter(cookie=await signed_in("chief", settings, is_staff=True))
     alice = await enter(cookie=await signed_in("alice", settings))
     assert (chief.welcome["may"], alice.welcome["may"]) == (["announce", "remove"], [])
@@ -293,37 +293,42 @@ async def test_an_announcement_is_for_staff(enter, workers: Workers, settings: S
     error = await alice.next("error")
     assert (error["code"], error["id"]) == ("not_allowed", "a")
     await send(chief, type="announcement", message="Drill at noon.", id="b")
-    heard = await alice.next("announcement", "message")
-    assert (heard["type"], heard["seq"], heard["message"], heard["id"]) == ("announcement", 1, "Drill at noon.", "b")
+    received = await alice.next("announcement", "message")
+    assert (received["type"], received["seq"], received["message"], received["id"]) == (
+        "announcement",
+        1,
+        "Drill at noon.",
+        "b",
+    )
 
 
-async def test_a_kind_that_nobody_here_knows_keeps_its_number(enter, workers: Workers) -> None:
-    """As a newer version stores it: adjacent versions share a database."""
+async def test_an_unknown_kind_of_event_is_delivered_with_its_number(enter, workers: Workers) -> None:
+    """A newer version may have stored it: adjacent versions share a database."""
     alice = await enter()
     await alice.say("one")
     await alice.next("message")
-    await in_database(_newer)()
+    await in_database(_store_unknown_kind)()
     await alice.say("three")
     late = await enter("/ws/chat/lobby/?after=0")
     for person, kinds in ((alice, ["reaction", "message"]), (late, ["message", "reaction", "message"])):
-        heard = [await person.next("message", "reaction") for _ in kinds]
-        assert [event["type"] for event in heard] == kinds
-        assert [event["seq"] for event in heard] == list(range(4 - len(kinds), 4))
-    assert heard[1]["to"] == 1
+        received = [await person.next("message", "reaction") for _ in kinds]
+        assert [event["type"] for event in received] == kinds
+        assert [event["seq"] for event in received] == list(range(4 - len(kinds), 4))
+    assert received[1]["to"] == 1
 
 
-def _newer() -> None:
+def _store_unknown_kind() -> None:
     room = Room.objects.get()
     fields = {"sender": "g:x", "client_id": "x", "name": "x", "at": timezone.now()}
     Event.objects.create(room=room, seq=2, kind="reaction", data={"to": 1, "sign": "+1"}, **fields)
     Room.objects.filter(pk=room.pk).update(last_seq=2)
 
 
-def test_over_http_history_shows_what_is_left_and_events_leaves_nothing_out(senders: Senders, client: Client) -> None:
+def test_http_history_hides_removed_text_and_events_are_complete(senders: Senders, client: Client) -> None:
     for text in ("one", "a secret", "three"):
         senders.says(senders.alice, text)
     senders.removes(senders.chief, 2)
-    senders.store(senders.draft(senders.chief, "announcement", "Drill at noon."))
+    senders.store(senders.incoming(senders.chief, "announcement", "Drill at noon."))
     client.force_login(senders.alice)
     shown = client.get(reverse("chat:history", kwargs={"room_name": "r"}))
     assert "secret" not in shown.text

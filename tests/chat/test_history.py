@@ -1,4 +1,4 @@
-"""Reading the record for many rooms at once: each as if it were read alone, and nobody waits for all of them."""
+"""Reading events of many rooms at once: with the same results as one by one, and without delaying other joins."""
 
 import asyncio
 import threading
@@ -7,9 +7,9 @@ import pytest
 from channels.db import database_sync_to_async as in_database
 from django.db import OperationalError
 from pytest_django import Settings
-from tests.chat.many import say_much
+from tests.chat.many import insert_messages
 from tests.chat.process import installation, runtime
-from tests.chat.test_costs import enter, numbers, rooms_with_messages, say_more
+from tests.chat.test_costs import enter, numbers, rooms_with_messages, store_unpublished
 from tests.support.waiting import until
 
 from channelbox.chat import history, permissions, serializers
@@ -34,11 +34,11 @@ def identity(room: Room) -> Identity:
 
 @pytest.fixture
 def rooms() -> list[Room]:
-    """One of each kind: empty, short, long, with a floor, with a hole, with a deletion, and all of it removed."""
+    """Create one room of each kind: empty, short, long, with a floor, a hole or a deletion, and without its events."""
     made = [Room.objects.create(name=name) for name in ("empty", "short", "long", "floor", "hole", "deletion", "gone")]
     for room, count in zip(made, (0, 3, 300, 300, 300, 5, 7), strict=True):
         if count:
-            say_much(room, count)
+            insert_messages(room, count)
     Room.objects.filter(name="floor").update(floor=290)
     Event.objects.filter(room__name="hole", seq__in=[150, 291, 292]).delete()
     Event.objects.filter(room__name="gone").delete()
@@ -47,8 +47,8 @@ def rooms() -> list[Room]:
     return list(Room.objects.all())
 
 
-def test_rooms_that_are_opened_together_are_as_each_alone(rooms: list[Room], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(history, "MAX_EVENTS_AT_ONCE", 10_000)  # so that none is opened with less
+def test_rooms_opened_together_are_the_same_as_one_by_one(rooms: list[Room], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "MAX_EVENTS_AT_ONCE", 10_000)  # so that no room is opened with fewer
     names = [*(room.name for room in rooms), "none"]
     together = history._open_rooms(names)
     assert together == {name: opened for name in names for _, opened in history._open_rooms([name]).items()}
@@ -70,7 +70,7 @@ def test_rooms_that_are_opened_together_are_as_each_alone(rooms: list[Room], mon
         assert together[room.name].run.frames == b"".join(map(serializers.frame, seen))
 
 
-def test_pages_that_are_read_together_are_as_each_alone(rooms: list[Room]) -> None:
+def test_pages_read_together_are_the_same_as_one_by_one(rooms: list[Room]) -> None:
     asked = {
         ("empty", 0): (1, 0),
         ("short", 1): (2, 3),
@@ -99,7 +99,7 @@ def test_pages_that_are_read_together_are_as_each_alone(rooms: list[Room]) -> No
     ]
 
 
-def test_rooms_of_a_crowd_are_opened_with_less_but_with_what_newcomers_get(
+def test_rooms_opened_together_have_at_least_the_initial_history(
     rooms: list[Room], monkeypatch: pytest.MonkeyPatch, settings: Settings
 ) -> None:
     monkeypatch.setattr(history, "MAX_EVENTS_AT_ONCE", 70)
@@ -109,13 +109,13 @@ def test_rooms_of_a_crowd_are_opened_with_less_but_with_what_newcomers_get(
     assert history._open_rooms([room.name for room in rooms])["long"].run.first == 271
 
 
-async def test_a_room_that_cannot_be_read_is_told_to_nobody_else(
+async def test_a_room_that_cannot_be_read_does_not_fail_the_others(
     rooms_with_one_broken: list[Room],
 ) -> None:
-    record = History()
+    source = History()
     found = await asyncio.gather(
-        *(record.open(room.name) for room in rooms_with_one_broken),
-        *(record.after(room.name, identity(room), 0, 200) for room in rooms_with_one_broken),
+        *(source.open(room.name) for room in rooms_with_one_broken),
+        *(source.after(room.name, identity(room), 0, 200) for room in rooms_with_one_broken),
         return_exceptions=True,
     )
     names = [room.name for room in rooms_with_one_broken] * 2
@@ -126,41 +126,41 @@ async def test_a_room_that_cannot_be_read_is_told_to_nobody_else(
 @pytest.fixture
 def rooms_with_one_broken(rooms: list[Room]) -> list[Room]:
     broken = Room.objects.create(name="broken")
-    say_much(broken, 1)
+    insert_messages(broken, 1)
     Event.objects.filter(room=broken).update(data=["no fields"])
     return list(Room.objects.all())
 
 
-async def test_a_database_that_is_away_is_asked_once_for_all(
+async def test_a_database_outage_costs_one_query_for_all_rooms(
     rooms: list[Room], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
 
-    def away(names: object) -> None:
+    def fail(names: object) -> None:
         asked.append(names)
         raise OperationalError("away")
 
-    monkeypatch.setattr(history, "_rooms", away)
-    record = History()
-    found = await asyncio.gather(*(record.open(room.name) for room in rooms), return_exceptions=True)
+    monkeypatch.setattr(history, "_rooms", fail)
+    source = History()
+    found = await asyncio.gather(*(source.open(room.name) for room in rooms), return_exceptions=True)
     assert [type(answer) for answer in found] == [OperationalError] * len(rooms)
     assert len(asked) == 1
 
 
-async def test_a_page_of_a_room_that_was_made_anew_is_not_read(rooms: list[Room]) -> None:
-    record, (first, second, *_) = History(), rooms
+async def test_a_page_of_a_recreated_room_is_not_read(rooms: list[Room]) -> None:
+    source, (first, second, *_) = History(), rooms
     another = Identity(first.pk, "another epoch")
-    made_anew, other = await asyncio.gather(
-        record.after(first.name, another, 0, 10),
-        record.after(second.name, identity(second), 0, 10),
+    recreated, other = await asyncio.gather(
+        source.after(first.name, another, 0, 10),
+        source.after(second.name, identity(second), 0, 10),
         return_exceptions=True,
     )
-    assert isinstance(made_anew, LookupError)
+    assert isinstance(recreated, LookupError)
     assert isinstance(other, Run)
 
 
 class Gate:
-    """Holds up the threads that read events, and counts them."""
+    """Blocks the threads that read events, and counts them."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
         self.waiting = 0
@@ -175,7 +175,7 @@ class Gate:
         monkeypatch.setattr(serializers, name, wait)
 
 
-async def test_a_crowd_that_opens_rooms_does_not_hold_up_who_enters_an_open_one(
+async def test_opening_many_rooms_does_not_delay_joining_an_open_one(
     runtime: ChatRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened, *others = await rooms_with_messages(MANY + 1)
@@ -184,7 +184,7 @@ async def test_a_crowd_that_opens_rooms_does_not_hold_up_who_enters_an_open_one(
     crowd = [asyncio.create_task(enter(runtime, room)) for room in others]
     try:
         await until(lambda: gate.waiting > 0)
-        await asyncio.sleep(0.1)  # and all the others are on their way
+        await asyncio.sleep(0.1)  # until all the others have begun
         async with asyncio.timeout(10):
             found = await permissions.enter(ALICE, opened.name, None)
             assert numbers(await enter(runtime, found)) == [1, 2, 3]
@@ -193,12 +193,12 @@ async def test_a_crowd_that_opens_rooms_does_not_hold_up_who_enters_an_open_one(
     assert all(numbers(listener) == [1, 2, 3] for listener in await asyncio.gather(*crowd))
 
 
-async def test_rooms_that_missed_something_do_not_hold_up_who_enters_another(
+async def test_reading_missed_events_does_not_delay_permission_checks(
     runtime: ChatRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rooms = await rooms_with_messages(MANY)
     listeners = [await enter(runtime, room) for room in rooms]
-    await in_database(say_more)()
+    await in_database(store_unpublished)()
     gate = Gate(monkeypatch, "run")
     await runtime.reconciler.compare()
     try:

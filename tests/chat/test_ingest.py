@@ -1,4 +1,4 @@
-"""What the workers' consumer publishes, and that it tries batches of locked rooms again, whatever happens meanwhile."""
+"""The worker's consumer: the envelopes that it publishes, and its retries of batches of locked rooms."""
 
 import asyncio
 
@@ -16,7 +16,7 @@ def entry(number: int) -> _Entry:
     return _Entry(Batch(BatchRef("me", number), RoomRef(1, "lobby"), []), asyncio.get_running_loop().time() + 60)
 
 
-async def test_a_retry_that_breaks_is_counted_and_what_came_meanwhile_is_tried(
+async def test_an_error_in_a_retry_is_counted_and_new_entries_are_tried(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(background_tasks, "PAUSE_SECONDS", 0.01)
@@ -41,15 +41,15 @@ async def test_a_retry_that_breaks_is_counted_and_what_came_meanwhile_is_tried(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_publish_says_the_epoch_that_its_numbers_are_of() -> None:
-    """That of the record when they were given, which the senders may not have heard of yet."""
+def test_an_envelope_has_the_epoch_of_its_numbers() -> None:
+    """That of the database when they were assigned, which the senders may not have yet."""
     room = Room.objects.create(name="lobby")
     ref, event = (
         RoomRef(room.pk, "lobby", "epoch before"),
         IncomingEvent("g:alice", None, "alice", "1", "message", "hi"),
     )
-    said = [_Entry(Batch(BatchRef("me", number), ref, [event]), 0.0) for number in (1, 2)]
-    new, known = (_publishes([entry], store({ref: [event]})) for entry in said)
+    entries = [_Entry(Batch(BatchRef("me", number), ref, [event]), 0.0) for number in (1, 2)]
+    new, known = (_publishes([entry], store({ref: [event]})) for entry in entries)
     for ((_, payload),), first in ((new, 1), (known, 0)):
         envelope = Envelope.unpack(payload)
         assert (envelope.first, envelope.last, envelope.key) == (first, 1, room.pk)

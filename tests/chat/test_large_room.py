@@ -1,4 +1,4 @@
-"""A room of 150,000 events costs no page more than a small one, and its rows go a bounded number at a time."""
+"""A room of 150,000 events: its pages cost no more than those of a small one, and its rows are removed in batches."""
 
 from collections.abc import AsyncIterator
 
@@ -8,8 +8,8 @@ from django.contrib.auth.hashers import make_password
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
-from tests.chat.many import say_much
-from tests.chat.test_admin import loaded
+from tests.chat.many import insert_messages
+from tests.chat.test_admin import record_loads
 
 from channelbox.accounts.models import User
 from channelbox.chat import cleanup
@@ -27,7 +27,7 @@ MAX_PAGE = 200  # events that one page may read
 @pytest.fixture
 def room() -> Room:
     room = Room.objects.create(name="lobby", title="The lobby")
-    say_much(room, MANY)
+    insert_messages(room, MANY)
     return room
 
 
@@ -50,18 +50,18 @@ async def bus() -> AsyncIterator[Bus]:
         "/chat/api/rooms/lobby/events?after=75000&limit=200",
     ],
 )
-def test_a_page_costs_no_more_than_of_a_small_room(
+def test_a_page_takes_no_more_queries_than_for_a_small_room(
     client: Client, monkeypatch: pytest.MonkeyPatch, address: str, request: pytest.FixtureRequest
 ) -> None:
     client.force_login(
         User.objects.create(username="admin", password=make_password(None), is_staff=True, is_superuser=True)
     )
     small = Room.objects.create(name="lobby", title="The lobby")
-    say_much(small, 300)
+    insert_messages(small, 300)
     costs = [_queries(client, address.format(room=small.pk))]
     Room.objects.all().update(name="former")
     room: Room = request.getfixturevalue("room")
-    events = loaded(Event, monkeypatch)
+    events = record_loads(Event, monkeypatch)
     costs.append(_queries(client, address.format(room=room.pk)))
     assert costs[1] <= costs[0] <= MAX_QUERIES
     assert len(events) <= MAX_PAGE + 1
@@ -73,12 +73,12 @@ def _queries(client: Client, address: str) -> int:
     return len(queries)
 
 
-async def test_its_rows_go_a_bounded_number_in_each_transaction(
+async def test_rows_of_a_large_room_are_removed_in_limited_batches(
     room: Room, bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batches: list[int] = []
 
-    def one(limit: int) -> int | None:
+    def remove_and_count(limit: int) -> int | None:
         with CaptureQueriesContext(connection) as queries:
             removed = remove_batch(limit)
         assert len(queries) <= MAX_QUERIES
@@ -92,11 +92,11 @@ async def test_its_rows_go_a_bounded_number_in_each_transaction(
         return len(queries)
 
     monkeypatch.setattr(cleanup, "PAUSE_SECONDS", 0)
-    monkeypatch.setattr(cleanup, "BATCH_SECONDS", 10)  # as large as they get, on a slow machine too
-    monkeypatch.setattr(cleanup, "_remove_batch", in_database(one))
+    monkeypatch.setattr(cleanup, "BATCH_SECONDS", 10)  # so that batches reach their maximum on a slow machine too
+    monkeypatch.setattr(cleanup, "_remove_batch", in_database(remove_and_count))
     assert await in_database(delete)() <= MAX_QUERIES
     assert not await Room.objects.aexists()
-    assert await Event.objects.acount() == MANY, "nobody waits for them"
+    assert await Event.objects.acount() == MANY, "deleting does not wait for them"
     await Cleanup().clean()
     assert max(batches) <= cleanup.MAX_BATCH
     assert sum(batches) == MANY + 1

@@ -1,4 +1,4 @@
-"""Every message gets one outcome, whoever sent it, and wherever its room is heard."""
+"""Every message gets one outcome, whoever sent it and on whichever Redis host its room is."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,11 +12,11 @@ from pytest_django import Settings
 from tests.chat.process import (
     Person,
     Workers,
-    connections_go_back,
     enter_rooms,
     installation,
     make_rooms,
     people,
+    return_connections,
     runtime,
     workers,
 )
@@ -36,18 +36,18 @@ from channelbox.work.pending_message import MAX_RECIPIENTS, PendingMessage
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-# For what nothing holds up, which takes 0.1 s; behind a frozen Redis host it took 5.6
-WELL_SECONDS = 4.0
+# For a message that nothing delays, which takes 0.1 s; behind a frozen Redis host it took 5.6 s
+HEALTHY_SECONDS = 4.0
 
 
-async def waits(runtime: ChatRuntime, count: int) -> None:
-    """Return when this process has taken so many messages."""
+async def until_held(runtime: ChatRuntime, count: int) -> None:
+    """Wait until the outbox of this process holds so many messages."""
     async with asyncio.timeout(10):
         while runtime.outbox._message_count < count:
             await asyncio.sleep(0.01)
 
 
-async def test_two_senders_with_the_same_id_in_one_batch_get_an_answer_each(
+async def test_senders_with_equal_ids_in_one_batch_get_separate_answers(
     runtime: ChatRuntime, people: list[Person]
 ) -> None:
     alice, bob = await enter_rooms(people, "lobby", "lobby")
@@ -58,10 +58,10 @@ async def test_two_senders_with_the_same_id_in_one_batch_get_an_answer_each(
         assert (await person.next("message"))["seq"] == 1
     await workers.stop()
     await alice.say("in flight, for there is no worker now", id="0")
-    await waits(runtime, 1)
+    await until_held(runtime, 1)
     await alice.say("alice's", id="1")
     await bob.say("bob's, sent again", id="1")
-    await waits(runtime, 3)
+    await until_held(runtime, 3)
     workers.start()
     assert [await alice.next("message", "stored", "error") for _ in range(2)] == [
         await bob.next("message") for _ in range(2)
@@ -71,7 +71,7 @@ async def test_two_senders_with_the_same_id_in_one_batch_get_an_answer_each(
     await workers.stop()
 
 
-async def test_what_is_sent_again_is_answered_with_its_number(
+async def test_a_message_sent_again_is_answered_with_its_number(
     runtime: ChatRuntime, workers: Workers, people: list[Person]
 ) -> None:
     (alice,) = await enter_rooms(people, "lobby")
@@ -81,10 +81,10 @@ async def test_what_is_sent_again_is_answered_with_its_number(
     assert await alice.next("message", "stored") == {"type": "stored", "id": "1", "seq": 1}
 
 
-async def test_a_known_message_is_answered_by_its_event_where_that_is_still_to_come(
+async def test_a_resent_message_is_answered_by_its_event_if_still_to_come(
     runtime: ChatRuntime, people: list[Person]
 ) -> None:
-    """Alice sends again through this process what another has stored, before that is heard here."""
+    """Alice sends a message again that was stored through another process, before its event arrives in this one."""
     (alice,) = await enter_rooms(people, "lobby")
     await in_database(store_one)("lobby", "g:alice", "1")
     room = await in_database(Room.objects.get)(name="lobby")
@@ -110,14 +110,14 @@ def store_one(room: str, sender: str, id: str) -> None:
 
 
 def session() -> str:
-    """Return the key of a session of alice's."""
+    """Create the user alice. Returns the key of a session of theirs."""
     client = Client()
     client.force_login(User.objects.create(username="alice"))
     return str(client.session.session_key)
 
 
 @pytest.mark.parametrize("outcome", ["stored", "message", "error"])
-async def test_every_connection_that_sent_a_message_in_flight_gets_its_answer(
+async def test_every_connection_that_sent_a_message_in_flight_is_answered(
     runtime: ChatRuntime, people: list[Person], outcome: str
 ) -> None:
     await make_rooms("lobby")
@@ -142,13 +142,13 @@ async def test_every_connection_that_sent_a_message_in_flight_gets_its_answer(
     await workers.stop()
 
 
-async def test_connections_past_the_bound_are_told_to_send_again_and_places_of_lost_ones_are_free(
+async def test_recipients_of_a_message_are_limited_to_open_connections(
     runtime: ChatRuntime, people: list[Person]
 ) -> None:
     await make_rooms("lobby")
     cookie = await in_database(session)()
 
-    async def say_it() -> Person:
+    async def join_and_send() -> Person:
         person = Person("/ws/chat/lobby/", cookie=cookie)
         people.append(person)
         assert (await person.connect())["type"] == "welcome"
@@ -156,29 +156,29 @@ async def test_connections_past_the_bound_are_told_to_send_again_and_places_of_l
         await person.say("read", id=" ", type="unknown")
         return person
 
-    alice = [await say_it() for _ in range(MAX_RECIPIENTS)]
+    alice = [await join_and_send() for _ in range(MAX_RECIPIENTS)]
     for person in alice:
         assert (await person.next("error"))["code"] == "invalid"
-    refused = await (await say_it()).next("error")
+    refused = await (await join_and_send()).next("error")
     assert (refused["code"], refused["id"]) == ("too_fast", "1")
     assert refused["retry_after"] > 0
     await alice[3].leave()
     people.remove(alice.pop(3))
-    assert (await (await say_it()).next("error"))["code"] == "invalid"
+    assert (await (await join_and_send()).next("error"))["code"] == "invalid"
 
 
 # --- Rooms that are deleted
 
 
 @pytest.mark.parametrize("rows", ["kept", "removed"])
-async def test_what_was_sent_to_a_deleted_room_is_not_stored_in_a_new_one_of_its_name(
+async def test_a_message_to_a_deleted_room_is_not_stored_in_a_new_one(
     runtime: ChatRuntime, people: list[Person], monkeypatch: pytest.MonkeyPatch, rows: str
 ) -> None:
-    """Alice's process does not hear of the deletion, which would end her connection before the answer comes."""
+    """Alice's process does not check the connection, which the deletion would close before the answer arrives."""
     monkeypatch.setattr(revocation, "rules", [])
     (alice,) = await enter_rooms(people, "lobby")
     await alice.say("hi", id="old")
-    await queued(1)
+    await until_queued(1)
     old = await in_database(Room.objects.get)()
     await in_database(old.delete)()
     if rows == "removed":
@@ -186,7 +186,7 @@ async def test_what_was_sent_to_a_deleted_room_is_not_stored_in_a_new_one_of_its
     await make_rooms("lobby")
     (bob,) = await enter_rooms(people, "lobby")
     await bob.say("hi", id="new")
-    await queued(2)
+    await until_queued(2)
     workers = Workers()
     workers.start()
     refused = await alice.next("message", "stored", "error")
@@ -197,8 +197,8 @@ async def test_what_was_sent_to_a_deleted_room_is_not_stored_in_a_new_one_of_its
     await workers.stop()
 
 
-async def queued(count: int) -> None:
-    """Return when the queue has so many entries."""
+async def until_queued(count: int) -> None:
+    """Wait until the queue has so many entries."""
     layer = get_channel_layer("work")
 
     async def has_them() -> bool:
@@ -217,7 +217,7 @@ def two_hosts(new_redis: Callable[..., RedisServer], settings: Settings) -> list
     return servers
 
 
-async def test_a_refusal_is_answered_whatever_hosts_there_are(
+async def test_refusals_reach_senders_on_every_redis_host(
     two_hosts: list[RedisServer], runtime: ChatRuntime, workers: Workers, people: list[Person]
 ) -> None:
     names = [f"room-{n}" for n in range(40)]
@@ -233,20 +233,20 @@ async def test_a_refusal_is_answered_whatever_hosts_there_are(
 
 
 @pytest.mark.parametrize("frozen", [0, 1])
-async def test_a_frozen_redis_host_holds_up_no_room_of_the_other(
+async def test_a_frozen_redis_host_does_not_delay_rooms_of_the_other(
     frozen: int, two_hosts: list[RedisServer], runtime: ChatRuntime, workers: Workers, people: list[Person]
 ) -> None:
     rooms = one_of_each(runtime.bus)
     await make_rooms(*rooms)
     everybody = await enter_rooms(people, *rooms)
-    stuck, well = everybody[frozen], everybody[1 - frozen]
+    stuck, healthy = everybody[frozen], everybody[1 - frozen]
     two_hosts[frozen].freeze()
     try:
         await stuck.say("hi", id="stuck")
-        async with asyncio.timeout(WELL_SECONDS):
+        async with asyncio.timeout(HEALTHY_SECONDS):
             for number in range(5):
-                await well.say("hi", id=f"well-{number}")
-                assert (await well.next("message", "error"))["id"] == f"well-{number}"
+                await healthy.say("hi", id=f"well-{number}")
+                assert (await healthy.next("message", "error"))["id"] == f"well-{number}"
     finally:
         two_hosts[frozen].thaw()
     assert (await stuck.next("message", "error"))["id"] == "stuck"

@@ -1,4 +1,4 @@
-"""Who may enter which room, for many at once, and how rooms are made."""
+"""Permission to enter rooms, looked up for many people at once, and the creation of rooms."""
 
 import asyncio
 import sqlite3
@@ -12,7 +12,7 @@ from channels.db import database_sync_to_async as in_database
 from django.db import connection
 from django.test import Client
 from pytest_django import DjangoAssertNumQueries, Settings
-from tests.chat.process import connections_go_back, enter, installation, people, runtime
+from tests.chat.process import enter, installation, people, return_connections, runtime
 from tests.support.waiting import until
 
 from channelbox.accounts.models import User
@@ -26,31 +26,33 @@ GUEST = Person("g:1", "guest-1")
 
 
 @pytest.mark.django_db
-def test_a_crowd_for_rooms_that_are_there_costs_one_query(django_assert_num_queries: DjangoAssertNumQueries) -> None:
+def test_many_people_and_rooms_are_looked_up_with_one_query(django_assert_num_queries: DjangoAssertNumQueries) -> None:
     Room.objects.create(name="a")
     Room.objects.create(name="b")
     people = [Person(f"u:{number}", f"member-{number}", number) for number in range(1, 21)]
-    asked = [(person, room) for person in people for room in "ab"]
+    requests = [(person, room) for person in people for room in "ab"]
     with django_assert_num_queries(1):
-        entered = look_up(asked)
-    assert {key: room.name for key, room in entered.items() if isinstance(room, Room)} == {key: key[1] for key in asked}
+        entered = look_up(requests)
+    assert {key: room.name for key, room in entered.items() if isinstance(room, Room)} == {
+        key: key[1] for key in requests
+    }
 
 
 @pytest.mark.django_db
-def test_each_is_judged_alone(django_assert_num_queries: DjangoAssertNumQueries) -> None:
+def test_each_person_gets_their_own_decision_for_a_room(django_assert_num_queries: DjangoAssertNumQueries) -> None:
     Room.objects.create(name="closed", closed=True)
     users = [User.objects.create(username=name) for name in ("alice", "bob")]
     Room.objects.create(name="members", members_only=True).members.add(users[0])
     alice, bob = (Person(f"u:{user.pk}", user.username, user.pk) for user in users)
     with django_assert_num_queries(2):
         entered = look_up([(alice, "members"), (bob, "members"), (GUEST, "members"), (alice, "closed"), (GUEST, "new")])
-    words = [room.frame["code"] if isinstance(room, Refused) else room.name for room in entered.values()]
-    assert words == ["members", Code.NOT_ALLOWED, Code.NOT_ALLOWED, Code.NOT_ALLOWED]
+    results = [room.frame["code"] if isinstance(room, Refused) else room.name for room in entered.values()]
+    assert results == ["members", Code.NOT_ALLOWED, Code.NOT_ALLOWED, Code.NOT_ALLOWED]
     assert not Room.objects.filter(name="new").exists()
 
 
 @pytest.mark.django_db
-def test_making_a_room_that_is_there_changes_nothing() -> None:
+def test_creating_an_existing_room_changes_nothing() -> None:
     room = Room.objects.create(name="there", title="Title")
     make(["there", "new", "new"])
     assert {(room.pk, room.title)} < set(Room.objects.values_list("pk", "title"))
@@ -59,7 +61,7 @@ def test_making_a_room_that_is_there_changes_nothing() -> None:
 
 @contextmanager
 def rooms_locked() -> Iterator[None]:
-    """Somebody else writes: on SQLite to anything, on PostgreSQL a room named `new`."""
+    """Hold a lock on another connection: on SQLite for all writes, on PostgreSQL for writes to the table of rooms."""
     other: Any
     if connection.vendor == "sqlite":
         other = sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)
@@ -76,16 +78,16 @@ def rooms_locked() -> Iterator[None]:
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_nobody_who_joins_a_room_waits_for_one_that_is_made(enter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While the database is written to, rooms that are there are entered; one that is not is refused before long."""
+async def test_joining_a_room_does_not_wait_for_creating_another(enter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the lock is held, an existing room can be joined, and creating one is refused after its timeout."""
     monkeypatch.setattr(permissions, "CREATE_TIMEOUT_SECONDS", 0.5)
     await in_database(Room.objects.create)(name="there")
     with rooms_locked():
-        making = asyncio.create_task(enter("/ws/chat/new/"))
+        creating = asyncio.create_task(enter("/ws/chat/new/"))
         await until(lambda: bool(Bus.current().shared.get(permissions.make)))
         assert (await enter("/ws/chat/there/")).welcome["type"] == "welcome"
-        assert not making.done()
-        refused = await making
+        assert not creating.done()
+        refused = await creating
     assert refused.welcome["code"] == "try_later"
     assert refused.welcome["retry_after"] > 0
     assert await refused.closed() == 1013
@@ -93,7 +95,7 @@ async def test_nobody_who_joins_a_room_waits_for_one_that_is_made(enter, monkeyp
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_form_that_cannot_make_a_room_now_says_so(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_form_answers_503_when_it_cannot_create_a_room(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(permissions, "CREATE_TIMEOUT_SECONDS", 0.1)
     client.get("/chat/")
     with rooms_locked():
@@ -105,24 +107,24 @@ def test_a_form_that_cannot_make_a_room_now_says_so(client: Client, monkeypatch:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_what_waits_for_the_database_is_patient_again_after_a_room_was_made() -> None:
-    def patience() -> str:
+def test_creating_a_room_restores_the_lock_timeout() -> None:
+    def lock_timeout() -> str:
         with connection.cursor() as cursor:
             cursor.execute("PRAGMA busy_timeout" if connection.vendor == "sqlite" else "SHOW lock_timeout")
             return str(cursor.fetchone()[0])
 
-    usual = patience()
+    usual = lock_timeout()
     make(["new"])
-    assert patience() == usual
+    assert lock_timeout() == usual
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_a_room_that_many_come_to_at_once_is_made_once(enter) -> None:
+async def test_a_room_joined_by_many_at_once_is_created_once(enter) -> None:
     people = await asyncio.gather(*(enter("/ws/chat/new/") for _ in range(10)))
     assert {person.welcome["type"] for person in people} == {"welcome"}
     assert await in_database(Room.objects.count)() == 1
 
 
-def test_who_may_not_make_rooms(settings: Settings) -> None:
+def test_guests_cannot_create_rooms_where_only_users_can(settings: Settings) -> None:
     settings.CHANNELBOX_ROOM_CREATION = "users"
     assert [permissions.may_create(person) for person in (GUEST, Person("u:1", "alice", 1))] == [False, True]

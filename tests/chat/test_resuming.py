@@ -1,4 +1,4 @@
-"""Coming back to a room: with the epoch, over numbers that are gone, and after a backup was restored."""
+"""Returning to a room: with its epoch, across missing numbers, and after a backup was restored."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import pytest
 from channels.db import database_sync_to_async as in_database
 from django.db import connection
 from django.utils import timezone
-from tests.chat.process import Person, Workers, connections_go_back, installation, people, runtime, workers
+from tests.chat.process import Person, Workers, installation, people, return_connections, runtime, workers
 
 from channelbox.chat.epochs import Installation
 from channelbox.chat.models import Event, Room
@@ -21,7 +21,7 @@ ROOM = "/ws/chat/lobby/"
 
 @in_database
 def make(last: int, missing: set[int] = frozenset(), floor: int = 1) -> str:  # type: ignore[assignment]
-    """The lobby with so many events, but for those that are missing. Returns its epoch."""
+    """Create the lobby with events up to `last`, except those in `missing`. Returns its epoch."""
     Room.objects.filter(name="lobby").delete()
     room = Room.objects.create(name="lobby", last_seq=last, floor=floor)
     Event.objects.bulk_create(
@@ -40,16 +40,16 @@ async def enter(people: list[Person], query: str = "") -> Person:
 
 
 async def history(person: Person) -> list[Any]:
-    """The numbers of the events behind the welcome, and what tells of gaps, as (from, to, gone)."""
-    heard: list[Any] = []
+    """Return the numbers of the events that follow the welcome, and gaps as (from, to, gone)."""
+    received: list[Any] = []
     newest = person.welcome["seq"]
-    while not heard or (heard[-1][1] if isinstance(heard[-1], tuple) else heard[-1]) < newest:
+    while not received or (received[-1][1] if isinstance(received[-1], tuple) else received[-1]) < newest:
         frame = await person.next("message", "gap")
-        heard.append(frame["seq"] if "seq" in frame else (frame["from"], frame["to"], frame.get("gone", False)))
-    return heard
+        received.append(frame["seq"] if "seq" in frame else (frame["from"], frame["to"], frame.get("gone", False)))
+    return received
 
 
-async def test_the_welcome_names_versions_epoch_and_floor(runtime: ChatRuntime, people: list[Person]) -> None:
+async def test_the_welcome_contains_versions_epoch_and_floor(runtime: ChatRuntime, people: list[Person]) -> None:
     epoch = await make(20, floor=8)
     welcome = (await enter(people)).welcome
     assert (welcome["protocol"], welcome["epoch"], welcome["floor"]) == (2, epoch, 8)
@@ -57,7 +57,7 @@ async def test_the_welcome_names_versions_epoch_and_floor(runtime: ChatRuntime, 
     assert 0 < len(epoch) <= 64
 
 
-async def test_the_same_epoch_goes_on_and_so_does_none(runtime: ChatRuntime, people: list[Person]) -> None:
+async def test_a_client_resumes_with_the_same_epoch_or_none(runtime: ChatRuntime, people: list[Person]) -> None:
     epoch = await make(20)
     for query in (f"?after=17&epoch={epoch}", "?after=17"):
         person = await enter(people, query)
@@ -65,16 +65,14 @@ async def test_the_same_epoch_goes_on_and_so_does_none(runtime: ChatRuntime, peo
         assert await history(person) == [18, 19, 20]
 
 
-async def test_another_epoch_means_to_forget(runtime: ChatRuntime, people: list[Person]) -> None:
+async def test_a_client_with_another_epoch_does_not_resume(runtime: ChatRuntime, people: list[Person]) -> None:
     await make(20)
     person = await enter(people, "?after=17&epoch=0123-4567")
     assert person.welcome["resumed"] is False
     assert await history(person) == list(range(1, 21))
 
 
-async def test_a_room_made_anew_is_not_spliced_onto_the_old_one_as_soon_as_it_has_as_many_events(
-    runtime: ChatRuntime, people: list[Person]
-) -> None:
+async def test_a_client_does_not_resume_in_a_recreated_longer_room(runtime: ChatRuntime, people: list[Person]) -> None:
     before = await make(10)
     await make(15)
     person = await enter(people, f"?after=10&epoch={before}")
@@ -83,29 +81,29 @@ async def test_a_room_made_anew_is_not_spliced_onto_the_old_one_as_soon_as_it_ha
 
 
 @pytest.mark.parametrize("missing", [{20}, {7}, {1, 2, 3}, {5, 6, 19, 20}], ids=str)
-async def test_one_missing_row_keeps_nobody_out(runtime: ChatRuntime, people: list[Person], missing: set[int]) -> None:
+async def test_missing_rows_are_sent_as_gaps(runtime: ChatRuntime, people: list[Person], missing: set[int]) -> None:
     await make(20, missing)
-    heard = await history(await enter(people))
-    numbers = [each for each in heard if isinstance(each, int)]
+    received = await history(await enter(people))
+    numbers = [each for each in received if isinstance(each, int)]
     assert numbers == [seq for seq in range(1, 21) if seq not in missing]
-    gaps = {seq for each in heard if isinstance(each, tuple) and each[2] for seq in range(each[0], each[1] + 1)}
+    gaps = {seq for each in received if isinstance(each, tuple) and each[2] for seq in range(each[0], each[1] + 1)}
     assert gaps == missing
 
 
-async def test_what_is_below_the_floor_is_told_as_gone(runtime: ChatRuntime, people: list[Person]) -> None:
+async def test_numbers_below_the_floor_are_sent_as_a_gap(runtime: ChatRuntime, people: list[Person]) -> None:
     await make(20, floor=18)
     person = await enter(people, "?after=3")
     assert person.welcome["resumed"] is True
     assert await history(person) == [(4, 17, True), 18, 19, 20]
 
 
-async def test_a_row_that_is_missing_while_people_are_here_is_stepped_over(
+async def test_missing_numbers_are_skipped_for_connected_clients(
     runtime: ChatRuntime, workers: Workers, people: list[Person]
 ) -> None:
     await make(3)
     person = await enter(people)
     assert await history(person) == [1, 2, 3]
-    await in_database(Room.objects.filter(name="lobby").update)(last_seq=5)  # two that were erased at once
+    await in_database(Room.objects.filter(name="lobby").update)(last_seq=5)  # as if two were stored and erased
     await person.say("hi")
     assert await history_until(person, 6) == [(4, 5, True), 6]
 
@@ -115,7 +113,7 @@ async def history_until(person: Person, seq: int) -> list[Any]:
     return await history(person)
 
 
-async def test_a_backup_restored_under_connected_clients_sends_them_to_begin_anew(
+async def test_restoring_a_backup_restarts_connected_clients(
     runtime: ChatRuntime, workers: Workers, people: list[Person], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reconciler, "INTERVAL_SECONDS", 0.1)
@@ -136,16 +134,16 @@ async def test_a_backup_restored_under_connected_clients_sends_them_to_begin_ane
 
 
 def restore(last: int) -> None:
-    """As `channelbox restored` leaves a record whose newest events are not there."""
+    """Leave the database as `channelbox restored` does, without its newest events."""
     Event.objects.filter(seq__gt=last).delete()
     Room.objects.update(last_seq=last)
     Installation.draw_epoch()
 
 
-async def test_a_database_that_lost_what_was_stored_last_sends_all_clients_to_begin_anew(
+async def test_losing_the_newest_events_restarts_all_clients(
     runtime: ChatRuntime, workers: Workers, people: list[Person], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A standby that lagged and was promoted, perhaps. New events get the numbers of those that were lost."""
+    """For example, a lagging standby was promoted. New events get the numbers of those that were lost."""
     epoch = await make(10)
     person = await enter(people)
     assert await history(person) == list(range(1, 11))
@@ -160,7 +158,7 @@ async def test_a_database_that_lost_what_was_stored_last_sends_all_clients_to_be
         await returned.say("hi")
         assert (await returned.next("message"))["seq"] == number
     late = await enter(people, f"?after=10&epoch={epoch}")
-    assert late.welcome["resumed"] is False, "its 9 and 10 are others"
+    assert late.welcome["resumed"] is False, "its events 9 and 10 were lost"
     await runtime.reconciler.compare()
     await returned.say("once more", id="a")
     assert (await returned.next("message", "error"))["id"] == "a"
@@ -168,12 +166,12 @@ async def test_a_database_that_lost_what_was_stored_last_sends_all_clients_to_be
 
 
 def lose(last: int) -> None:
-    """Roll the record back, as the loss of the newest transactions does."""
+    """Roll the database back, as the loss of the newest transactions does."""
     Event.objects.filter(seq__gt=last).delete()
     Room.objects.update(last_seq=last)
 
 
-async def test_a_look_at_the_record_ends_no_connection_where_nothing_was_restored(
+async def test_comparing_with_an_unchanged_database_closes_no_connection(
     runtime: ChatRuntime, workers: Workers, people: list[Person]
 ) -> None:
     await make(3)
@@ -190,7 +188,7 @@ def test_another_postgresql_database_is_recognised_by_its_oid() -> None:
     assert not Installation.recognise_database(), "seen for the first time"
     assert not Installation.recognise_database()
     assert Installation.objects.get().epoch == first
-    Installation.objects.update(database_oid=1)  # as pg_restore leaves it in a database that was made anew
+    Installation.objects.update(database_oid=1)  # as pg_restore leaves it in a new database
     moved = Installation.recognise_database()
     assert moved is (connection.vendor == "postgresql")
     assert (Installation.objects.get().epoch != first) is moved

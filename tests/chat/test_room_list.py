@@ -1,4 +1,4 @@
-"""The list of rooms: whose come first, a page at a time, and found by a search."""
+"""The list of rooms: its order, its pages and its search."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,7 +8,7 @@ from django.db.models import Model
 from django.test import AsyncClient, Client
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries, Settings
-from tests.chat.many import say_much
+from tests.chat.many import insert_messages
 
 from channelbox.accounts.models import User
 from channelbox.chat import permissions
@@ -29,12 +29,12 @@ def alice(client: Client, settings: Settings) -> User:
 
 
 def make(*names: str, **fields: Any) -> list[Room]:
-    """Rooms, each newer than the one before."""
+    """Create rooms, each newer than the one before."""
     return [Room.objects.create(name=name, **fields) for name in names]
 
 
-def bury() -> None:
-    """Somebody makes as many rooms as nobody looks through."""
+def create_many_rooms() -> None:
+    """Create more rooms than one page lists."""
     Room.objects.bulk_create(Room(name=f"heap-{number}") for number in range(MANY))
 
 
@@ -54,12 +54,12 @@ def pages(client: Client, **query: Any) -> Iterator[list[str]]:
         yield names(answer)
 
 
-def test_own_rooms_and_those_where_people_talk_are_not_buried(client: Client, alice: User) -> None:
+def test_own_and_active_rooms_come_before_empty_ones(client: Client, alice: User) -> None:
     talked, spoken, member, never = make("talked", "spoken", "member", "never")
-    say_much(spoken, 3, alice)
-    say_much(talked, 3)
+    insert_messages(spoken, 3, alice)
+    insert_messages(talked, 3)
     member.members.add(alice)
-    bury()
+    create_many_rooms()
     answer = ask(client)
     assert names(answer)[:3] == ["member", "spoken", "talked"]
     assert len(answer["rooms"]) == 200
@@ -68,7 +68,7 @@ def test_own_rooms_and_those_where_people_talk_are_not_buried(client: Client, al
     assert never not in listed
 
 
-def test_the_rooms_of_a_guest_are_not_buried(client: Client, settings: Settings) -> None:
+def test_rooms_in_which_a_guest_has_spoken_come_first(client: Client, settings: Settings) -> None:
     settings.CHANNELBOX_GUESTS = True
     client.logout()
     client.get("/chat/")
@@ -76,15 +76,15 @@ def test_the_rooms_of_a_guest_are_not_buried(client: Client, settings: Settings)
     (own,) = make("own")
     key = client.session[permissions.GUEST_KEY]
     Event.objects.create(room=own, seq=1, sender=f"g:{key}", client_id="1", name="guest", at=timezone.now())
-    bury()
+    create_many_rooms()
     assert names(ask(client))[0] == "own"
 
 
 @pytest.mark.parametrize("same_time", [False, True])
-def test_every_room_is_on_one_page(client: Client, alice: User, same_time: bool) -> None:
-    bury()
-    say_much(Room.objects.get(name="heap-7"), 1)
-    say_much(Room.objects.get(name="heap-9"), 1, alice)
+def test_every_room_is_on_exactly_one_page(client: Client, alice: User, same_time: bool) -> None:
+    create_many_rooms()
+    insert_messages(Room.objects.get(name="heap-7"), 1)
+    insert_messages(Room.objects.get(name="heap-9"), 1, alice)
     if same_time:
         Room.objects.update(changed_at=timezone.now())
     found = list(pages(client, limit=60))
@@ -94,17 +94,17 @@ def test_every_room_is_on_one_page(client: Client, alice: User, same_time: bool)
     assert sorted(listed) == sorted(Room.objects.values_list("name", flat=True))
 
 
-def test_a_last_page_that_is_full_has_no_next(client: Client) -> None:
+def test_a_full_last_page_has_no_next_page(client: Client) -> None:
     make("a", "b", "c")
     assert list(pages(client, limit=3)) == [["c", "b", "a"]]
 
 
-def test_rooms_are_found_by_a_part_of_their_name_or_title(client: Client) -> None:
+def test_the_search_finds_parts_of_names_and_titles(client: Client) -> None:
     make("north-yard", title="Trains")
     make("office", title="North office")
     make("south")
     make("north-leads", members_only=True)
-    bury()
+    create_many_rooms()
     assert names(ask(client, search="NORTH")) == ["office", "north-yard"]
     assert names(ask(client, search="100%")) == []
     assert list(pages(client, search="north", limit=1)) == [["office"], ["north-yard"]]
@@ -114,8 +114,8 @@ def test_rooms_are_found_by_a_part_of_their_name_or_title(client: Client) -> Non
     ]
 
 
-def test_the_page_leads_to_the_others(client: Client) -> None:
-    bury()
+def test_the_html_list_has_pages_and_a_search(client: Client) -> None:
+    create_many_rooms()
     first = client.get("/chat/")
     second = client.get(f"/chat/?{first.context['more']}")
     assert len(first.context["rooms"]) == 200
@@ -129,9 +129,9 @@ def test_the_page_leads_to_the_others(client: Client) -> None:
     assert "No rooms found" in client.get("/chat/", {"search": "nothing"}).text
 
 
-def test_the_room_that_is_open_is_in_its_own_list(client: Client) -> None:
+def test_the_page_of_a_room_lists_that_room(client: Client) -> None:
     make("first")
-    bury()
+    create_many_rooms()
     assert 'data-room="first"' in client.get("/chat/room/first/").text
 
 
@@ -147,37 +147,35 @@ def test_the_room_that_is_open_is_in_its_own_list(client: Client) -> None:
         {"limit": "many"},
     ],
 )
-def test_what_makes_no_sense_is_refused(client: Client, query: dict[str, str]) -> None:
+def test_invalid_list_parameters_are_refused(client: Client, query: dict[str, str]) -> None:
     answer = client.get("/chat/api/rooms", query)
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid")
     if "limit" not in query:
         assert client.get("/chat/", query).headers["Location"] == "/chat/"
 
 
-def test_the_page_costs_the_same_for_few_rooms_and_for_many(
+def test_list_queries_do_not_grow_with_the_number_of_rooms(
     client: Client, django_assert_num_queries: DjangoAssertNumQueries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read: list[None] = []
+    loads: list[None] = []
     construct = Room.from_db
 
-    def counted(*row: Any) -> Model:
-        read.append(None)
+    def recording_from_db(*row: Any) -> Model:
+        loads.append(None)
         return construct(*row)
 
     make("a")
     with django_assert_num_queries(3):  # session, user, rooms
         ask(client)
-    bury()
-    monkeypatch.setattr(Room, "from_db", counted)
+    create_many_rooms()
+    monkeypatch.setattr(Room, "from_db", recording_from_db)
     with django_assert_num_queries(3):
         ask(client, limit=50)
-    assert len(read) == 51
+    assert len(loads) == 51
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_rooms_made_by_the_form_count_like_those_that_a_socket_makes(
-    async_client: AsyncClient, settings: Settings
-) -> None:
+async def test_rooms_created_by_the_form_count_for_the_limit(async_client: AsyncClient, settings: Settings) -> None:
     settings.CHANNELBOX_GUESTS, settings.CHANNELBOX_ROOM_CREATION = True, "anyone"
     settings.CHANNELBOX_NEW_ROOMS_PERSON = 6  # an hour, and a third of that at once
     try:
@@ -187,4 +185,4 @@ async def test_rooms_made_by_the_form_count_like_those_that_a_socket_makes(
         await Bus.current().stop()
     assert [answer.status_code for answer in answers] == [302, 302, 429]
     assert b"Too many new rooms" in answers[2].content
-    assert again.status_code == 302, "a room that is there is not made"
+    assert again.status_code == 302, "an existing room is not created"

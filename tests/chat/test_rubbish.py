@@ -1,4 +1,4 @@
-"""What nobody of ours has published is ignored, on every channel that a process listens to."""
+"""Payloads that channelbox did not publish are ignored on every pub/sub channel of a process."""
 
 import asyncio
 import logging
@@ -9,7 +9,7 @@ from typing import cast
 import msgpack
 import pytest
 from channels.layers import get_channel_layer
-from tests.chat.process import Workers, connections_go_back, enter, installation, people, runtime, workers
+from tests.chat.process import Workers, enter, installation, people, return_connections, runtime, workers
 
 from channelbox.dashboard.broadcaster import Broadcaster
 from channelbox.logs import Repeats
@@ -19,7 +19,7 @@ from channelbox.realtime.counters import counters
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-NO_MSGPACK = [b"", b"\xc1", b"\xff" * 9, b"hello", b"\x00!", b"room 1", bytes(100_000), b"\xdd\xff\xff\xff\xff"]
+INVALID_MSGPACK = [b"", b"\xc1", b"\xff" * 9, b"hello", b"\x00!", b"room 1", bytes(100_000), b"\xdd\xff\xff\xff\xff"]
 VALUES: list[object] = [
     None,
     True,
@@ -38,14 +38,14 @@ VALUES: list[object] = [
 ]
 
 
-def shapes(chance: random.Random) -> list[bytes]:
-    """Valid msgpack that is nothing of ours."""
+def valid_msgpack(chance: random.Random) -> list[bytes]:
+    """Return valid msgpack that is no payload of channelbox."""
     lists = [[chance.choice(VALUES) for _ in range(length)] for length in range(9) for _ in range(20)]
     return [msgpack.packb(value) for value in [*VALUES, *lists, *envelopes()]]
 
 
 def envelopes() -> Iterator[dict[str, object]]:
-    """What looks like an envelope of this version or another, with a field that is none of its kind."""
+    """Yield envelopes of this version and of another, with a field of a wrong type."""
     for value in VALUES:
         yield {"v": value}
         yield {"v": 2, "frames": value}
@@ -61,32 +61,32 @@ def envelopes() -> Iterator[dict[str, object]]:
         yield {"v": 1, "outcomes": [{"process": value, "batch": value, "numbers": value}]}
 
 
-class Silent:
-    """A member who does not look."""
+class SilentMember:
+    """A member that drops what is written to it."""
 
     on_lost: Callable[[], None] | None = None
 
     def restart(self) -> None:
-        raise AssertionError("nobody is sent away here")
+        raise AssertionError("no member is restarted in this test")
 
     def write_frames(self, frames: bytes) -> None:
         pass
 
 
-async def test_rubbish_on_every_channel_breaks_nothing(
+async def test_garbage_on_every_pubsub_channel_is_ignored(
     enter, workers: Workers, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(subscription_session, "_repeats", Repeats())
     alice = await enter()
     bob = await enter()
-    layer, member = get_channel_layer(), Silent()
+    layer, member = get_channel_layer(), SilentMember()
     channel = await layer.new_channel()
     await layer.group_add("group", channel)
     await Broadcaster.current().join(member)
     bus, restarted = Bus.current(), counters.restarted
     await bus.publish("fence", b"")
-    heard = cast("list[bytes]", await bus.client("").pubsub_channels())
-    channels = [name.decode() for name in heard]
+    subscribed = cast("list[bytes]", await bus.client("").pubsub_channels())
+    channels = [name.decode() for name in subscribed]
     assert {
         redis_keys.rates(),
         redis_keys.revoked(),
@@ -94,10 +94,10 @@ async def test_rubbish_on_every_channel_breaks_nothing(
         redis_keys.room("lobby"),
         redis_keys.group("group"),
     } <= set(channels)
-    rubbish = NO_MSGPACK + shapes(random.Random(1))
+    payloads = INVALID_MSGPACK + valid_msgpack(random.Random(1))
     caplog.clear()
     for name in channels:
-        await bus.publish_many([(name, payload) for payload in rubbish])
+        await bus.publish_many([(name, payload) for payload in payloads])
     await layer.group_send("group", {"type": "hello"})
     async with asyncio.timeout(10):
         while (await layer.receive(channel)) != {"type": "hello"}:

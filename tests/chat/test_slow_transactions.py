@@ -1,4 +1,4 @@
-"""A transaction that is slow, locked out, or ended with its connection holds up no room but its own."""
+"""A transaction that is slow, waits for a lock or loses its connection delays no room but its own."""
 
 import asyncio
 import contextlib
@@ -15,11 +15,11 @@ from django.db import InternalError, OperationalError, connection
 from django.test import Client
 from tests.chat.process import (
     Person,
-    connections_go_back,
     enter_rooms,
     installation,
     make_rooms,
     people,
+    return_connections,
     runtime,
     workers,
 )
@@ -39,12 +39,12 @@ from channelbox.work.worker import Worker
 pytestmark = pytest.mark.django_db(transaction=True)
 
 POOL_SECONDS = settings.DATABASES["default"].get("OPTIONS", {}).get("pool", {}).get("timeout", 0)
-WELL_SECONDS = 2.0  # for what nothing holds up, which takes 0.1 s; sent again it takes 3.5
+HEALTHY_SECONDS = 2.0  # for a message that nothing delays, which takes 0.1 s; sent again, 3.5 s
 
 
 @contextlib.asynccontextmanager
 async def one_worker() -> AsyncIterator[None]:
-    """As `channelbox worker` has it, with the chat's consumer."""
+    """Run a worker with the chat's consumer, as `channelbox worker` does."""
     worker = Worker(ChannelNameRouter({INGEST_CHANNEL: IngestConsumer.as_asgi()}), [INGEST_CHANNEL], WorkLayer())
     task = asyncio.create_task(worker.serve())
     try:
@@ -57,9 +57,9 @@ async def one_worker() -> AsyncIterator[None]:
 
 @pytest.fixture
 def server() -> None:
-    """For what only a database server can do: lock a row and no other."""
+    """Skip the test unless the database can lock a single row."""
     if connection.vendor != "postgresql":
-        # SQLite has one lock for all that is written; `make test` runs this on PostgreSQL too.
+        # SQLite has one lock for all writes; `make test` runs this on PostgreSQL too.
         pytest.skip("SQLite has no lock for a row")
 
 
@@ -67,21 +67,21 @@ def server() -> None:
 
 
 @pytest.mark.usefixtures("server")
-async def test_a_transaction_that_finds_no_connection_waits_for_one(
+async def test_a_transaction_waits_for_a_free_database_connection(
     runtime: ChatRuntime, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With several Redis hosts more may be under way than there are connections: what was taken is not given up."""
+    """With several Redis hosts, more may be under way than there are connections: no entry that was taken is lost."""
     most = ingest.MAX_UNDER_WAY
     names = [f"slow-{number}" for number in range(most)] + ["free"]
     await make_rooms(*names)
     keys = await in_database(lambda: dict(Room.objects.values_list("name", "pk")))()
-    go_on, begun = threading.Event(), threading.Semaphore(0)
+    may_continue, begun = threading.Event(), threading.Semaphore(0)
 
     def store_slowly(incoming: Incoming) -> Stored:
         if any(room.name != "free" for room in incoming):
             connection.ensure_connection()
             begun.release()
-            go_on.wait(30)
+            may_continue.wait(30)
         return store(incoming)
 
     monkeypatch.setattr(ingest, "_store", in_database(store_slowly, thread_sensitive=False, executor=ingest._threads))
@@ -96,32 +96,32 @@ async def test_a_transaction_that_finds_no_connection_waits_for_one(
         for _ in range(most):
             assert await asyncio.to_thread(begun.acquire, timeout=30)
         tasks.append(asyncio.create_task(take("free")))
-        await asyncio.sleep(POOL_SECONDS + 0.5)  # a connection is waited for so long, and no longer
+        await asyncio.sleep(POOL_SECONDS + 0.5)  # longer than the pool waits for a connection
     finally:
-        go_on.set()
+        may_continue.set()
         await asyncio.gather(*tasks)
     assert await in_database(Event.objects.count)() == most + 1
     assert not [record for record in caplog.records if record.name == ingest.logger.name]
 
 
 @pytest.mark.parametrize("where", ["thread", "database"])
-async def test_a_slow_transaction_holds_up_no_other_room(
+async def test_a_slow_transaction_delays_no_other_room(
     runtime: ChatRuntime, people: list[Person], monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    """It holds no lock that another room needs, and it is still slow when its message is sent again. One worker."""
+    """With one worker: it holds no lock that another room needs, and is still slow when its message is sent again."""
     if where == "database" and connection.vendor != "postgresql":
-        # Not there to be tested on SQLite; the case "thread" runs on both, and `make test` runs this one on PostgreSQL.
+        # Cannot be tested on SQLite; the case "thread" runs on both, and `make test` runs this one on PostgreSQL.
         pytest.skip("SQLite has one lock for all that is written, and a transaction holds it")
     await make_rooms("slow", "free")
     slow, free = await enter_rooms(people, "slow", "free")
-    begun, go_on, write = threading.Event(), threading.Event(), store_sql.write
+    begun, may_continue, write = threading.Event(), threading.Event(), store_sql.write
 
     def be_slow_once(rooms: Iterable[RoomRef | Room]) -> None:
         if begun.is_set() or not any(room.name == "slow" for room in rooms):
             return
         begun.set()
-        while not go_on.wait(0.1):
-            if where == "database":  # it would be ended if it were idle
+        while not may_continue.wait(0.1):
+            if where == "database":  # an idle transaction would be ended
                 connection.cursor().execute("SELECT pg_sleep(0.1)")
 
     def store_slowly(incoming: Incoming) -> Stored:
@@ -142,22 +142,22 @@ async def test_a_slow_transaction_holds_up_no_other_room(
             await slow.say("hi", id="slow")
             await asyncio.to_thread(begun.wait, 30)
             number = answered = 0
-            while answered < 5:  # since then
-                async with asyncio.timeout(WELL_SECONDS):
+            while answered < 5:  # after that message was sent again
+                async with asyncio.timeout(HEALTHY_SECONDS):
                     await free.say("hi", id=f"free-{number}")
                     assert (await free.next("message", "error"))["id"] == f"free-{number}"
                 number += 1
                 answered += counters.resent > resent
-                await asyncio.sleep(0.1)  # the pace at which people talk
+                await asyncio.sleep(0.1)  # the pace of people who write
         finally:
-            go_on.set()
+            may_continue.set()
         assert (await slow.next("message", "error"))["id"] == "slow"
     assert await in_database(Event.objects.filter(room__name="slow").count)() == 1
 
 
 @pytest.mark.usefixtures("server")
 @pytest.mark.parametrize("when", ["before it writes", "before it commits"])
-async def test_a_transaction_whose_connection_ends_begins_anew_at_once(
+async def test_a_transaction_whose_connection_ends_is_restarted_at_once(
     runtime: ChatRuntime, people: list[Person], monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
     await make_rooms("lobby")
@@ -177,26 +177,26 @@ async def test_a_transaction_whose_connection_ends_begins_anew_at_once(
             write(*args)
 
     monkeypatch.setattr(store_sql, "write", end_once)
-    async with one_worker(), asyncio.timeout(WELL_SECONDS + 10):
+    async with one_worker(), asyncio.timeout(HEALTHY_SECONDS + 10):
         for id in ("a", "b"):
-            async with asyncio.timeout(WELL_SECONDS):
+            async with asyncio.timeout(HEALTHY_SECONDS):
                 await alice.say("hi", id=id)
                 assert (await alice.next("message", "error"))["id"] == id
     assert ended
     assert await in_database(lambda: [event.client_id for event in Event.objects.order_by("seq")])() == ["a", "b"]
 
 
-# --- Rooms that somebody else has locked
+# --- Rooms that another transaction has locked
 
 
 @contextlib.asynccontextmanager
 async def locked(table: str, field: str, value: str) -> AsyncIterator[psycopg.Connection[Any]]:
-    """Hold the lock of a row, in a connection of its own."""
+    """Hold the lock of a row on another connection."""
     info = await in_database(_info)()
     with psycopg.connect(info.dsn, password=info.password) as other:
         other.execute(f"SELECT id FROM {table} WHERE {field} = %s FOR UPDATE", [value])
         yield other
-        with contextlib.suppress(psycopg.Error):  # it may be lost
+        with contextlib.suppress(psycopg.Error):  # the connection may be lost
             other.rollback()
 
 
@@ -207,7 +207,7 @@ def _info() -> psycopg.ConnectionInfo:
 
 
 @pytest.mark.usefixtures("server")
-async def test_a_locked_room_holds_up_no_other_and_goes_on_when_it_is_free(
+async def test_a_locked_room_delays_no_other_and_continues_when_unlocked(
     runtime: ChatRuntime, workers: object, people: list[Person]
 ) -> None:
     await make_rooms("held", "free")
@@ -223,15 +223,15 @@ async def test_a_locked_room_holds_up_no_other_and_goes_on_when_it_is_free(
 
 @pytest.mark.usefixtures("server")
 @pytest.mark.parametrize("after", [False, True], ids=["before it writes", "before it commits"])
-async def test_a_transaction_that_stops_in_the_middle_loses_its_locks(
+async def test_a_transaction_that_is_idle_too_long_loses_its_locks(
     runtime: ChatRuntime, workers: object, people: list[Person], monkeypatch: pytest.MonkeyPatch, after: bool
 ) -> None:
-    """As a worker's whose machine is paused: the server's own time limit ends it."""
+    """As when the machine of a worker is paused: a timeout of the server ends the transaction."""
     await make_rooms("lobby")
     (alice,) = await enter_rooms(people, "lobby")
     room = RoomRef(await in_database(lambda: Room.objects.get().pk)(), "lobby")
     monkeypatch.setattr(store_sql, "LIMITS", store_sql.LIMITS._replace(text=store_sql.LIMITS.text.replace("5s", "1s")))
-    write, stopped, go_on = store_sql.write, threading.Event(), threading.Event()
+    write, stopped, may_continue = store_sql.write, threading.Event(), threading.Event()
 
     def stop_once(*args: Any) -> None:
         first = not stopped.is_set()
@@ -239,7 +239,7 @@ async def test_a_transaction_that_stops_in_the_middle_loses_its_locks(
             write(*args)
         if first:
             stopped.set()
-            go_on.wait(30)
+            may_continue.wait(30)
         if not after:
             write(*args)
 
@@ -251,15 +251,15 @@ async def test_a_transaction_that_stops_in_the_middle_loses_its_locks(
         await alice.say("hi", id="a")
         assert (await alice.next("message", "error"))["id"] == "a"
     finally:
-        go_on.set()
+        may_continue.set()
     with pytest.raises((OperationalError, InternalError)):
         await storing
     assert await in_database(lambda: [event.client_id for event in Event.objects.all()])() == ["a"]
 
 
 @pytest.mark.usefixtures("server")
-def test_a_transaction_that_stores_waits_for_nothing_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By settings of the server, which hold until it ends."""
+def test_the_storing_transaction_has_lock_and_idle_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These are settings of the server until the transaction ends."""
     room = RoomRef(Room.objects.create(name="lobby").pk, "lobby")
     names = ("lock_timeout", "idle_in_transaction_session_timeout")
     shown: list[list[str]] = []
@@ -283,10 +283,10 @@ def _setting(name: str) -> str:
 
 
 @pytest.mark.usefixtures("server")
-async def test_a_sender_whose_row_is_locked_holds_up_no_other_room(
+async def test_a_locked_user_row_delays_no_other_room(
     runtime: ChatRuntime, workers: object, people: list[Person]
 ) -> None:
-    """Storing refers to the user, so PostgreSQL looks at that row's lock as well."""
+    """An event refers to its user, so PostgreSQL locks that row as well."""
     await make_rooms("a", "b")
     alice = Person("/ws/chat/a/", cookie=await in_database(session_of)("alice"))
     people.append(alice)
@@ -306,13 +306,13 @@ def session_of(name: str) -> str:
     return str(client.session.session_key)
 
 
-# --- Several of one process
+# --- Several transactions of one process
 
 
-async def test_a_lock_that_another_process_holds_is_not_waited_for_by_one_after_the_other(
+async def test_transactions_wait_for_a_foreign_lock_concurrently(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The last would wait as long as all together, and the watchdog take the worker for one that hangs."""
+    """One after the other, the last would wait for the sum of all, and the watchdog would restart the worker."""
     names = [f"room-{number}" for number in range(6)]
     await make_rooms(*names)
     keys = dict(await in_database(lambda: list(Room.objects.values_list("name", "pk")))())
@@ -329,8 +329,8 @@ async def test_a_lock_that_another_process_holds_is_not_waited_for_by_one_after_
     assert not together.broken
 
 
-async def test_transactions_of_one_process_take_turns_where_there_is_one_lock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """SQLite looks only now and then whether its lock is free; PostgreSQL has one for each room."""
+async def test_transactions_of_a_process_take_turns_only_on_sqlite(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite polls its one write lock only now and then; PostgreSQL has a lock for each room."""
     await make_rooms("one", "two")
     keys = dict(await in_database(lambda: list(Room.objects.values_list("name", "pk")))())
     transact, both = store_module._store, threading.Barrier(2)

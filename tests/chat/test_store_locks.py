@@ -1,4 +1,4 @@
-"""The storing transaction beside others that hold locks: it leaves their rooms out, and waits for none of them."""
+"""The storing transaction beside others that hold locks: it leaves their rooms out and does not wait for each."""
 
 import contextlib
 from collections.abc import Iterator
@@ -20,8 +20,8 @@ ROOMS = 20
 
 
 @contextlib.contextmanager
-def another(sql: str, *parameters: object) -> Iterator[psycopg.Connection[Any]]:
-    """Have somebody else run this in a transaction that stays open."""
+def other_transaction(sql: str, *parameters: object) -> Iterator[psycopg.Connection[Any]]:
+    """Run a statement on another connection, in a transaction that stays open."""
     connection.ensure_connection()
     info = connection.connection.info
     with psycopg.connect(info.dsn, password=info.password) as other:
@@ -33,7 +33,7 @@ def another(sql: str, *parameters: object) -> Iterator[psycopg.Connection[Any]]:
 @pytest.fixture(autouse=True)
 def _server() -> None:
     if connection.vendor != "postgresql":
-        # Not there to be tested on SQLite, which has one lock for all; `make test` runs this on PostgreSQL too.
+        # Cannot be tested on SQLite, which has one lock for everything; `make test` runs this on PostgreSQL too.
         pytest.skip("SQLite locks no rows")
 
 
@@ -44,18 +44,18 @@ def _no_caution(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def lock_timeouts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return what will have been the longest wait for a lock in each transaction, from now on."""
+    """Return a list that gets the lock timeout of each transaction from now on."""
     timeouts: list[str] = []
     read = store_sql.read
 
-    def note(*args: Any, **options: Any) -> store_sql.Read:
+    def recording_read(*args: Any, **options: Any) -> store_sql.Read:
         answer = read(*args, **options)
         with connection.cursor() as cursor:
             cursor.execute("SHOW lock_timeout")
             timeouts.append(cursor.fetchone()[0])
         return answer
 
-    monkeypatch.setattr(store_sql, "read", note)
+    monkeypatch.setattr(store_sql, "read", recording_read)
     return timeouts
 
 
@@ -63,15 +63,15 @@ def rooms(count: int) -> list[RoomRef]:
     return [RoomRef(Room.objects.create(name=f"room-{number}").pk, f"room-{number}") for number in range(count)]
 
 
-def said_by(user: User, id: str = "1") -> IncomingEvent:
+def message_of(user: User, id: str = "1") -> IncomingEvent:
     return IncomingEvent(f"u:{user.pk}", user.pk, user.username, id, "message", "hi")
 
 
-def removed(user: User, seq: int) -> IncomingEvent:
+def deletion_of(user: User, seq: int) -> IncomingEvent:
     return IncomingEvent(f"u:{user.pk}", user.pk, user.username, f"removes-{seq}", "deletion", "", {"removes": seq})
 
 
-def stored_in(stored: store.Stored) -> set[RoomRef]:
+def rooms_with_stored(stored: store.Stored) -> set[RoomRef]:
     return {room for room, outcome in stored.outcomes.items() if outcome.stored}
 
 
@@ -87,86 +87,89 @@ def test_rooms_of_a_locked_sender_are_left_out_without_waiting_for_each(
     *of_alice, of_bob, of_guest = rooms(ROOMS)
 
     def batch(id: str) -> dict[RoomRef, list[IncomingEvent]]:
-        of_others = {of_bob: [said_by(bob, id)], of_guest: [IncomingEvent("g:c", None, "charlie", id, "message", "hi")]}
-        return {room: [said_by(alice, id)] for room in of_alice} | of_others
+        of_others = {
+            of_bob: [message_of(bob, id)],
+            of_guest: [IncomingEvent("g:c", None, "charlie", id, "message", "hi")],
+        }
+        return {room: [message_of(alice, id)] for room in of_alice} | of_others
 
-    with another(statement, alice.pk):
+    with other_transaction(statement, alice.pk):
         for id in ("1", "2"):
             stored = store.store(batch(id))
-            assert stored_in(stored) == set(stored.outcomes) == {of_bob, of_guest}
+            assert rooms_with_stored(stored) == set(stored.outcomes) == {of_bob, of_guest}
             assert stored.busy == set(of_alice)
-    assert len(lock_timeouts) == 3, "the first meets the lock; all that follow leave it out at once"
-    assert stored_in(store.store({room: batch("1")[room] for room in of_alice})) == set(of_alice)
+    assert len(lock_timeouts) == 3, "the first waits for the lock; all that follow leave its rooms out at once"
+    assert rooms_with_stored(store.store({room: batch("1")[room] for room in of_alice})) == set(of_alice)
 
 
-def test_a_sender_s_row_is_locked_early_only_after_a_lock_was_met(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The foreign key locks it anyway, but not before the commit: other workers' locks are hardly ever met."""
+def test_user_rows_are_locked_early_only_after_a_lock_was_met(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The foreign key locks the row anyway, but only at the commit, where it hardly ever meets other workers' locks."""
     alice = User.objects.create(username="alice")
     room, other = rooms(2)
     write = store_sql.write
     free: list[bool] = []
 
-    def look(*args: Any) -> None:
+    def try_to_lock(*args: Any) -> None:
         try:
-            with another(f"SELECT id FROM {store_sql.USER} WHERE id = %s FOR UPDATE NOWAIT", alice.pk):
+            with other_transaction(f"SELECT id FROM {store_sql.USER} WHERE id = %s FOR UPDATE NOWAIT", alice.pk):
                 free.append(True)
         except psycopg.errors.LockNotAvailable:
             free.append(False)
         write(*args)
 
-    monkeypatch.setattr(store_sql, "write", look)
-    store.store({room: [said_by(alice, "1")]})
-    with another(f"SELECT id FROM {store_sql.USER} WHERE id = %s FOR UPDATE", alice.pk):
-        store.store({other: [said_by(alice, "1")]})
+    monkeypatch.setattr(store_sql, "write", try_to_lock)
+    store.store({room: [message_of(alice, "1")]})
+    with other_transaction(f"SELECT id FROM {store_sql.USER} WHERE id = %s FOR UPDATE", alice.pk):
+        store.store({other: [message_of(alice, "1")]})
     free.clear()
-    store.store({room: [said_by(alice, "2")]})
+    store.store({room: [message_of(alice, "2")]})
     monkeypatch.setattr(store, "_caution", store._Caution())
-    store.store({room: [said_by(alice, "3")]})
+    store.store({room: [message_of(alice, "3")]})
     assert free == [False, True]
 
 
-def test_what_a_locked_sender_has_stored_before_is_answered() -> None:
+def test_a_message_stored_before_is_answered_while_its_user_is_locked() -> None:
     alice = User.objects.create(username="alice")
     (room,) = rooms(1)
-    store.store({room: [said_by(alice)]})
+    store.store({room: [message_of(alice)]})
     store._caution.renew()
-    with another(f"SELECT id FROM {store_sql.USER} WHERE id = %s FOR UPDATE", alice.pk):
-        stored = store.store({room: [said_by(alice)]})
-    assert stored.outcomes[room].known == {said_by(alice).key: 1}
+    with other_transaction(f"SELECT id FROM {store_sql.USER} WHERE id = %s FOR UPDATE", alice.pk):
+        stored = store.store({room: [message_of(alice)]})
+    assert stored.outcomes[room].known == {message_of(alice).key: 1}
 
 
-def test_two_transactions_may_store_of_one_sender_at_a_time() -> None:
-    """As two workers do: what each locks of the sender's row lets the other in."""
+def test_two_transactions_can_store_for_one_sender_at_once() -> None:
+    """As two workers do: their locks on the sender's row are compatible."""
     alice = User.objects.create(username="alice")
     first, second = rooms(2)
     store._caution.renew()
-    with another(f"SELECT id FROM {store_sql.USER} WHERE id = %s FOR KEY SHARE", alice.pk):
-        assert stored_in(store.store({first: [said_by(alice)]})) == {first}
-    with another(f"UPDATE {store_sql.USER} SET is_staff = true WHERE id = %s", alice.pk):
-        assert stored_in(store.store({second: [said_by(alice)]})) == {second}
+    with other_transaction(f"SELECT id FROM {store_sql.USER} WHERE id = %s FOR KEY SHARE", alice.pk):
+        assert rooms_with_stored(store.store({first: [message_of(alice)]})) == {first}
+    with other_transaction(f"UPDATE {store_sql.USER} SET is_staff = true WHERE id = %s", alice.pk):
+        assert rooms_with_stored(store.store({second: [message_of(alice)]})) == {second}
 
 
-def test_a_message_that_is_locked_and_to_be_removed_holds_up_its_room_alone(lock_timeouts: list[str]) -> None:
+def test_a_deletion_of_a_locked_message_delays_only_its_room(lock_timeouts: list[str]) -> None:
     alice = User.objects.create(username="alice")
     held, free, unknown = rooms(3)
-    store.store({held: [said_by(alice)], free: [said_by(alice)]})
+    store.store({held: [message_of(alice)], free: [message_of(alice)]})
     lock_timeouts.clear()
-    batch = {held: [removed(alice, 1)], free: [removed(alice, 1)], unknown: [removed(alice, 1)]}
-    with another(f"SELECT id FROM {store_sql.EVENT} WHERE room_id = %s FOR UPDATE", held.key):
+    batch = {held: [deletion_of(alice, 1)], free: [deletion_of(alice, 1)], unknown: [deletion_of(alice, 1)]}
+    with other_transaction(f"SELECT id FROM {store_sql.EVENT} WHERE room_id = %s FOR UPDATE", held.key):
         stored = store.store(batch)
-    assert stored_in(stored) == {free}
+    assert rooms_with_stored(stored) == {free}
     assert stored.busy == {held}
-    assert stored.outcomes[unknown].refused == {removed(alice, 1).key: UNKNOWN}
+    assert stored.outcomes[unknown].refused == {deletion_of(alice, 1).key: UNKNOWN}
     assert len(lock_timeouts) == 1, "one transaction, which met no lock"
-    assert stored_in(store.store({held: batch[held]})) == {held}
+    assert rooms_with_stored(store.store({held: batch[held]})) == {held}
     assert set(Event.objects.filter(seq=1).values_list("text", flat=True)) == {""}
 
 
-def test_a_lock_on_the_whole_table_is_not_waited_for_in_each_room(lock_timeouts: list[str]) -> None:
+def test_a_table_lock_is_not_waited_for_in_each_room(lock_timeouts: list[str]) -> None:
     alice = User.objects.create(username="alice")
-    batch = {room: [said_by(alice)] for room in rooms(3)}
-    with another(f"LOCK TABLE {store_sql.EVENT} IN SHARE MODE"):
+    batch = {room: [message_of(alice)] for room in rooms(3)}
+    with other_transaction(f"LOCK TABLE {store_sql.EVENT} IN SHARE MODE"):
         stored = store.store(batch)
     assert stored == store.Stored({}, set(batch))
     assert lock_timeouts == ["100ms", "100ms", "1ms", "1ms", "1ms"]
-    assert stored_in(store.store(batch)) == set(batch)
+    assert rooms_with_stored(store.store(batch)) == set(batch)

@@ -1,6 +1,6 @@
-"""On SQLite a transaction holds the only lock for writing: none of ours changes many rows.
+"""No transaction changes many rows, because on SQLite it holds the only write lock.
 
-Rows are counted and not seconds, which are the machine's.
+Rows are counted and not seconds, which depend on the machine.
 """
 
 import datetime
@@ -15,7 +15,7 @@ from django.core.management import call_command
 from django.db import connection
 from django.db.backends.signals import connection_created
 from django.utils import timezone
-from tests.chat.many import say_much
+from tests.chat.many import insert_messages
 
 from channelbox.accounts.management.commands import clear_sessions
 from channelbox.accounts.models import User
@@ -30,7 +30,7 @@ from channelbox.work.worker import BATCH as MAX_ENTRIES
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-HUNDREDS = 2500  # rows of each kind, which are several transactions
+MANY = 2500  # rows of each kind, which take several transactions
 
 
 class Watched:
@@ -61,9 +61,9 @@ class Watched:
 
 @pytest.fixture
 def transactions() -> Iterator[list[int]]:
-    """The rows that each transaction changed, on connections that are opened from now on."""
+    """Return a list of the numbers of rows that each transaction changes, on connections opened from now on."""
     if connection.vendor != "sqlite":
-        # The promise is of SQLite's one write lock. The same tests run with DATABASE=sqlite in `make test`.
+        # These tests are about SQLite's one write lock. `make test` runs them with DATABASE=sqlite.
         pytest.skip("PostgreSQL locks rows, and the rest goes on")
     rows: list[int] = []
     watched: list[Watched] = []
@@ -84,54 +84,58 @@ async def bus() -> AsyncIterator[Bus]:
     await Bus.current().stop()
 
 
-def check(transactions: list[int], most: int, all_rows: int) -> None:
+def check(transactions: list[int], max_rows: int, all_rows: int) -> None:
     connection.ensure_connection()
-    connection.cursor().execute("SELECT 1")  # the statement before was the last
+    connection.cursor().execute("SELECT 1")  # rows are counted at the next statement
     assert sum(transactions) >= all_rows
-    assert max(transactions) <= most
+    assert max(transactions) <= max_rows
 
 
-async def test_storing(bus: Bus, transactions: list[int]) -> None:
-    """As much as a worker takes at once, from as many rooms."""
+async def test_storing_changes_few_rows_per_transaction(bus: Bus, transactions: list[int]) -> None:
+    """With as many entries as a worker takes at once, each of another room."""
     rooms = [RoomRef((await Room.objects.acreate(name=f"room-{n}")).pk, f"room-{n}") for n in range(MAX_ENTRIES)]
     transactions.clear()
     entries = []
     for number, room in enumerate(rooms):
-        said = [_said(f"{number}-{n}") for n in range(MAX_ENTRY if number < 10 else 10)]
-        entries.append(Batch(BatchRef("me", number), room, said).entry(INGEST_TYPE))
+        messages = [_message(f"{number}-{n}") for n in range(MAX_ENTRY if number < 10 else 10)]
+        entries.append(Batch(BatchRef("me", number), room, messages).entry(INGEST_TYPE))
     await IngestConsumer().dispatch({"type": "batch", "messages": entries})
     stored = 10 * MAX_ENTRY + (MAX_ENTRIES - 10) * 10
     assert await Event.objects.acount() == stored
     await in_database(check)(transactions, MAX_TRANSACTION + MAX_ENTRIES, stored)
 
 
-def _said(id: str) -> IncomingEvent:
+def _message(id: str) -> IncomingEvent:
     return IncomingEvent("g:guest", None, "guest", id, "message", "hi")
 
 
-async def test_removing_a_room(bus: Bus, transactions: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_removing_a_room_changes_few_rows_per_transaction(
+    bus: Bus, transactions: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(cleanup, "PAUSE_SECONDS", 0)
     await in_database(_make_room)()
     transactions.clear()
     await Cleanup().clean()
     assert not await Event.objects.aexists()
-    await in_database(check)(transactions, cleanup.MAX_BATCH, 2 * HUNDREDS)
+    await in_database(check)(transactions, cleanup.MAX_BATCH, 2 * MANY)
 
 
 def _make_room() -> None:
     room = Room.objects.create(name="lobby")
-    users = User.objects.bulk_create(User(username=f"member-{n}") for n in range(HUNDREDS))
+    users = User.objects.bulk_create(User(username=f"member-{n}") for n in range(MANY))
     room.members.set(users)
-    say_much(room, HUNDREDS)
+    insert_messages(room, MANY)
     room.delete()
 
 
-def test_removing_sessions(transactions: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_removing_sessions_changes_few_rows_per_transaction(
+    transactions: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(clear_sessions, "PAUSE_SECONDS", 0)
     ended = timezone.now() - datetime.timedelta(days=1)
-    Session.objects.bulk_create(Session(session_key=f"old-{n}", expire_date=ended) for n in range(HUNDREDS))
+    Session.objects.bulk_create(Session(session_key=f"old-{n}", expire_date=ended) for n in range(MANY))
     Session.objects.create(session_key="new", expire_date=timezone.now() + datetime.timedelta(days=1))
     transactions.clear()
     call_command("clear_sessions")
     assert [session.session_key for session in Session.objects.all()] == ["new"]
-    check(transactions, clear_sessions.MAX_BATCH, HUNDREDS)
+    check(transactions, clear_sessions.MAX_BATCH, MANY)

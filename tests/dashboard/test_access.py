@@ -9,7 +9,7 @@ from channels.testing import WebsocketCommunicator
 from django.conf import settings as django_settings
 from django.test import Client
 from pytest_django import Settings
-from tests.chat.process import connections_go_back, installation, runtime  # noqa: F401 - fixtures
+from tests.chat.process import installation, return_connections, runtime  # noqa: F401 - fixtures
 
 from channelbox.accounts import revocation
 from channelbox.accounts.models import User

@@ -79,7 +79,8 @@ class Line:
     ) -> None:
         for id in ids:
             self.outbox.put(
-                RoomRef(1, room), PendingMessage(IncomingEvent(f"g:{name}", None, name, id, "message", text), sender or self.sender)
+                RoomRef(1, room),
+                PendingMessage(IncomingEvent(f"g:{name}", None, name, id, "message", text), sender or self.sender),
             )
 
     def pretend_written(self, seq: int) -> None:
