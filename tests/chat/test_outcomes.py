@@ -71,16 +71,6 @@ async def test_senders_with_equal_ids_in_one_batch_get_separate_answers(
     await workers.stop()
 
 
-async def test_a_message_sent_again_is_answered_with_its_number(
-    runtime: ChatRuntime, workers: Workers, people: list[Person]
-) -> None:
-    (alice,) = await enter_rooms(people, "lobby")
-    await alice.say("hi", id="1")
-    assert (await alice.next("message", "stored"))["type"] == "message"
-    await alice.say("hi", id="1")
-    assert await alice.next("message", "stored") == {"type": "stored", "id": "1", "seq": 1}
-
-
 async def test_a_resent_message_is_answered_by_its_event_if_still_to_come(
     runtime: ChatRuntime, people: list[Person]
 ) -> None:

@@ -9,7 +9,7 @@ from channels.testing import WebsocketCommunicator
 from django.contrib.auth.models import AnonymousUser
 
 from channelbox.accounts.models import User
-from channelbox.dashboard import broadcaster as broadcaster
+from channelbox.dashboard import broadcaster
 from channelbox.dashboard.consumers import DashboardConsumer
 from channelbox.monitoring.process_reports import Reporter
 from channelbox.realtime import redis_keys

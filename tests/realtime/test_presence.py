@@ -132,10 +132,10 @@ async def test_presence_works_while_the_redis_of_other_rooms_is_frozen(
     for process in (one, two):
         await process.start()
         await process.enter(process.hub._process, room=rooms[1 - gone])
-    one.presence.joined(rooms[gone], "dave")
+    one.presence.joined(rooms[gone], "alice")
     await one.watcher.until("one", "two")
     servers[gone].freeze()
-    one.presence.joined(rooms[gone], "joe")  # cannot be published now
+    one.presence.joined(rooms[gone], "bob")  # cannot be published now
     two.presence.left(rooms[1 - gone], "two")
     async with asyncio.timeout(6):
         await one.watcher.until("one")

@@ -111,9 +111,7 @@ async def test_an_up_to_date_room_is_not_repaired(case: Case) -> None:
     assert alice.received == [1, 2]
 
 
-async def test_events_received_during_a_comparison_do_not_reset_the_room(
-    case: Case, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_events_received_during_a_comparison_do_not_reset_the_room(case: Case) -> None:
     alice = await case.enter("r")
     observe = case.store.observe
 

@@ -101,9 +101,7 @@ async def test_rapid_joins_and_leaves_are_counted_correctly(bus: Bus, one: RoomS
     await until_slot_counts(bus, {"one": 1})
 
 
-async def test_slots_of_a_dead_process_are_freed_when_its_lease_ends(
-    bus: Bus, one: RoomSlots, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_slots_of_a_dead_process_are_freed_when_its_lease_ends(bus: Bus, one: RoomSlots) -> None:
     dead = RoomSlots(bus, "dead")
     await dead.start()
     await dead.take("r", 1)
@@ -124,7 +122,7 @@ async def test_a_lease_expires_and_outlives_one_missed_renewal(bus: Bus, one: Ro
 
 
 async def test_slot_counts_are_rewritten_after_a_redis_flush(
-    bus: Bus, one: RoomSlots, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+    bus: Bus, one: RoomSlots, redis_server: RedisServer
 ) -> None:
     await one.take("r", 5)
     await one.take("r", 5)
