@@ -158,11 +158,11 @@ let reloads;
 async function openOutdatedPage() {
   const { PageUpdate } = await load("channelbox/page-update.js");
   reloads = 0;
-  location.reload = () => (reloads += 1);
+  globalThis.location.reload = () => (reloads += 1);
   globalThis.fetch = async () => new Response(null, { status: 200 });
-  const page = new PageUpdate({ version: "1", canReload: () => true });
+  const update = new PageUpdate({ version: "1", canReload: () => true });
   world.dispatch("keydown");
-  page.heard("2");
+  update.heard("2");
 }
 
 async function passSeconds(seconds) {

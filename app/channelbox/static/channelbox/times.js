@@ -18,7 +18,7 @@ export const dayNumber = (at) => at.getFullYear() * 10000 + at.getMonth() * 100 
 /** Return a short form: 14:05 today, Mon within the last six days, a date before that. */
 export function shortTime(at, now = new Date()) {
   if (dayNumber(at) === dayNumber(now)) return clock.format(at);
-  const age = now - at;
+  const age = now.getTime() - at.getTime();
   if (age >= 0 && age < 6 * 86_400_000) return weekday.format(at);
   return date.format(at);
 }

@@ -30,8 +30,9 @@ export class RoomClient {
   #connection; #you; #guest;
 
   /**
-   * @param options share: see Outbox; silence: see Connection; fills: see Room. you, guest: name and kind of the person
-   *   this client acts for; it stops when another person is signed in. Without `you` it then stops only while items are
+   * @param {{share?: number, silence?: number, fills?: boolean, random?: () => number, you?: string, guest?: boolean}}
+   *   options share: see Outbox; silence: see Connection; fills: see Room. you, guest: name and kind of the person this
+   *   client acts for; it stops when another person is signed in. Without `you` it then stops only while items are
    *   unanswered.
    */
   constructor({ share, silence, fills, random, you = null, guest = false } = {}) {

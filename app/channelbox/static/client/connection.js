@@ -37,7 +37,10 @@ export class Connection {
   state = "idle";
   until = null; // time of the next attempt, while waiting
 
-  /** @param options query(): called at each attempt; silence: seconds without a frame before the server is pinged. */
+  /**
+   * @param {{query?: () => string, silence?: number, random?: () => number}} options query(): called at each attempt;
+   *   silence: seconds without a frame before the server is pinged.
+   */
   constructor({ query = () => "", silence = SILENCE_SECONDS, random = Math.random } = {}) {
     this.#query = query;
     this.#silence = silence;

@@ -151,7 +151,7 @@ export class Outbox {
       if (onTheWire >= MAX_ON_THE_WIRE || !this.#takeToken(now)) break;
       Object.assign(item, { state: "sent", since: now, until: null });
       onTheWire += 1;
-      effects.push({ do: "send", frame: frame(item) });
+      effects.push({ do: "send", frame: toFrame(item) });
     }
     return effects.length ? [...effects, CHANGED] : [];
   }
@@ -176,7 +176,7 @@ function fail(item, code, error) {
   return { do: "refused", id: item.id, code, error };
 }
 
-function frame({ id, kind, text, seq }) {
+function toFrame({ id, kind, text, seq }) {
   return kind === "delete" ? { type: "delete", seq, id } : { type: kind, message: text, id };
 }
 

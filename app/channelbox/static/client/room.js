@@ -71,6 +71,7 @@ export class Room {
     this.limits = frame.limits && typeof frame.limits === "object" && !Array.isArray(frame.limits) ? frame.limits : {};
     const epoch = text(frame.epoch) || null;
     const resumed = frame.resumed === true;
+    /** @type {object[]} */
     const effects = [{ do: "welcome", frame }];
     const known = epoch !== null && this.epoch !== null; // whether the epochs can be compared
     if (this.last !== null && (seq < this.last || (known && epoch !== this.epoch))) {

@@ -76,7 +76,7 @@ const composer = new Composer({
 const update = new PageUpdate({
   version: page.version ?? "",
   canReload: () => !outbox.items.length && composer.saved && timeline.atEnd && !$(".confirm").open && $(".message-menu").hidden,
-  leave: () => sessionStorage.setItem(UNREAD_KEY, unreadTitle.count()),
+  leave: () => sessionStorage.setItem(UNREAD_KEY, String(unreadTitle.count())),
 });
 
 const effects = {

@@ -15,7 +15,9 @@ export function render(message, previous, { you, mayRemove }) {
   const before = previous && new Date(previous.at);
   const newDay = !before || dayNumber(before) !== dayNumber(at);
   const announcement = message.type === "announcement";
-  const first = newDay || announcement || previous.type !== message.type || previous.user !== message.user || at - before > GROUP_MS;
+  const first =
+    newDay || announcement || previous.type !== message.type || previous.user !== message.user ||
+    at.getTime() - before.getTime() > GROUP_MS;
 
   const row = element("div", first ? "message first" : "message");
   if (announcement) row.classList.add("announcement");

@@ -15,7 +15,7 @@ export class Rooms {
   #list; #row; #rooms = []; #timer = 0; #onVersion; #notice = element("p", "list-notice");
 
   /** @param options list: ul of `li[data-room]`; row: template of one; onVersion(version): called with the server's. */
-  constructor({ list, row, onVersion = () => {} }) {
+  constructor({ list, row, onVersion = (_) => {} }) {
     this.#list = list;
     this.#row = row;
     this.#onVersion = onVersion;

@@ -8,22 +8,22 @@ let unread = 0;
 const away = () => document.hidden || !document.hasFocus();
 
 /** Show the count from before an automatic reload. */
-export function restore(count) {
-  if (count > 0 && away()) show(count);
+export function restore(saved) {
+  if (saved > 0 && away()) show(saved);
 }
 
 /** Return the number of unread messages. */
 export const count = () => unread;
 
 /** Count new messages of others. */
-export function add(count) {
-  if (count && away()) show(unread + count);
+export function add(more) {
+  if (more && away()) show(unread + more);
 }
 
-function show(count) {
-  unread = count;
-  document.title = count ? `(${count}) ${title}` : title;
-  link.href = count ? link.dataset.new : defaultIcon;
+function show(total) {
+  unread = total;
+  document.title = total ? `(${total}) ${title}` : title;
+  link.href = total ? link.dataset.new : defaultIcon;
 }
 
 addEventListener("focus", () => show(0));

@@ -22,14 +22,13 @@ const CHARTS = {
 
 /** All charts of the page. */
 export class Charts {
-  #charts; #series; #now = 0;
+  #charts; #now = 0;
 
   /**
-   * @param {NodeList} figures Elements of the charts; `data-chart` names an entry of CHARTS.
-   * @param {Series} series
+   * @param {NodeListOf<HTMLElement>} figures Elements of the charts; `data-chart` names an entry of CHARTS.
+   * @param {import("./series.js").Series} series
    */
   constructor(figures, series) {
-    this.#series = series;
     this.#charts = [...figures].map((figure) => new Chart(figure, series));
     document.documentElement.addEventListener("theme", () => this.#charts.forEach((chart) => chart.redraw(this.#now)));
     const observer = new ResizeObserver(() => this.#charts.forEach((chart) => chart.resize()));

@@ -23,7 +23,7 @@ export class Processes {
 
   /**
    * Show the processes.
-   * @param {object[]} processes From the server's update.
+   * @param {any[]} processes From the server's update.
    * @param {string} at Server time of the update.
    */
   show(processes, at) {
@@ -88,7 +88,7 @@ function fillRow(row, process, at) {
     null, // the state's cell has a dot too; filled below
     process.node,
     process.version,
-    duration((at - up) / 1_000),
+    duration((at.getTime() - up.getTime()) / 1_000),
     ...(process.kind === "web" ? [number(process.connections), number(process.rooms)] : ["", ""]),
     number(process.messages_per_s),
     process.kind === "web" ? number(process.delivered_per_s) : "",

@@ -12,7 +12,7 @@ export const rollingMax = (column) => rolling(column, (known) => Math.max(...kno
 function rolling(column, combine) {
   return column.map((value, row) => {
     if (value === null) return null;
-    return combine(column.slice(Math.max(0, row - 9), row + 1).filter((value) => value !== null));
+    return combine(column.slice(Math.max(0, row - 9), row + 1).filter((n) => n !== null));
   });
 }
 

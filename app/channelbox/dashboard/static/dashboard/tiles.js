@@ -22,7 +22,7 @@ const KEEP_LAST = new Set(["queue"]); // while these are unknown, the last value
 export class Tiles {
   #tiles; #updatedAt = new Map();
 
-  /** @param {NodeList} tiles Elements whose `data-figure` names a total. */
+  /** @param {NodeListOf<HTMLElement>} tiles Elements whose `data-figure` names a total. */
   constructor(tiles) {
     this.#tiles = [...tiles];
   }
