@@ -19,6 +19,11 @@ need = command -v $(1) >/dev/null || { test "$$(id -u)" = 0 || { echo "$(1) is m
 	echo "== apt-get install $(2)"; apt-get update -qq; \
 	DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends $(2) >/dev/null; }
 
+# What a folder's package-lock.json pins, without the packages' own scripts: $(call npm_ci,folder,destination)
+npm_ci = mkdir -p $(2); cp $(addprefix $(1)/,package.json package-lock.json .npmrc) $(2); \
+	npm ci --prefix $(2) --ignore-scripts --prefer-offline --fetch-retries=1 --no-audit --no-fund --loglevel=error || { \
+	echo "$(1)/package-lock.json: npm cannot install these packages; it needs the npm registry, or has to have them in its cache" >&2; exit 1; }
+
 # --- Setup
 
 .PHONY: help
@@ -71,9 +76,8 @@ vendor: $(VENDORED) ## what the pages need from the npm registry, in build/vendo
 $(VENDORED): packaging/vendor/package.json packaging/vendor/package-lock.json packaging/vendor/.npmrc
 	@echo "== Scripts for the pages from packaging/vendor/package-lock.json"
 	@$(call need,npm,npm)
-	@mkdir -p $(BUILD)/npm $(@D)
-	@cp $^ $(BUILD)/npm
-	@npm ci --prefix $(BUILD)/npm --ignore-scripts --no-audit --no-fund --loglevel=error
+	@$(call npm_ci,packaging/vendor,$(BUILD)/npm)
+	@mkdir -p $(@D)
 	@cp $(addprefix $(BUILD)/npm/node_modules/uplot/,dist/uPlot.esm.js dist/uPlot.min.css LICENSE) $(@D)
 
 .PHONY: deb
@@ -98,23 +102,31 @@ DATABASE ?= sqlite
 MINUTES ?= 15
 TESTS ?= tests
 
+LINT_JAVASCRIPT := $(BUILD)/lint-javascript/.made-from
+
+$(LINT_JAVASCRIPT): $(addprefix scripts/lint-javascript/,package.json package-lock.json .npmrc)
+	@echo "== Linters for JavaScript from scripts/lint-javascript/package-lock.json"
+	@$(call need,npm,npm)
+	@$(call npm_ci,scripts/lint-javascript,$(@D))
+	@sha256sum scripts/lint-javascript/package-lock.json > $@
+
 .PHONY: test
-test: venv vendor ## everything that CI runs (RECORD=1: renew the table of times in CONTRIBUTING.md)
+test: venv vendor $(LINT_JAVASCRIPT) ## everything that CI runs (RECORD=1: renew the table of times in CONTRIBUTING.md)
 	@$(TEST_PACKAGES)
 	@$(BIN)/python scripts/run_tests.py $(if $(SEED),--seed $(SEED)) $(if $(RECORD),--record)
 
 .PHONY: test-long
-test-long: venv vendor ## what only widens it, in an hour and a half: `make test` draws one part of this by the date (SEED=)
+test-long: venv vendor $(LINT_JAVASCRIPT) ## what only widens it, in an hour and a half: `make test` draws one part of this by the date (SEED=)
 	@$(TEST_PACKAGES)
 	@$(BIN)/python scripts/run_tests.py --long
 
 .PHONY: test-app
-test-app: venv vendor ## the application's tests on a real Redis and a real database (DATABASE=postgresql JOBS=4 TESTS=tests/chat)
+test-app: venv vendor $(LINT_JAVASCRIPT) ## the application's tests on a real Redis and a real database (DATABASE=postgresql JOBS=4 TESTS=tests/chat)
 	@$(TEST_PACKAGES)
 	@$(PYTEST) $(TESTS) --ignore tests/browser --ignore tests/faults/test_broken.py --database $(DATABASE) $(PARALLEL) $(ARGS)
 
 .PHONY: coverage
-coverage: venv vendor ## the lines and branches that test-app and the pages in Chromium reach, in build/coverage/html
+coverage: venv vendor $(LINT_JAVASCRIPT) ## the lines and branches that test-app and the pages in Chromium reach, in build/coverage/html
 	@$(TEST_PACKAGES)
 	@mkdir -p $(BUILD)/coverage
 	@$(PYTEST) $(TESTS) --ignore tests/faults/test_broken.py --database $(DATABASE) $(PARALLEL) --cov --cov-report= $(ARGS)
@@ -122,7 +134,7 @@ coverage: venv vendor ## the lines and branches that test-app and the pages in C
 	@$(BIN)/coverage report
 
 .PHONY: test-quick
-test-quick: venv vendor ## before each commit, in two minutes: lint, the clients, and the tests that start no installation
+test-quick: venv vendor $(LINT_JAVASCRIPT) ## before each commit, in two minutes: lint, the clients, and the tests that start no installation
 	@$(BIN)/python scripts/lint.py
 	@$(MAKE) --no-print-directory test-clients
 	@$(TEST_PACKAGES)
@@ -136,7 +148,7 @@ test-clients: venv ## the client libraries in JavaScript and Python, against scr
 
 .PHONY: test-trixie
 test-trixie: DATABASE = postgresql
-test-trixie: venv vendor ## the same with the Python, the PostgreSQL and the Redis of Debian 13, in a container
+test-trixie: venv vendor $(LINT_JAVASCRIPT) ## the same with the Python, the PostgreSQL and the Redis of Debian 13, in a container
 	@$(BIN)/python scripts/test_debian13.py $(TESTS) --database $(DATABASE) $(PARALLEL) $(ARGS)
 
 .PHONY: screenshots
@@ -159,7 +171,7 @@ test-faults: venv ## faults at random times while people talk, and a verdict: SE
 	@$(if $(LONG)$(ONLY)$(BROKEN)$(TARGET),,$(PYTEST) tests/faults/test_broken.py)
 
 .PHONY: lint
-lint: venv ## every linter; all run, each says what it looks at
+lint: venv $(LINT_JAVASCRIPT) ## every linter; all run, each says what it looks at
 	@$(BIN)/python scripts/lint.py
 
 .PHONY: format

@@ -1,10 +1,10 @@
 """`make lint`: runs all linters, printing what each checks. The exit status is 1 if any of them objects.
 
-It needs the Python of build/venv, whose tools it runs. `python scripts/lint.py mypy ruff` runs only those two.
+It needs the Python of build/venv, whose tools it runs, and the linters in build/lint-javascript, which `make lint`
+installs. `python scripts/lint.py mypy ruff` runs only those two.
 """
 
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -14,7 +14,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 
-Command = tuple[list[str], str | None]  # arguments, and the file for its standard input
+JAVASCRIPT = Path("scripts", "lint-javascript")
+NODE_MODULES = Path("build", "lint-javascript", "node_modules", ".bin")
+ESLINT = [str(NODE_MODULES / "eslint"), f"--config={JAVASCRIPT / 'eslint.config.mjs'}", "--max-warnings=0"]
+TSC = [str(NODE_MODULES / "tsc"), "--pretty", "false", "--project"]
 
 
 def files(*endings: str, under: str = "") -> list[str]:
@@ -42,29 +45,28 @@ def shell_scripts() -> list[str]:
     return found
 
 
-def checks() -> Iterator[tuple[str, str, list[Command]]]:
-    """Yield the name of each check, a description, and its commands."""
+def checks() -> Iterator[tuple[str, str, list[str]]]:
+    """Yield the name of each check, a description, and its command."""
     templates = files(".html", under="app")
     modules = files(".js", ".mjs")
     scripts = shell_scripts()
 
-    def tool(*words: str) -> list[Command]:
-        return [([str(BIN / words[0]), *words[1:]], None)]
+    def tool(*words: str) -> list[str]:
+        return [str(BIN / words[0]), *words[1:]]
 
     yield "ruff", "Python: mistakes and style", tool("ruff", "check", "--quiet", "--output-format=concise", ".")
     formatted = tool("ruff", "format", "--check", "--output-format=concise", ".")
     yield "ruff-format", "Python: format (mend: ruff format)", formatted
     yield "import-linter", "Python: imports run one way", tool("lint-imports", "--no-cache")
     yield "mypy", "Python: types", tool("mypy")
-    yield "prose", "documents and docstrings: words", [([sys.executable, "scripts/prose.py"], None)]
+    yield "prose", "documents and docstrings: words", [sys.executable, "scripts/prose.py"]
     if templates:
         yield "djlint", f"{len(templates)} templates: mistakes", tool("djlint", "--lint", "--quiet", *templates)
         formatted = tool("djlint", "--check", *templates)
         yield "djlint-format", "templates: format (mend: djlint --reformat)", formatted
     if modules:
-        # Given a file name, node 20 takes a module for a script and accepts any content, so pass it on standard input.
-        check = [node(), "--input-type=module", "--check"]
-        yield "node", f"{len(modules)} JavaScript modules: syntax", [(check, module) for module in modules]
+        yield "eslint", f"{len(modules)} JavaScript modules: mistakes", [*ESLINT, *modules]
+        yield "tsc", "scripts of the pages: imports, arguments, types", [*TSC, str(JAVASCRIPT)]
     if scripts:
         yield "shellcheck", f"{len(scripts)} shell scripts", tool("shellcheck", "--external-sources", *scripts)
     if (ROOT / "ansible" / "site.yml").exists():
@@ -72,46 +74,32 @@ def checks() -> Iterator[tuple[str, str, list[Command]]]:
         yield "ansible-lint", "roles and playbooks, with yamllint", production
 
 
-def node() -> str:
-    """Return the path of node, which Debian may install as node or nodejs."""
-    found = shutil.which("node") or shutil.which("nodejs")
-    if found is None:
-        raise SystemExit("JavaScript is checked with node, which is not installed: apt-get install nodejs")
-    return found
-
-
-def run(command: Command, folder: Path, environment: dict[str, str]) -> str | None:
+def run(command: list[str], folder: Path, environment: dict[str, str]) -> str | None:
     """Run a command. Return its output if it fails, otherwise None."""
-    words, source = command
-    result = subprocess.run(
-        words,
-        cwd=folder,
-        env=environment,
-        input=(ROOT / source).read_text() if source else None,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    if result.returncode == 0:
-        return None
-    return f"{source}:\n{result.stdout.strip()}" if source else result.stdout.strip()
+    try:
+        result = subprocess.run(
+            command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+    except FileNotFoundError:
+        return f"{command[0]} is missing: `make lint` installs it"
+    return result.stdout.strip() if result.returncode else None
 
 
 def main(wanted: list[str]) -> int:
     # Some tools start others by name: ansible-lint starts ansible and yamllint.
     environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT / "app")}
     failed = []
-    for name, what, commands in checks():
+    for name, what, command in checks():
         if wanted and not any(name.startswith(word) for word in wanted):
             continue
         started = time.monotonic()
         folder = ROOT / "ansible" if name == "ansible-lint" else ROOT
-        objections = [objection for command in commands if (objection := run(command, folder, environment)) is not None]
-        verdict = "OBJECTS" if objections else "ok"
+        objections = run(command, folder, environment)
+        verdict = "ok" if objections is None else "OBJECTS"
         print(f"{verdict:<8} {name:<14} {what} ({time.monotonic() - started:.1f} s)", flush=True)
-        if objections:
+        if objections is not None:
             failed.append(name)
-            print("  " + "\n  ".join("\n".join(objections).splitlines()), flush=True)
+            print("  " + "\n  ".join(objections.splitlines()), flush=True)
     if failed:
         print(f"\n{len(failed)} object: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0

@@ -49,8 +49,8 @@ WITH_DATABASE = {
 WITHOUT_DATABASE = (
     "ansible bench browser clients faults monitoring nginx packaging realtime integration/test_hostile.py "
     "integration/test_hostile_floods.py integration/test_hostile_pages.py integration/test_memory.py test_docs.py "
-    "test_http_admission.py test_interfaces.py test_logs.py test_one_address.py test_prose.py test_sd_notify.py "
-    "test_server.py test_settings.py"
+    "test_http_admission.py test_interfaces.py test_lint_javascript.py test_logs.py test_one_address.py test_prose.py "
+    "test_sd_notify.py test_server.py test_settings.py"
 )
 
 
