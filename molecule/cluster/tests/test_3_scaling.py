@@ -1,4 +1,4 @@
-"""Scaling with systemctl alone: instances join and leave unnoticed, and the process report shows them at once."""
+"""Scaling with systemctl alone: instances are added and removed, and the process report shows them at once."""
 
 import asyncio
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 from probe.nodes import Nodes
-from probe.people import Browser, Door, Frame, Line, Member
+from probe.people import Browser, Endpoint, Frame, Member, WebSocketClient
 from probe.waiting import until
 
 SHOWN_WITHIN = 2.0
@@ -27,14 +27,14 @@ def third_worker(nodes: Nodes) -> Iterator[str]:
         nodes.root(node, "systemctl start channelbox-worker@1 channelbox-worker@2")
 
 
-async def shows_within(dashboard: Line, node: str, unit: str, seconds: float) -> None:
+async def wait_until_shown(dashboard: WebSocketClient, node: str, unit: str, seconds: float) -> None:
     """Wait until an open dashboard shows a process."""
 
     def shown(frame: Frame) -> bool:
         processes = frame.get("data", {}).get("processes", [])
         return any((process["node"], process["unit"]) == (node, unit) for process in processes)
 
-    await dashboard.gets(shown, within=seconds, start=len(dashboard.frames))
+    await dashboard.wait_for_frame(shown, within=seconds, start=len(dashboard.frames))
 
 
 def connections(nodes: Nodes, node: str) -> dict[str, int]:
@@ -46,16 +46,16 @@ def nginx_processes(nodes: Nodes, node: str) -> str:
     return nodes.root(node, "pgrep --exact nginx")
 
 
-async def test_a_web_instance_joins_takes_connections_and_leaves_without_touching_the_others(
-    nodes: Nodes, third_web: str, room: str, alice: Browser, bob: Browser, web1: Door, web2: Door
+async def test_adding_and_removing_a_web_instance_affects_no_other(
+    nodes: Nodes, third_web: str, room: str, alice: Browser, bob: Browser, web1: Endpoint, web2: Endpoint
 ) -> None:
     nginx = {node: nginx_processes(nodes, node) for node in ("lb1", "web1")}
     async with AsyncExitStack() as stack:
-        dashboard = await stack.enter_async_context(Line(alice, "/ws/dashboard/", web2))
+        dashboard = await stack.enter_async_context(WebSocketClient(alice, "/ws/dashboard/", web2))
         early = [await stack.enter_async_context(Member(alice, room, web1)) for _ in range(20)]
 
         await asyncio.to_thread(nodes.root, "web1", f"systemctl enable --now {third_web}")
-        await shows_within(dashboard, "web1", "web@3", SHOWN_WITHIN)
+        await wait_until_shown(dashboard, "web1", "web@3", SHOWN_WITHIN)
 
         late = [await stack.enter_async_context(Member(bob, room, web1)) for _ in range(60)]
 
@@ -68,33 +68,33 @@ async def test_a_web_instance_joins_takes_connections_and_leaves_without_touchin
 
         await asyncio.to_thread(nodes.root, "web1", f"systemctl stop {third_web}")
         await until(lambda: len([m for m in late if m.closed]) >= share, 5, "the clients of web@3 are sent away")
-        sent_away = [member for member in late if member.closed]
-        assert {member.closed[0] for member in sent_away if member.closed} == {1012}
-        assert len(sent_away) == share
+        closed_members = [member for member in late if member.closed]
+        assert {member.closed[0] for member in closed_members if member.closed} == {1012}
+        assert len(closed_members) == share
         assert not any(member.closed for member in early)
 
-        for member in sent_away:
+        for member in closed_members:
             await member.enter()
-        await early[0].says("all of us")
+        await early[0].send("all of us")
         for member in early + late:
-            await member.hears("all of us")
+            await member.wait_for("all of us")
     assert {node: nginx_processes(nodes, node) for node in ("lb1", "web1")} == nginx
 
 
-async def test_a_worker_instance_joins_takes_work_and_leaves(
-    nodes: Nodes, third_worker: str, room: str, alice: Browser, web1: Door
+async def test_a_worker_instance_can_be_added_and_removed(
+    nodes: Nodes, third_worker: str, room: str, alice: Browser, web1: Endpoint
 ) -> None:
-    async with Member(alice, room, web1) as member, Line(alice, "/ws/dashboard/", web1) as dashboard:
-        await member.says("as it was")
+    async with Member(alice, room, web1) as member, WebSocketClient(alice, "/ws/dashboard/", web1) as dashboard:
+        await member.send("as it was")
         await asyncio.to_thread(nodes.root, "worker1", f"systemctl enable --now {third_worker}")
-        await shows_within(dashboard, "worker1", "worker@3", SHOWN_WITHIN)
+        await wait_until_shown(dashboard, "worker1", "worker@3", SHOWN_WITHIN)
         for node in nodes.groups["worker"]:
             nodes.root(node, "systemctl stop channelbox-worker@1 channelbox-worker@2")
-        await member.says("now worker@3 alone does the work")
+        await member.send("now worker@3 alone does the work")
         for node in nodes.groups["worker"]:
             nodes.root(node, "systemctl start channelbox-worker@1 channelbox-worker@2")
         nodes.root("worker1", f"systemctl stop {third_worker}")
-        await member.says("and now the others again")
+        await member.send("and now the others again")
         await until(
             lambda: all((p["node"], p["unit"]) != ("worker1", "worker@3") for p in nodes.status("web2")),
             20,
@@ -102,7 +102,7 @@ async def test_a_worker_instance_joins_takes_work_and_leaves(
         )
 
 
-async def test_a_rolling_restart_of_a_node_refuses_nobody(nodes: Nodes, alice: Browser, web1: Door) -> None:
+async def test_a_rolling_restart_of_a_node_fails_no_request(nodes: Nodes, alice: Browser, web1: Endpoint) -> None:
     done = asyncio.Event()
     answers: list[int] = []
 

@@ -1,15 +1,15 @@
-"""The limit of a room holds over all nodes together, and places are free again after a crash."""
+"""The limit of a room holds over all nodes together, and slots are free again after a crash."""
 
 import asyncio
 
 import pytest
 from probe.nodes import Nodes
-from probe.people import Browser, Door, Member
+from probe.people import Browser, Endpoint, Member
 from probe.waiting import until
 
 FULL = 4000
 LEASE = 15.0
-"""Seconds after which the places of a process that is gone are free again."""
+"""Seconds after which the slots of a dead process are free again."""
 
 LIMIT_OF_THREE = (
     "from channelbox.chat.models import Room; Room.objects.update_or_create(name='{}', defaults={{'limit': 3}})"
@@ -18,19 +18,19 @@ LIMIT_OF_THREE = (
 
 @pytest.fixture
 def small_room(nodes: Nodes, room: str) -> str:
-    """A room with three places, created as an administrator creates it."""
+    """A room with a limit of three, set as an administrator sets it."""
     nodes.root("web1", f'channelbox manage shell -c "{LIMIT_OF_THREE.format(room)}"')
     return room
 
 
-async def is_full(browser: Browser, room: str, door: Door) -> bool:
-    """Return whether one more member is refused; a place that was taken is given back."""
-    one_more = Member(browser, room, door)
+async def is_full(browser: Browser, room: str, endpoint: Endpoint) -> bool:
+    """Return whether one more member is refused. If not, it leaves again."""
+    one_more = Member(browser, room, endpoint)
     await one_more.enter(welcome=False)
     try:
-        await one_more.gets(lambda frame: frame.get("type") == "welcome" or "error" in frame)
+        await one_more.wait_for_frame(lambda frame: frame.get("type") == "welcome" or "error" in frame)
         if one_more.errors:
-            assert (await one_more.ends())[0] == FULL
+            assert (await one_more.wait_closed())[0] == FULL
             assert one_more.errors[0]["code"] == "room_full"
             return True
         return False
@@ -38,27 +38,27 @@ async def is_full(browser: Browser, room: str, door: Door) -> bool:
         await one_more.leave()
 
 
-async def test_the_fourth_is_turned_away_on_another_node_until_one_leaves(
-    small_room: str, alice: Browser, bob: Browser, web1: Door, web2: Door
+async def test_a_full_room_refuses_joins_on_all_nodes_until_a_member_leaves(
+    small_room: str, alice: Browser, bob: Browser, web1: Endpoint, web2: Endpoint
 ) -> None:
-    first, second, third = (Member(alice, small_room, door) for door in (web1, web1, web2))
+    first, second, third = (Member(alice, small_room, endpoint) for endpoint in (web1, web1, web2))
     async with first, second, third:
         assert await is_full(bob, small_room, web2)
         assert await is_full(bob, small_room, web1)
         await third.leave()
-        await until(lambda: _is_free(bob, small_room, web1), 5, "there is a place again")
+        await until(lambda: _has_free_slot(bob, small_room, web1), 5, "there is a place again")
         async with Member(bob, small_room, web1) as fourth:
             assert await is_full(bob, small_room, web2)
-            await first.says("the three of us")
-            await fourth.hears("the three of us")
+            await first.send("the three of us")
+            await fourth.wait_for("the three of us")
 
 
-async def _is_free(browser: Browser, room: str, door: Door) -> bool:
-    return not await is_full(browser, room, door)
+async def _has_free_slot(browser: Browser, room: str, endpoint: Endpoint) -> bool:
+    return not await is_full(browser, room, endpoint)
 
 
-async def test_a_killed_web_process_gives_its_places_back_within_the_lease_and_returns(
-    nodes: Nodes, small_room: str, alice: Browser, bob: Browser, web1: Door, web2: Door
+async def test_slots_of_a_killed_web_process_are_freed_within_the_lease(
+    nodes: Nodes, small_room: str, alice: Browser, bob: Browser, web1: Endpoint, web2: Endpoint
 ) -> None:
     members = [Member(alice, small_room, web1) for _ in range(3)]
     for member in members:
@@ -70,7 +70,7 @@ async def test_a_killed_web_process_gives_its_places_back_within_the_lease_and_r
     nodes.root("web1", f"systemctl kill --signal=KILL {victim}")
     lost = await until(lambda: [m for m in members if m.closed], 5, "the clients of the killed process notice")
 
-    await until(lambda: _is_free(bob, small_room, web2), LEASE + 2, "the dead process' places are free")
+    await until(lambda: _has_free_slot(bob, small_room, web2), LEASE + 2, "the dead process' places are free")
     newcomers = [Member(bob, small_room, web2) for _ in lost]
     for member in newcomers:
         await member.enter()

@@ -1,46 +1,46 @@
-"""Redis, a node or the power fails and comes back; people continue where they were."""
+"""Redis, a node or the power fails and recovers; clients continue where they were."""
 
 import asyncio
 import contextlib
 
 import pytest
 from probe.nodes import Nodes
-from probe.people import Browser, Door, Member
-from probe.speaker import RECOVERED_WITHIN, goes_on
+from probe.people import Browser, Endpoint, Member
+from probe.speaker import RECOVERED_WITHIN, assert_chat_survives
 from probe.waiting import until
 
 
-async def test_redis_restarted_the_room_goes_on_without_a_gap(nodes: Nodes, couple: tuple[Member, Member]) -> None:
-    first, second = couple
-    speaker = await goes_on(first, second, lambda: nodes.root("data1", "systemctl restart redis-server"))
+async def test_a_room_has_no_gap_after_a_redis_restart(nodes: Nodes, two_members: tuple[Member, Member]) -> None:
+    first, second = two_members
+    speaker = await assert_chat_survives(first, second, lambda: nodes.root("data1", "systemctl restart redis-server"))
     assert not second.closed
-    assert list(second.messages.values()) == speaker.said
+    assert list(second.messages.values()) == speaker.texts
     await until(lambda: len(nodes.status("web1")) == 8, RECOVERED_WITHIN, "every process is in the report again")
 
 
-async def test_a_web_node_rebooted_returns_and_the_other_carries_on_meanwhile(
-    nodes: Nodes, room: str, alice: Browser, bob: Browser, web1: Door, web2: Door, balancer: Door
+async def test_chat_continues_while_a_web_node_reboots(
+    nodes: Nodes, room: str, alice: Browser, bob: Browser, web1: Endpoint, web2: Endpoint, balancer: Endpoint
 ) -> None:
     async with Member(bob, room, web2) as elsewhere:
         through = Member(alice, room, balancer)
         await through.enter()
-        speaker = await goes_on(through, elsewhere, lambda: nodes.restart("web1"), within=10)
-        assert list(elsewhere.messages.values()) == speaker.said
+        speaker = await assert_chat_survives(through, elsewhere, lambda: nodes.restart("web1"), within=10)
+        assert list(elsewhere.messages.values()) == speaker.texts
         await through.leave()
 
         async def back() -> bool:
             async with Member(alice, room, web1) as member:
-                await member.says("web1 is back", within=3)
+                await member.send("web1 is back", within=3)
             return True
 
         await until(back, RECOVERED_WITHIN, "web1 serves again")
-        await elsewhere.hears("web1 is back")
+        await elsewhere.wait_for("web1 is back")
 
 
-async def test_a_web_node_that_was_away_is_used_again_though_nobody_asks_for_a_page(
-    nodes: Nodes, room: str, alice: Browser, balancer: Door
+async def test_balancer_uses_a_recovered_web_node_without_page_requests(
+    nodes: Nodes, room: str, alice: Browser, balancer: Endpoint
 ) -> None:
-    """nginx alone would send it one WebSocket every two seconds for as long as none has ended."""
+    """nginx alone would send that node one WebSocket every two seconds until one of them has ended."""
     async with contextlib.AsyncExitStack() as stack:
 
         async def one_more() -> int:
@@ -80,24 +80,24 @@ ODD: dict[str, tuple[tuple[str, str, bytes], int]] = {
 """For each kind: the request as line, headers and body, and the status of the response."""
 
 
-def _sent(door: Door, line: str, headers: str, body: bytes) -> int:
+def _sent(endpoint: Endpoint, line: str, headers: str, body: bytes) -> int:
     """Send a request exactly as written and return the status of the response."""
-    assert door.tls is not None
-    with door.tls.wrap_socket(door.open(), server_hostname=door.host) as connection:
-        connection.sendall(f"{line} HTTP/1.1\r\nHost: {door.host}\r\n{headers}\r\n".encode() + body)
+    assert endpoint.tls is not None
+    with endpoint.tls.wrap_socket(endpoint.open(), server_hostname=endpoint.host) as connection:
+        connection.sendall(f"{line} HTTP/1.1\r\nHost: {endpoint.host}\r\n{headers}\r\n".encode() + body)
         return int(connection.recv(65536).split()[1])
 
 
 @pytest.mark.parametrize("odd", ODD)
-def test_an_odd_request_takes_no_web_node_out(alice: Browser, balancer: Door, odd: str) -> None:
+def test_an_odd_request_does_not_mark_web_nodes_as_failed(alice: Browser, balancer: Endpoint, odd: str) -> None:
     request, status = ODD[odd]
     for _ in range(5):
         assert _sent(balancer, *request) == status
         assert [alice.request("GET", "/chat/")[0] for _ in range(4)] == [200] * 4
 
 
-def test_a_web_node_without_a_process_says_so_and_is_left_out(
-    nodes: Nodes, alice: Browser, web1: Door, balancer: Door
+def test_a_web_node_without_processes_answers_504_and_is_skipped(
+    nodes: Nodes, alice: Browser, web1: Endpoint, balancer: Endpoint
 ) -> None:
     # Stopping only the target would not wait until its units have stopped.
     nodes.root("web1", "systemctl stop channelbox.target 'channelbox-web@*' channelbox-web.socket")
@@ -108,7 +108,7 @@ def test_a_web_node_without_a_process_says_so_and_is_left_out(
         nodes.root("web1", "systemctl start channelbox.target")
 
 
-async def test_power_cut_of_the_data_node_loses_nothing_that_was_accepted(
-    nodes: Nodes, couple: tuple[Member, Member]
+async def test_a_power_cut_of_the_data_node_loses_no_accepted_message(
+    nodes: Nodes, two_members: tuple[Member, Member]
 ) -> None:
-    await goes_on(*couple, lambda: nodes.restart("data1", power_cut=True))
+    await assert_chat_survives(*two_members, lambda: nodes.restart("data1", power_cut=True))

@@ -6,7 +6,7 @@ import os
 from nodes.names import container_name
 from nodes.podman import podman
 from probe.nodes import Nodes
-from probe.people import Browser, Door, Member
+from probe.people import Browser, Endpoint, Member
 from probe.waiting import until
 
 LATE_SECONDS = float(os.environ.get("LATE_SECONDS", "65"))
@@ -24,8 +24,8 @@ def postgresql(nodes: Nodes) -> str:
     return nodes.root("data1", "systemctl list-units --plain --no-legend 'postgresql@*' | cut -d ' ' -f 1").strip()
 
 
-async def test_nodes_that_wait_for_the_database_come_up_once_it_is_there(
-    nodes: Nodes, room: str, alice: Browser, web1: Door
+async def test_nodes_start_once_a_late_database_is_available(
+    nodes: Nodes, room: str, alice: Browser, web1: Endpoint
 ) -> None:
     database = postgresql(nodes)
     nodes.root("data1", f"systemctl stop {database}")
@@ -42,14 +42,14 @@ async def test_nodes_that_wait_for_the_database_come_up_once_it_is_there(
 
         await until(up, READY_SECONDS, f"every unit of {node} runs")
     async with Member(alice, room, web1) as member:
-        await member.says("here again")
+        await member.send("here again")
 
 
-async def test_postgresql_killed_comes_back(nodes: Nodes, couple: tuple[Member, Member]) -> None:
-    first, second = couple
+async def test_chat_recovers_after_postgresql_is_killed(nodes: Nodes, two_members: tuple[Member, Member]) -> None:
+    first, second = two_members
     database = postgresql(nodes)
     before = nodes.main_pid("data1", database)
     nodes.root("data1", f"systemctl kill --signal=KILL --kill-who=main {database}")
     await until(lambda: nodes.has_new_process("data1", database, before), READY_SECONDS, "PostgreSQL runs again")
-    await first.says("after it", within=READY_SECONDS)
-    await second.hears("after it", within=READY_SECONDS)
+    await first.send("after it", within=READY_SECONDS)
+    await second.wait_for("after it", within=READY_SECONDS)

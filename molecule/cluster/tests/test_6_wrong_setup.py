@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from probe import places
+from probe import network
 from probe.nodes import Nodes
 from websockets.asyncio.client import ClientConnection, connect
 
@@ -31,11 +31,11 @@ def tutorial(nodes: Nodes, request: pytest.FixtureRequest) -> Iterator[str]:
         nodes.root("web1", f"systemctl stop tutorial-{port}")
 
 
-async def _visit(nodes: Nodes, port: int) -> ClientConnection:
+async def _connect(nodes: Nodes, port: int) -> ClientConnection:
     deadline = asyncio.get_running_loop().time() + 15
     while True:
         try:
-            raw = await asyncio.to_thread(places.connect, nodes.cluster, "web1", "127.0.0.1", port)
+            raw = await asyncio.to_thread(network.connect, nodes.cluster, "web1", "127.0.0.1", port)
             raw.setblocking(False)
             return await connect(f"ws://127.0.0.1:{port}/ws/chat/lobby/", sock=raw)
         except OSError:
@@ -44,32 +44,32 @@ async def _visit(nodes: Nodes, port: int) -> ClientConnection:
             await asyncio.sleep(0.2)
 
 
-async def _heard(first: ClientConnection, second: ClientConnection) -> list[str]:
+async def _receivers(first: ClientConnection, second: ClientConnection) -> list[str]:
     """Let the first client send a message, and return which of the two receive it."""
     await first.send(json.dumps({"message": "anybody there?"}))
-    heard = []
+    receivers = []
     for name, client in (("speaker", first), ("other process", second)):
         try:
             frame = json.loads(await asyncio.wait_for(client.recv(), 3))
             assert frame["message"] == "anybody there?"
-            heard.append(name)
+            receivers.append(name)
         except TimeoutError:
             continue
-    return heard
+    return receivers
 
 
 @pytest.mark.parametrize(
-    ("tutorial", "who"),
+    ("tutorial", "expected"),
     [(MEMORY, ["speaker"]), (REDIS, ["speaker", "other process"])],
     indirect=["tutorial"],
     ids=["in memory", "over Redis"],
 )
-async def test_two_processes_hear_each_other_over_redis_and_not_in_memory(
-    nodes: Nodes, tutorial: str, who: list[str]
+async def test_messages_cross_processes_over_redis_but_not_in_memory(
+    nodes: Nodes, tutorial: str, expected: list[str]
 ) -> None:
-    first, second = [await _visit(nodes, port) for port in PORTS]
+    first, second = [await _connect(nodes, port) for port in PORTS]
     async with first, second:
-        assert await _heard(first, second) == who
+        assert await _receivers(first, second) == expected
 
 
 @pytest.fixture
@@ -81,12 +81,12 @@ def memory_layer(nodes: Nodes) -> Iterator[None]:
     nodes.root("web1", f"mv {settings}.right {settings}")
 
 
-def test_the_production_check_passes_the_cluster_as_it_is(nodes: Nodes) -> None:
+def test_check_accepts_the_cluster(nodes: Nodes) -> None:
     for node in nodes.groups["web"] + nodes.groups["worker"]:
         nodes.root(node, "channelbox check")
 
 
-def test_the_production_check_refuses_the_layer_in_memory(nodes: Nodes, memory_layer: None) -> None:
+def test_check_rejects_the_in_memory_layer(nodes: Nodes, memory_layer: None) -> None:
     refused = nodes["web1"].run("channelbox check")
     assert refused.rc == 1
     assert "CHANNELBOX_LAYER" in refused.stdout + refused.stderr

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 from probe.nodes import Nodes
-from probe.people import Browser, Door, Member
+from probe.people import Browser, Endpoint, Member
 from probe.waiting import until
 
 TIMER = "postgresql-channelbox-backup.timer"
@@ -18,28 +18,28 @@ def no_dumps(nodes: Nodes) -> Iterator[None]:
     nodes.root("data1", f"systemctl start {TIMER}")
 
 
-def newest(nodes: Nodes) -> str:
+def new_dump(nodes: Nodes) -> str:
     nodes.root("data1", f"systemctl start {TIMER.replace('timer', 'service')}")
     return FOLDER + "/" + nodes.root("data1", f"ls -1 {FOLDER}").split()[-1]
 
 
-def test_it_is_dumped_every_night_and_old_dumps_go(nodes: Nodes, no_dumps: None) -> None:
+def test_database_is_dumped_nightly_and_old_dumps_are_deleted(nodes: Nodes, no_dumps: None) -> None:
     assert nodes["data1"].service(TIMER).is_enabled
     old = [f"channelbox-2026010{day}-031500.dump" for day in range(1, 10)]
     nodes.root("data1", f"cd {FOLDER}; touch {' '.join(old)} channelbox-killed.dump.part")
-    dump = newest(nodes)
+    dump = new_dump(nodes)
     kept = nodes.root("data1", f"ls -1 {FOLDER}").split()
     assert kept[:-1] == old[3:]
     assert nodes.root("data1", f"stat --format '%a %U' {dump}").split() == ["600", "postgres"]
 
 
-async def test_a_dump_is_put_back_with_what_was_said_until_then(
-    nodes: Nodes, no_dumps: None, room: str, alice: Browser, web1: Door
+async def test_restoring_a_dump_brings_back_its_messages(
+    nodes: Nodes, no_dumps: None, room: str, alice: Browser, web1: Endpoint
 ) -> None:
     async with Member(alice, room, web1) as member:
-        await member.says("before the dump")
-        dump = newest(nodes)
-        await member.says("after the dump")
+        await member.send("before the dump")
+        dump = new_dump(nodes)
+        await member.send("after the dump")
     channelbox = sorted({*nodes.groups["web"], *nodes.groups["worker"]})
     for node in channelbox:
         nodes.root(node, "systemctl stop channelbox.target 'channelbox-web@*' 'channelbox-worker@*'")
@@ -51,5 +51,5 @@ async def test_a_dump_is_put_back_with_what_was_said_until_then(
             nodes.root(node, "systemctl start channelbox.target")
     await until(lambda: len(nodes.status("web1")) == 8, 30, "every process is in the report again")
     async with Member(alice, room, web1) as member:
-        await member.says("after the restore")
+        await member.send("after the restore")
         assert list(member.messages.values()) == ["before the dump", "after the restore"]

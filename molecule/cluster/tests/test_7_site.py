@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from nodes.paths import cluster_dir
 from probe.nodes import Nodes
-from probe.people import Browser, Door
-from probe.site import Run, killed
+from probe.people import Browser, Endpoint
+from probe.site import Run, run_until_killed
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def by_hand(nodes: Nodes) -> Iterator[str]:
     nodes.root("worker1", f"systemctl disable --now {unit}")
 
 
-def test_a_smaller_number_stops_what_a_run_started_and_leaves_what_was_added_by_hand(
+def test_fewer_instances_stop_only_those_that_site_yml_started(
     nodes: Nodes, run: Callable[..., Run], by_hand: str
 ) -> None:
     third = "channelbox-worker@3"
@@ -35,13 +35,13 @@ def test_a_smaller_number_stops_what_a_run_started_and_leaves_what_was_added_by_
     assert nodes.active("worker1", by_hand)
 
 
-def test_what_a_killed_run_wrote_takes_effect_in_the_next(nodes: Nodes, run: Callable[..., Run]) -> None:
+def test_changes_of_a_killed_run_take_effect_in_the_next(nodes: Nodes, run: Callable[..., Run]) -> None:
     unit = "channelbox-worker@1"
     before = nodes.main_pid("worker1", unit)
     # At this task, the settings have been written and the workers have not been restarted.
     inventory = cluster_dir(nodes.cluster) / "inventory.json"
     settings = {"CHANNELBOX_OPERATOR": "The harbour office"}
-    killed("app : Apply the database migrations", inventory, channelbox_settings=settings)
+    run_until_killed("app : Apply the database migrations", inventory, channelbox_settings=settings)
     assert "The harbour office" in nodes.root("worker1", "cat /etc/channelbox/channelbox.env")
     assert nodes.main_pid("worker1", unit) == before
 
@@ -51,7 +51,7 @@ def test_what_a_killed_run_wrote_takes_effect_in_the_next(nodes: Nodes, run: Cal
     assert pid != before
     assert "The harbour office" in nodes.root("worker1", f"cat /proc/{pid}/environ")
 
-    # One node after another, as in an upgrade that nobody should notice.
+    # One node after another, as in an upgrade without downtime.
     restored = run("--tags", "app,web,worker", channelbox_serial=1)
     assert restored.code == 0, restored.output
     assert restored.output.count("TASK [app : Write the settings file]") == len(
@@ -60,8 +60,8 @@ def test_what_a_killed_run_wrote_takes_effect_in_the_next(nodes: Nodes, run: Cal
     assert "The harbour office" not in nodes.root("worker1", f"cat /proc/{nodes.main_pid('worker1', unit)}/environ")
 
 
-def test_an_nginx_configuration_that_fails_its_test_never_replaces_one_that_works(
-    nodes: Nodes, run: Callable[..., Run], balancer: Door
+def test_an_invalid_nginx_configuration_is_not_installed(
+    nodes: Nodes, run: Callable[..., Run], balancer: Endpoint
 ) -> None:
     site_file = "sha256sum /etc/nginx/sites-available/channelbox"
     before = nodes.root("lb1", site_file)
@@ -95,7 +95,7 @@ def test_an_organisations_own_certificate_is_served(nodes: Nodes, run: Callable[
     assert "own.example.org" not in nodes.root("lb1", look)
 
 
-def test_no_secret_is_in_what_a_run_prints(nodes: Nodes, run: Callable[..., Run]) -> None:
+def test_secrets_are_neither_printed_nor_logged(nodes: Nodes, run: Callable[..., Run]) -> None:
     result = run("-vvv", "--diff", "--tags", "postgresql,redis,app")
     assert result.code == 0, result.output
     secrets = [path.read_text().strip() for path in (cluster_dir(nodes.cluster) / "secrets").iterdir()]
@@ -103,7 +103,7 @@ def test_no_secret_is_in_what_a_run_prints(nodes: Nodes, run: Callable[..., Run]
     assert [secret for secret in secrets if secret in result.output] == []
     for node in sorted({node for members in nodes.groups.values() for node in members}):
         # `|| true`: it is no error if a process ends between the listing and the reading.
-        told = nodes.root(
+        logged = nodes.root(
             node, "journalctl --no-pager --output cat && { cat /proc/[0-9]*/cmdline 2> /dev/null || true; }"
         )
-        assert [secret for secret in secrets if secret in told] == [], f"a secret is told on {node}"
+        assert [secret for secret in secrets if secret in logged] == [], f"a secret is visible on {node}"

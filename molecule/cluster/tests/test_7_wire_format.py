@@ -30,18 +30,18 @@ def times(nodes: Nodes, name: str) -> list[int]:
 
 
 @pytest.fixture
-def healed(run: Callable[..., Run]) -> Iterator[None]:
+def restored(run: Callable[..., Run]) -> Iterator[None]:
     """Bring all nodes back to this version after the test, whether it passed or not."""
     yield
     assert run("--tags", "app,web,worker").code == 0
 
 
-@pytest.mark.usefixtures("healed")
-async def test_leaving_another_wire_format_stops_all_nodes_before_the_first_new_process_starts(
-    nodes: Nodes, run: Callable[..., Run], couple: tuple[Member, Member]
+@pytest.mark.usefixtures("restored")
+async def test_changing_wire_format_stops_all_nodes_before_starting_any(
+    nodes: Nodes, run: Callable[..., Run], two_members: tuple[Member, Member]
 ) -> None:
-    first, second = couple
-    await first.says("before")
+    first, second = two_members
+    await first.send("before")
     for node in nodes.groups["web"] + nodes.groups["worker"]:
         nodes.root(node, OLDER)
     left_out = await asyncio.to_thread(run, "--tags", "app,web,worker", "--limit", "!worker1")
@@ -50,10 +50,10 @@ async def test_leaving_another_wire_format_stops_all_nodes_before_the_first_new_
     upgraded = await asyncio.to_thread(run, "--tags", "app,web,worker")
     assert upgraded.code == 0, upgraded.output
     assert max(times(nodes, "InactiveEnterTimestampMonotonic")) < min(times(nodes, "ExecMainStartTimestampMonotonic"))
-    for member in couple:
+    for member in two_members:
         await member.enter()
-    await first.says("after")
-    await second.hears("after")
+    await first.send("after")
+    await second.wait_for("after")
     assert list(second.messages.values()) == ["before", "after"]
     # The running processes are of this version now, so nothing is stopped again.
     again = await asyncio.to_thread(run, "--tags", "app,web,worker")

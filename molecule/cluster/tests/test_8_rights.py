@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 from probe.nodes import Nodes
-from probe.people import Browser, Door, Member
+from probe.people import Browser, Endpoint, Member
 
 PASSWORD, ANOTHER = "correct horse battery staple", "staple battery horse correct"
 WITHIN = 5.0  # seconds, as promised
@@ -22,7 +22,7 @@ NO_MEMBER = (
     "Room.objects.get(name='{room}').members.remove(User.objects.get(username='{name}'))"
 )
 
-Taking = Callable[[Nodes, Browser, str, str], object]
+Revocation = Callable[[Nodes, Browser, str, str], object]
 
 
 def sign_out(nodes: Nodes, browser: Browser, name: str, room: str) -> None:
@@ -45,17 +45,17 @@ def remove_from_room(nodes: Nodes, browser: Browser, name: str, room: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("take", "code"),
+    ("revoke", "code"),
     [(sign_out, SIGNED_OUT), (deactivate, SIGNED_OUT), (new_password, SIGNED_OUT), (remove_from_room, NOT_ALLOWED)],
     ids=["sign-out", "deactivation", "a new password", "removal from the room"],
 )
-async def test_rights_that_end_close_the_sockets_on_every_node(
+async def test_revoked_rights_close_connections_on_every_node(
     nodes: Nodes,
     room: str,
     alice: Browser,
-    web1: Door,
-    web2: Door,
-    take: Taking,
+    web1: Endpoint,
+    web2: Endpoint,
+    revoke: Revocation,
     code: int,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -69,24 +69,24 @@ async def test_rights_that_end_close_the_sockets_on_every_node(
         Member(carl, room, web2) as there,
         Member(alice, "lobby", web2) as other,
     ):
-        await here.says("I am still here")
-        await there.hears("I am still here")
-        ended = [asyncio.create_task(_ended(member)) for member in (here, there)]
+        await here.send("I am still here")
+        await there.wait_for("I am still here")
+        closing = [asyncio.create_task(_wait_closed(member)) for member in (here, there)]
         # The command itself takes a second or more to start, so the time is measured from its end.
-        await asyncio.to_thread(take, nodes, carl, name, room)
-        taken = time.monotonic()
+        await asyncio.to_thread(revoke, nodes, carl, name, room)
+        revoked = time.monotonic()
         times = []
-        for each in ended:
+        for each in closing:
             at, closed = await each
             assert closed == code
-            assert at - taken < WITHIN
-            times.append(max(0.0, at - taken))
+            assert at - revoked < WITHIN
+            times.append(max(0.0, at - revoked))
         with capsys.disabled():
             print(f" closed after {' and '.join(f'{seconds:.2f}' for seconds in times)} s ", end="")
-        await other.says("this is none of my business")
+        await other.send("this is none of my business")
 
 
-async def _ended(member: Member) -> tuple[float, int]:
+async def _wait_closed(member: Member) -> tuple[float, int]:
     """Return when the connection was closed, and with which code."""
-    code, _ = await member.ends(60)
+    code, _ = await member.wait_closed(60)
     return time.monotonic(), code

@@ -1,4 +1,4 @@
-"""One Redis host becomes three with Sentinel while people talk, and the master fails. Runs last: it is not undone."""
+"""One Redis host becomes three with Sentinel during a chat, and the master fails. Runs last: it is not undone."""
 
 import asyncio
 import json
@@ -10,7 +10,7 @@ from nodes.paths import cluster_dir
 from probe.nodes import Nodes
 from probe.people import Member
 from probe.site import Run
-from probe.speaker import RECOVERED_WITHIN, Speaker, goes_on
+from probe.speaker import RECOVERED_WITHIN, Speaker, assert_chat_survives
 from probe.waiting import until
 
 FIRST = "data1"
@@ -49,30 +49,30 @@ def healthy(nodes: Nodes, expected: str = "") -> str:
     return found if agree and "role:master" in replication and replication.count("state=online") == 2 else ""
 
 
-async def test_one_redis_grows_to_three_and_people_notice_nothing_but_a_pause(
-    nodes: Nodes, inventory: Path, run: Callable[..., Run], couple: tuple[Member, Member]
+async def test_growing_to_three_redis_hosts_loses_no_message(
+    nodes: Nodes, inventory: Path, run: Callable[..., Run], two_members: tuple[Member, Member]
 ) -> None:
-    first, second = couple
+    first, second = two_members
     speaker, other = Speaker(first, 1.0), Speaker(second, 1.0)
-    talking = [asyncio.create_task(each.talk()) for each in (speaker, other)]
+    running = [asyncio.create_task(each.run()) for each in (speaker, other)]
     grown = await asyncio.to_thread(run, inventory=inventory)
     await asyncio.gather(speaker.stop(), other.stop())
-    await asyncio.gather(*talking)
+    await asyncio.gather(*running)
     assert grown.code == 0, grown.output
-    await until(lambda: first.messages == second.messages, RECOVERED_WITHIN, "both have heard the same")
+    await until(lambda: first.messages == second.messages, RECOVERED_WITHIN, "both have received the same")
     assert list(first.messages) == list(range(1, len(first.messages) + 1))
-    assert sorted(first.messages.values()) == sorted(speaker.said + other.said)
+    assert sorted(first.messages.values()) == sorted(speaker.texts + other.texts)
     for node in nodes.groups["web"] + nodes.groups["worker"]:
         assert "CHANNELBOX_REDIS_SENTINELS=" in nodes.root(node, "cat /etc/channelbox/channelbox.env")
     assert await until(lambda: healthy(nodes), RECOVERED_WITHIN, "three Sentinels agree") == FIRST
 
 
-async def test_another_becomes_the_master_when_the_first_is_lost_and_the_room_goes_on(
-    nodes: Nodes, inventory: Path, run: Callable[..., Run], couple: tuple[Member, Member]
+async def test_a_replica_becomes_master_and_chat_continues(
+    nodes: Nodes, inventory: Path, run: Callable[..., Run], two_members: tuple[Member, Member]
 ) -> None:
-    first, second = couple
-    speaker = await goes_on(first, second, lambda: nodes.root(FIRST, "systemctl stop redis-server"))
-    assert list(second.messages.values()) == speaker.said
+    first, second = two_members
+    speaker = await assert_chat_survives(first, second, lambda: nodes.root(FIRST, "systemctl stop redis-server"))
+    assert list(second.messages.values()) == speaker.texts
     now = await asyncio.to_thread(master, nodes, ADDED[0])
     assert now in ADDED
 

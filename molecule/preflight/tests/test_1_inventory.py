@@ -40,15 +40,15 @@ def refused(tmp_path: Path) -> Refused:
     return refused
 
 
-def test_a_misspelt_variable_is_refused_with_the_nearest(refused: Refused) -> None:
-    said = refused(channelbox_gests=True, channelbox_settings={"CHANNELBOX_ROOM_LIMITS": 10})
-    assert "channelbox_gests is not a setting of channelbox. Did you mean channelbox_guests?" in said
-    assert "CHANNELBOX_ROOM_LIMITS is not a setting of channelbox. Did you mean CHANNELBOX_ROOM_LIMIT?" in said
+def test_a_misspelt_variable_is_refused_with_a_suggestion(refused: Refused) -> None:
+    output = refused(channelbox_gests=True, channelbox_settings={"CHANNELBOX_ROOM_LIMITS": 10})
+    assert "channelbox_gests is not a setting of channelbox. Did you mean channelbox_guests?" in output
+    assert "CHANNELBOX_ROOM_LIMITS is not a setting of channelbox. Did you mean CHANNELBOX_ROOM_LIMIT?" in output
 
 
 def test_an_unknown_variable_is_refused(refused: Refused) -> None:
-    said = refused(channelbox_frobnicate=1)
-    assert "channelbox_frobnicate is not a setting of channelbox." in said
+    output = refused(channelbox_frobnicate=1)
+    assert "channelbox_frobnicate is not a setting of channelbox." in output
 
 
 def test_a_value_of_the_wrong_kind_is_refused(refused: Refused) -> None:
@@ -56,37 +56,37 @@ def test_a_value_of_the_wrong_kind_is_refused(refused: Refused) -> None:
 
 
 def test_a_number_that_is_too_small_is_refused(refused: Refused) -> None:
-    said = refused(channelbox_web_instances=0, channelbox_nginx_connections="10", channelbox_redis_memory_mb=-1)
-    assert "channelbox_web_instances is 0 on one. Set it to 1 or more." in said
-    assert "channelbox_nginx_connections is 10 on one. Set it to 512 or more." in said
-    assert "channelbox_redis_memory_mb is -1 on one. Set it to 32 or more." in said
+    output = refused(channelbox_web_instances=0, channelbox_nginx_connections="10", channelbox_redis_memory_mb=-1)
+    assert "channelbox_web_instances is 0 on one. Set it to 1 or more." in output
+    assert "channelbox_nginx_connections is 10 on one. Set it to 512 or more." in output
+    assert "channelbox_redis_memory_mb is -1 on one. Set it to 32 or more." in output
 
 
 def test_a_missing_group_is_refused(refused: Refused) -> None:
-    said = refused(cluster={"redis": [], "worker": []})
-    assert "The inventory has no host in the group worker, redis. Add one to each of" in said
+    output = refused(cluster={"redis": [], "worker": []})
+    assert "The inventory has no host in the group worker, redis. Add one to each of" in output
 
 
 def test_sqlite_with_more_than_one_node_is_refused(refused: Refused) -> None:
-    said = refused(cluster={"web": ["one", "two"], "postgresql": []})
-    assert "one, two cannot share a SQLite database. Add one host to the group postgresql." in said
+    output = refused(cluster={"web": ["one", "two"], "postgresql": []})
+    assert "one, two cannot share a SQLite database. Add one host to the group postgresql." in output
 
 
 def test_two_databases_and_two_redis_hosts_are_refused(refused: Refused) -> None:
-    said = refused(cluster={"postgresql": ["one", "two"], "redis": ["one", "two"]})
-    assert "The group postgresql has 2 hosts. It must have exactly one." in said
-    assert "The group redis has 2 hosts. It must have one, or three" in said
+    output = refused(cluster={"postgresql": ["one", "two"], "redis": ["one", "two"]})
+    assert "The group postgresql has 2 hosts. It must have exactly one." in output
+    assert "The group redis has 2 hosts. It must have one, or three" in output
 
 
 def test_a_folder_without_packages_is_refused(refused: Refused, tmp_path: Path) -> None:
-    said = refused(channelbox_deb_dir=str(tmp_path / "nowhere"))
-    assert f"There is no channelbox_*.deb in {tmp_path / 'nowhere'}. Copy the packages there" in said
+    output = refused(channelbox_deb_dir=str(tmp_path / "nowhere"))
+    assert f"There is no channelbox_*.deb in {tmp_path / 'nowhere'}. Copy the packages there" in output
 
 
 def test_a_certificate_without_its_key_is_refused(refused: Refused, tmp_path: Path) -> None:
-    said = refused(channelbox_certificate=str(tmp_path / "missing.pem"))
-    assert "Only one of channelbox_certificate and channelbox_certificate_key is set." in said
-    assert f"Not found on the controller: {tmp_path / 'missing.pem'}." in said
+    output = refused(channelbox_certificate=str(tmp_path / "missing.pem"))
+    assert "Only one of channelbox_certificate and channelbox_certificate_key is set." in output
+    assert f"Not found on the controller: {tmp_path / 'missing.pem'}." in output
 
 
 def test_a_key_of_another_certificate_is_refused(refused: Refused, tmp_path: Path) -> None:
@@ -95,11 +95,11 @@ def test_a_key_of_another_certificate_is_refused(refused: Refused, tmp_path: Pat
         files = ["-keyout", str(tmp_path / f"{name}.key"), "-out", str(tmp_path / f"{name}.pem")]
         subprocess.run([*make.split(), *files], check=True, capture_output=True)
     certificate, key = tmp_path / "own.pem", tmp_path / "another.key"
-    said = refused(channelbox_certificate=str(certificate), channelbox_certificate_key=str(key))
-    assert f"{key} is not the private key of {certificate}" in said
+    output = refused(channelbox_certificate=str(certificate), channelbox_certificate_key=str(key))
+    assert f"{key} is not the private key of {certificate}" in output
     certificate.write_text("nothing")
-    said = refused(channelbox_certificate=str(certificate), channelbox_certificate_key=str(key))
-    assert f"{certificate} is not a certificate in PEM format." in said
+    output = refused(channelbox_certificate=str(certificate), channelbox_certificate_key=str(key))
+    assert f"{certificate} is not a certificate in PEM format." in output
 
 
 def test_hosts_with_scheme_or_port_are_refused(refused: Refused) -> None:

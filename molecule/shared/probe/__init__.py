@@ -1,1 +1,1 @@
-"""Access of the scenarios to running nodes, and simulated people who use them."""
+"""Access of the scenarios to running nodes, and simulated users."""

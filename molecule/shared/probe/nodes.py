@@ -11,8 +11,8 @@ from nodes.names import container_name
 from nodes.paths import cluster_dir
 from testinfra.host import Host
 
-from . import places
-from .people import Door
+from . import network
+from .people import Endpoint
 
 _CERTIFICATE = "/etc/channelbox/tls/cert.pem"
 
@@ -43,24 +43,24 @@ class Nodes:
         """Reboot a node and wait until it has booted."""
         containers.restart(self.cluster, node, power_cut=power_cut)
 
-    def https(self, node: str, client: str, host: str | None = None) -> Door:
+    def https(self, node: str, client: str, host: str | None = None) -> Endpoint:
         """Return the way from a client's node to port 443 of a node. `host` is the host name, by default the node's.
 
         The certificate of the node is trusted.
         """
         certificate = self.root(node, f"cat {_CERTIFICATE}")
-        target = places.address(self.cluster, node)
-        return Door(lambda: places.connect(self.cluster, client, target, 443), host or node, certificate)
+        target = network.address(self.cluster, node)
+        return Endpoint(lambda: network.connect(self.cluster, client, target, 443), host or node, certificate)
 
-    def http(self, node: str, client: str) -> Door:
+    def http(self, node: str, client: str) -> Endpoint:
         """Return the way from a client's node to port 80 of a node, without TLS."""
-        target = places.address(self.cluster, node)
-        return Door(lambda: places.connect(self.cluster, client, target, 80), node)
+        target = network.address(self.cluster, node)
+        return Endpoint(lambda: network.connect(self.cluster, client, target, 80), node)
 
-    def behind_balancer(self, node: str, balancer: str) -> Door:
+    def behind_balancer(self, node: str, balancer: str) -> Endpoint:
         """Return the way from the balancer to a web node, with requests as the balancer sends them."""
-        target = places.address(self.cluster, node)
-        return Door(lambda: places.connect(self.cluster, balancer, target, 8080), balancer)
+        target = network.address(self.cluster, node)
+        return Endpoint(lambda: network.connect(self.cluster, balancer, target, 8080), balancer)
 
     def status(self, node: str) -> list[dict[str, Any]]:
         """Return the processes of the whole cluster, as this node reports them."""

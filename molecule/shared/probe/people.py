@@ -1,4 +1,4 @@
-"""People who sign in over HTTP and talk over WebSockets, from a chosen node to a chosen server."""
+"""Simulated users who sign in over HTTP and chat over WebSockets, from a chosen node to a chosen server."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ Frame = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Door:
+class Endpoint:
     """A way to connect: a function that opens the connection, the host name, and the certificate to trust."""
 
     open: Callable[[], socket.socket]
@@ -42,15 +42,15 @@ class Door:
 
 
 class Browser:
-    """An HTTP client with cookies that connects through one door."""
+    """An HTTP client with cookies that connects to one endpoint."""
 
-    def __init__(self, door: Door) -> None:
-        self.door = door
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
         self.cookies: dict[str, str] = {}
 
     @property
     def origin(self) -> str:
-        return f"https://{self.door.host}"
+        return f"https://{self.endpoint.host}"
 
     @property
     def cookie_header(self) -> dict[str, str]:
@@ -59,10 +59,17 @@ class Browser:
 
     def request(self, method: str, path: str, form: dict[str, str] | None = None) -> tuple[int, str]:
         """Send a request over a new connection; return status and body. Redirects are not followed."""
-        connection = http.client.HTTPConnection(self.door.host)
-        raw = self.door.open()
-        connection.sock = self.door.tls.wrap_socket(raw, server_hostname=self.door.host) if self.door.tls else raw
-        headers = {**self.door.headers, **self.cookie_header, "Origin": self.origin, "Referer": f"{self.origin}{path}"}
+        connection = http.client.HTTPConnection(self.endpoint.host)
+        raw = self.endpoint.open()
+        connection.sock = (
+            self.endpoint.tls.wrap_socket(raw, server_hostname=self.endpoint.host) if self.endpoint.tls else raw
+        )
+        headers = {
+            **self.endpoint.headers,
+            **self.cookie_header,
+            "Origin": self.origin,
+            "Referer": f"{self.origin}{path}",
+        }
         body = None
         if form is not None:
             body = urllib.parse.urlencode(form)
@@ -87,12 +94,12 @@ class Browser:
 
 
 @dataclass
-class Line:
+class WebSocketClient:
     """A WebSocket to a path of the server, with all frames that it received, in order."""
 
     browser: Browser
     path: str
-    door: Door
+    endpoint: Endpoint
     origin: str | None = None
     frames: list[Frame] = field(default_factory=list)
     closed: tuple[int, str] | None = None
@@ -111,15 +118,17 @@ class Line:
 
     async def enter(self, *, welcome: bool = True) -> Self:
         """Connect or reconnect, and wait for the welcome."""
-        scheme = "wss" if self.door.tls else "ws"
-        raw = await asyncio.to_thread(self.door.open)
+        scheme = "wss" if self.endpoint.tls else "ws"
+        raw = await asyncio.to_thread(self.endpoint.open)
         raw.setblocking(False)
-        tls: dict[str, Any] = {"ssl": self.door.tls, "server_hostname": self.door.host} if self.door.tls else {}
-        headers = {**self.door.headers, **self.browser.cookie_header}
+        tls: dict[str, Any] = (
+            {"ssl": self.endpoint.tls, "server_hostname": self.endpoint.host} if self.endpoint.tls else {}
+        )
+        headers = {**self.endpoint.headers, **self.browser.cookie_header}
         start = len(self.frames)
         self.closed = None
         self._socket = await connect(
-            f"{scheme}://{self.door.host}{self.path}",
+            f"{scheme}://{self.endpoint.host}{self.path}",
             sock=raw,
             origin=self.origin or self.browser.origin,  # type: ignore[arg-type]
             additional_headers=headers,
@@ -130,7 +139,7 @@ class Line:
         )
         self._reader = asyncio.create_task(self._read(self._socket))
         if welcome:
-            await self.gets(lambda frame: frame.get("type") == "welcome", start=start)
+            await self.wait_for_frame(lambda frame: frame.get("type") == "welcome", start=start)
         return self
 
     async def leave(self) -> None:
@@ -144,7 +153,7 @@ class Line:
         assert self._socket is not None
         await self._socket.send(text)
 
-    async def gets(self, wanted: Callable[[Frame], object], within: float = 10, start: int = 0) -> Frame:
+    async def wait_for_frame(self, wanted: Callable[[Frame], object], within: float = 10, start: int = 0) -> Frame:
         """Wait for the first frame that is wanted, beginning at index `start`, and return it."""
 
         def found() -> Frame | None:
@@ -157,10 +166,10 @@ class Line:
             pass
         frame = found()
         last = self.frames[-5:]
-        assert frame is not None, f"not heard within {within} s; closed: {self.closed}; the last frames: {last}"
+        assert frame is not None, f"not received within {within} s; closed: {self.closed}; the last frames: {last}"
         return frame
 
-    async def ends(self, within: float = 10) -> tuple[int, str]:
+    async def wait_closed(self, within: float = 10) -> tuple[int, str]:
         """Wait until the connection is closed and return its code and reason."""
         assert self._reader is not None
         await asyncio.wait_for(asyncio.shield(self._reader), within)
@@ -171,14 +180,14 @@ class Line:
     def errors(self) -> list[Frame]:
         return [frame for frame in self.frames if "error" in frame]
 
-    def heard(self, frame: Frame) -> None:
+    def on_frame(self, frame: Frame) -> None:
         """Process a frame that has just arrived; a hook for subclasses."""
 
     async def _read(self, connection: ClientConnection) -> None:
         try:
             async for text in connection:
                 frame = json.loads(text)
-                self.heard(frame)
+                self.on_frame(frame)
                 async with self._news:
                     self.frames.append(frame)
                     self._news.notify_all()
@@ -190,18 +199,18 @@ class Line:
                 self._news.notify_all()
 
 
-class Member(Line):
+class Member(WebSocketClient):
     """A member of a room who catches up after reconnecting; the client library knows from which number."""
 
-    def __init__(self, browser: Browser, room: str, door: Door, origin: str | None = None) -> None:
-        super().__init__(browser, f"/ws/chat/{room}/", door, origin)
+    def __init__(self, browser: Browser, room: str, endpoint: Endpoint, origin: str | None = None) -> None:
+        super().__init__(browser, f"/ws/chat/{room}/", endpoint, origin)
         self.room = room
-        self.has = Room()
+        self.received_room = Room()
 
     async def enter(self, *, welcome: bool = True) -> Self:
         """Connect or reconnect, and wait for the welcome."""
-        self.path = f"/ws/chat/{self.room}/{self.has.query}"
-        self.has.opened()
+        self.path = f"/ws/chat/{self.room}/{self.received_room.query}"
+        self.received_room.opened()
         return await super().enter(welcome=welcome)
 
     async def say(self, text: str, id: str | None = None) -> str:
@@ -210,23 +219,23 @@ class Member(Line):
         await self.send_text(json.dumps({"message": text, "id": id}))
         return id
 
-    async def says(self, text: str, within: float = 10) -> Frame:
+    async def send(self, text: str, within: float = 10) -> Frame:
         """Send a message and wait until it comes back, which means that it is stored."""
         id = await self.say(text)
-        return await self.gets(lambda frame: frame.get("id") == id and "seq" in frame, within=within)
+        return await self.wait_for_frame(lambda frame: frame.get("id") == id and "seq" in frame, within=within)
 
-    async def hears(self, text: str, within: float = 10) -> Frame:
+    async def wait_for(self, text: str, within: float = 10) -> Frame:
         """Wait until a message with this text has arrived."""
-        return await self.gets(lambda frame: frame.get("message") == text, within=within)
+        return await self.wait_for_frame(lambda frame: frame.get("message") == text, within=within)
 
-    def heard(self, frame: Frame) -> None:
-        self.has.frame(frame)
+    def on_frame(self, frame: Frame) -> None:
+        self.received_room.frame(frame)
 
     @property
     def messages(self) -> dict[int, str]:
         """The received messages by number. A message that was received twice must be the same both times."""
-        said: dict[int, str] = {}
+        texts: dict[int, str] = {}
         for frame in self.frames:
             if frame.get("type") == "message":
-                assert said.setdefault(frame["seq"], frame["message"]) == frame["message"]
-        return said
+                assert texts.setdefault(frame["seq"], frame["message"]) == frame["message"]
+        return texts

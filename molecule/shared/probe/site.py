@@ -48,17 +48,17 @@ def _started(inventory: Path | str, *arguments: str, **variables: Any) -> subpro
     )
 
 
-def killed(task: str, inventory: Path | str, *arguments: str, **variables: Any) -> str:
+def run_until_killed(task: str, inventory: Path | str, *arguments: str, **variables: Any) -> str:
     """Run site.yml, kill it and its child processes when this task begins, and return its output until then."""
     with _started(inventory, *arguments, **variables) as run:
         assert run.stdout is not None
-        said = ""
+        output = ""
         for line in run.stdout:
-            said += line
+            output += line
             if line.startswith(f"TASK [{task}]"):
                 os.killpg(run.pid, signal.SIGKILL)
-                return said
-    raise AssertionError(f"there was no task {task}:\n{said}")
+                return output
+    raise AssertionError(f"there was no task {task}:\n{output}")
 
 
 def site(inventory: Path | str, *arguments: str, **variables: Any) -> Run:

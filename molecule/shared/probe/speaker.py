@@ -1,4 +1,4 @@
-"""A person who keeps talking while the cluster has a fault."""
+"""A client that keeps sending messages while the cluster has a fault."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ from .people import Member
 from .waiting import until
 
 RECOVERED_WITHIN = 30.0
-"""How long after a fault people must hear each other again, in seconds."""
+"""Seconds after a fault within which messages must be delivered again."""
 
 
 class Speaker:
@@ -24,23 +24,23 @@ class Speaker:
     def __init__(self, member: Member, pause: float = 0.25) -> None:
         self.member = member
         self.pause = pause
-        self.said: list[str] = []
+        self.texts: list[str] = []
         self._outbox = Outbox()
         self._done = asyncio.Event()
-        self._own = uuid.uuid4().hex[:8]
+        self._prefix = uuid.uuid4().hex[:8]
         self._read = 0  # number of the member's frames that were processed
 
-    async def talk(self) -> None:
+    async def run(self) -> None:
         """Send a message every `pause` seconds until `stop` is called, and reconnect when the connection is lost."""
         while not self._done.is_set():
-            self.said.append(f"number {len(self.said) + 1}")
-            item = Item(f"{self._own}-{len(self.said)}", "message", self.said[-1])
+            self.texts.append(f"number {len(self.texts) + 1}")
+            item = Item(f"{self._prefix}-{len(self.texts)}", "message", self.texts[-1])
             await self._send(self._outbox.add(item, time.monotonic()))
             await self._turn()
             await asyncio.sleep(self.pause)
 
     async def stop(self) -> None:
-        """Stop talking and wait until every message is answered."""
+        """Stop sending and wait until every message is answered."""
         self._done.set()
         await until(self._all_answered, RECOVERED_WITHIN, "everything that was said is stored")
 
@@ -50,17 +50,19 @@ class Speaker:
 
     async def _turn(self) -> None:
         """Process received frames, reconnect if necessary, and send what may be sent."""
-        await self._look()
+        await self._process_frames()
         if self.member.closed:
             self._outbox.suspend(self.member.closed[0], time.monotonic())
             with contextlib.suppress(OSError, ConnectionClosed, AssertionError, TimeoutError):
                 await self.member.enter()
-                await self._look()
+                await self._process_frames()
         if not self.member.closed and not self._outbox.ready:
-            await self._send(self._outbox.resume(self.member.has.limits, self.member.has.epoch, time.monotonic()))
+            await self._send(
+                self._outbox.resume(self.member.received_room.limits, self.member.received_room.epoch, time.monotonic())
+            )
         await self._send(self._outbox.pump(time.monotonic()))
 
-    async def _look(self) -> None:
+    async def _process_frames(self) -> None:
         for frame in self.member.frames[self._read :]:
             now = time.monotonic()
             if "error" in frame:
@@ -76,22 +78,22 @@ class Speaker:
                     await self.member.send_text(json.dumps(effect.frame))
 
 
-async def goes_on(
+async def assert_chat_survives(
     first: Member, second: Member, fault: Callable[[], object], within: float = RECOVERED_WITHIN
 ) -> Speaker:
-    """Let the first talk to the second during a fault: everything is stored and heard by both, without a gap.
+    """Let the first send messages during a fault; assert that both receive all of them without a gap.
 
-    `fault` blocks until the fault is over. A message sent after that must be heard within `within` seconds. Return the
-    speaker.
+    `fault` blocks until the fault is over. A message sent after that must be received within `within` seconds. Return
+    the speaker.
     """
     speaker = Speaker(first)
-    talking = asyncio.create_task(speaker.talk())
-    await second.hears("number 3")
+    running = asyncio.create_task(speaker.run())
+    await second.wait_for("number 3")
     await asyncio.to_thread(fault)
-    await second.hears(f"number {len(speaker.said) + 1}", within=within)
+    await second.wait_for(f"number {len(speaker.texts) + 1}", within=within)
     await speaker.stop()
-    await talking
-    await second.hears(speaker.said[-1])
-    assert list(second.messages) == list(range(1, len(speaker.said) + 1))
+    await running
+    await second.wait_for(speaker.texts[-1])
+    assert list(second.messages) == list(range(1, len(speaker.texts) + 1))
     assert first.messages == second.messages
     return speaker

@@ -1,4 +1,4 @@
-"""The node tool removes everything that it makes, and where it cannot work it says why."""
+"""The node tool removes everything that it creates, and explains why it cannot work on a machine."""
 
 import subprocess
 import uuid
@@ -23,11 +23,11 @@ def name() -> Iterator[str]:
     cluster.down(name)
 
 
-def nothing_is_left_of(name: str) -> bool:
+def is_removed(name: str) -> bool:
     return not (cluster.nodes_of(name) or network_exists(network_name(name)) or cluster_dir(name).exists())
 
 
-def test_a_user_with_sudo_gets_in_by_ssh_and_root_does_not(name: str) -> None:
+def test_ssh_admits_the_sudo_user_and_not_root(name: str) -> None:
     assert main(["up", name, "--node", "one:trixie:web", "--node", "two:bookworm:web,redis"]) == 0
     ssh = ["ssh", "-F", str(cluster_dir(name) / "ssh_config"), "-o", "BatchMode=yes"]
     for node in ("one", "two"):
@@ -36,25 +36,25 @@ def test_a_user_with_sudo_gets_in_by_ssh_and_root_does_not(name: str) -> None:
         assert "Permission denied" in as_root.stderr
     assert "two" in run([*ssh, "one", "getent hosts two"])
     assert main(["down", name]) == 0
-    assert nothing_is_left_of(name)
+    assert is_removed(name)
 
 
-def test_a_failure_in_the_middle_leaves_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_during_up_removes_everything(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_plan: Plan) -> None:
         raise NodeError("in the middle")
 
     monkeypatch.setattr(access, "open_ssh", fail)
     assert main(["up", name, "--node", "one:trixie"]) == 1
-    assert nothing_is_left_of(name)
+    assert is_removed(name)
 
 
-def test_an_interruption_leaves_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interruption_during_up_removes_everything(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(_plan: Plan) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(access, "open_ssh", interrupt)
     assert main(["up", name, "--node", "one:trixie"]) == 130
-    assert nothing_is_left_of(name)
+    assert is_removed(name)
 
 
 def test_a_node_keeps_address_and_files_over_a_restart(name: str) -> None:
@@ -68,14 +68,14 @@ def test_a_node_keeps_address_and_files_over_a_restart(name: str) -> None:
         podman("exec", container, "test", "-e", "/var/kept")
 
 
-def test_a_cluster_that_is_there_is_not_made_twice(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_existing_cluster_is_not_created_again(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["up", name, "--node", "one:trixie"]) == 0
     assert main(["up", name, "--node", "one:trixie"]) == 1
     assert f"down {name}" in capsys.readouterr().err
     assert cluster.nodes_of(name) == [container_name(name, "one")]
 
 
-def test_a_node_whose_processes_take_long_to_die_is_removed_in_another_try(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_removal_is_retried_when_processes_die_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
     left = ["slow", "other"]
 
     def podman(*arguments: str) -> str:
@@ -93,21 +93,21 @@ def test_a_node_whose_processes_take_long_to_die_is_removed_in_another_try(monke
     assert not left
 
 
-def test_removing_what_is_not_there_is_no_error(name: str) -> None:
+def test_removing_a_missing_cluster_is_no_error(name: str) -> None:
     assert main(["down", name]) == 0
 
 
-def test_without_root_it_says_so_and_names_the_other_way(
+def test_without_root_an_alternative_is_suggested(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(machine.os, "geteuid", lambda: 1000)
     assert main(["check"]) == 1
-    told = capsys.readouterr().err
-    assert "sudo" in told
-    assert "make run" in told
+    error = capsys.readouterr().err
+    assert "sudo" in error
+    assert "make run" in error
 
 
-def test_without_privileges_it_says_so_and_names_the_other_way() -> None:
+def test_without_capabilities_an_alternative_is_suggested() -> None:
     tool = Path(__file__).parents[1] / "node"
     command = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin", str(tool), "check"]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -117,17 +117,17 @@ def test_without_privileges_it_says_so_and_names_the_other_way() -> None:
 
 
 @pytest.mark.parametrize("text", ["One:trixie", "one two:trixie", "-one:trixie"])
-def test_impossible_names_are_refused(text: str) -> None:
+def test_invalid_names_are_refused(text: str) -> None:
     with pytest.raises(NodeError, match="small letters"):
         from_arguments("t", [text])
 
 
-def test_an_unknown_release_is_refused_with_those_that_there_are(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_release_is_refused_with_the_known_ones(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["up", name, "--node", "one:sid"]) == 1
     assert "bookworm" in capsys.readouterr().err
 
 
-def test_a_broken_plan_is_refused_with_its_name(tmp_path: Path) -> None:
+def test_an_invalid_plan_is_refused_with_its_file_name(tmp_path: Path) -> None:
     plan = tmp_path / "plan.toml"
     plan.write_text("[nodes.one]\ngroups = ['web']\n")
     with pytest.raises(NodeError, match=r"plan\.toml"):

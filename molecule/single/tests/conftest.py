@@ -1,8 +1,8 @@
-"""The single node, and ways to connect to it from the node `desk`."""
+"""The single node, and endpoints through which clients on the node `desk` connect to it."""
 
 import pytest
 from probe.nodes import Nodes
-from probe.people import Browser, Door
+from probe.people import Browser, Endpoint
 from testinfra.host import Host
 
 
@@ -13,20 +13,20 @@ def box(nodes: Nodes) -> Host:
 
 
 @pytest.fixture(scope="session")
-def door(nodes: Nodes) -> Door:
+def endpoint(nodes: Nodes) -> Endpoint:
     return nodes.https("box", client="desk")
 
 
 @pytest.fixture(scope="session")
-def plain_door(nodes: Nodes) -> Door:
+def http_endpoint(nodes: Nodes) -> Endpoint:
     return nodes.http("box", client="desk")
 
 
 @pytest.fixture(scope="session")
-def admin(nodes: Nodes, door: Door) -> Browser:
+def admin(nodes: Nodes, endpoint: Endpoint) -> Browser:
     """The first administrator, signed in with the password that the node printed."""
     answer = nodes.root("box", "channelbox first-password --reset")
     words = dict(line.split(":", 1) for line in answer.splitlines() if ":" in line)
-    browser = Browser(door)
+    browser = Browser(endpoint)
     browser.sign_in(words["Name"].strip(), words["Password"].strip())
     return browser

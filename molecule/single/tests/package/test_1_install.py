@@ -24,23 +24,23 @@ print(len(sources), *wrong)
 SERVICES = ["channelbox-web@1.service", "channelbox-worker@1.service", "channelbox-redis.service"]
 
 
-def test_it_says_the_address_and_how_to_get_the_first_password(box: Host) -> None:
-    told = box.file("/root/install.log").content_string
-    assert "https://" in told
-    assert "channelbox first-password" in told
+def test_installation_prints_the_address_and_the_password_command(box: Host) -> None:
+    log = box.file("/root/install.log").content_string
+    assert "https://" in log
+    assert "channelbox first-password" in log
 
 
 @pytest.mark.parametrize("unit", [*SERVICES, "channelbox.target", "channelbox-web.socket", "nginx.service"])
-def test_it_runs_and_will_run_after_a_reboot(box: Host, unit: str) -> None:
+def test_units_are_running_and_enabled(box: Host, unit: str) -> None:
     assert box.service(unit).is_running
     assert box.service(unit).is_enabled
 
 
-def test_the_node_is_not_degraded(nodes: Nodes) -> None:
+def test_systemd_reports_no_failed_unit(nodes: Nodes) -> None:
     assert nodes.root("box", "systemctl is-system-running").strip() == "running"
 
 
-def test_every_module_has_byte_code_that_a_process_uses_as_it_is(nodes: Nodes) -> None:
+def test_every_module_has_valid_byte_code(nodes: Nodes) -> None:
     """The service may not write there, so each start would compile again any module without usable byte code."""
     shown = nodes.root("box", f"runuser -u channelbox -- /opt/venvs/channelbox/bin/python - <<'END'\n{BYTE_CODE}\nEND")
     count, *wrong = shown.split()
@@ -48,11 +48,11 @@ def test_every_module_has_byte_code_that_a_process_uses_as_it_is(nodes: Nodes) -
     assert wrong == []
 
 
-def test_the_check_finds_nothing_wrong(nodes: Nodes) -> None:
+def test_check_finds_nothing_wrong(nodes: Nodes) -> None:
     nodes.root("box", "channelbox check")
 
 
-def test_its_secrets_are_for_root_and_the_service_alone(box: Host) -> None:
+def test_secrets_are_readable_only_by_root_and_the_service(box: Host) -> None:
     settings = box.file("/etc/channelbox/channelbox.env")
     assert (settings.user, settings.group, settings.mode) == ("root", "channelbox", 0o640)
     key = box.file("/etc/channelbox/tls/key.pem")

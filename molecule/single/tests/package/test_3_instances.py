@@ -1,4 +1,4 @@
-"""The units of a single node are hardened, scale with systemctl, and do not disturb each other."""
+"""The units of a single node are hardened, scale with systemctl, and do not affect each other."""
 
 import asyncio
 import os
@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 from probe.nodes import Nodes
-from probe.people import Browser, Door, Member
+from probe.people import Browser, Endpoint, Member
 from probe.waiting import until
 
 EXPOSURE = 1.5
@@ -23,10 +23,12 @@ def test_the_unit_is_hardened(nodes: Nodes, unit: str) -> None:
     assert float(verdict.split(": ")[1].split()[0]) <= EXPOSURE, verdict
 
 
-async def test_an_instance_more_joins_and_leaves(nodes: Nodes, room: str, admin: Browser, door: Door) -> None:
+async def test_an_instance_can_be_added_and_removed(
+    nodes: Nodes, room: str, admin: Browser, endpoint: Endpoint
+) -> None:
     nodes.root("box", "systemctl enable --now channelbox-web@2 channelbox-worker@2")
     async with AsyncExitStack() as stack:
-        members = [await stack.enter_async_context(Member(admin, room, door)) for _ in range(30)]
+        members = [await stack.enter_async_context(Member(admin, room, endpoint)) for _ in range(30)]
 
         def share() -> int:
             return sum(p["connections"] for p in nodes.status("box") if p["unit"] == "web@2")
@@ -36,9 +38,9 @@ async def test_an_instance_more_joins_and_leaves(nodes: Nodes, room: str, admin:
         for member in members:
             if member.closed:
                 await member.enter()
-        await members[0].says("one instance again")
+        await members[0].send("one instance again")
         for member in members:
-            await member.hears("one instance again")
+            await member.wait_for("one instance again")
 
 
 @pytest.fixture
@@ -57,8 +59,8 @@ def accepts_without_blocking(nodes: Nodes, unit: str) -> bool:
     return bool(flags & os.O_NONBLOCK)
 
 
-async def test_an_instance_that_crashes_again_and_again_does_not_freeze_the_healthy_ones(
-    nodes: Nodes, crash_loop: str, room: str, admin: Browser, door: Door
+async def test_a_crash_looping_instance_does_not_block_healthy_ones(
+    nodes: Nodes, crash_loop: str, room: str, admin: Browser, endpoint: Endpoint
 ) -> None:
     nodes.root("box", "systemctl start channelbox-web@2")
 
@@ -66,26 +68,26 @@ async def test_an_instance_that_crashes_again_and_again_does_not_freeze_the_heal
         return int(nodes.root("box", f"systemctl show --property=NRestarts --value {crash_loop}"))
 
     async with AsyncExitStack() as stack:
-        members = [await stack.enter_async_context(Member(admin, room, door)) for _ in range(8)]
+        members = [await stack.enter_async_context(Member(admin, room, endpoint)) for _ in range(8)]
         deadline = time.monotonic() + 90
-        said = 0
+        rounds = 0
         while restarts() < 5:
             assert time.monotonic() < deadline, "the instance does not crash as it should"
             # When two processes try to accept one connection, the slower one would block if the socket allowed it.
-            bursts = (asyncio.to_thread(Browser(door).request, "GET", "/healthz") for _ in range(12))
+            bursts = (asyncio.to_thread(Browser(endpoint).request, "GET", "/healthz") for _ in range(12))
             assert {status for status, _text in await asyncio.gather(*bursts)} == {200}
             # Nobody connects now, so a process that blocks in accept() would send nothing to its members.
-            said += 1
-            await members[0].says(f"round {said}", within=5)
+            rounds += 1
+            await members[0].send(f"round {rounds}", within=5)
             for member in members:
-                await member.hears(f"round {said}", within=5)
+                await member.wait_for(f"round {rounds}", within=5)
     nodes.root("box", "systemctl stop channelbox-web@2")
     assert accepts_without_blocking(nodes, "channelbox-web@1")
 
 
-async def test_a_killed_process_comes_back(nodes: Nodes, admin: Browser, door: Door, room: str) -> None:
+async def test_killed_processes_are_restarted(nodes: Nodes, admin: Browser, endpoint: Endpoint, room: str) -> None:
     before = nodes.main_pid("box", "channelbox-web@1")
     nodes.root("box", "systemctl kill --signal=KILL channelbox-web@1 channelbox-worker@1")
     await until(lambda: nodes.has_new_process("box", "channelbox-web@1", before), 60, "systemd starts it again")
-    async with Member(admin, room, door) as member:
-        await member.says("back")
+    async with Member(admin, room, endpoint) as member:
+        await member.send("back")

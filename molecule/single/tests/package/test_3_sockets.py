@@ -51,7 +51,7 @@ asyncio.run(all_of_them())
 
 
 @pytest.fixture
-def patient(nodes: Nodes) -> Iterator[None]:
+def high_socket_limits(nodes: Nodes) -> Iterator[None]:
     """Allow one person as many WebSockets as the test opens."""
     nodes.root("box", "printf 'CHANNELBOX_%s=5000\\n' SOCKETS_PERSON JOINS_PERSON > /etc/channelbox/web@1.env")
     nodes.root("box", "systemctl restart channelbox-web@1")
@@ -59,7 +59,7 @@ def patient(nodes: Nodes) -> Iterator[None]:
     nodes.root("box", "rm /etc/channelbox/web@1.env && systemctl restart channelbox-web@1")
 
 
-def test_nginx_runs_with_more_connections_and_its_configuration_is_debians(nodes: Nodes, box: Host) -> None:
+def test_nginx_has_more_connections_and_debians_configuration_file(nodes: Nodes, box: Host) -> None:
     assert "worker_connections 768;" in box.file("/etc/nginx/nginx.conf").content_string
     # dpkg exits with 1 if it lists a file, so only its output is compared.
     assert nodes.root("box", "dpkg --verify nginx nginx-common nginx-light 2> /dev/null || true") == ""
@@ -78,7 +78,7 @@ def nginx_conf(nodes: Nodes) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("reload", ["systemctl reload nginx", "nginx -s reload"])
-async def test_what_is_changed_in_nginx_conf_counts_at_a_reload(nodes: Nodes, nginx_conf: str, reload: str) -> None:
+async def test_changes_of_nginx_conf_take_effect_on_reload(nodes: Nodes, nginx_conf: str, reload: str) -> None:
     ask = "exec 3<>/dev/tcp/localhost/80; printf 'GET / HTTP/1.0\\r\\nHost: box\\r\\n\\r\\n' >&3; cat <&3"
     nodes.root("box", f"sed -i 's/^http {{/&\\n\\tadd_header X-Mine yes;/' {nginx_conf}")
     if reload.startswith("nginx"):
@@ -88,7 +88,7 @@ async def test_what_is_changed_in_nginx_conf_counts_at_a_reload(nodes: Nodes, ng
     await until(lambda: "X-Mine: yes" in nodes.root("box", f'bash -c "{ask}"'), 10, "the header")
 
 
-def test_a_mistake_in_nginx_conf_is_told_at_a_reload_and_nginx_goes_on(
+def test_an_invalid_nginx_conf_is_reported_and_nginx_keeps_running(
     nodes: Nodes, nginx_conf: str, admin: Browser
 ) -> None:
     nodes.root("box", f"echo nonsense >> {nginx_conf}")
@@ -98,8 +98,8 @@ def test_a_mistake_in_nginx_conf_is_told_at_a_reload_and_nginx_goes_on(
     nodes.root("box", "systemctl is-system-running")
 
 
-def test_it_has_room_for_more_sockets_than_debians_nginx(
-    nodes: Nodes, patient: None, room: str, admin: Browser
+def test_node_accepts_more_websockets_than_debians_nginx(
+    nodes: Nodes, high_socket_limits: None, room: str, admin: Browser
 ) -> None:
     headers = {
         "Host": "box",
@@ -111,7 +111,7 @@ def test_it_has_room_for_more_sockets_than_debians_nginx(
         **admin.cookie_header,
     }
     lines = [f"GET /ws/chat/{room}/ HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
-    told = json.dumps({"sockets": SOCKETS, "request": "\r\n".join(lines)})
+    arguments = json.dumps({"sockets": SOCKETS, "request": "\r\n".join(lines)})
     nodes.root("desk", f"cat > /tmp/sockets.py <<'END'\n{CLIENT}\nEND")
-    answers = nodes.root("desk", f"python3 /tmp/sockets.py <<'END'\n{told}\nEND\nrm /tmp/sockets.py")
+    answers = nodes.root("desk", f"python3 /tmp/sockets.py <<'END'\n{arguments}\nEND\nrm /tmp/sockets.py")
     assert json.loads(answers) == {"101": SOCKETS}

@@ -1,4 +1,4 @@
-"""The node starts and stays up by itself, whatever was wrong and whenever it is corrected."""
+"""The node starts and stays up by itself, whatever fails and whenever it is corrected."""
 
 import asyncio
 import re
@@ -8,7 +8,7 @@ import pytest
 from nodes.names import container_name
 from nodes.podman import podman
 from probe.nodes import Nodes
-from probe.people import Browser, Door, Member
+from probe.people import Browser, Endpoint, Member
 from probe.waiting import until
 
 UNITS = "channelbox-migrate channelbox-redis channelbox-web@1 channelbox-worker@1"
@@ -49,19 +49,19 @@ async def all_up(nodes: Nodes, seconds: float = 60) -> None:
 
 @pytest.fixture
 def no_database(nodes: Nodes) -> Iterator[None]:
-    """Make the database impossible to open until `MENDED` is run."""
+    """Make the database impossible to open until RESTORE_DATABASE is run."""
     nodes.root("box", STOP)
     nodes.root("box", "cd /var/lib/channelbox && mv db.sqlite3 db.away && mkdir db.sqlite3 && sync")
     yield
-    nodes.root("box", MENDED)
+    nodes.root("box", RESTORE_DATABASE)
 
 
-MENDED = "cd /var/lib/channelbox && if [ -d db.sqlite3 ]; then rmdir db.sqlite3 && mv db.away db.sqlite3; fi"
+RESTORE_DATABASE = "cd /var/lib/channelbox && if [ -d db.sqlite3 ]; then rmdir db.sqlite3 && mv db.away db.sqlite3; fi"
 
 
 @pytest.mark.usefixtures("no_database")
-async def test_after_a_power_cut_it_comes_up_by_itself_once_the_database_is_there(
-    nodes: Nodes, room: str, admin: Browser, door: Door
+async def test_node_recovers_from_a_power_cut_once_the_database_is_back(
+    nodes: Nodes, room: str, admin: Browser, endpoint: Endpoint
 ) -> None:
     podman("restart", "--time", "0", container_name(nodes.cluster, "box"))
 
@@ -72,25 +72,23 @@ async def test_after_a_power_cut_it_comes_up_by_itself_once_the_database_is_ther
     # Migrations that are killed while they run must recover in the same way.
     nodes["box"].run("systemctl kill --signal=KILL channelbox-migrate")
     assert not nodes.active("box", "channelbox-worker@1")
-    nodes.root("box", MENDED)
+    nodes.root("box", RESTORE_DATABASE)
     await all_up(nodes)
-    async with Member(admin, room, door) as member:
-        await member.says("here again")
+    async with Member(admin, room, endpoint) as member:
+        await member.send("here again")
 
 
 @pytest.fixture
 def wrong_setting(nodes: Nodes) -> Iterator[str]:
     """Write a setting with which nothing starts, and return the command that removes it."""
     settings = "/etc/channelbox/channelbox.env"
-    mend = f"sed -i /^CHANNELBOX_LAYER=/d {settings}"
+    correction = f"sed -i /^CHANNELBOX_LAYER=/d {settings}"
     nodes.root("box", f"{STOP} && echo CHANNELBOX_LAYER=nonsense >> {settings}")
-    yield mend
-    nodes.root("box", mend)
+    yield correction
+    nodes.root("box", correction)
 
 
-async def test_a_wrong_setting_and_a_missing_folder_are_mended_without_a_start(
-    nodes: Nodes, wrong_setting: str
-) -> None:
+async def test_units_start_by_themselves_once_the_setting_is_corrected(nodes: Nodes, wrong_setting: str) -> None:
     # The folder as the socket unit creates it if tmpfiles.d was not applied: Redis may not write there.
     nodes.root("box", "rm -rf /run/channelbox && install -d -m 0755 /run/channelbox")
     nodes.root("box", "systemctl start --no-block channelbox.target")
@@ -104,7 +102,7 @@ async def test_a_wrong_setting_and_a_missing_folder_are_mended_without_a_start(
     await all_up(nodes)
 
 
-async def test_a_socket_that_failed_is_made_with_the_next_start(nodes: Nodes) -> None:
+async def test_a_failed_socket_unit_is_started_with_the_next_instance(nodes: Nodes) -> None:
     nodes.root("box", "systemctl stop channelbox-web.socket")
     # A folder in place of the socket, which systemd does not replace.
     nodes.root("box", "rm -f /run/channelbox/web.sock && mkdir -p /run/channelbox/web.sock/in-the-way")
@@ -114,7 +112,7 @@ async def test_a_socket_that_failed_is_made_with_the_next_start(nodes: Nodes) ->
     await all_up(nodes)
 
 
-async def test_nginx_and_redis_killed_come_back(nodes: Nodes, admin: Browser) -> None:
+async def test_killed_nginx_and_redis_are_restarted(nodes: Nodes, admin: Browser) -> None:
     for unit in ("nginx", "channelbox-redis"):
         before = nodes.main_pid("box", unit)
         nodes.root("box", f"systemctl kill --signal=KILL --kill-who=main {unit}")
@@ -124,7 +122,7 @@ async def test_nginx_and_redis_killed_come_back(nodes: Nodes, admin: Browser) ->
 
 
 @pytest.fixture
-def impatient(nodes: Nodes) -> Iterator[None]:
+def short_start_timeout(nodes: Nodes) -> Iterator[None]:
     """Give instances 7 and 8 little time to start."""
     for unit in ("channelbox-web@7", "channelbox-web@8"):
         folder = f"/run/systemd/system/{unit}.service.d"
@@ -139,8 +137,8 @@ def impatient(nodes: Nodes) -> Iterator[None]:
     nodes.root("box", "systemctl daemon-reload; systemctl reset-failed 'channelbox-web@*'")
 
 
-@pytest.mark.usefixtures("impatient")
-async def test_a_slow_start_is_given_time_and_one_that_hangs_is_not(nodes: Nodes) -> None:
+@pytest.mark.usefixtures("short_start_timeout")
+async def test_a_slow_start_gets_more_time_and_a_hung_one_is_ended(nodes: Nodes) -> None:
     slow, hanging = "channelbox-web@7", "channelbox-web@8"
     nodes.root("box", f"systemctl start --no-block {hanging}")
     pid = await until(lambda: nodes.main_pid("box", hanging), 10, "a process")
@@ -153,8 +151,8 @@ async def test_a_slow_start_is_given_time_and_one_that_hangs_is_not(nodes: Nodes
     )
     assert ended - began > START_SECONDS * 1_000_000, "the start was not slow"
     await until(lambda: nodes.main_pid("box", hanging) != pid, 60, "the one that hangs is ended")
-    said = nodes.root("box", f"journalctl -u {hanging} -o cat")
-    assert "start operation timed out" in said
+    log = nodes.root("box", f"journalctl -u {hanging} -o cat")
+    assert "start operation timed out" in log
 
 
 MEMORY_MAX = {
@@ -172,7 +170,7 @@ MEMORY_HIGH = dict.fromkeys(("web@1", "worker@1", "migrate", "backup", "sessions
 """Of the units that are throttled before they reach the limit, in MiB; the others set none."""
 
 
-def test_the_memory_of_every_unit_is_bounded_and_the_bound_is_the_administrators(nodes: Nodes) -> None:
+def test_memory_limits_are_set_and_can_be_overridden(nodes: Nodes) -> None:
     for unit, mebibytes in MEMORY_MAX.items():
         high = MEMORY_HIGH.get(unit)
         assert int(state(nodes, f"channelbox-{unit}", "MemoryMax")) == mebibytes * 1024**2, unit
@@ -186,7 +184,7 @@ def test_the_memory_of_every_unit_is_bounded_and_the_bound_is_the_administrators
         nodes.root("box", f"rm -r {folder}; systemctl daemon-reload")
 
 
-def test_a_rule_of_the_administrators_for_nginx_wins(nodes: Nodes) -> None:
+def test_the_administrators_drop_in_for_nginx_wins(nodes: Nodes) -> None:
     folder = "/etc/systemd/system/nginx.service.d"
     nodes.root("box", f"mkdir {folder} && printf '[Service]\\nRestart=no\\n' > {folder}/10-mine.conf")
     nodes.root("box", "systemctl daemon-reload")
@@ -197,7 +195,7 @@ def test_a_rule_of_the_administrators_for_nginx_wins(nodes: Nodes) -> None:
     assert state(nodes, "nginx", "Restart") == "on-failure"
 
 
-def test_the_certificate_is_no_authority_and_is_renewed(nodes: Nodes) -> None:
+def test_the_certificate_is_no_ca_and_has_a_renewal_timer(nodes: Nodes) -> None:
     shown = nodes.root("box", "openssl x509 -in /etc/channelbox/tls/cert.pem -noout -text")
     assert "CA:FALSE" in shown
     assert "Certificate Sign" not in shown

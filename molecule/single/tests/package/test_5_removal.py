@@ -21,7 +21,7 @@ def test_removing_stops_everything_and_keeps_settings_and_data(nodes: Nodes, box
     assert "channelbox" not in _command_of_nginx(nodes)
 
 
-def test_where_services_may_not_be_started_it_starts_none(nodes: Nodes) -> None:
+def test_policy_rc_d_prevents_the_start_of_services(nodes: Nodes) -> None:
     policy = "/usr/sbin/policy-rc.d"
     nodes.root("box", f"printf '#!/bin/sh\\nexit 101\\n' > {policy} && chmod 0755 {policy}")
     nodes.root("box", f"{APT} install /root/channelbox-newer.deb < /dev/null; rm {policy}")
@@ -29,7 +29,7 @@ def test_where_services_may_not_be_started_it_starts_none(nodes: Nodes) -> None:
     nodes.root("box", "pgrep --uid channelbox; test $? = 1")
 
 
-def test_installed_again_it_goes_on_where_it_was(nodes: Nodes) -> None:
+def test_reinstalling_after_removal_keeps_settings(nodes: Nodes) -> None:
     nodes.root("box", f"{APT} remove channelbox < /dev/null")
     nodes.root("box", f"{APT} install /root/channelbox-newer.deb < /dev/null")
     assert nodes.active("box", "channelbox-web@1")

@@ -1,26 +1,26 @@
-"""The same node, installed by site.yml."""
+"""The single node, installed by site.yml."""
 
 import pytest
-from probe import places
+from probe import network
 from probe.nodes import Nodes
-from probe.people import Browser, Door, Member
+from probe.people import Browser, Endpoint, Member
 from probe.waiting import until
 from testinfra.host import Host
 
 
 @pytest.mark.parametrize("instance", ["web@1", "web@2", "worker@1", "worker@2"])
-def test_the_instances_that_the_inventory_asks_for_run(box: Host, instance: str) -> None:
+def test_instances_of_the_inventory_are_running_and_enabled(box: Host, instance: str) -> None:
     unit = box.service(f"channelbox-{instance}")
     assert unit.is_running
     assert unit.is_enabled
 
 
-def test_the_fleet_report_shows_every_process(nodes: Nodes) -> None:
+def test_status_shows_every_process(nodes: Nodes) -> None:
     shown = sorted(process["unit"] for process in nodes.status("box"))
     assert shown == ["web@1", "web@2", "worker@1", "worker@2"]
 
 
-def test_the_check_finds_nothing_wrong(nodes: Nodes) -> None:
+def test_check_finds_nothing_wrong(nodes: Nodes) -> None:
     nodes.root("box", "channelbox check")
 
 
@@ -31,7 +31,7 @@ def test_no_unit_of_the_package_is_overridden(nodes: Nodes) -> None:
 
 
 @pytest.mark.parametrize("unit", ["nginx", "redis-server"])
-def test_a_rule_of_the_administrators_wins(nodes: Nodes, unit: str) -> None:
+def test_the_administrators_drop_in_wins(nodes: Nodes, unit: str) -> None:
     rule = f"/etc/systemd/system/{unit}.service.d/10-mine.conf"
     show = f"systemctl show --property=RestartUSec --value {unit}"
     nodes.root("box", f"printf '[Service]\\nRestartSec=7\\n' > {rule} && systemctl daemon-reload")
@@ -42,17 +42,17 @@ def test_a_rule_of_the_administrators_wins(nodes: Nodes, unit: str) -> None:
     assert nodes.root("box", show).strip() == "2s"
 
 
-async def test_nginx_killed_comes_back(nodes: Nodes) -> None:
+async def test_killed_nginx_is_restarted(nodes: Nodes) -> None:
     before = nodes.main_pid("box", "nginx")
     nodes.root("box", "systemctl kill --signal=KILL --kill-who=main nginx")
     await until(lambda: nodes.has_new_process("box", "nginx", before), 60, "nginx runs again")
 
 
-def test_redis_keeps_nothing_on_the_disk(nodes: Nodes) -> None:
+def test_redis_writes_nothing_to_disk(nodes: Nodes) -> None:
     assert nodes.root("box", "ls -A /var/lib/redis") == ""
 
 
-def test_the_certificate_is_renewed_by_itself(nodes: Nodes) -> None:
+def test_an_expiring_certificate_is_renewed_with_the_same_key(nodes: Nodes) -> None:
     renewal = "nginx-channelbox-certificate"
     assert f"{renewal}.service" in nodes.root("box", f"systemctl list-timers --no-legend {renewal}.timer")
     make = "cd /etc/channelbox/tls && cp key.pem /root/key.before"
@@ -70,17 +70,17 @@ PROGRAM = "/usr/local/sbin/channelbox-self-signed"
 SHOWN = "openssl s_client -connect localhost:443 < /dev/null 2> /dev/null"
 
 
-async def test_people_talk(room: str, admin: Browser, door: Door) -> None:
-    async with Member(admin, room, door) as first, Member(admin, room, door) as second:
-        await first.says("hello")
-        await second.hears("hello")
+async def test_two_clients_exchange_messages(room: str, admin: Browser, endpoint: Endpoint) -> None:
+    async with Member(admin, room, endpoint) as first, Member(admin, room, endpoint) as second:
+        await first.send("hello")
+        await second.wait_for("hello")
 
 
-async def test_people_talk_who_know_its_address_alone(nodes: Nodes, room: str) -> None:
-    address, password = places.address(nodes.cluster, "box"), "correct horse battery staple"
+async def test_the_node_is_usable_by_its_address_alone(nodes: Nodes, room: str) -> None:
+    address, password = network.address(nodes.cluster, "box"), "correct horse battery staple"
     nodes.root("box", f"printf %s '{password}' | channelbox user add charlie --password-stdin")
-    door = nodes.https("box", client="desk", host=address)
-    charlie = Browser(door)
+    endpoint = nodes.https("box", client="desk", host=address)
+    charlie = Browser(endpoint)
     charlie.sign_in("charlie", password)
-    async with Member(charlie, room, door) as member:
-        await member.says("there is no name server here")
+    async with Member(charlie, room, endpoint) as member:
+        await member.send("there is no name server here")
