@@ -1,4 +1,4 @@
-"""An in-memory server of one room that follows docs/protocol.md, and a client whose connections tests cut."""
+"""An in-memory server of one room, following docs/protocol.md, and a client of it whose connections are cut."""
 
 import random
 from typing import Any
@@ -24,7 +24,10 @@ Frame = dict[str, Any]
 
 
 class Server:
-    """The record of one room, and the frames that a connection gets. `modern`: with epoch, floor and permanent gaps."""
+    """The record of one room, and the frames that a connection receives.
+
+    `modern`: whether the server sends an epoch, a floor and gaps that are gone.
+    """
 
     def __init__(self, *, modern: bool = True) -> None:
         self.modern = modern
@@ -32,7 +35,7 @@ class Server:
         self.newest = 0
         self.record: dict[int, Frame] = {}  # missing numbers are gone
         self.ids: dict[tuple[str, str], int] = {}
-        self.refuses = 0  # number of coming messages to refuse, with a time to retry after
+        self.refuses = 0  # number of coming messages to refuse with `retry_after`
 
     def store(self, user: str, id: str, text: str) -> tuple[int, bool]:
         """Store a message unless it is stored already. Returns its number, and whether it is new."""
@@ -46,11 +49,11 @@ class Server:
             "id": id,
             "user": user,
             "message": text,
-            "epoch": self.epoch,  # only for the test: the epoch in which it was stored
+            "epoch": self.epoch,  # for the checks of the tests: the epoch in which it was stored
         }
         return self.newest, True
 
-    def anew(self, events: int) -> None:
+    def recreate(self, events: int) -> None:
         """Start another epoch with `events` events, as if the room was created again or a backup restored."""
         self.epoch = f"epoch-{int(self.epoch.rpartition('-')[2]) + 1}"
         self.newest = 0
@@ -64,10 +67,10 @@ class Server:
             self.record.pop(seq, None)
 
     def greeting(self, query: str) -> list[Frame]:
-        """Return all frames that a new connection gets."""
-        asked = parse_qs(query.removeprefix("?"))
-        after = int(asked["after"][0]) if "after" in asked else None
-        same = not self.modern or asked.get("epoch", [self.epoch])[0] == self.epoch
+        """Return the frames that a new connection receives immediately."""
+        query_fields = parse_qs(query.removeprefix("?"))
+        after = int(query_fields["after"][0]) if "after" in query_fields else None
+        same = not self.modern or query_fields.get("epoch", [self.epoch])[0] == self.epoch
         resumed = same and after is not None and self.newest - CATCH_UP <= after <= self.newest
         start = after if resumed and after is not None else max(0, self.newest - HISTORY)
         welcome: Frame = {"type": "welcome", "seq": self.newest, "you": YOU, "resumed": resumed, "may": []}
@@ -98,7 +101,7 @@ class Server:
 
 
 class Run:
-    """A client of that server. Frames are delivered one by one in either direction, and those under way may be lost."""
+    """A client connected to that server. Frames are delivered one by one in each direction and may be lost."""
 
     def __init__(self, server: Server, seed: int = 0) -> None:
         self.server = server
@@ -119,11 +122,11 @@ class Run:
             match effect:
                 case Connect(query):
                     self.queries.append(query)
-                    self.lost()
+                    self.disconnected()
                     self.connected = True
                     self.down = list(self.server.greeting(query))
                 case Drop():
-                    self.lost()
+                    self.disconnected()
                 case Send(frame):
                     if "id" in frame:
                         assert frame["id"] not in self.on_the_wire, "twice on one connection"
@@ -139,7 +142,7 @@ class Run:
                 case Stored(id) | Refused(id):
                     self.answers.setdefault(id, []).append(effect)
 
-    def lost(self) -> None:
+    def disconnected(self) -> None:
         self.connected = False
         self.up.clear()
         self.down.clear()
@@ -147,10 +150,10 @@ class Run:
 
     def cut(self, code: int = 1006) -> None:
         if self.connected:
-            self.lost()
+            self.disconnected()
             self.apply(self.client.closed(code, "", self.now))
 
-    def heard(self, frame: object) -> None:
+    def receive_frame(self, frame: object) -> None:
         if self.connected:
             if isinstance(frame, dict) and "error" in frame:
                 self.on_the_wire.discard(frame.get("id", ""))
@@ -159,7 +162,7 @@ class Run:
     def receive(self, frames: int) -> None:
         for _ in range(frames):
             if self.down:
-                self.heard(self.down.pop(0))
+                self.receive_frame(self.down.pop(0))
 
     def deliver(self, frames: int) -> None:
         """Deliver frames from the client to the server, which stores or refuses them and answers."""
@@ -174,7 +177,7 @@ class Run:
                 stored = {"type": "stored", "id": frame["id"], "seq": seq}
                 self.down.append(self.server.record[seq] if new else stored)
 
-    def another_says(self, count: int) -> None:
+    def other_says(self, count: int) -> None:
         for _ in range(count):
             seq, _ = self.server.store("bob", f"bob-{self.server.epoch}-{self.server.newest}", "hi")
             if self.connected:

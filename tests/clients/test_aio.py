@@ -1,4 +1,4 @@
-"""The asyncio transport, before a server that says what the test wants."""
+"""The asyncio transport, tested against a scripted server."""
 
 import asyncio
 import json
@@ -24,8 +24,8 @@ def message(seq: int, user: str = "bob", id: str = "") -> dict[str, Any]:
     return {"type": "message", "seq": seq, "id": id or f"{user}-{seq}", "user": user, "message": "hi"}
 
 
-class Script:
-    """Each connection gets its frames; then it is closed with its code, or stays. What is said is stored at once."""
+class ScriptedServer:
+    """A server that sends each connection its frames, then closes it with its code, or keeps it and stores messages."""
 
     def __init__(self, *connections: tuple[Frames, int | None]) -> None:
         self.connections = list(connections)
@@ -51,16 +51,18 @@ class Script:
 
 
 @asynccontextmanager
-async def served(script: Script) -> AsyncIterator[Script]:
-    async with serve(script, "127.0.0.1", 0) as server:
-        script.url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/ws/chat/lobby/"
-        yield script
+async def serving(scripted: ScriptedServer) -> AsyncIterator[ScriptedServer]:
+    async with serve(scripted, "127.0.0.1", 0) as server:
+        scripted.url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/ws/chat/lobby/"
+        yield scripted
 
 
 @asynccontextmanager
-async def present(script: Script, hear: Callable[[dict[str, Any]], None], **more: Any) -> AsyncIterator[Room]:
-    async with served(script):
-        room = Room(script.url, hear, client=RoomClient(random=lambda: 0.0), proxy=None, **more)
+async def running_room(
+    scripted: ScriptedServer, hear: Callable[[dict[str, Any]], None], **options: Any
+) -> AsyncIterator[Room]:
+    async with serving(scripted):
+        room = Room(scripted.url, hear, client=RoomClient(random=lambda: 0.0), proxy=None, **options)
         running = asyncio.create_task(room.run())
         try:
             async with asyncio.timeout(15):
@@ -70,63 +72,66 @@ async def present(script: Script, hear: Callable[[dict[str, Any]], None], **more
             await asyncio.gather(running, return_exceptions=True)
 
 
-async def test_a_first_history_that_breaks_off_is_resumed_behind_what_came() -> None:
-    heard: list[int] = []
+async def test_an_interrupted_first_history_is_resumed() -> None:
+    received: list[int] = []
     first: Frames = [welcome(3), message(1), message(2)]
-    script = Script((first, 1012), ([welcome(3, resumed=True), message(3)], None))
-    async with present(script, lambda event: heard.append(event["seq"])) as room:
-        await room.until(lambda: len(heard) == 3)
-    assert heard == [1, 2, 3]
-    assert [path.partition("?")[2] for path in script.paths] == ["", "after=2&epoch=e1"]
+    scripted = ScriptedServer((first, 1012), ([welcome(3, resumed=True), message(3)], None))
+    async with running_room(scripted, lambda event: received.append(event["seq"])) as room:
+        await room.until(lambda: len(received) == 3)
+    assert received == [1, 2, 3]
+    assert [path.partition("?")[2] for path in scripted.paths] == ["", "after=2&epoch=e1"]
 
 
-class Replacing(Room):
-    """Connects anew at the first event, when others are there already to be read."""
+class ReconnectingRoom(Room):
+    """Connects again at the first event, while further frames are waiting to be read."""
 
     def __init__(self, url: str, **options: Any) -> None:
         super().__init__(url, **options)
-        self.came: list[Any] = []
+        self.received_frames: list[Any] = []
 
     async def on_frame(self, frame: Any) -> None:
-        self.came.append((frame["type"], frame["seq"]))
+        self.received_frames.append((frame["type"], frame["seq"]))
         self.take(frame)
-        if self.came == [("welcome", 4), ("message", 1)]:
+        if self.received_frames == [("welcome", 4), ("message", 1)]:
             self.connect()
 
 
-async def test_nothing_comes_of_a_connection_that_was_replaced() -> None:
+async def test_frames_of_a_replaced_connection_are_ignored() -> None:
     first: Frames = [welcome(4), *(message(seq) for seq in (1, 2, 3, 4))]
-    async with served(Script((first, None), ([welcome(5, resumed=True)], None))) as script, asyncio.timeout(15):
-        room = Replacing(script.url, proxy=None)
+    async with (
+        serving(ScriptedServer((first, None), ([welcome(5, resumed=True)], None))) as scripted,
+        asyncio.timeout(15),
+    ):
+        room = ReconnectingRoom(scripted.url, proxy=None)
         running = asyncio.create_task(room.run())
         await room.until(lambda: room.client.state == "catching_up")
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
-    assert room.came == [("welcome", 4), ("message", 1), ("welcome", 5)]
+    assert room.received_frames == [("welcome", 4), ("message", 1), ("welcome", 5)]
 
 
-async def test_an_error_first_junk_and_frames_of_later_kinds_are_survived() -> None:
+async def test_early_errors_and_unknown_frames_are_tolerated() -> None:
     error = {"error": "Something is down.", "code": "try_later", "retry_after": 0.1}
     frames: Frames = [error, "no JSON", "[]", "7", {"type": "later"}, message(9), welcome(0), {"type": "later", "x": 1}]
-    heard: list[int] = []
-    async with present(Script((frames, None)), lambda event: heard.append(event["seq"])) as room:
+    received: list[int] = []
+    async with running_room(ScriptedServer((frames, None)), lambda event: received.append(event["seq"])) as room:
         id = room.say("hi")
         assert room.unanswered == [id]
         await room.until(lambda: not room.unanswered)
-    assert heard == [1]
+    assert received == [1]
 
 
-async def test_what_is_said_while_the_server_is_away_is_said_when_it_is_back() -> None:
-    heard: list[str] = []
-    script = Script(([], 1013), ([welcome(0)], None))
-    async with present(script, lambda event: heard.append(event["id"])) as room:
+async def test_messages_sent_offline_are_delivered_on_reconnect() -> None:
+    received: list[str] = []
+    scripted = ScriptedServer(([], 1013), ([welcome(0)], None))
+    async with running_room(scripted, lambda event: received.append(event["id"])) as room:
         ids = [room.say(f"{number}") for number in range(5)]
         await room.until(lambda: not room.unanswered)
-    assert heard == ids
+    assert received == ids
 
 
-async def test_what_is_said_while_an_event_is_heard_follows_what_waits() -> None:
-    """The event completes the catching up, so what was said before is sent behind it, and the answer behind that."""
+async def test_messages_sent_from_a_callback_keep_their_order() -> None:
+    """The event completes the catch-up, so the earlier messages are sent first, and the new one follows them."""
     stored: list[str] = []
 
     def hear(event: dict[str, Any]) -> None:
@@ -137,43 +142,47 @@ async def test_what_is_said_while_an_event_is_heard_follows_what_waits() -> None
 
     said: list[str] = []
     first: Frames = [welcome(1), message(1)]
-    async with present(Script((first, 1012), ([welcome(2, resumed=True), message(2)], None)), hear) as room:
+    async with running_room(
+        ScriptedServer((first, 1012), ([welcome(2, resumed=True), message(2)], None)), hear
+    ) as room:
         await room.until(lambda: len(stored) == 3)
     assert stored == said
 
 
-class Echoing(Room):
-    """Says a second thing as soon as it sees that the first one waits."""
+class EchoingRoom(Room):
+    """Sends a second message as soon as the first one is in the outbox."""
 
     def on_effect(self, effect: Effect) -> None:
         if isinstance(effect, OutboxChanged) and len(self.unanswered) == 1:
             self.say("second", id="2")
 
 
-async def test_what_is_said_has_the_id_that_is_returned() -> None:
-    room = Echoing("ws://127.0.0.1/", proxy=None)
+async def test_say_returns_the_id_of_its_own_message() -> None:
+    room = EchoingRoom("ws://127.0.0.1/", proxy=None)
     assert room.say("first", id="1") == "1"
     assert room.unanswered == ["1", "2"]
 
 
-async def test_another_room_of_this_name_is_forgotten_first() -> None:
+async def test_a_new_epoch_calls_forget_before_its_events() -> None:
     seen: list[Any] = []
-    script = Script(([welcome(1), message(1)], 1012), ([welcome(1, epoch="e2"), message(1)], None))
-    async with present(script, lambda event: seen.append(event["seq"]), forget=lambda: seen.append("forget")) as room:
+    scripted = ScriptedServer(([welcome(1), message(1)], 1012), ([welcome(1, epoch="e2"), message(1)], None))
+    async with running_room(
+        scripted, lambda event: seen.append(event["seq"]), forget=lambda: seen.append("forget")
+    ) as room:
         await room.until(lambda: len(seen) == 3)
     assert seen == [1, "forget", 1]
 
 
 @pytest.mark.parametrize("code", [4001, 4003])
-async def test_who_is_not_let_in_is_told(code: int) -> None:
-    async with served(Script(([{"error": "No.", "code": "sign_in"}], code))) as script, asyncio.timeout(15):
+async def test_a_refused_client_stops_with_the_close_code(code: int) -> None:
+    async with serving(ScriptedServer(([{"error": "No.", "code": "sign_in"}], code))) as scripted, asyncio.timeout(15):
         with pytest.raises(Stopped, match=f"closed with {code} as written"):
-            await Room(script.url, proxy=None).run()
+            await Room(scripted.url, proxy=None).run()
 
 
-async def test_what_one_person_said_is_not_sent_as_another_who_is_signed_in_now() -> None:
-    async with served(Script(([welcome(0)], 1012), ([welcome(0, you="bob", resumed=True)], None))) as script:
-        room = Room(script.url, lambda event: None, client=RoomClient(random=lambda: 0.0), proxy=None)
+async def test_unanswered_messages_are_not_sent_as_another_user() -> None:
+    async with serving(ScriptedServer(([welcome(0)], 1012), ([welcome(0, you="bob", resumed=True)], None))) as scripted:
+        room = Room(scripted.url, lambda event: None, client=RoomClient(random=lambda: 0.0), proxy=None)
         id = room.say("hello")
         async with asyncio.timeout(15):
             with pytest.raises(Stopped) as stopped:
@@ -182,17 +191,17 @@ async def test_what_one_person_said_is_not_sent_as_another_who_is_signed_in_now(
     assert room.unanswered == [id]
 
 
-async def test_what_hear_raises_ends_the_run() -> None:
+async def test_an_exception_in_the_callback_ends_the_run() -> None:
     def hear(event: dict[str, Any]) -> None:
         raise KeyError(event["seq"])
 
-    async with served(Script(([welcome(1), message(1)], None))) as script, asyncio.timeout(15):
+    async with serving(ScriptedServer(([welcome(1), message(1)], None))) as scripted, asyncio.timeout(15):
         with pytest.raises(KeyError):
-            await Room(script.url, hear, proxy=None).run()
+            await Room(scripted.url, hear, proxy=None).run()
 
 
-async def test_after_hear_has_raised_nothing_more_is_heard() -> None:
-    """Also not of what came up meanwhile."""
+async def test_no_events_are_delivered_after_the_callback_raised() -> None:
+    """This includes events that a frame processed in the callback has produced."""
     seen: list[Any] = []
 
     def hear(event: dict[str, Any]) -> None:
@@ -200,23 +209,23 @@ async def test_after_hear_has_raised_nothing_more_is_heard() -> None:
         room.take(message(2))
         raise KeyError(event["seq"])
 
-    async with served(Script(([welcome(2), message(1)], None))) as script, asyncio.timeout(15):
-        room = Room(script.url, hear, proxy=None)
+    async with serving(ScriptedServer(([welcome(2), message(1)], None))) as scripted, asyncio.timeout(15):
+        room = Room(scripted.url, hear, proxy=None)
         with pytest.raises(KeyError):
             await room.run()
     assert seen == [1]
 
 
-class Failing(Room):
-    """Cannot send, or cannot hear."""
+class FailingRoom(Room):
+    """A client that fails to send."""
 
     def on_sent(self, frame: dict[str, Any]) -> None:
         raise RuntimeError("it cannot be sent")
 
 
-async def test_what_fails_while_sending_ends_the_run_and_the_next_run_begins_anew() -> None:
-    async with served(Script(([welcome(0)], None))) as script, asyncio.timeout(15):
-        room = Failing(script.url, client=RoomClient(random=lambda: 0.0), proxy=None)
+async def test_a_failure_to_send_ends_the_run_and_run_can_be_repeated() -> None:
+    async with serving(ScriptedServer(([welcome(0)], None))) as scripted, asyncio.timeout(15):
+        room = FailingRoom(scripted.url, client=RoomClient(random=lambda: 0.0), proxy=None)
         for _ in range(2):
             running = asyncio.create_task(room.run())
             await room.until(lambda: room.client.state == "joined")

@@ -1,4 +1,4 @@
-"""The state machine step by step: cases.json, which the client in JavaScript is tested with too."""
+"""The state machine, step by step: the cases of cases.json, which the JavaScript client is tested with too."""
 
 import json
 import re
@@ -33,7 +33,7 @@ def perform(client: RoomClient, step: dict[str, Any]) -> list[Effect]:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
-def test_each_step_has_its_effects(case: dict[str, Any]) -> None:
+def test_each_step_has_the_expected_effects(case: dict[str, Any]) -> None:
     client = RoomClient(random=lambda: case.get("random", 0.5), **case.get("options", {}))
     for number, step in enumerate(case["steps"], 1):
         effects = [encoded(effect) for effect in perform(client, step)]

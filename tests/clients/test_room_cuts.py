@@ -1,4 +1,4 @@
-"""Histories cut anywhere: a client then shows no hole and no double, and what was said is stored once."""
+"""Histories with connections cut anywhere: a client shows no gap and no duplicate, and each message is stored once."""
 
 import random
 
@@ -29,7 +29,7 @@ JUNK: list[object] = [
     [],
     "text",
     {"type": "unheard-of", "x": 1},
-    {"type": "welcome", "seq": 3, "resumed": False, "you": "mallory"},  # only the first of a connection counts
+    {"type": "welcome", "seq": 3, "resumed": False, "you": "mallory"},  # only the first welcome of a connection counts
     {"type": "gap", "from": "1", "to": None},
     {"error": "Invalid message format", "code": "invalid"},
     {"type": "stored", "id": "nobody's", "seq": 1},
@@ -41,7 +41,7 @@ def play(steps: list[tuple[str, float]], *, modern: bool) -> Run:
     server = Server(modern=modern)
     server.store("bob", "first", "hi")
     run = Run(server)
-    said = 0
+    sent = 0
     for what, how in steps:
         count = int(how)
         if what == "receive":
@@ -49,29 +49,29 @@ def play(steps: list[tuple[str, float]], *, modern: bool) -> Run:
         elif what == "deliver":
             run.deliver(count)
         elif what in ("another", "flood"):
-            run.another_says(count)
+            run.other_says(count)
         elif what == "say":
             for _ in range(count):
-                said += 1
-                run.say(f"{said}", f"id-{said}")
+                sent += 1
+                run.say(f"{sent}", f"id-{sent}")
         elif what == "cut":
             run.cut(count)
         elif what == "time":
             run.pass_time(how)
         elif what == "junk" and (run.client.room.welcomed or count != SECOND_WELCOME):
-            run.heard(JUNK[count])
+            run.receive_frame(JUNK[count])
         elif what == "refuse":
             server.refuses = count
         elif what == "repeat" and run.shown:
-            run.heard(run.shown[-1])
+            run.receive_frame(run.shown[-1])
         elif what == "lose" and [frame.get("type") for frame in run.down[:2]] == ["message", "message"]:
-            run.down.pop(0)  # a server that leaves something out without a word
+            run.down.pop(0)  # the server leaves out an event without a gap frame
         elif what == "erase" and modern:
-            run.cut()  # what is on its way is not changed by it
+            run.cut()  # frames under way are not affected
             server.erase(1, min(count, server.newest))
         elif what == "anew" and modern:
             run.cut()
-            server.anew(count)
+            server.recreate(count)
     run.settle()
     run.check()
     return run
@@ -79,7 +79,7 @@ def play(steps: list[tuple[str, float]], *, modern: bool) -> Run:
 
 @settings(max_examples=400, deadline=None)
 @given(st.lists(STEPS, max_size=60))
-def test_no_hole_no_double_and_all_answered_once(steps: list[tuple[str, float]]) -> None:
+def test_no_gap_no_duplicate_and_each_message_is_answered_once(steps: list[tuple[str, float]]) -> None:
     run = play(steps, modern=True)
     assert all(len(answers) == 1 for answers in run.answers.values())
     assert all(isinstance(answers[0], Stored) for answers in run.answers.values())
@@ -87,17 +87,17 @@ def test_no_hole_no_double_and_all_answered_once(steps: list[tuple[str, float]])
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(STEPS, max_size=60))
-def test_the_same_with_a_server_without_epoch_and_floor(steps: list[tuple[str, float]]) -> None:
+def test_messages_are_stored_once_by_servers_without_epoch_and_floor(steps: list[tuple[str, float]]) -> None:
     run = play(steps, modern=False)
     mine = [event["id"] for event in run.server.record.values() if event["user"] == "alice"]
     assert sorted(mine) == sorted(run.answers)
     if not any(what == "refuse" for what, _ in steps):
-        assert mine == sorted(mine, key=lambda id: int(id.removeprefix("id-")))  # in the order of saying
+        assert mine == sorted(mine, key=lambda id: int(id.removeprefix("id-")))  # in the order in which they were sent
 
 
 @pytest.mark.parametrize("modern", [True, False])
 @pytest.mark.parametrize("cut", range(HISTORY + 3))
-def test_a_first_history_cut_anywhere_ends_in_the_same_display(modern: bool, cut: int) -> None:
+def test_a_first_history_cut_anywhere_shows_the_same_events(modern: bool, cut: int) -> None:
     server = Server(modern=modern)
     for number in range(40):
         server.store("bob", f"{number}", "hi")
@@ -108,7 +108,7 @@ def test_a_first_history_cut_anywhere_ends_in_the_same_display(modern: bool, cut
     assert [event["seq"] for event in run.shown] == list(range(41 - HISTORY, 41))
 
 
-def test_every_prefix_of_a_return_ends_in_the_same_display() -> None:
+def test_a_catch_up_cut_anywhere_shows_the_same_events() -> None:
     for missed in (3, 30):
         displays = set()
         for cut in range(missed + 3):
@@ -117,7 +117,7 @@ def test_every_prefix_of_a_return_ends_in_the_same_display() -> None:
             run = Run(server, seed=cut)
             run.settle()
             run.cut()
-            run.another_says(missed)
+            run.other_says(missed)
             run.pass_time(30)
             run.receive(cut)
             run.cut()
@@ -127,21 +127,21 @@ def test_every_prefix_of_a_return_ends_in_the_same_display() -> None:
         assert len(displays) == 1, displays
 
 
-def test_a_room_made_anew_is_not_spliced_onto_the_old_one() -> None:
+def test_events_of_a_recreated_room_are_not_mixed_with_old_ones() -> None:
     for events in range(30):
         run = play([("flood", 20), ("receive", 30), ("anew", events), ("time", 30)], modern=True)
         assert {event["epoch"] for event in run.shown} <= {"epoch-2"}
 
 
-def test_chance_does_not_change_what_is_shown() -> None:
-    chance = random.Random(12)
+def test_random_timing_does_not_change_the_events_shown() -> None:
+    rng = random.Random(12)
     for seed in range(20):
         run = Run(Server(), seed=seed)
         for _ in range(30):
-            run.another_says(chance.randint(0, 3))
-            run.receive(chance.randint(0, 3))
-            if chance.random() < 0.2:
+            run.other_says(rng.randint(0, 3))
+            run.receive(rng.randint(0, 3))
+            if rng.random() < 0.2:
                 run.cut()
-            run.pass_time(chance.uniform(0, 4))
+            run.pass_time(rng.uniform(0, 4))
         run.settle()
         run.check()

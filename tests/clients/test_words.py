@@ -1,4 +1,4 @@
-"""The clients' close codes, error words and times are those of the server and of its document."""
+"""The clients' close codes, error codes and timeouts match those of the server and its document."""
 
 import re
 from pathlib import Path
@@ -9,17 +9,17 @@ from channelbox_client import connection, outbox
 
 ROOT = Path(__file__).parents[2]
 JS = ROOT / "clients" / "js"
-NETWORK_SECONDS = 3  # for a handshake to reach the process, past a dead node (2 s), and for its answer to come back
+NETWORK_SECONDS = 3  # for a handshake to reach the process, past a dead node (2 s), and for the response to come back
 
 
-def test_close_codes() -> None:
+def test_close_codes_match_the_server() -> None:
     ours = {name: value for name, value in vars(connection).items() if name in Close.__members__}
     (theirs,) = re.findall(r"export const Close = {(.*?)};", (JS / "connection.js").read_text())
     assert ours == {name: int(Close[name]) for name in ours}
     assert {name: int(code) for name, code in re.findall(r"(\w+): (\d+)", theirs)} == ours
 
 
-def test_error_words() -> None:
+def test_temporary_errors_match_the_server() -> None:
     (temporary,) = re.findall(r"const TEMPORARY = \[(.*?)\];", (JS / "outbox.js").read_text())
     assert set(re.findall(r"\w+", temporary)) == outbox.TEMPORARY <= {str(code) for code in Code}
 

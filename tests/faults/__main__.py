@@ -44,8 +44,8 @@ async def main() -> int:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     options = arguments()
     console = Console(width=150)
-    chance = random.Random(options.seed)
-    drawn = chance.choice(DATABASES)
+    rng = random.Random(options.seed)
+    drawn = rng.choice(DATABASES)
     cluster = options.target == "cluster"
     database = "postgresql" if cluster else options.database or drawn
     place = "TARGET=cluster" if cluster else f"DATABASE={database}"
@@ -62,7 +62,7 @@ async def main() -> int:
     started = time.monotonic()
     console.print(f"Seed {options.seed} (make test-faults SEED={options.seed} {place})")
 
-    def tell(line: str) -> None:
+    def print_line(line: str) -> None:
         console.print(f"{time.monotonic() - started:6.1f} s  {line}", highlight=False)
 
     target: ClusterTarget | LocalTarget
@@ -75,17 +75,17 @@ async def main() -> int:
         if options.only:
             chosen = [fault for fault in faults if options.only in fault.name]
         else:
-            chosen = everything(faults, chance) if options.long else draw(faults, chance, SECONDS)
+            chosen = everything(faults, rng) if options.long else draw(faults, rng, SECONDS)
         messages = options.messages or (LONG_MESSAGES if options.long else MESSAGES)
         seconds = sum(fault.seconds for fault in chosen)
         rate = min(200.0, messages / seconds)
         for sentence in target.missing():
-            tell(f"Not possible here: {sentence}")
-        tell(f"{len(chosen)} faults, {messages} messages at {rate:.0f} a second, about {seconds:.0f} s")
+            print_line(f"Not possible here: {sentence}")
+        print_line(f"{len(chosen)} faults, {messages} messages at {rate:.0f} a second, about {seconds:.0f} s")
         verdict = await examine(
-            folder, target, Crowd(3, 4, 2, rate, options.redis_hosts), chosen, messages, chance, tell
+            folder, target, Crowd(3, 4, 2, rate, options.redis_hosts), chosen, messages, rng, print_line
         )
-    tell("The verdict:")
+    print_line("The verdict:")
     report.show(verdict, chosen, console)
     report.write(BUILD / "faults.json", verdict, chosen, seed=options.seed, target=options.target, database=database)
     return 0 if report.passed(verdict, chosen) else 1

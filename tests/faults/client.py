@@ -26,16 +26,16 @@ NO_EVENTS = ("welcome", "stored")
 class Client(Room):
     """One person in one room. `options` are those of websockets' `connect`."""
 
-    def __init__(self, name: str, room: str, url: str, history: History, chance: random.Random, **options: Any) -> None:
+    def __init__(self, name: str, room: str, url: str, history: History, rng: random.Random, **options: Any) -> None:
         self.name = name
         self.room = room
         self.wanted = True
         self._http = url
         self._history = history
-        self._chance = chance
+        self._rng = rng
         self._count = 0
         self._sent: dict[str, bool] = {}  # ids sent on this connection, and whether they were answered
-        client = RoomClient(share=SHARE, fills=True, random=chance.random)
+        client = RoomClient(share=SHARE, fills=True, random=rng.random)
         address = f"{url}/ws/chat/{room}/".replace("http", "ws", 1)
         super().__init__(address, client=client, proxy=None, **options)
 

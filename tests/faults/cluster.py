@@ -79,8 +79,8 @@ class ClusterTarget:
         """Save the journals of the processes beside the history."""
         with (self._folder / "processes.log").open("w") as log:
             for node in (*WEB, *WORKERS):
-                said = await _on(node, "journalctl -u 'channelbox-*' -o short-iso --since -30min --no-pager")
-                log.write(f"== {node}\n{said}\n")
+                log_text = await _on(node, "journalctl -u 'channelbox-*' -o short-iso --since -30min --no-pager")
+                log.write(f"== {node}\n{log_text}\n")
 
     # --- Called by a run
 
@@ -138,35 +138,33 @@ class ClusterTarget:
     # --- Processes and servers
 
     def _killed(self, kind: str, nodes: tuple[str, ...]) -> Strike:
-        async def strike(chance: random.Random) -> None:
-            unit = f"channelbox-{kind}@{chance.choice(INSTANCES)}"
-            await _on(chance.choice(nodes), f"systemctl kill -s KILL {unit}")
+        async def strike(rng: random.Random) -> None:
+            unit = f"channelbox-{kind}@{rng.choice(INSTANCES)}"
+            await _on(rng.choice(nodes), f"systemctl kill -s KILL {unit}")
 
         return strike
 
     def _frozen(self, kind: str, nodes: tuple[str, ...]) -> Strike:
-        async def strike(chance: random.Random) -> None:
-            unit = f"channelbox-{kind}@{chance.choice(INSTANCES)}"
+        async def strike(rng: random.Random) -> None:
+            unit = f"channelbox-{kind}@{rng.choice(INSTANCES)}"
             stop, go_on = (f"systemctl kill -s {signal} {unit}" for signal in ("STOP", "CONT"))
-            async with _undone(chance.choice(nodes), stop, go_on):
+            async with _undone(rng.choice(nodes), stop, go_on):
                 await asyncio.sleep(HELD_SECONDS)
 
         return strike
 
     def _restarted(self, unit: str, nodes: tuple[str, ...]) -> Strike:
-        async def strike(chance: random.Random) -> None:
-            await _on(chance.choice(nodes), f"systemctl restart {unit}")
+        async def strike(rng: random.Random) -> None:
+            await _on(rng.choice(nodes), f"systemctl restart {unit}")
 
         return strike
 
-    async def _clock(self, chance: random.Random) -> None:
-        kind, nodes = chance.choice((("web", WEB), ("worker", WORKERS)))
-        unit = f"channelbox-{kind}@{chance.choice(INSTANCES)}.service"
+    async def _clock(self, rng: random.Random) -> None:
+        kind, nodes = rng.choice((("web", WEB), ("worker", WORKERS)))
+        unit = f"channelbox-{kind}@{rng.choice(INSTANCES)}.service"
         fields = {"unit": unit, "folder": f"/run/systemd/system/{unit}.d", "library": FAKETIME}
-        offset = chance.choice(("+300s", "-300s"))
-        async with _undone(
-            chance.choice(nodes), OTHER_CLOCK.format(**fields, offset=offset), OWN_CLOCK.format(**fields)
-        ):
+        offset = rng.choice(("+300s", "-300s"))
+        async with _undone(rng.choice(nodes), OTHER_CLOCK.format(**fields, offset=offset), OWN_CLOCK.format(**fields)):
             await asyncio.sleep(HELD_SECONDS)
 
     async def _all_restarted(self, _: random.Random) -> None:
@@ -204,16 +202,16 @@ class ClusterTarget:
     # --- Nodes
 
     def _cut(self, nodes: tuple[str, ...], seconds: float = HELD_SECONDS) -> Strike:
-        async def strike(chance: random.Random) -> None:
+        async def strike(rng: random.Random) -> None:
             cut = " && ".join((CUT.format("input", "iif"), CUT.format("output", "oif")))
-            async with _undone(chance.choice(nodes), cut, "nft delete table inet faults"):
+            async with _undone(rng.choice(nodes), cut, "nft delete table inet faults"):
                 await asyncio.sleep(seconds)
 
         return strike
 
     def _rebooted(self, nodes: tuple[str, ...], *, power_cut: bool = False) -> Strike:
-        async def strike(chance: random.Random) -> None:
-            node = chance.choice(nodes)
+        async def strike(rng: random.Random) -> None:
+            node = rng.choice(nodes)
             await asyncio.to_thread(lambda: cluster.restart(DEMO, node, power_cut=power_cut))
 
         return strike

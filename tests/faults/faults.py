@@ -29,12 +29,12 @@ class Fault:
 def both(one: Fault, other: Fault) -> Fault:
     """Combine two faults into one that starts both within a second."""
 
-    async def strike(chance: random.Random) -> None:
+    async def strike(rng: random.Random) -> None:
         async def later() -> None:
-            await asyncio.sleep(chance.random())
-            await other.strike(chance)
+            await asyncio.sleep(rng.random())
+            await other.strike(rng)
 
-        await asyncio.gather(one.strike(chance), later())
+        await asyncio.gather(one.strike(rng), later())
 
     return Fault(
         f"{one.name} + {other.name}",
@@ -45,24 +45,24 @@ def both(one: Fault, other: Fault) -> Fault:
     )
 
 
-def pair(faults: Sequence[Fault], chance: random.Random) -> Fault:
+def pair(faults: Sequence[Fault], rng: random.Random) -> Fault:
     """Combine two random faults that have no part in common."""
     pairs = [(a, b) for a in faults for b in faults if a is not b and not a.parts & b.parts]
-    return both(*chance.choice(pairs))
+    return both(*rng.choice(pairs))
 
 
-def draw(faults: Sequence[Fault], chance: random.Random, seconds: float) -> list[Fault]:
+def draw(faults: Sequence[Fault], rng: random.Random, seconds: float) -> list[Fault]:
     """Return as many faults as fit into `seconds`, in random order, including one pair."""
-    drawn = [pair(faults, chance)]
-    for fault in chance.sample(faults, len(faults)):
+    drawn = [pair(faults, rng)]
+    for fault in rng.sample(faults, len(faults)):
         if sum(each.seconds for each in drawn) + fault.seconds <= seconds:
             drawn.append(fault)
-    chance.shuffle(drawn)
+    rng.shuffle(drawn)
     return drawn
 
 
-def everything(faults: Sequence[Fault], chance: random.Random) -> list[Fault]:
+def everything(faults: Sequence[Fault], rng: random.Random) -> list[Fault]:
     """Return all faults and three pairs, in random order."""
-    drawn = [*faults, *(pair(faults, chance) for _ in range(3))]
-    chance.shuffle(drawn)
+    drawn = [*faults, *(pair(faults, rng) for _ in range(3))]
+    rng.shuffle(drawn)
     return drawn

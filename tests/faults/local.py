@@ -101,10 +101,10 @@ class LocalTarget:
     def faults(self) -> list[Fault]:
         """Return all faults that are possible here; `missing` returns the others."""
         faults = [
-            _one("a worker killed", WORKER, self._kill(lambda chance: chance.choice(self.local.workers))),
+            _one("a worker killed", WORKER, self._kill(lambda rng: rng.choice(self.local.workers))),
             _one("a worker killed before COMMIT", WORKER, lambda _: self._trapped(BEFORE_COMMIT)),
             _one("a worker killed between COMMIT and PUBLISH", WORKER, lambda _: self._trapped(AFTER_COMMIT)),
-            _one("a web process killed", WEB, self._kill(lambda chance: chance.choice(self.local.web))),
+            _one("a web process killed", WEB, self._kill(lambda rng: rng.choice(self.local.web))),
             Fault(
                 "a worker frozen for 10 s", frozenset({"worker"}), self._freeze(lambda: self.local.workers), seconds=20
             ),
@@ -151,14 +151,14 @@ class LocalTarget:
     # --- Processes
 
     def _kill(self, choose: Callable[[random.Random], SupervisedProcess]) -> Strike:
-        async def strike(chance: random.Random) -> None:
-            choose(chance).signal(signal.SIGKILL)
+        async def strike(rng: random.Random) -> None:
+            choose(rng).signal(signal.SIGKILL)
 
         return strike
 
     def _freeze(self, choose: Callable[[], list[SupervisedProcess]]) -> Strike:
-        async def strike(chance: random.Random) -> None:
-            child = chance.choice(choose())
+        async def strike(rng: random.Random) -> None:
+            child = rng.choice(choose())
             child.signal(signal.SIGSTOP)
             try:
                 await asyncio.sleep(FROZEN_SECONDS)
@@ -180,10 +180,10 @@ class LocalTarget:
     async def _restart_all(self, _: random.Random) -> None:
         await asyncio.gather(*(_restart(child) for child in self.local.web + self.local.workers))
 
-    async def _clock(self, chance: random.Random) -> None:
-        child = chance.choice(self.local.web + self.local.workers)
+    async def _clock(self, rng: random.Random) -> None:
+        child = rng.choice(self.local.web + self.local.workers)
         before = child.environment
-        child.environment = {**before, **OTHER_CLOCK, "FAKETIME": chance.choice(("+300s", "-300s"))}
+        child.environment = {**before, **OTHER_CLOCK, "FAKETIME": rng.choice(("+300s", "-300s"))}
         try:
             await _restart(child)
             await asyncio.sleep(HELD_SECONDS)
@@ -193,38 +193,38 @@ class LocalTarget:
 
     # --- Servers
 
-    async def _redis_killed(self, chance: random.Random) -> None:
-        redis = chance.choice(self.redis_hosts)
+    async def _redis_killed(self, rng: random.Random) -> None:
+        redis = rng.choice(self.redis_hosts)
         redis.kill()
-        await asyncio.sleep(chance.uniform(1, 4))
+        await asyncio.sleep(rng.uniform(1, 4))
         await asyncio.to_thread(redis.start)
 
-    async def _redis_restarted(self, chance: random.Random) -> None:
-        redis = chance.choice(self.redis_hosts)
+    async def _redis_restarted(self, rng: random.Random) -> None:
+        redis = rng.choice(self.redis_hosts)
         await asyncio.to_thread(redis.stop)
         await asyncio.to_thread(redis.start)
 
-    async def _redis_frozen(self, chance: random.Random) -> None:
-        redis = chance.choice(self.redis_hosts)
+    async def _redis_frozen(self, rng: random.Random) -> None:
+        redis = rng.choice(self.redis_hosts)
         redis.freeze()
         try:
             await asyncio.sleep(FROZEN_SECONDS)
         finally:
             redis.thaw()
 
-    async def _redis_full(self, chance: random.Random) -> None:
-        with chance.choice(self.redis_hosts).client() as client:
+    async def _redis_full(self, rng: random.Random) -> None:
+        with rng.choice(self.redis_hosts).client() as client:
             client.config_set("maxmemory", "1mb")
             try:
                 await asyncio.sleep(HELD_SECONDS)
             finally:
                 client.config_set("maxmemory", MEMORY)
 
-    async def _redis_cut(self, chance: random.Random) -> None:
-        with chance.choice(self.redis_hosts).client() as client:
+    async def _redis_cut(self, rng: random.Random) -> None:
+        with rng.choice(self.redis_hosts).client() as client:
             for _ in range(5):
-                client.client_kill_filter(_type=chance.choice(("pubsub", "normal")))
-                await asyncio.sleep(chance.random())
+                client.client_kill_filter(_type=rng.choice(("pubsub", "normal")))
+                await asyncio.sleep(rng.random())
 
     async def _nginx_reloaded(self, _: random.Random) -> None:
         self.nginx.reload()

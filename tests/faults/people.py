@@ -38,7 +38,7 @@ class Slow(Client):
     """A client that sometimes pauses reading."""
 
     async def on_frame(self, frame: object) -> None:
-        if self._chance.random() < PAUSE_CHANCE:
+        if self._rng.random() < PAUSE_CHANCE:
             await asyncio.sleep(PAUSE_SECONDS)
         await super().on_frame(frame)
 

@@ -54,7 +54,7 @@ class Crowd:
         self.talking: list[Client] = []
         self.clients: list[Client] = []
 
-    async def enter(self, target: Target, history: History, chance: random.Random) -> None:
+    async def enter(self, target: Target, history: History, rng: random.Random) -> None:
         """Create the clients, which do nothing before `alive`."""
         kinds = [("sender", self.senders), ("reader", self.readers), ("sleeper", 1), *UNUSUAL]
         people = [(kind, n, room) for room in self.rooms for kind, count in kinds for n in range(count)]
@@ -63,18 +63,18 @@ class Crowd:
             if kind == "twin":
                 cookie = shared.setdefault(room, cookie)
             options = {**target.options, "additional_headers": {"Cookie": cookie}}
-            own = random.Random(chance.random())
+            own = random.Random(rng.random())
             client = KINDS.get(kind, Client)(f"{room}-{kind}-{n}", room, target.url, history, own, **options)
             self.clients.append(client)
             if kind in TALKING:
                 self.talking.append(client)
 
     @asynccontextmanager
-    async def alive(self, chance: random.Random) -> AsyncIterator[None]:
+    async def alive(self, rng: random.Random) -> AsyncIterator[None]:
         """Connect the clients, and let sleepers leave and return."""
         tasks = [asyncio.create_task(client.run()) for client in self.clients]
         sleepers = [client for client in self.clients if "sleeper" in client.name]
-        tasks += [asyncio.create_task(_sleep(client, random.Random(chance.random()))) for client in sleepers]
+        tasks += [asyncio.create_task(_sleep(client, random.Random(rng.random()))) for client in sleepers]
         try:
             await _soon(tasks, lambda: all(client.joined for client in self.clients), TIMEOUT_SECONDS)
             yield
@@ -83,24 +83,22 @@ class Crowd:
             await _end(tasks)
 
     @asynccontextmanager
-    async def talk(self, chance: random.Random) -> AsyncIterator[None]:
+    async def talk(self, rng: random.Random) -> AsyncIterator[None]:
         """Let clients send messages at random intervals, whatever happens."""
         pause = len(self.talking) / self.rate
-        tasks = [
-            asyncio.create_task(self._say(client, pause, random.Random(chance.random()))) for client in self.talking
-        ]
+        tasks = [asyncio.create_task(self._say(client, pause, random.Random(rng.random()))) for client in self.talking]
         try:
             yield
             _raise_from(tasks)
         finally:
             await _end(tasks)
 
-    async def _say(self, client: Client, pause: float, chance: random.Random) -> None:
+    async def _say(self, client: Client, pause: float, rng: random.Random) -> None:
         loop = asyncio.get_running_loop()
         due = loop.time()
         while True:
             # At most 1 s overdue, so that no burst follows a long outage
-            due = max(due + pause * chance.uniform(0.5, 1.5), loop.time() - 1)
+            due = max(due + pause * rng.uniform(0.5, 1.5), loop.time() - 1)
             await asyncio.sleep(due - loop.time())
             await client.speak()
             self.said += 1
@@ -141,34 +139,34 @@ async def run(
     crowd: Crowd,
     faults: Sequence[Fault],
     messages: int,
-    chance: random.Random,
-    tell: Callable[[str], None],
+    rng: random.Random,
+    print_line: Callable[[str], None],
     timeout: float = TIMEOUT_SECONDS,
 ) -> None:
     """Let all faults strike, and clients send at least `messages` messages. Then the history is complete."""
     loop = asyncio.get_running_loop()
-    await crowd.enter(target, history, chance)
-    async with _watched(history), crowd.alive(chance):
-        async with crowd.talk(chance):
+    await crowd.enter(target, history, rng)
+    async with _watched(history), crowd.alive(rng):
+        async with crowd.talk(rng):
             for fault in faults:
-                await asyncio.sleep(chance.uniform(*CALM_SECONDS))
-                tell(fault.name)
+                await asyncio.sleep(rng.uniform(*CALM_SECONDS))
+                print_line(fault.name)
                 begun = loop.time()
                 history.add("", What.BEGINS, note=fault.name)
-                await fault.strike(chance)
+                await fault.strike(rng)
                 history.add("", What.ENDS, note=fault.name)
                 if not await crowd.caught_up(timeout):
                     # Recorded here, as in the next fault's window the delay would count from the end of that one.
                     note = f"{timeout:.0f} s after {fault.name} not everybody had caught up"
                     history.add("", What.BROKEN, note=note)
-                    tell(f"  {note}")
+                    print_line(f"  {note}")
                 await asyncio.sleep(begun + fault.seconds - loop.time())
             while crowd.said < messages:
                 await asyncio.sleep(0.1)
         if not await crowd.settle(timeout):
             note = f"after {timeout:.0f} s of silence not everybody had heard everything"
             history.add("", What.BROKEN, note=note)
-            tell(note)
+            print_line(note)
     for room, seq, id in await target.rows():
         if room in crowd.rooms:
             history.add("", What.STORED, room=room, id=id, seq=seq)
@@ -204,12 +202,12 @@ async def _watched(history: History) -> AsyncIterator[None]:
         await _end([task])
 
 
-async def _sleep(client: Client, chance: random.Random) -> None:
+async def _sleep(client: Client, rng: random.Random) -> None:
     while True:
-        await asyncio.sleep(chance.uniform(*AWAKE_SECONDS))
+        await asyncio.sleep(rng.uniform(*AWAKE_SECONDS))
         if client.joined:
             client.go_away()
-            await asyncio.sleep(chance.uniform(*ASLEEP_SECONDS))
+            await asyncio.sleep(rng.uniform(*ASLEEP_SECONDS))
             client.come_back()
 
 

@@ -1,4 +1,4 @@
-"""The fault checker itself can fail: it detects broken builds, and names what is wrong with them.
+"""The fault checker detects builds that are broken on purpose, and names what is wrong with them.
 
 Not part of the application's tests: `make test-faults` runs this after the faults themselves.
 """
@@ -17,7 +17,7 @@ BETWEEN = "a worker killed between COMMIT and PUBLISH"
 BROKEN_TIMEOUT_SECONDS = 6.0  # for a broken build, in which some events never arrive
 TIMEOUT_SECONDS = 40.0  # for an intact build
 
-NAMED = {
+EXPECTED = {
     "acknowledge-first": (BEFORE, {LOST, NUMBER}),
     "no-sequence": (BETWEEN, {GAP}),
     "no-dedup": (BETWEEN, {DOUBLED}),
@@ -34,13 +34,13 @@ async def findings(folder: Path, broken: str, fault: str, database: str) -> set[
     return set(verdict.counts)
 
 
-@pytest.mark.parametrize("broken", NAMED)
-async def test_the_verdict_names_what_is_broken(broken: str, tmp_path: Path, pytestconfig: pytest.Config) -> None:
-    fault, kinds = NAMED[broken]
+@pytest.mark.parametrize("broken", EXPECTED)
+async def test_verdict_detects_each_broken_build(broken: str, tmp_path: Path, pytestconfig: pytest.Config) -> None:
+    fault, kinds = EXPECTED[broken]
     found = await findings(tmp_path, broken, fault, pytestconfig.getoption("--database"))
     assert kinds <= found
     assert broken or not found
 
 
-def test_every_way_to_break_it_is_tried() -> None:
-    assert set(NAMED) == {*BREAKAGES, ""}
+def test_every_breakage_is_tried() -> None:
+    assert set(EXPECTED) == {*BREAKAGES, ""}

@@ -24,13 +24,13 @@ from tests.faults.verdict import (
     judge,
 )
 
-LISTENERS = ("alice", "bob", "charlie")
+CLIENTS = ("alice", "bob", "charlie")
 ROOM = "r"
 
 
 @dataclasses.dataclass
-class Story:
-    """Builds a history whose entries follow each other by a tenth of a second."""
+class HistoryBuilder:
+    """Builds a history whose entries are a tenth of a second apart."""
 
     entries: list[Entry] = dataclasses.field(default_factory=list)
     at: float = 100.0
@@ -43,12 +43,12 @@ class Story:
         self.add(who, What.SAID, id)
         self.add(who, What.SENT, id)
 
-    def tell(self, id: str, seq: int, *listeners: str) -> None:
-        """Let the listeners, by default everybody, receive a message; its sender thereby learns that it is stored."""
-        for listener in listeners or LISTENERS:
-            self.add(listener, What.HEARD, id, seq)
-            if id.startswith(listener):
-                self.add(listener, What.ACCEPTED, id, seq)
+    def deliver(self, id: str, seq: int, *clients: str) -> None:
+        """Let the clients, by default all, receive a message; its sender thereby learns that it is stored."""
+        for client in clients or CLIENTS:
+            self.add(client, What.HEARD, id, seq)
+            if id.startswith(client):
+                self.add(client, What.ACCEPTED, id, seq)
 
     def row(self, id: str, seq: int) -> None:
         self.add("", What.STORED, id, seq)
@@ -57,79 +57,85 @@ class Story:
         return judge(self.entries)
 
 
-def conversation(order: list[str]) -> Story:
-    """Return a story in which messages are sent in this order and nothing goes wrong."""
-    story = Story()
-    for who in LISTENERS:
-        story.add(who, What.CONNECTED)
-    counts = {who: itertools.count(1) for who in LISTENERS}
+def conversation(order: list[str]) -> HistoryBuilder:
+    """Return a history in which messages are sent in this order and nothing goes wrong."""
+    builder = HistoryBuilder()
+    for who in CLIENTS:
+        builder.add(who, What.CONNECTED)
+    counts = {who: itertools.count(1) for who in CLIENTS}
     ids = [f"{who}-{next(counts[who])}" for who in order]
     for seq, (who, id) in enumerate(zip(order, ids, strict=True), 1):
-        story.say(who, id)
-        story.tell(id, seq)
+        builder.say(who, id)
+        builder.deliver(id, seq)
     for seq, id in enumerate(ids, 1):
-        story.row(id, seq)
-    return story
+        builder.row(id, seq)
+    return builder
 
 
-def found(story: Story) -> dict[str, int]:
-    return {kind: count for kind, count in story.verdict().counts.items() if count}
+def found(builder: HistoryBuilder) -> dict[str, int]:
+    return {kind: count for kind, count in builder.verdict().counts.items() if count}
 
 
-def pick(story: Story, what: str, id: str, who: str = "") -> int:
+def pick(builder: HistoryBuilder, what: str, id: str, who: str = "") -> int:
     """Return the index of the first entry that matches."""
-    return next(n for n, e in enumerate(story.entries) if (e.what, e.id) == (what, id) and who in ("", e.who))
+    return next(n for n, e in enumerate(builder.entries) if (e.what, e.id) == (what, id) and who in ("", e.who))
 
 
-@given(st.lists(st.sampled_from(LISTENERS), max_size=30))
-def test_nothing_is_found_where_nothing_is_wrong(order: list[str]) -> None:
-    story = conversation(order)
-    assert found(story) == {}
-    assert story.verdict().accepted == len(order)
+@given(st.lists(st.sampled_from(CLIENTS), max_size=30))
+def test_a_correct_history_has_no_findings(order: list[str]) -> None:
+    builder = conversation(order)
+    assert found(builder) == {}
+    assert builder.verdict().accepted == len(order)
 
 
-def remove(story: Story, n: int) -> None:
-    del story.entries[n]
+def remove(builder: HistoryBuilder, n: int) -> None:
+    del builder.entries[n]
 
 
-def renumber(story: Story, n: int, seq: int) -> None:
-    story.entries[n] = story.entries[n]._replace(seq=seq)
+def renumber(builder: HistoryBuilder, n: int, seq: int) -> None:
+    builder.entries[n] = builder.entries[n]._replace(seq=seq)
 
 
-def swap(story: Story, one: int, other: int) -> None:
+def swap(builder: HistoryBuilder, one: int, other: int) -> None:
     """Swap the times of two entries."""
-    a, b = story.entries[one], story.entries[other]
-    story.entries[one], story.entries[other] = b._replace(at=a.at), a._replace(at=b.at)
+    a, b = builder.entries[one], builder.entries[other]
+    builder.entries[one], builder.entries[other] = b._replace(at=a.at), a._replace(at=b.at)
 
 
-def repeat(story: Story, n: int, **changes: object) -> None:
-    story.entries.append(story.entries[n]._replace(**changes))  # type: ignore[arg-type]
+def repeat(builder: HistoryBuilder, n: int, **changes: object) -> None:
+    builder.entries.append(builder.entries[n]._replace(**changes))  # type: ignore[arg-type]
 
 
-WRONG: dict[str, tuple[Callable[[Story], None], set[str]]] = {
+VIOLATIONS: dict[str, tuple[Callable[[HistoryBuilder], None], set[str]]] = {
     "accepted and not stored": (lambda s: remove(s, pick(s, What.STORED, "alice-2")), {LOST, GAP}),
     "stored twice": (lambda s: repeat(s, pick(s, What.STORED, "alice-1"), seq=6), {DOUBLED, GAP}),
-    "heard twice": (lambda s: repeat(s, pick(s, What.HEARD, "alice-1", "charlie")), {DOUBLED}),
-    "heard twice, under two numbers": (
+    "received twice": (lambda s: repeat(s, pick(s, What.HEARD, "alice-1", "charlie")), {DOUBLED}),
+    "received twice, under two numbers": (
         lambda s: repeat(s, pick(s, What.HEARD, "alice-1", "charlie"), seq=6),
         {DOUBLED},
     ),
-    "not heard by one": (lambda s: remove(s, pick(s, What.HEARD, "alice-2", "charlie")), {GAP}),
-    "the end not heard by one": (lambda s: remove(s, pick(s, What.HEARD, "alice-3", "charlie")), {GAP}),
-    "a hole in the record": (lambda s: renumber(s, pick(s, What.STORED, "alice-3"), 6), {GAP, ABSENT}),
-    "heard in the wrong order": (
+    "not received by one client": (lambda s: remove(s, pick(s, What.HEARD, "alice-2", "charlie")), {GAP}),
+    "the last message not received by one client": (
+        lambda s: remove(s, pick(s, What.HEARD, "alice-3", "charlie")),
+        {GAP},
+    ),
+    "a gap in the record": (lambda s: renumber(s, pick(s, What.STORED, "alice-3"), 6), {GAP, ABSENT}),
+    "received in the wrong order": (
         lambda s: swap(s, pick(s, What.HEARD, "alice-1", "charlie"), pick(s, What.HEARD, "alice-2", "charlie")),
         {GAP, ORDER},
     ),
-    "one number for two in the record": (lambda s: renumber(s, pick(s, What.STORED, "alice-3"), 4), {NUMBER, ABSENT}),
-    "one number for two who listen": (
+    "one number for two messages in the record": (
+        lambda s: renumber(s, pick(s, What.STORED, "alice-3"), 4),
+        {NUMBER, ABSENT},
+    ),
+    "one number for two messages of two clients": (
         lambda s: s.entries.__setitem__(
             pick(s, What.HEARD, "alice-2", "charlie"),
             s.entries[pick(s, What.HEARD, "alice-2", "charlie")]._replace(id="bob-9"),
         ),
         {NUMBER, LOST},
     ),
-    "told under another number": (lambda s: renumber(s, pick(s, What.ACCEPTED, "alice-2"), 9), {ABSENT}),
+    "accepted under another number": (lambda s: renumber(s, pick(s, What.ACCEPTED, "alice-2"), 9), {ABSENT}),
     "refused and stored": (
         lambda s: s.entries.__setitem__(
             pick(s, What.ACCEPTED, "alice-2"), s.entries[pick(s, What.ACCEPTED, "alice-2")]._replace(what=What.REFUSED)
@@ -141,122 +147,122 @@ WRONG: dict[str, tuple[Callable[[Story], None], set[str]]] = {
 }
 
 
-@pytest.mark.parametrize("name", WRONG)
-def test_each_kind_of_wrong_is_found(name: str) -> None:
-    spoil, kinds = WRONG[name]
-    story = conversation(["alice", "bob", "alice", "bob", "alice"])
-    spoil(story)
-    assert kinds <= set(found(story))
+@pytest.mark.parametrize("name", VIOLATIONS)
+def test_each_violation_is_found(name: str) -> None:
+    spoil, kinds = VIOLATIONS[name]
+    builder = conversation(["alice", "bob", "alice", "bob", "alice"])
+    spoil(builder)
+    assert kinds <= set(found(builder))
 
 
-def test_every_kind_has_a_history_that_is_wrong_in_this_way() -> None:
-    assert {kind for _, kinds in WRONG.values() for kind in kinds} == set(KINDS)
+def test_every_kind_of_finding_has_a_test_case() -> None:
+    assert {kind for _, kinds in VIOLATIONS.values() for kind in kinds} == set(KINDS)
 
 
 @pytest.mark.parametrize(("first", "second", "wrong"), [("alice-1", "alice-2", {}), ("alice-2", "alice-1", {ORDER: 1})])
-def test_a_sender_s_messages_are_stored_in_the_order_of_sending(first: str, second: str, wrong: dict[str, int]) -> None:
-    story = Story()
+def test_messages_stored_out_of_sending_order_are_found(first: str, second: str, wrong: dict[str, int]) -> None:
+    builder = HistoryBuilder()
     for id in ("alice-1", "alice-2"):
-        story.say("alice", id)
+        builder.say("alice", id)
     for seq, id in enumerate((first, second), 1):
-        story.tell(id, seq)
-        story.row(id, seq)
-    assert found(story) == wrong
+        builder.deliver(id, seq)
+        builder.row(id, seq)
+    assert found(builder) == wrong
 
 
-def test_what_was_refused_takes_its_place_when_it_is_sent_again() -> None:
-    story = Story()
-    story.say("alice", "alice-1")
-    story.say("alice", "alice-2")
-    story.add("alice", What.REFUSED, "alice-1", note="queue_full")
-    story.tell("alice-2", 1)
-    story.add("alice", What.SENT, "alice-1")
-    story.tell("alice-1", 2)
-    story.row("alice-2", 1)
-    story.row("alice-1", 2)
-    assert found(story) == {}
+def test_a_refused_message_is_ordered_by_its_resend() -> None:
+    builder = HistoryBuilder()
+    builder.say("alice", "alice-1")
+    builder.say("alice", "alice-2")
+    builder.add("alice", What.REFUSED, "alice-1", note="queue_full")
+    builder.deliver("alice-2", 1)
+    builder.add("alice", What.SENT, "alice-1")
+    builder.deliver("alice-1", 2)
+    builder.row("alice-2", 1)
+    builder.row("alice-1", 2)
+    assert found(builder) == {}
 
 
-def test_what_waits_behind_something_refused_takes_its_place_when_it_is_sent() -> None:
-    story = Story()
-    story.say("alice", "alice-1")
-    story.add("alice", What.SAID, "alice-2")
-    story.add("alice", What.REFUSED, "alice-1", note="queue_full")
+def test_a_waiting_message_is_ordered_by_when_it_was_sent() -> None:
+    builder = HistoryBuilder()
+    builder.say("alice", "alice-1")
+    builder.add("alice", What.SAID, "alice-2")
+    builder.add("alice", What.REFUSED, "alice-1", note="queue_full")
     for seq, id in enumerate(("alice-1", "alice-2"), 1):
-        story.add("alice", What.SENT, id)
-        story.tell(id, seq)
-        story.row(id, seq)
-    assert found(story) == {}
+        builder.add("alice", What.SENT, id)
+        builder.deliver(id, seq)
+        builder.row(id, seq)
+    assert found(builder) == {}
 
 
-def test_sending_again_after_a_reconnect_changes_nothing_of_the_order() -> None:
-    story = Story()
-    story.say("alice", "alice-1")
-    story.say("alice", "alice-2")
-    story.add("alice", What.CLOSED, note="1006")
-    story.add("alice", What.CONNECTED)
-    story.add("alice", What.SENT, "alice-1")
+def test_a_resend_after_a_reconnect_keeps_the_original_order() -> None:
+    builder = HistoryBuilder()
+    builder.say("alice", "alice-1")
+    builder.say("alice", "alice-2")
+    builder.add("alice", What.CLOSED, note="1006")
+    builder.add("alice", What.CONNECTED)
+    builder.add("alice", What.SENT, "alice-1")
     for seq, id in enumerate(("alice-2", "alice-1"), 1):
-        story.tell(id, seq)
-        story.row(id, seq)
-    assert found(story) == {ORDER: 1}
+        builder.deliver(id, seq)
+        builder.row(id, seq)
+    assert found(builder) == {ORDER: 1}
 
 
-def test_one_message_that_is_lost_counts_once_however_many_heard_it() -> None:
-    story = conversation(["alice", "bob"])
-    remove(story, pick(story, What.STORED, "bob-1"))
-    assert found(story)[LOST] == 1
+def test_a_lost_message_counts_once_for_all_clients() -> None:
+    builder = conversation(["alice", "bob"])
+    remove(builder, pick(builder, What.STORED, "bob-1"))
+    assert found(builder)[LOST] == 1
 
 
-# --- How long somebody was behind
+# --- Staleness
 
 
-def late(begins: float, ends: float, said: float, heard: float) -> Verdict:
+def late(begins: float, ends: float, sent: float, received: float) -> Verdict:
     return judge(
         [
             Entry(0.0, "charlie", What.CONNECTED, ROOM),
             Entry(begins, "", What.BEGINS, note="a fault"),
-            Entry(said, "alice", What.SAID, ROOM, "alice-1"),
+            Entry(sent, "alice", What.SAID, ROOM, "alice-1"),
             Entry(ends, "", What.ENDS, note="a fault"),
-            Entry(heard, "charlie", What.HEARD, ROOM, "alice-1", 1),
+            Entry(received, "charlie", What.HEARD, ROOM, "alice-1", 1),
             Entry(60.0, "", What.STORED, ROOM, "alice-1", 1),
         ]
     )
 
 
-def test_staleness_counts_from_the_fault_s_end_for_what_was_said_before_it() -> None:
-    verdict = late(begins=10, ends=20, said=11, heard=23)
+def test_staleness_of_earlier_messages_counts_from_the_faults_end() -> None:
+    verdict = late(begins=10, ends=20, sent=11, received=23)
     assert [under.window.name for under in verdict.faults] == ["calm", "a fault"]
     assert verdict.faults[1].stale == 3
     assert verdict.faults[1].waited == 12
 
 
-def test_staleness_counts_from_saying_for_what_was_said_after_the_fault() -> None:
-    assert late(begins=10, ends=20, said=25, heard=31).faults[1].stale == 6
+def test_staleness_of_later_messages_counts_from_sending() -> None:
+    assert late(begins=10, ends=20, sent=25, received=31).faults[1].stale == 6
 
 
-def test_who_is_away_is_not_stale() -> None:
-    story = [
+def test_absent_clients_are_not_stale() -> None:
+    builder = [
         Entry(0.0, "charlie", What.CONNECTED, ROOM),
         Entry(1.0, "charlie", What.AWAY, ROOM),
         Entry(2.0, "alice", What.SAID, ROOM, "alice-1"),
         Entry(30.0, "charlie", What.CONNECTED, ROOM),
         Entry(30.5, "charlie", What.HEARD, ROOM, "alice-1", 1),
     ]
-    assert judge(story).faults[0].stale == 0.5
+    assert judge(builder).faults[0].stale == 0.5
 
 
-def test_a_finding_belongs_to_the_fault_after_which_it_showed() -> None:
-    story = conversation(["alice", "bob"])
-    story.add("", What.BEGINS, note="first")
-    story.add("", What.ENDS, note="first")
-    story.add("", What.BEGINS, note="second")
-    story.add("", What.ENDS, note="second")
-    repeat(story, pick(story, What.HEARD, "alice-1", "charlie"), at=story.entries[-3].at + 0.05)
-    assert [dict(under.wrong) for under in story.verdict().faults] == [{}, {DOUBLED: 1}, {}]
+def test_a_finding_is_attributed_to_the_preceding_fault() -> None:
+    builder = conversation(["alice", "bob"])
+    builder.add("", What.BEGINS, note="first")
+    builder.add("", What.ENDS, note="first")
+    builder.add("", What.BEGINS, note="second")
+    builder.add("", What.ENDS, note="second")
+    repeat(builder, pick(builder, What.HEARD, "alice-1", "charlie"), at=builder.entries[-3].at + 0.05)
+    assert [dict(under.wrong) for under in builder.verdict().faults] == [{}, {DOUBLED: 1}, {}]
 
 
-def test_a_history_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_a_history_is_read_back_as_written(tmp_path: Path) -> None:
     history = History(tmp_path / "history.jsonl")
     history.add("alice", What.HEARD, room="r", id="bob-1", seq=4)
     history.add("", What.BEGINS, note="Redis frozen")
