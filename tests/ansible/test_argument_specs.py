@@ -11,7 +11,7 @@ from tests.ansible.test_filters import filters
 
 ANSIBLE = Path(__file__).resolve().parents[2] / "ansible"
 ROLES = sorted(path.name for path in (ANSIBLE / "roles").iterdir())
-# Ansible reads it to choose the hosts of a play, before any role, so its default is in site.yml.
+# Ansible reads this variable to choose the hosts of a play, before any role, so its default is in site.yml.
 OF_SITE_YML = "channelbox_serial"
 
 
@@ -37,31 +37,31 @@ def documented(role: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_the_documented_defaults_are_those_of_the_role(role: str) -> None:
+def test_documented_defaults_match_the_role(role: str) -> None:
     defaults = yaml.safe_load((ANSIBLE / "roles" / role / "defaults/main.yml").read_text()) or {}
     assert {name: value for name, value in documented(role).items() if name != OF_SITE_YML} == defaults
 
 
-def test_the_documented_default_of_the_serial_is_that_of_site_yml() -> None:
+def test_documented_default_of_serial_matches_site_yml() -> None:
     plays = yaml.safe_load((ANSIBLE / "site.yml").read_text())
     default = documented("shared_vars")[OF_SITE_YML]
     assert {play["serial"] for play in plays if "serial" in play} == {f"{{{{ {OF_SITE_YML} | default('{default}') }}}}"}
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_a_default_that_is_a_template_is_not_evaluated_with_the_specification(role: str) -> None:
-    """Ansible evaluates the whole specification, also where the variable is set and the default cannot be evaluated."""
+def test_template_defaults_are_marked_unsafe(role: str) -> None:
+    """Ansible evaluates the whole specification, even if the variable is set and the default cannot be evaluated."""
     templates = {name: value for name, value in documented(role).items() if "{{" in str(value)}
     assert [name for name, value in templates.items() if not isinstance(value, Unsafe)] == []
 
 
-def test_the_preflight_does_not_check_the_defaults_of_other_roles() -> None:
+def test_preflight_does_not_check_defaults_of_other_roles() -> None:
     validator = ArgumentSpecValidator(filters.argument_specs(str(ANSIBLE / "roles")))
     assert validator.validate({}).error_messages == []
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_the_readme_of_the_role_lists_its_variables_as_the_specification_does(role: str) -> None:
+def test_readme_of_each_role_lists_its_variables(role: str) -> None:
     text = (ANSIBLE / "roles" / role / "README.md").read_text().replace("\\|", "¦")
     rows = re.findall(r"^\| `(\w+)` \| (\w+) \| (?:`(.*?)`)? *\| (.*) \|$", text, re.MULTILINE)
 

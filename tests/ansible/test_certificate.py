@@ -1,4 +1,4 @@
-"""The certificate of a balancer, by the role's own tasks: what was put there by hand is kept, what we made is ours."""
+"""The role's certificate tasks keep a manually installed certificate and replace those that they created."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.packaging.test_self_signed import AUTHORITY_OF_0_1_0, files, make, name_it, text
+from tests.packaging.test_self_signed import CA_EXTENSIONS_OF_0_1_0, files, make_certificate, text, write_names
 
 ANSIBLE = Path(__file__).resolve().parents[2] / "ansible"
 PLAY = """\
@@ -31,7 +31,7 @@ def tls(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(tmp_path: Path, tls: Path) -> Run:
-    """run(channelbox_hosts=[...]) does what the role does for a certificate, in a folder of the test's."""
+    """Return a function that runs the role's certificate tasks in a temporary folder: run(channelbox_hosts=[...])."""
     role = tmp_path / "roles/nginx_certificate"
     role.mkdir(parents=True)
     for part in ("templates", "files", "defaults"):
@@ -59,32 +59,32 @@ def run(tmp_path: Path, tls: Path) -> Run:
     return run
 
 
-def test_the_first_run_keeps_a_certificate_that_was_put_there_by_hand(tls: Path, run: Run) -> None:
-    make(tls, days=90, extensions=["subjectAltName=DNS:own.example.org"])
+def test_the_first_run_keeps_a_manually_installed_certificate(tls: Path, run: Run) -> None:
+    make_certificate(tls, days=90, extensions=["subjectAltName=DNS:own.example.org"])
     before = files(tls)
     run()
     assert files(tls) == before
 
 
-def test_without_one_it_is_made_and_follows_the_names(tls: Path, run: Run) -> None:
+def test_a_self_signed_certificate_follows_the_host_names(tls: Path, run: Run) -> None:
     run()
     assert "DNS:chat.example.org" in text(tls)
     run(channelbox_hosts=["another.example.org"])
     assert "DNS:another.example.org" in text(tls)
 
 
-def test_that_of_the_inventory_goes_with_it(tls: Path, run: Run, tmp_path: Path) -> None:
+def test_a_certificate_removed_from_the_inventory_is_replaced(tls: Path, run: Run, tmp_path: Path) -> None:
     own = tmp_path / "own"
     own.mkdir()
-    name_it(own, "own.example.org")
-    make(own, days=90)
+    write_names(own, "own.example.org")
+    make_certificate(own, days=90)
     run(channelbox_certificate=str(own / "cert.pem"), channelbox_certificate_key=str(own / "key.pem"))
     assert files(tls) == files(own)
     run()
     assert "DNS:chat.example.org" in text(tls)
 
 
-def test_the_authority_of_version_0_1_0_is_replaced_and_told(tls: Path, run: Run) -> None:
-    make(tls, days=3650, extensions=AUTHORITY_OF_0_1_0)
+def test_the_ca_certificate_of_version_0_1_0_is_replaced_and_reported(tls: Path, run: Run) -> None:
+    make_certificate(tls, days=3650, extensions=CA_EXTENSIONS_OF_0_1_0)
     assert "was a certificate authority for ten years" in " ".join(run().split())
     assert "CA:FALSE" in text(tls)

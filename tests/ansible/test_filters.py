@@ -1,4 +1,4 @@
-"""What the roles' filters and the secrets' lookup promise."""
+"""The filters of the roles, and the lookup of secrets."""
 
 import importlib.util
 import stat
@@ -24,7 +24,7 @@ ANSIBLE = Path(__file__).resolve().parents[2] / "ansible"
 
 
 def plugin(path: str) -> ModuleType:
-    """A plugin as ansible loads it, by its path."""
+    """Load a plugin by its path, as Ansible does."""
     name = "_" + path.replace("/", "_").removesuffix(".py")
     spec = importlib.util.spec_from_file_location(name, ANSIBLE / path)
     assert spec and spec.loader
@@ -46,7 +46,7 @@ def host(name: str, **variables: Any) -> dict[str, Any]:
     return {"inventory_hostname": name, **variables}
 
 
-def test_what_was_seen_on_a_node_is_its_address_before_what_the_inventory_says() -> None:
+def test_detected_address_takes_precedence_over_the_inventory() -> None:
     assert (
         filters.address(host("web1", _channelbox_node={"address": "10.0.0.1"}, ansible_host="192.0.2.1")) == "10.0.0.1"
     )
@@ -55,27 +55,27 @@ def test_what_was_seen_on_a_node_is_its_address_before_what_the_inventory_says()
     assert filters.address(host("web1", ansible_host="web1.example.org")) == ""
 
 
-def test_people_reach_a_balancer_by_name_and_by_address() -> None:
+def test_balancer_names_include_host_names_and_addresses() -> None:
     balancers = [host("lb1", ansible_host="lb1.example.org", channelbox_address="192.0.2.1"), host("192.0.2.2")]
     assert filters.names(balancers) == ["lb1", "lb1.example.org", "192.0.2.1", "192.0.2.2"]
 
 
-def test_a_certificate_tells_addresses_from_names() -> None:
+def test_subject_names_distinguish_addresses_from_names() -> None:
     assert filters.subject_names(["chat", "192.0.2.1", "2001:db8::1"]) == "DNS:chat,IP:192.0.2.1,IP:2001:db8::1"
 
 
 @pytest.mark.parametrize(
     "value", ["", "plain", "a b", 'say "hi"', "100 % & $HOME `id` \\ ; #", "redis://:pw@[::1]:1/0"]
 )
-def test_the_application_reads_a_setting_as_it_was_meant(value: str) -> None:
+def test_written_settings_are_read_back_unchanged(value: str) -> None:
     assert parse(f"NAME={filters.env_value(value)}\n") == {"NAME": value}
 
 
-def test_a_flag_is_written_as_the_application_reads_it() -> None:
+def test_booleans_are_written_as_true_and_false() -> None:
     assert (filters.env_value(True), filters.env_value(False)) == ("true", "false")
 
 
-def test_clocks_are_off_only_if_the_way_to_them_does_not_explain_it() -> None:
+def test_clock_skew_ignores_differences_explained_by_latency() -> None:
     def reading(name: str, low: float, high: float) -> dict[str, Any]:
         return host(name, _channelbox_node={"clock": {"low": low, "high": high}})
 
@@ -84,7 +84,7 @@ def test_clocks_are_off_only_if_the_way_to_them_does_not_explain_it() -> None:
     assert sentence == "The clock of b is 1.1 s ahead of a's"
 
 
-def test_a_secret_is_made_once_and_for_its_owner_only(tmp_path: Path) -> None:
+def test_a_secret_is_created_once_and_readable_by_its_owner_only(tmp_path: Path) -> None:
     folder = tmp_path / "secrets"
     first = secret("redis_password", folder)
     assert first == secret("redis_password", folder)
@@ -93,19 +93,19 @@ def test_a_secret_is_made_once_and_for_its_owner_only(tmp_path: Path) -> None:
     assert [entry.name for entry in folder.iterdir()] == ["redis_password"]
 
 
-def test_check_mode_keeps_no_secret(tmp_path: Path) -> None:
+def test_check_mode_writes_no_secret(tmp_path: Path) -> None:
     assert secret("secret_key", tmp_path, keep=False)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_secret_that_was_emptied_is_refused(tmp_path: Path) -> None:
+def test_an_empty_secret_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "secret_key").touch()
     with pytest.raises(AnsibleLookupError, match="Restore the file from your backup"):
         secret("secret_key", tmp_path)
 
 
 def certificate(folder: Path, name: str, days: int) -> tuple[str, str]:
-    """Files of a certificate that is valid until so many days from now, and of its key."""
+    """Write a certificate that is valid for this many more days, and its key; return their paths."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "chat")])
     now = datetime.now(UTC)
@@ -125,7 +125,7 @@ def test_a_certificate_and_its_key_have_no_problem(tmp_path: Path) -> None:
     assert filters.certificate_problem(certificate(tmp_path, "own", 10)) == ""
 
 
-def test_what_nginx_could_not_use_is_told(tmp_path: Path) -> None:
+def test_unusable_certificates_and_keys_are_reported(tmp_path: Path) -> None:
     own, key = certificate(tmp_path, "own", 10)
     old, its_key = certificate(tmp_path, "old", -1)
     assert "is not the private key of" in filters.certificate_problem((own, its_key))

@@ -1,4 +1,4 @@
-"""The role reports a change when the command says that it applied migrations."""
+"""The role reports a change if the command's output says that migrations were applied."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_the_role_looks_for_what_the_command_prints() -> None:
+def test_the_role_matches_a_message_of_the_migrate_command() -> None:
     task = (ROOT / "ansible/roles/app/tasks/migrate.yml").read_text()
     found = re.search(r"changed_when: \"'(.+)' in ", task)
     assert found

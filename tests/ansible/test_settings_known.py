@@ -1,4 +1,4 @@
-"""The roles know every setting of the application: each is set by them or may be given in channelbox_settings."""
+"""The roles know every setting of the application: they set it, or channelbox_settings may contain it."""
 
 from pathlib import Path
 
@@ -21,22 +21,22 @@ SET_BY_THE_ROLES = {
     "CHANNELBOX_REDIS_PASSWORD",
 }
 NOT_FOR_A_CLUSTER = {
-    # of one process, set by its unit
+    # set by the unit of each process
     "CHANNELBOX_INSTANCE",
-    # what production refuses
+    # refused in production
     "CHANNELBOX_MODE",
     "CHANNELBOX_DEBUG",
     "CHANNELBOX_LAYER",
-    # of the package's own making
+    # set by the package
     "CHANNELBOX_SERVE_STATIC",
     "CHANNELBOX_STATIC_ROOT",
     "CHANNELBOX_VENDOR_DIR",
-    # nodes that share one Redis with another installation
+    # for nodes that share a Redis with another installation
     "CHANNELBOX_REDIS_PREFIX",
 }
 
 
-def test_every_setting_is_known_to_the_roles() -> None:
+def test_the_roles_know_every_setting() -> None:
     given = set(yaml.safe_load((ANSIBLE / "roles/shared_vars/meta/settings.yml").read_text()))
     template = (ANSIBLE / "roles/app/vars/main.yml").read_text()
     assert {name for name in SET_BY_THE_ROLES if name not in template} == set()

@@ -1,4 +1,4 @@
-"""The generator reads what a server writes, and every server reads what it writes."""
+"""Frames of the load generator: it reads what servers write, and servers read what it writes."""
 
 import pytest
 from bench import frames
@@ -11,7 +11,7 @@ SIZES = [0, 1, 125, 126, 65_535, 65_536]
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_a_server_reads_a_client_s_frame(size: int) -> None:
+def test_masked_frames_are_read_by_a_server(size: int) -> None:
     server = Protocol(Side.SERVER, max_size=None)
     server.receive_data(frames.masked(frames.TEXT, b"x" * size))
     (frame,) = server.events_received()
@@ -20,25 +20,25 @@ def test_a_server_reads_a_client_s_frame(size: int) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_a_server_s_frames_are_split_and_the_rest_is_kept(size: int) -> None:
+def test_server_frames_are_split_and_the_remainder_is_kept(size: int) -> None:
     one, two = text_frame(b"x" * size), text_frame(b"second")
     whole, rest = frames.split(one + two[:-1])
     assert whole == [(frames.TEXT, b"x" * size)]
     assert frames.split(rest + two[-1:]) == ([(frames.TEXT, b"second")], b"")
 
 
-def test_half_a_length_is_waited_for() -> None:
+def test_incomplete_headers_are_kept_for_later() -> None:
     for end in range(4):
         assert frames.split(text_frame(b"x" * 300)[:end]) == ([], text_frame(b"x" * 300)[:end])
 
 
 @pytest.mark.parametrize("data", [b"\x01\x01x", b"\xc1\x01x", b"\x81\x81masked"])
-def test_what_is_no_server_s_whole_frame_is_an_error(data: bytes) -> None:
+def test_fragmented_reserved_and_masked_frames_are_errors(data: bytes) -> None:
     with pytest.raises(ValueError, match="not an unmasked"):
         frames.split(data)
 
 
-def test_a_message_has_128_bytes_and_is_known_again_inside_anything() -> None:
+def test_a_message_has_128_bytes_and_its_number_is_found_anywhere() -> None:
     text = frames.message(42)
     assert len(text.encode()) == frames.SIZE
     assert frames.number_in(text.encode()) == 42

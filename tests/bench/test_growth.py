@@ -1,4 +1,4 @@
-"""The page of what grows, and the count of connections."""
+"""The page of the growth benchmark, and the count of connections."""
 
 import os
 import re
@@ -17,7 +17,7 @@ def heights(svg: str) -> list[float]:
     return [float(y) for y in re.findall(r'cy="([\d.]+)"', svg)]
 
 
-def test_a_cost_that_does_not_grow_is_a_flat_curve() -> None:
+def test_constant_costs_are_drawn_as_a_flat_curve() -> None:
     flat = heights(curve([point(at, 5.0) for at in (10, 100, 1000)], "delivery_us"))
     assert len(set(flat)) == 1
     first, second, third = heights(curve([point(10, 1.0), point(100, 10.0), point(1000, 100.0)], "delivery_us"))
@@ -25,11 +25,11 @@ def test_a_cost_that_does_not_grow_is_a_flat_curve() -> None:
     assert abs((first - second) - (second - third)) < 0.2
 
 
-def test_every_point_is_in_the_page_even_a_single_one_and_none() -> None:
-    told = page({"cores": 2}, [point(10, 7.25)])
-    assert "7.25" in told
-    assert "Members of one room" in told
-    assert "Web processes" not in told
+def test_page_shows_a_single_point_and_omits_empty_sweeps() -> None:
+    html = page({"cores": 2}, [point(10, 7.25)])
+    assert "7.25" in html
+    assert "Members of one room" in html
+    assert "Web processes" not in html
     assert "0.00" in curve([point(10, 0.0)], "delivery_us")
 
 

@@ -1,4 +1,4 @@
-"""The client of the overload scenarios reads a room as docs/protocol.md says, before a scripted server."""
+"""The client of the overload scenarios follows docs/protocol.md, tested against a scripted server."""
 
 import asyncio
 import json
@@ -24,8 +24,8 @@ def message(seq: int, id: str = "", user: str = "bob") -> Frame:
     return {"type": "message", "seq": seq, "id": id or f"b{seq}", "user": user, "message": "hi"}
 
 
-class Site:
-    """Who connects gets these frames, and then a frame for each that the `answers` are asked for."""
+class ScriptedSite:
+    """A server that sends each connection `frames`, and then the `answers` to each frame that it receives."""
 
     def __init__(self) -> None:
         self.frames: list[Frame] = []
@@ -43,11 +43,11 @@ class Site:
                 await socket.send(json.dumps(frame))
 
     @asynccontextmanager
-    async def visited(self, of: type[Client] = Client, has: Room | None = None) -> AsyncIterator[Client]:
-        """Somebody who has entered."""
+    async def client(self, kind: type[Client] = Client, room: Room | None = None) -> AsyncIterator[Client]:
+        """Connect a client and wait until it has joined."""
         async with serve(self.serve, "127.0.0.1", 0) as server:
             address = Address(server.sockets[0].getsockname()[1], "/ws/chat/{room}/")
-            client = await of.connect(address, "hall", 0, has)
+            client = await kind.connect(address, "hall", 0, room)
             try:
                 await client.entered
                 yield client
@@ -56,7 +56,7 @@ class Site:
 
 
 async def answered(client: Client) -> list[float]:
-    """Says one and two, and returns the seconds to wait that their answers named."""
+    """Send the messages one and two, and return the seconds to wait that their answers give."""
     waits: list[float] = []
     both = asyncio.Event()
 
@@ -73,8 +73,8 @@ async def answered(client: Client) -> list[float]:
     return waits
 
 
-async def test_one_s_own_events_and_stored_are_answers_and_another_s_id_is_none() -> None:
-    site = Site()
+async def test_own_events_and_stored_frames_are_answers_others_events_not() -> None:
+    site = ScriptedSite()
     site.frames = [welcome()]
 
     def answers(frame: Frame) -> list[Frame]:
@@ -83,52 +83,52 @@ async def test_one_s_own_events_and_stored_are_answers_and_another_s_id_is_none(
         return [{"type": "stored", "id": "two", "seq": 1}]
 
     site.answers = answers
-    async with site.visited() as client:
+    async with site.client() as client:
         assert await answered(client) == [0, 0]
         assert (client.stored, client.heard, client.room.last) == (2, 3, 3)
         assert not client.refused
 
 
-async def test_a_refusal_names_the_seconds_to_wait_where_trying_again_makes_sense() -> None:
-    site = Site()
+async def test_temporary_refusals_return_the_seconds_to_wait() -> None:
+    site = ScriptedSite()
     site.frames = [welcome()]
     refusals: dict[str, Frame] = {"one": {"code": "too_fast", "retry_after": 0.25}, "two": {"code": "queue_full"}}
     site.answers = lambda frame: [{"error": "No.", "id": frame["id"], **refusals[frame["id"]]}]
-    async with site.visited() as client:
+    async with site.client() as client:
         assert await answered(client) == [0.25, RETRY_SECONDS]
         assert client.refused == {"too_fast": 1, "queue_full": 1}
         assert not client.waiting
 
     site.answers = lambda frame: [{"error": "No.", "code": "invalid", "id": frame["id"]}]
-    async with site.visited() as client:
+    async with site.client() as client:
         assert await answered(client) == [0, 0]
 
 
-async def test_who_returns_says_from_where_and_notes_what_does_not_come() -> None:
-    site = Site()
+async def test_a_returning_client_resumes_and_counts_missed_events() -> None:
+    site = ScriptedSite()
     site.frames = [welcome(2), message(1), message(2)]
-    async with site.visited() as client:
+    async with site.client() as client:
         async with asyncio.timeout(10):
             await client.until(2)
         room = client.room
     site.frames = [welcome(9, resumed=True), message(3), {"type": "gap", "from": 4, "to": 5, "gone": True}, message(6)]
-    async with site.visited(has=room) as client:
+    async with site.client(room=room) as client:
         async with asyncio.timeout(10):
             await client.until(6)
         assert (client.heard, client.missed) == (2, 2)
     assert site.paths == ["/ws/chat/hall/", "/ws/chat/hall/?after=2&epoch=e%201"]
 
 
-async def test_a_number_that_is_left_out_is_noted() -> None:
-    site = Site()
+async def test_a_skipped_number_counts_as_missed() -> None:
+    site = ScriptedSite()
     site.frames = [welcome(4), message(1), message(2), message(4)]
-    async with site.visited() as client, asyncio.timeout(10):
+    async with site.client() as client, asyncio.timeout(10):
         while not client.missed:
             await asyncio.sleep(0.01)
 
 
-async def test_a_dashboard_is_entered_by_its_own_welcome() -> None:
-    site = Site()
+async def test_a_dashboard_is_joined_at_its_own_welcome() -> None:
+    site = ScriptedSite()
     site.frames = [{"type": "welcome", "series": {}}]
-    async with site.visited(DashboardClient) as client:
+    async with site.client(DashboardClient) as client:
         assert client.entered.done()

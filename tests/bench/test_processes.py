@@ -1,4 +1,4 @@
-"""What process trees cost."""
+"""CPU time and memory of process trees."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from bench.processes import cpu_seconds, memory_kb, tree
 
-# Works for 0.4 s in a child that ends, says so, then waits with a child that does not end.
+# Uses 0.4 s of CPU time in a child that ends, prints the ID of a second child, and waits together with it.
 WORK = """
 import subprocess, sys, time
 burn = "import time\\nwhile time.process_time() < 0.4: pass"
@@ -22,8 +22,8 @@ child.wait()
 
 
 @pytest.fixture
-def worked() -> Iterator[tuple[int, int]]:
-    """A process and its child."""
+def process_tree() -> Iterator[tuple[int, int]]:
+    """The IDs of a process and its child."""
     pipe = subprocess.PIPE
     with subprocess.Popen([sys.executable, "-c", WORK], stdin=pipe, stdout=pipe, text=True) as process:
         assert process.stdout is not None
@@ -31,15 +31,15 @@ def worked() -> Iterator[tuple[int, int]]:
         process.communicate("")
 
 
-def test_a_tree_has_the_descendants(worked: tuple[int, int]) -> None:
-    assert tree([worked[0]]) == set(worked)
+def test_a_tree_contains_all_descendants(process_tree: tuple[int, int]) -> None:
+    assert tree([process_tree[0]]) == set(process_tree)
     assert os.getpid() in tree([os.getppid()])
 
 
-def test_work_of_a_descendant_that_has_ended_counts(worked: tuple[int, int]) -> None:
-    # /proc rounds user and system time down to ticks, each for each process.
-    assert 0.3 <= cpu_seconds([worked[0]]) < 3
+def test_cpu_time_of_ended_descendants_counts(process_tree: tuple[int, int]) -> None:
+    # /proc rounds the user and the system time of each process down to ticks.
+    assert 0.3 <= cpu_seconds([process_tree[0]]) < 3
 
 
-def test_memory_is_that_of_all(worked: tuple[int, int]) -> None:
-    assert memory_kb([worked[0]]) > memory_kb([worked[1]]) > 0
+def test_memory_includes_all_descendants(process_tree: tuple[int, int]) -> None:
+    assert memory_kb([process_tree[0]]) > memory_kb([process_tree[1]]) > 0

@@ -1,4 +1,4 @@
-"""bench.json and bench.html."""
+"""The report of a benchmark: bench.json, bench.html and the table on the terminal."""
 
 import json
 import xml.etree.ElementTree as ElementTree
@@ -23,7 +23,7 @@ def figures() -> list[Figure]:
     )
 
 
-def test_the_files_hold_every_figure_and_need_nothing_else(tmp_path: Path) -> None:
+def test_files_contain_every_figure_and_load_no_resources(tmp_path: Path) -> None:
     report.write(tmp_path, MACHINE, figures(), ["<lost>"])
     content = json.loads((tmp_path / "bench.json").read_text())
     assert content["machine"] == MACHINE
@@ -34,12 +34,12 @@ def test_the_files_hold_every_figure_and_need_nothing_else(tmp_path: Path) -> No
     assert "src=" not in page and "href=" not in page and "http" not in page
 
 
-def test_ratios_come_first_and_a_busy_generator_is_told() -> None:
+def test_ratios_come_first_and_a_busy_generator_is_marked() -> None:
     output = StringIO()
     report.show(Console(file=output, width=150), figures(), [])
-    told = output.getvalue()
-    assert told.index("78.2x") < told.index("0.55*")
-    assert report.LIMITED in told
+    text = output.getvalue()
+    assert text.index("78.2x") < text.index("0.55*")
+    assert report.LIMITED in text
 
 
 def test_a_plot_is_svg_with_longer_bars_for_more() -> None:

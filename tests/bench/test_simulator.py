@@ -1,4 +1,4 @@
-"""The simulator against what queueing theory says, and against itself."""
+"""The simulator, compared with queueing theory, and the fit of its costs."""
 
 import dataclasses
 import random
@@ -14,17 +14,17 @@ from bench.simulator.model import Costs, Setup, Simulation
 FREE = Costs(*[0.0] * 14)
 
 
-def test_a_queue_with_one_server_waits_as_long_as_theory_says() -> None:
+def test_mean_wait_of_a_single_server_queue_matches_theory() -> None:
     """M/D/1: the mean wait is rho / (2 (1 - rho)) services (Pollaczek-Khinchine)."""
-    chance, service, rho = random.Random(7), 0.01, 0.7
+    rng, service, rho = random.Random(7), 0.01, 0.7
     clock = Clock()
     process = Process(Machine(clock, 1))
     took: list[float] = []
 
     def arrive() -> None:
-        came = clock.now
-        process.do(service, lambda: took.append(clock.now - came))
-        clock.after(chance.expovariate(rho / service), arrive)
+        arrived = clock.now
+        process.do(service, lambda: took.append(clock.now - arrived))
+        clock.after(rng.expovariate(rho / service), arrive)
 
     arrive()
     clock.run(3000)
@@ -32,7 +32,7 @@ def test_a_queue_with_one_server_waits_as_long_as_theory_says() -> None:
     assert statistics.mean(took) - service == pytest.approx(service * rho / (2 * (1 - rho)), rel=0.05)
 
 
-def test_cores_are_shared_and_a_process_has_one_of_them_at_most() -> None:
+def test_processes_share_cores_and_use_at_most_one_each() -> None:
     clock = Clock()
     machine = Machine(clock, 2)
     ended: list[tuple[str, float]] = []
@@ -49,17 +49,17 @@ def test_cores_are_shared_and_a_process_has_one_of_them_at_most() -> None:
     assert sorted(name for name, _ in ended) == list("aabbcc")
 
 
-def test_every_message_is_heard_once_by_everybody() -> None:
+def test_every_message_is_delivered_once_to_every_member() -> None:
     costs = dataclasses.replace(FREE, write=1e-6, batch=1e-3, trip=1e-4)
     simulation = Simulation(Setup(members=100, rooms=10, web=3, workers=2, rate=100), costs)
-    shown = simulation.run(1, 50)
-    assert shown.messages == pytest.approx(100 * 50, rel=0.05)
-    assert shown.deliveries == shown.messages * 10
-    assert len(shown.latencies) == shown.messages
+    result = simulation.run(1, 50)
+    assert result.messages == pytest.approx(100 * 50, rel=0.05)
+    assert result.deliveries == result.messages * 10
+    assert len(result.latencies) == result.messages
 
 
-def test_a_write_of_several_messages_is_shared_by_them() -> None:
-    """The more are under way, the larger the batches, and the cheaper each delivery."""
+def test_deliveries_are_cheaper_with_more_messages_in_flight() -> None:
+    """With more messages in flight, batches are larger and each delivery is cheaper."""
     costs = dataclasses.replace(FREE, write=5e-6, more=1e-7, batch=2e-3, trip=1e-4)
     cost = [
         Simulation(Setup(members=1000, in_flight=in_flight), costs).run(1, 5).delivery_us for in_flight in (1, 4, 16)
@@ -67,17 +67,17 @@ def test_a_write_of_several_messages_is_shared_by_them() -> None:
     assert cost[0] > 2 * cost[1] > 4 * cost[2]
 
 
-def test_what_is_more_than_can_be_done_shows_in_the_busiest() -> None:
+def test_load_of_the_busiest_web_process_halves_with_two() -> None:
     costs = dataclasses.replace(FREE, write=10e-6, more=10e-6)
-    shown = Simulation(Setup(members=1000, web=1, rate=80, apart=True), costs).run(1, 20)
-    assert shown.busiest_web == pytest.approx(0.8, rel=0.1)
+    result = Simulation(Setup(members=1000, web=1, rate=80, apart=True), costs).run(1, 20)
+    assert result.busiest_web == pytest.approx(0.8, rel=0.1)
     halved = Simulation(Setup(members=1000, web=2, rate=80, apart=True), costs).run(1, 20)
     assert halved.busiest_web == pytest.approx(0.4, rel=0.1)
-    assert statistics.mean(halved.latencies) < statistics.mean(shown.latencies)
+    assert statistics.mean(halved.latencies) < statistics.mean(result.latencies)
 
 
-def test_the_costs_are_found_again_in_what_they_make() -> None:
-    """Measured points as the model itself would show them."""
+def test_fit_recovers_the_costs_from_generated_points() -> None:
+    """The points are those that the model itself would produce."""
     truth = Costs(
         take=80e-6,
         push=100e-6,
@@ -121,6 +121,6 @@ def test_the_costs_are_found_again_in_what_they_make() -> None:
     assert found.push + found.publish == pytest.approx(truth.push + truth.publish, rel=0.01)
 
 
-def test_too_little_to_fit_is_told() -> None:
+def test_too_few_points_to_fit_are_an_error() -> None:
     with pytest.raises(ValueError, match="make bench-growth"):
         costs([])

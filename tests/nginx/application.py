@@ -55,7 +55,7 @@ class Application:
             with contextlib.suppress(OSError):  # it has ended already
                 connection.shutdown(socket.SHUT_RDWR)
 
-    def asked(self, path: str) -> int:
+    def request_count(self, path: str) -> int:
         """Return how many requests for this path were accepted."""
         return sum(request.split(b" ", 2)[1] == path.encode() for request in self.requests)
 

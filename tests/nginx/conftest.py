@@ -32,7 +32,7 @@ class Answer:
 
 
 @dataclass
-class Door:
+class Endpoint:
     """An address to send requests to, as clients or a load balancer do."""
 
     host: str
@@ -47,10 +47,10 @@ class Door:
             named = {name.replace("_", "-"): value for name, value in headers.items()}
             connection.request(method, path, body or None, {**self.headers, **named})
             response = connection.getresponse()
-            told = {name.lower(): value for name, value in response.getheaders()}
+            headers_received = {name.lower(): value for name, value in response.getheaders()}
             if response.status == 101:
-                return Answer(101, told, b"")
-            return Answer(response.status, told, response.read())
+                return Answer(101, headers_received, b"")
+            return Answer(response.status, headers_received, response.read())
         finally:
             connection.close()
 
@@ -65,16 +65,16 @@ class Cluster:
     balancer: Nginx
     nodes: dict[str, Nginx]
     applications: dict[str, Application]
-    door: Door
+    endpoint: Endpoint
     node_port: int
 
-    def node(self, name: str) -> Door:
+    def node(self, name: str) -> Endpoint:
         """Return the address at which the load balancer reaches a node."""
-        return Door(ADDRESSES[name], self.node_port, tls=False, headers={"Host": "127.0.0.1"})
+        return Endpoint(ADDRESSES[name], self.node_port, tls=False, headers={"Host": "127.0.0.1"})
 
-    def asked(self, path: str) -> dict[str, int]:
+    def request_count(self, path: str) -> dict[str, int]:
         """Return how many requests for this path each node's application accepted."""
-        return {name: application.asked(path) for name, application in self.applications.items()}
+        return {name: application.request_count(path) for name, application in self.applications.items()}
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def cluster(rendered: Callable[[str], Path], request: pytest.FixtureRequest) -> 
             balancer=servers[layout.balancer],
             nodes={name: servers[name] for name in NODES},
             applications=applications,
-            door=Door(ADDRESSES[layout.balancer], ports[443]),
+            endpoint=Endpoint(ADDRESSES[layout.balancer], ports[443]),
             node_port=ports[8080],
         )
 
@@ -150,7 +150,7 @@ def others(cluster: Cluster) -> Callable[..., None]:
     """Send requests as another client, and assert that each is answered with 200."""
 
     def ask(after: object, count: int = 2) -> None:
-        answers = [cluster.door.ask("/chat/").status for _ in range(count)]
+        answers = [cluster.endpoint.ask("/chat/").status for _ in range(count)]
         assert answers == [200] * count, f"others were answered {answers} after {after}"
 
     return ask

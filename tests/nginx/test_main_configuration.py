@@ -1,4 +1,4 @@
-"""What nginx.service starts nginx with on a node of the package: nginx.conf with more connections, else as it is."""
+"""The copy of nginx.conf with which nginx.service starts nginx: only the number of connections is raised."""
 
 import http.client
 import re
@@ -66,32 +66,32 @@ def copied(etc: Path, text: str) -> str:
     return (etc / "channelbox-nginx.conf").read_text()
 
 
-def test_nothing_but_the_number_differs(etc: Path) -> None:
-    assert copied(etc, DEBIAN) == re.sub(r"\b768\b", str(least()), DEBIAN)
+def test_only_worker_connections_differ(etc: Path) -> None:
+    assert copied(etc, DEBIAN) == re.sub(r"\b768\b", str(minimum_connections()), DEBIAN)
 
 
-def least() -> int:
+def minimum_connections() -> int:
     return int(re.findall(r"^CONNECTIONS=(\d+)$", PROGRAM.read_text(), re.MULTILINE)[0])
 
 
 @pytest.mark.parametrize("line", ["events { worker_connections 1024; }", "events {\n  worker_connections\t99 ;\n}"])
-def test_it_is_found_as_people_write_it(etc: Path, line: str) -> None:
+def test_worker_connections_are_found_in_any_formatting(etc: Path, line: str) -> None:
     number = "1024" if "1024" in line else "99"
     before = f"{PID}worker_rlimit_nofile 768;\n"
-    assert copied(etc, f"{before}{line}\n") == f"{before}{line.replace(number, str(least()))}\n"
+    assert copied(etc, f"{before}{line}\n") == f"{before}{line.replace(number, str(minimum_connections()))}\n"
 
 
 @pytest.mark.parametrize("text", [DEBIAN.replace("768", "100000"), f"{PID}events {{}}"])
-def test_what_is_more_or_not_there_stays(etc: Path, text: str) -> None:
+def test_larger_or_missing_values_are_kept(etc: Path, text: str) -> None:
     assert copied(etc, text).rstrip("\n") == text.rstrip("\n")
 
 
-def test_where_the_site_is_not_enabled_it_is_a_copy(etc: Path) -> None:
+def test_without_the_enabled_site_the_copy_is_identical(etc: Path) -> None:
     (etc / "sites-enabled/channelbox").unlink()
     assert copied(etc, DEBIAN) == DEBIAN
 
 
-def test_one_that_nginx_refuses_is_told_and_the_last_copy_stays(etc: Path) -> None:
+def test_an_invalid_configuration_is_reported_and_the_last_copy_kept(etc: Path) -> None:
     last = copied(etc, DEBIAN)
     done = copy(etc, REFUSED)
     assert done.returncode == 1
@@ -99,22 +99,22 @@ def test_one_that_nginx_refuses_is_told_and_the_last_copy_stays(etc: Path) -> No
     assert (etc / "channelbox-nginx.conf").read_text() == last
 
 
-def test_the_last_copy_serves_where_no_new_one_can_be_written(etc: Path) -> None:
+def test_the_last_copy_is_used_if_no_new_one_can_be_written(etc: Path) -> None:
     last = copied(etc, DEBIAN)
-    (etc / "channelbox-nginx.conf.new").mkdir()  # as good as a full disk
+    (etc / "channelbox-nginx.conf.new").mkdir()  # has the effect of a full disk
     done = copy(etc, DEBIAN.replace("768", "70000"))
     assert done.returncode == 0
     assert "nginx uses the last one" in done.stderr
     assert (etc / "channelbox-nginx.conf").read_text() == last
 
 
-def test_without_a_last_copy_that_is_a_failure(etc: Path) -> None:
+def test_failing_to_write_the_first_copy_is_an_error(etc: Path) -> None:
     (etc / "channelbox-nginx.conf.new").mkdir()
     assert copy(etc, DEBIAN).returncode == 1
 
 
-def test_several_at_once_are_not_in_each_others_way(etc: Path) -> None:
-    """As when nginx.conf is written and nginx reloaded in the same moment."""
+def test_concurrent_runs_do_not_interfere(etc: Path) -> None:
+    """This happens if nginx.conf is written and nginx is reloaded at the same time."""
     (etc / "nginx.conf").write_text(DEBIAN)
     for _ in range(3):
         running = [subprocess.Popen([PROGRAM, etc]) for _ in range(8)]
@@ -122,7 +122,7 @@ def test_several_at_once_are_not_in_each_others_way(etc: Path) -> None:
 
 
 class Unit:
-    """nginx, started and reloaded by the commands of the drop-in, with a folder of its own."""
+    """nginx, started and reloaded by the commands of the drop-in, with its own folder."""
 
     def __init__(self, etc: Path) -> None:
         self.etc = etc
@@ -140,7 +140,7 @@ class Unit:
         return found
 
     def run(self, name: str) -> bool:
-        """Run these commands until one fails, as systemd does. Returns whether all went well."""
+        """Run these commands until one fails, as systemd does. Return whether all succeeded."""
         return all(subprocess.run(command, check=False).returncode == 0 for command in self.commands(name))
 
     @contextmanager
@@ -157,8 +157,8 @@ class Unit:
         text = ANSWERS.format(etc=self.etc, port=self.port, said=said, pid=f"pid {self.etc}/nginx.pid;\n")
         (self.etc / "nginx.conf").write_text(text)
 
-    def says(self) -> str:
-        """What it answers, or nothing while it does not."""
+    def response(self) -> str:
+        """Return nginx's response, or an empty string while it does not listen."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=15)
         try:
             connection.request("GET", "/", headers={"Connection": "close"})
@@ -170,7 +170,7 @@ class Unit:
 
 
 def accepts(configuration: Path) -> bool:
-    """Whether nginx accepts this configuration."""
+    """Return whether nginx accepts this configuration."""
     command = ["nginx", "-e", str(configuration.parent / "error.log"), "-c", str(configuration), "-t", "-q"]
     return subprocess.run(command, check=False).returncode == 0
 
@@ -180,23 +180,23 @@ async def unit(etc: Path) -> AsyncIterator[Unit]:
     unit = Unit(etc)
     unit.configure("first")
     with unit.running():
-        await until(lambda: unit.says() == "first")
+        await until(lambda: unit.response() == "first")
         yield unit
 
 
-async def test_what_was_changed_in_nginx_conf_counts_at_a_reload(unit: Unit) -> None:
+async def test_changes_of_nginx_conf_take_effect_on_reload(unit: Unit) -> None:
     unit.configure("second")
     assert unit.run("ExecReload")
-    await until(lambda: unit.says() == "second")
+    await until(lambda: unit.response() == "second")
 
 
-async def test_a_reload_with_a_mistake_fails_and_nginx_goes_on_as_it_was(unit: Unit) -> None:
+async def test_an_invalid_reload_fails_and_nginx_keeps_running(unit: Unit) -> None:
     (unit.etc / "nginx.conf").write_text(REFUSED)
     assert not unit.run("ExecReload")
-    assert unit.says() == "first"
-    # Whatever reloads it otherwise reads the last good copy.
+    assert unit.response() == "first"
+    # A reload by other means reads the last good copy.
     assert accepts(unit.etc / "channelbox-nginx.conf")
     assert not unit.run("ExecStartPre")
     unit.configure("second")
     assert unit.run("ExecReload")
-    await until(lambda: unit.says() == "second")
+    await until(lambda: unit.response() == "second")

@@ -1,4 +1,4 @@
-"""The changelog of the Debian package is made from CHANGELOG.md."""
+"""The changelog of the Debian package is generated from CHANGELOG.md."""
 
 import subprocess
 import sys
@@ -44,7 +44,7 @@ def test_the_newest_release_is_the_version_of_the_application() -> None:
     assert changelog.releases(ROOT / "CHANGELOG.md")[0].version == VERSION
 
 
-def test_debian_reads_it(tmp_path: Path) -> None:
+def test_debian_changelog_has_the_expected_format(tmp_path: Path) -> None:
     (tmp_path / "CHANGELOG.md").write_text(TEXT)
     made = changelog.debian(changelog.releases(tmp_path / "CHANGELOG.md"), "deb13")
     assert made == (
@@ -65,19 +65,19 @@ def test_no_line_is_longer_than_lintian_allows(tmp_path: Path) -> None:
     assert max(len(line) for line in made.splitlines() if not line.startswith(" -- ")) <= 80
 
 
-def test_without_a_release_it_says_what_a_heading_looks_like(tmp_path: Path) -> None:
+def test_a_changelog_without_releases_is_an_error_with_an_example(tmp_path: Path) -> None:
     (tmp_path / "CHANGELOG.md").write_text("# Changelog\n\n## Unreleased\n")
     with pytest.raises(ValueError, match=r"## 0\.2\.0 - 2026-12-01"):
         changelog.releases(tmp_path / "CHANGELOG.md")
 
 
-def test_the_manual_page_names_no_version_of_its_own() -> None:
+def test_the_manual_page_has_placeholders_for_version_and_date() -> None:
     page = (ROOT / "packaging" / "debian" / "channelbox.8").read_text()
     assert page.startswith('.TH CHANNELBOX 8 @DATE@ "channelbox @VERSION@" ')
 
 
-def test_the_package_of_python_has_the_version_of_the_application() -> None:
-    # Without installing or building anything: what setuptools reads from pyproject.toml.
+def test_the_python_package_has_the_application_version() -> None:
+    # The version that setuptools reads from pyproject.toml, without installing or building anything.
     program = (
         "from setuptools.config.pyprojecttoml import read_configuration as r; "
         "print(r('pyproject.toml')['project']['version'])"

@@ -1,4 +1,4 @@
-"""The drop-ins that the package and the roles put beside units: any of an administrator's comes after them."""
+"""Drop-ins of the package and the roles: an administrator's drop-in for the same unit takes precedence."""
 
 import re
 import subprocess
@@ -10,7 +10,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 UNITS = ROOT / "packaging/debian/units"
 ROLES = ROOT / "ansible/roles"
-THEIRS = ("10-mine.conf", "override.conf")  # as people name them, and `systemctl edit` does
+ADMIN_FILES = ("10-mine.conf", "override.conf")  # names that administrators choose, and that of `systemctl edit`
 
 
 def packaged() -> list[str]:
@@ -25,7 +25,7 @@ def of_the_roles() -> list[str]:
     return found
 
 
-def test_every_drop_in_is_looked_at_and_its_former_name_removed() -> None:
+def test_all_drop_ins_are_covered_and_former_names_are_removed() -> None:
     assert len(packaged()) == len(list(UNITS.glob("*.d/*"))) == 3
     text = "".join(path.read_text() for path in ROLES.rglob("*.yml"))
     assert len(of_the_roles()) == len(re.findall(r"\S+\.service\.d/\S+\.conf", text)) == 4
@@ -38,14 +38,14 @@ def test_an_administrators_drop_in_wins(tmp_path: Path, path: str) -> None:
     folder = Path(path).parent.name
     (tmp_path / path[1:]).parent.mkdir(parents=True)
     (tmp_path / path[1:]).touch()
-    theirs = tmp_path / "etc/systemd/system" / folder
-    theirs.mkdir(parents=True, exist_ok=True)
-    for name in THEIRS:
-        (theirs / name).touch()
+    admin_folder = tmp_path / "etc/systemd/system" / folder
+    admin_folder.mkdir(parents=True, exist_ok=True)
+    for name in ADMIN_FILES:
+        (admin_folder / name).touch()
     unit = folder.removesuffix(".d")
     (tmp_path / "usr/lib/systemd/system").mkdir(parents=True, exist_ok=True)
     (tmp_path / "usr/lib/systemd/system" / unit).touch()
     command = ["systemd-analyze", f"--root={tmp_path}", "cat-config", f"systemd/system/{unit}"]
     shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     order = re.findall(r"^# (/\S+\.conf)$", shown, re.MULTILINE)
-    assert order == [str(tmp_path / path[1:]), *(str(theirs / name) for name in THEIRS)]
+    assert order == [str(tmp_path / path[1:]), *(str(admin_folder / name) for name in ADMIN_FILES)]

@@ -1,4 +1,4 @@
-"""The Redis of a single node: docs/decisions/redis-of-a-single-node.md says what to do when one of these fails."""
+"""The Redis of a single node. If a test fails, see docs/decisions/redis-of-a-single-node.md for what to do."""
 
 import re
 import subprocess
@@ -12,25 +12,25 @@ DEBIAN = ROOT / "packaging/debian"
 
 
 def linked_program() -> Path:
-    """Return what the package's link leads to."""
+    """Return the target of the package's link."""
     rules = (DEBIAN / "rules").read_text()
     return Path(re.findall(r"ln -s (\S+) \$\(ROOT\)/usr/lib/channelbox/redis-server", rules)[0])
 
 
-def test_debians_checker_is_the_server_when_it_is_called_so(tmp_path: Path) -> None:
+def test_debians_redis_checker_runs_as_the_server_by_that_name(tmp_path: Path) -> None:
     link = tmp_path / "redis-server"
     link.symlink_to(linked_program())
-    said = subprocess.run([link, "--version"], check=True, capture_output=True, text=True).stdout
-    assert said.startswith("Redis server v=")
+    output = subprocess.run([link, "--version"], check=True, capture_output=True, text=True).stdout
+    assert output.startswith("Redis server v=")
 
 
-def test_it_is_in_the_package_that_ours_depends_on() -> None:
+def test_the_package_depends_on_the_package_of_that_program() -> None:
     owner = subprocess.run(["dpkg", "--search", linked_program()], check=True, capture_output=True, text=True).stdout
     package = owner.partition(":")[0]
     assert re.search(rf"^ {package} ", (DEBIAN / "control").read_text(), re.MULTILINE)
 
 
-def test_it_keeps_nothing_on_the_disk() -> None:
+def test_redis_writes_nothing_to_disk() -> None:
     with tempfile.TemporaryDirectory(prefix="channelbox-") as folder:
         server = RedisServer(Path(folder))
         link = Path(folder) / "redis-server"

@@ -1,4 +1,4 @@
-"""The self-signed certificate of a node: no certificate authority, renewed by itself, and nobody else's is touched."""
+"""The self-signed certificate of a node is no CA and is renewed automatically; other certificates are kept."""
 
 import os
 import ssl
@@ -24,7 +24,7 @@ extendedKeyUsage = serverAuth
 subjectAltName = DNS:{name}
 """
 DAY = 86_400
-AUTHORITY_OF_0_1_0 = (
+CA_EXTENSIONS_OF_0_1_0 = (
     "subjectAltName=DNS:chat,IP:192.0.2.1",
     "keyUsage=critical,digitalSignature,keyCertSign",
     "extendedKeyUsage=serverAuth",
@@ -35,17 +35,20 @@ Run = Callable[..., str]
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    name_it(tmp_path, "chat.example.org")
+    write_names(tmp_path, "chat.example.org")
     return tmp_path
 
 
-def name_it(folder: Path, name: str) -> None:
+def write_names(folder: Path, name: str) -> None:
     (folder / "self-signed.cnf").write_text(NAMES.format(name=name))
 
 
 @pytest.fixture
 def run(folder: Path) -> Run:
-    """run("reload", days=800) runs the script with its clock so many days ahead; systemctl notes what it is asked."""
+    """Return a function that runs the script with its clock `days` ahead: run("reload", days=800).
+
+    A fake systemctl records its arguments in the file `asked`.
+    """
     programs = folder / "programs"
     programs.mkdir()
     (programs / "systemctl").write_text(f'#!/bin/sh\necho "$@" >> {folder}/asked\n')
@@ -59,8 +62,8 @@ def run(folder: Path) -> Run:
     return run
 
 
-def make(folder: Path, *, days: int, extensions: Sequence[str] = (), rsa: bool = False) -> None:
-    """A certificate that the program did not make: with the names of self-signed.cnf, or with these extensions."""
+def make_certificate(folder: Path, *, days: int, extensions: Sequence[str] = (), rsa: bool = False) -> None:
+    """Make a certificate without the script, with the names of self-signed.cnf or with these extensions."""
     kind = ["rsa:2048"] if rsa else ["ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
     command = ["openssl", "req", "-x509", "-nodes", "-days", str(days), "-newkey", *kind]
     command += [word for extension in extensions for word in ("-addext", extension)]
@@ -70,7 +73,7 @@ def make(folder: Path, *, days: int, extensions: Sequence[str] = (), rsa: bool =
 
 
 def sign(folder: Path, *extensions: str) -> None:
-    """Have the certificate that is there signed by another authority."""
+    """Have the present certificate signed by another CA."""
     (folder / "extensions").write_text("\n".join(["basicConstraints=critical,CA:true", *extensions]))
     request = ["openssl", "x509", "-x509toreq", "-in", "cert.pem", "-signkey", "key.pem", "-out", "request"]
     other = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=other", "-keyout", "other.key"]
@@ -89,7 +92,7 @@ def files(folder: Path) -> tuple[str, str]:
     return (folder / "cert.pem").read_text(), (folder / "key.pem").read_text()
 
 
-def test_it_is_no_certificate_authority_and_ends_after_825_days(folder: Path, run: Run) -> None:
+def test_certificate_is_no_ca_and_expires_after_825_days(folder: Path, run: Run) -> None:
     assert run() == "made\n"
     assert "CA:FALSE" in text(folder)
     assert "Certificate Sign" not in text(folder)
@@ -101,7 +104,7 @@ def test_it_is_no_certificate_authority_and_ends_after_825_days(folder: Path, ru
     assert (folder / "cert.pem").stat().st_mode & 0o777 == 0o644
 
 
-def test_it_is_renewed_with_the_same_key_before_its_end(folder: Path, run: Run) -> None:
+def test_certificate_is_renewed_with_the_same_key_before_expiry(folder: Path, run: Run) -> None:
     run()
     before = files(folder)
     assert run("reload", days=790) == ""
@@ -116,9 +119,9 @@ def test_it_is_renewed_with_the_same_key_before_its_end(folder: Path, run: Run) 
     assert run("reload", days=1600) == "made\n"
 
 
-def test_other_names_make_another_one(folder: Path, run: Run) -> None:
+def test_changed_names_create_a_new_certificate(folder: Path, run: Run) -> None:
     run()
-    name_it(folder, "talk.example.org")
+    write_names(folder, "talk.example.org")
     later = (folder / "cert.pem").stat().st_mtime + 1
     os.utime(folder / "self-signed.cnf", (later, later))
     run()
@@ -126,59 +129,59 @@ def test_other_names_make_another_one(folder: Path, run: Run) -> None:
 
 
 @pytest.mark.parametrize("days", [0, 3650])
-def test_one_that_was_not_made_here_is_never_touched(folder: Path, run: Run, days: int) -> None:
+def test_a_foreign_certificate_that_replaced_ours_is_kept(folder: Path, run: Run, days: int) -> None:
     run()
-    # Somebody's own, with the same names and self-signed as well.
-    make(folder, days=10)
+    # The administrator's own, with the same names and also self-signed.
+    make_certificate(folder, days=10)
     os.utime(folder / "cert.pem", (0, 0))
     before = files(folder)
     assert run("reload", days=days) == ""
     assert files(folder) == before
-    name_it(folder, "talk.example.org")
+    write_names(folder, "talk.example.org")
     assert run() == ""
     assert files(folder) == before
 
 
-def test_one_that_was_there_first_is_kept(folder: Path, run: Run) -> None:
-    """As before the first run of site.yml: names are settled, and the certificate is by somebody else."""
-    make(folder, days=10)
+def test_a_certificate_that_existed_before_the_first_run_is_kept(folder: Path, run: Run) -> None:
+    """This is the state before the first run of site.yml: the names are known, and the certificate is not ours."""
+    make_certificate(folder, days=10)
     before = files(folder)
     assert run() == ""
     assert run("reload", days=3650) == ""
     assert files(folder) == before
 
 
-def test_that_of_the_inventory_is_replaced_once_the_inventory_has_none(folder: Path, run: Run) -> None:
-    make(folder, days=400)
+def test_a_certificate_is_replaced_once_removed_from_the_inventory(folder: Path, run: Run) -> None:
+    make_certificate(folder, days=400)
     before = files(folder)
     (folder / "from-inventory.pem").write_text(before[0])
     assert run() == "made\n"
     assert files(folder)[1] != before[1]
     assert not (folder / "from-inventory.pem").exists()
-    # One that was put in its place by hand is none of the inventory's.
-    make(folder, days=400)
+    # A certificate that was installed manually instead is not from the inventory.
+    make_certificate(folder, days=400)
     own = files(folder)
     (folder / "from-inventory.pem").write_text(before[0])
     assert run() == ""
     assert files(folder) == own
 
 
-def test_a_certificate_authority_of_version_0_1_0_is_replaced_once(folder: Path, run: Run) -> None:
-    make(folder, days=3650, extensions=AUTHORITY_OF_0_1_0)
+def test_the_ca_certificate_of_version_0_1_0_is_replaced_once(folder: Path, run: Run) -> None:
+    make_certificate(folder, days=3650, extensions=CA_EXTENSIONS_OF_0_1_0)
     assert "CA:TRUE" in text(folder)
     before = files(folder)
     made, sentence = run().splitlines()
     assert made == "made"
     assert "was a certificate authority" in sentence and f"{folder}/cert.pem" in sentence
     assert "CA:FALSE" in text(folder)
-    assert files(folder)[1] != before[1]  # so that it signs nothing any more for those who trust it
+    assert files(folder)[1] != before[1]  # so that the old key can no longer sign certificates that clients trust
     assert run() == ""
 
 
 @pytest.mark.parametrize("changed", ["days", "usage", "issuer", "key"])
-def test_an_authority_of_somebody_else_is_kept(folder: Path, run: Run, changed: str) -> None:
-    extensions = [word for word in AUTHORITY_OF_0_1_0 if changed != "usage" or "extendedKeyUsage" not in word]
-    make(folder, days=3651 if changed == "days" else 3650, extensions=extensions, rsa=changed == "key")
+def test_other_ca_certificates_are_kept(folder: Path, run: Run, changed: str) -> None:
+    extensions = [word for word in CA_EXTENSIONS_OF_0_1_0 if changed != "usage" or "extendedKeyUsage" not in word]
+    make_certificate(folder, days=3651 if changed == "days" else 3650, extensions=extensions, rsa=changed == "key")
     if changed == "issuer":
         sign(folder, *extensions)
     before = files(folder)
@@ -186,37 +189,37 @@ def test_an_authority_of_somebody_else_is_kept(folder: Path, run: Run, changed: 
     assert files(folder) == before
 
 
-def test_one_that_site_yml_of_version_0_1_0_made_is_renewed(folder: Path, run: Run) -> None:
-    """It had this form already, and nothing wrote down that it was made here."""
-    make(folder, days=825)
+def test_a_certificate_of_site_yml_0_1_0_is_renewed(folder: Path, run: Run) -> None:
+    """It already has the form of today's certificates, but no record that it was created here."""
+    make_certificate(folder, days=825)
     before = files(folder)
     assert run() == ""
     assert run("reload", days=800) == "made\n"
     assert files(folder)[0] != before[0]
 
 
-def test_killed_in_the_middle_it_is_mended_by_the_next_run(folder: Path, run: Run) -> None:
+def test_a_run_repairs_the_state_that_a_killed_run_left(folder: Path, run: Run) -> None:
     run()
-    # A key that came without its certificate.
+    # A new key without its certificate.
     key = ["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out"]
     subprocess.run([*key, str(folder / "key.pem")], check=True, capture_output=True)
     assert run() == "made\n"
     ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(folder / "cert.pem", folder / "key.pem")
 
 
-def test_a_key_of_ours_whose_certificate_did_not_come_is_no_hindrance(folder: Path, run: Run) -> None:
+def test_a_missing_certificate_is_created_again(folder: Path, run: Run) -> None:
     run()
     (folder / "cert.pem").unlink()
     assert run() == "made\n"
 
 
-def test_a_key_of_somebody_else_alone_is_kept(folder: Path, run: Run) -> None:
+def test_a_foreign_key_without_a_certificate_is_kept(folder: Path, run: Run) -> None:
     (folder / "key.pem").write_text("theirs")
     assert run() == ""
     assert (folder / "key.pem").read_text() == "theirs"
 
 
-def test_whoever_trusts_it_verifies_this_server(folder: Path, run: Run) -> None:
+def test_clients_that_trust_the_certificate_verify_the_server(folder: Path, run: Run) -> None:
     run()
     verify = ["openssl", "verify", "-x509_strict", "-purpose", "sslserver", "-verify_hostname", "chat.example.org"]
     subprocess.run([*verify, "-CAfile", str(folder / "cert.pem"), str(folder / "cert.pem")], check=True)
