@@ -1,4 +1,4 @@
-"""Starting: a slow machine gets the time that it needs, and a start that hangs does not."""
+"""Startup: a start on a slow machine gets the time that it needs, and a start that hangs does not."""
 
 import asyncio
 import contextlib
@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from tests.integration.local import tell
+from tests.integration.local import print_line
 
 from channelbox.cli import supervisor as supervisor
 from channelbox.cli.errors import CliError
@@ -19,7 +19,7 @@ from channelbox.cli.supervisor import SupervisedProcess
 from channelbox.sd_notify import MAX_START_CPU_SECONDS, StartProgress
 
 LIMIT_SECONDS = 4.0
-"""The time of a start that makes no progress, in place of TimeoutStartSec=."""
+"""The time limit of a start without progress, instead of TimeoutStartSec=."""
 
 SHARE = 0.08  # of a core that the slow machine gives
 
@@ -33,16 +33,16 @@ def runtime() -> Iterator[Path]:
 
 def web(runtime: Path) -> SupervisedProcess:
     return SupervisedProcess(
-        "web@1", [*COMMAND, "web", "--port", "0"], {**os.environ, "PYTHONUNBUFFERED": "1"}, tell, runtime
+        "web@1", [*COMMAND, "web", "--port", "0"], {**os.environ, "PYTHONUNBUFFERED": "1"}, print_line, runtime
     )
 
 
 @contextlib.asynccontextmanager
 async def throttled(child: SupervisedProcess, share: float, *, extended: bool = False) -> AsyncIterator[None]:
-    """Give the process of a child that share of the time, in turns of a tenth of a second.
+    """Let the process of a child run for this share of the time, in turns of a tenth of a second.
 
-    `extended`: only after it has asked for more time. With other tests beside it, the process would not even come to
-    that within a limit that is short enough for a test.
+    `extended`: only after it has asked for more time. While other tests run, the process would not even get that far
+    within a limit that is short enough for a test.
     """
 
     async def throttle() -> None:
@@ -63,19 +63,19 @@ async def throttled(child: SupervisedProcess, share: float, *, extended: bool = 
         child.signal(signal.SIGCONT)
 
 
-async def test_a_slow_start_that_progresses_is_given_time(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_slow_start_with_progress_gets_more_time(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "READY_SECONDS", LIMIT_SECONDS)
     child = web(runtime)
-    began = time.monotonic()
+    started = time.monotonic()
     try:
         async with throttled(child, SHARE, extended=True):
             await child.start()
-        assert time.monotonic() - began > LIMIT_SECONDS, "the machine was not slow"
+        assert time.monotonic() - started > LIMIT_SECONDS, "the machine was not slow"
     finally:
         await child.stop()
 
 
-async def test_a_start_that_hangs_is_given_up(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_start_without_progress_is_given_up(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "READY_SECONDS", 1.0)
     child = web(runtime)
     try:
@@ -86,7 +86,7 @@ async def test_a_start_that_hangs_is_given_up(runtime: Path, monkeypatch: pytest
         await child.stop()
 
 
-def test_only_work_counts_as_progress() -> None:
+def test_only_cpu_time_counts_as_progress() -> None:
     used = 0.0
     progress = StartProgress(lambda: used)
     used = 0.2
@@ -98,6 +98,6 @@ def test_only_work_counts_as_progress() -> None:
     assert progress.made(), "little by little is progress"
 
 
-def test_a_start_that_runs_in_circles_is_given_up() -> None:
+def test_a_start_that_uses_too_much_cpu_time_is_given_up() -> None:
     progress = StartProgress(lambda: MAX_START_CPU_SECONDS + 1)
     assert not progress.made()

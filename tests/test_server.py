@@ -1,4 +1,4 @@
-"""A web process: ready when it listens, and stopped without dropping anybody."""
+"""A web process is ready when it listens, and stops without dropping connections."""
 
 import asyncio
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import uvicorn
-from tests.integration.local import installation, tell
+from tests.integration.local import installation, print_line
 from websockets.asyncio.client import ClientConnection, connect
 
 from channelbox import server
@@ -31,17 +31,15 @@ def runtime() -> Iterator[Path]:
 
 
 def listen(folder: Path) -> socket.socket:
-    """A Unix socket as systemd makes it."""
+    """Create a listening Unix socket as systemd does."""
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(folder / "web.sock"))
     listener.listen(4096)
     return listener
 
 
-def as_systemd_starts_it(
-    listener: socket.socket, folder: Path, name: str = "web@1", **variables: str
-) -> SupervisedProcess:
-    """`channelbox web` with the socket as file descriptor 3. The database is not looked at."""
+def systemd_process(listener: socket.socket, folder: Path, name: str = "web@1", **variables: str) -> SupervisedProcess:
+    """Return `channelbox web` with the socket as file descriptor 3. It does not use the database."""
     hand_over = f'LISTEN_PID=$$ LISTEN_FDS=1 exec "$@" 3<&{listener.fileno()}'
     environment = {
         **os.environ,
@@ -51,7 +49,7 @@ def as_systemd_starts_it(
         **variables,
     }
     command = ["bash", "-c", hand_over, "bash", *COMMAND, "web"]
-    return SupervisedProcess(name, command, environment, tell, folder, [listener.fileno()])
+    return SupervisedProcess(name, command, environment, print_line, folder, [listener.fileno()])
 
 
 @asynccontextmanager
@@ -64,7 +62,7 @@ async def running(*children: SupervisedProcess) -> AsyncIterator[None]:
 
 
 async def get(path: Path, pause: float = 0) -> bytes:
-    """One request on a connection of its own, `pause` seconds old. Empty when it is closed without an answer."""
+    """Send a request `pause` seconds after connecting. Return the response, empty if closed without an answer."""
     reader, writer = await asyncio.open_unix_connection(str(path))
     await asyncio.sleep(pause)
     writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
@@ -76,33 +74,33 @@ async def get(path: Path, pause: float = 0) -> bytes:
         writer.close()
 
 
-async def test_it_serves_systemds_socket_and_says_when_it_does(runtime: Path) -> None:
+async def test_it_serves_the_systemd_socket_and_notifies_readiness(runtime: Path) -> None:
     with listen(runtime) as listener:
-        # It is made ready by its own word, not by a connection that worked.
-        async with running(as_systemd_starts_it(listener, runtime)):
+        # Readiness depends on its notification, not on a successful connection.
+        async with running(systemd_process(listener, runtime)):
             answer = await get(runtime / "web.sock")
     assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
     assert answer.endswith(b"\r\n\r\nok\n")
     assert b"\r\nserver:" not in answer.lower()
 
 
-async def test_an_application_that_cannot_start_is_an_exit_status_and_never_ready(runtime: Path) -> None:
+async def test_a_failed_start_exits_with_an_error_and_is_never_ready(runtime: Path) -> None:
     with listen(runtime) as listener:
-        child = as_systemd_starts_it(listener, runtime, CHANNELBOX_REDIS_URL="nonsense://")
+        child = systemd_process(listener, runtime, CHANNELBOX_REDIS_URL="nonsense://")
         with pytest.raises(CliError, match="did not become ready"):
             await child.start()
         assert await child.stop() not in (0, None)
 
 
 async def test_it_is_ready_without_redis(runtime: Path) -> None:
-    """Pages need none; sockets are told to try later."""
+    """Pages need no Redis, and WebSockets get try_later."""
     with listen(runtime) as listener:
-        child = as_systemd_starts_it(listener, runtime, CHANNELBOX_REDIS_URL=f"unix://{runtime}/redis.sock")
+        child = systemd_process(listener, runtime, CHANNELBOX_REDIS_URL=f"unix://{runtime}/redis.sock")
         await child.start()
         assert await child.stop() == 0
 
 
-async def test_a_start_that_waits_can_be_stopped(runtime: Path) -> None:
+async def test_a_waiting_start_can_be_stopped(runtime: Path) -> None:
     waiting = asyncio.Event()
 
     async def application(scope: object, receive: Callable[[], Awaitable[object]], send: object) -> None:
@@ -119,40 +117,40 @@ async def test_a_start_that_waits_can_be_stopped(runtime: Path) -> None:
             await serving
 
 
-async def test_systemd_hears_that_it_is_ready_then_that_it_lives_then_that_it_stops(runtime: Path) -> None:
+async def test_systemd_gets_ready_watchdog_and_stopping_notifications(runtime: Path) -> None:
     with listen(runtime) as listener, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices:
         notices.setblocking(False)
         notices.bind(str(runtime / "notices"))
-        unit = as_systemd_starts_it(listener, runtime, WATCHDOG_USEC="2000000")
+        unit = systemd_process(listener, runtime, WATCHDOG_USEC="2000000")
         process = await asyncio.create_subprocess_exec(
             *unit.command,
             env={**unit.environment, "NOTIFY_SOCKET": str(runtime / "notices")},
             pass_fds=unit.descriptors,
         )
-        heard: list[str] = []
+        received: list[str] = []
         async with asyncio.timeout(30):
-            while heard.count("WATCHDOG=1") < 3:
-                heard += (await asyncio.get_running_loop().sock_recv(notices, 4096)).decode().splitlines()
+            while received.count("WATCHDOG=1") < 3:
+                received += (await asyncio.get_running_loop().sock_recv(notices, 4096)).decode().splitlines()
             process.terminate()
-            while "STOPPING=1" not in heard:
-                heard += (await asyncio.get_running_loop().sock_recv(notices, 4096)).decode().splitlines()
+            while "STOPPING=1" not in received:
+                received += (await asyncio.get_running_loop().sock_recv(notices, 4096)).decode().splitlines()
         assert await process.wait() == 0
-    # A start that takes long asks for time before.
-    heard = [each for each in heard if each != "STATUS=Starting" and not each.startswith("EXTEND_TIMEOUT_USEC=")]
-    assert heard[:2] == ["READY=1", f"STATUS=Listening on {runtime}/web.sock"]
-    assert heard[-1] == "STOPPING=1"
+    # A slow start asks for more time first.
+    received = [each for each in received if each != "STATUS=Starting" and not each.startswith("EXTEND_TIMEOUT_USEC=")]
+    assert received[:2] == ["READY=1", f"STATUS=Listening on {runtime}/web.sock"]
+    assert received[-1] == "STOPPING=1"
 
 
-async def test_neighbours_on_one_socket_are_stopped_and_started_without_a_refused_request(runtime: Path) -> None:
+async def test_restarts_of_processes_on_one_socket_fail_no_request(runtime: Path) -> None:
     answers: list[bytes] = []
 
     async def ask() -> None:
         while True:
-            # A connection is accepted before its request is there: that is what a hasty stop drops.
+            # A connection is accepted before its request has arrived: a hasty stop would drop it.
             answers.append(await get(runtime / "web.sock", pause=0.03))
 
     with listen(runtime) as listener:
-        first, second = (as_systemd_starts_it(listener, runtime, name) for name in ("web@1", "web@2"))
+        first, second = (systemd_process(listener, runtime, name) for name in ("web@1", "web@2"))
         async with running(first, second):
             asking = [asyncio.create_task(ask()) for _ in range(4)]
             for child in (first, second, first):
@@ -167,11 +165,11 @@ async def test_neighbours_on_one_socket_are_stopped_and_started_without_a_refuse
     assert [answer for answer in answers if b" 200 OK" not in answer] == []
 
 
-async def test_thousands_of_sockets_are_told_1012_within_fifteen_seconds(tmp_path: Path) -> None:
+async def test_thousands_of_websockets_get_1012_within_15_seconds(tmp_path: Path) -> None:
     variables = {"CHANNELBOX_DRAIN_SECONDS": "3"}
     redis_url = os.environ["CHANNELBOX_REDIS_URL"]
     async with installation(tmp_path, web=1, redis_url=redis_url, variables=variables) as local:
-        # Many rooms: in a single one the test's own process would be busy with who comes, and late with its pongs.
+        # Many rooms: with a single one, presence frames would keep the test process too busy to answer pings in time.
         address = local.url.replace("http", "ws") + "/ws/chat/room{}/"
         sockets: list[ClientConnection] = []
         while len(sockets) < SOCKETS:
@@ -179,11 +177,11 @@ async def test_thousands_of_sockets_are_told_1012_within_fifteen_seconds(tmp_pat
             sockets += await asyncio.gather(
                 *(connect(address.format(room), compression=None, proxy=None, ping_interval=None) for room in rooms)
             )
-        began = time.monotonic()
+        started = time.monotonic()
         stopped = asyncio.create_task(local.web[0].stop())
         closed = [asyncio.create_task(_close_code(each)) for each in sockets]
         assert await stopped == 0
-        assert time.monotonic() - began < 15
+        assert time.monotonic() - started < 15
         ends = await asyncio.gather(*closed)
     assert set(ends) == {1012}  # spread over the drain: realtime/test_protocol.py
 
@@ -193,7 +191,7 @@ async def _close_code(connection: ClientConnection) -> int | None:
     return connection.close_code
 
 
-async def test_a_frame_over_the_limit_ends_its_connection_and_compression_is_not_offered(tmp_path: Path) -> None:
+async def test_oversized_frames_get_1009_and_compression_is_not_offered(tmp_path: Path) -> None:
     redis_url = os.environ["CHANNELBOX_REDIS_URL"]
     async with (
         installation(tmp_path, web=1, workers=0, redis_url=redis_url) as local,
@@ -205,14 +203,14 @@ async def test_a_frame_over_the_limit_ends_its_connection_and_compression_is_not
         assert await alice.closed() == 1009
 
 
-def test_only_behind_a_unix_socket_a_proxy_is_believed(runtime: Path) -> None:
+def test_proxy_headers_are_trusted_only_on_a_unix_socket(runtime: Path) -> None:
     with listen(runtime) as unix, server.bind("127.0.0.1", 0) as tcp:
         assert server.configuration(unix).proxy_headers is True
         assert server.configuration(unix).forwarded_allow_ips == "*"
         assert server.configuration(tcp).proxy_headers is False
 
 
-def test_systemds_socket_is_for_the_process_that_it_names(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_systemd_socket_is_ignored_if_meant_for_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LISTEN_FDS", "1")
     monkeypatch.setenv("LISTEN_PID", str(os.getpid() + 1))
     assert server.systemd_socket() is None
@@ -221,11 +219,11 @@ def test_systemds_socket_is_for_the_process_that_it_names(monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("host", "address"), [("127.0.0.1", "http://127.0.0.1:{}"), ("::1", "http://[::1]:{}")], ids=["IPv4", "IPv6"]
 )
-def test_an_address_is_told_as_people_type_it(host: str, address: str) -> None:
+def test_the_listening_address_is_described_as_a_url(host: str, address: str) -> None:
     try:
         listener = server.bind(host, 0)
     except OSError:
-        # Containers without IPv6 are common, and there is no address to bind there. IPv4 is everywhere.
+        # Containers without IPv6 are common, and have no address to bind. IPv4 is always available.
         if ":" not in host:
             raise
         pytest.skip("this machine has no IPv6")

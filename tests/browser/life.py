@@ -1,11 +1,11 @@
-"""Content for screenshots: a morning's conversation, and guests without browsers who join, talk and leave."""
+"""Content for screenshots: a morning's conversation, and simulated guests who join, chat and leave."""
 
 import asyncio
 import contextlib
 import random
 from collections.abc import AsyncIterator
 
-from tests.browser.people import Town
+from tests.browser.people import Site
 from tests.integration.local import Person
 
 LONG = (
@@ -13,7 +13,7 @@ LONG = (
     "there, and 4715 goes over track 6, which is free until 07:45 but has 30 km/h over the bridge."
 )
 # Minutes ago, name, text.
-MORNING = [
+HISTORY = [
     (1460, "mara", "Night shift has taken over. Nothing open from the day."),
     (1441, "joris", "Thanks. Good night to those who leave."),
     (58, "mara", "Good morning. Track 4 stays closed until the points are checked."),
@@ -37,11 +37,11 @@ ROOMS = {"yard-north": "Northern yard", "dispatch": "Dispatch", "depot": "Depot"
 PHRASES = ["Track 2 is free.", "Copied.", "4717 is at signal 12.", "Two minutes.", "Done, please check.", "All clear."]
 
 
-async def furnish(town: Town) -> None:
+async def create_rooms(site: Site) -> None:
     """Create the rooms, one of them with the morning's history."""
-    await town.history("yard-north", MORNING, ROOMS["yard-north"])
+    await site.create_history("yard-north", HISTORY, ROOMS["yard-north"])
     names = {name: title for name, title in ROOMS.items() if name != "yard-north"}
-    await town.shell(
+    await site.shell(
         f"for name, title in {names!r}.items(): Room.objects.get_or_create(name=name, defaults={{'title': title}})\n"
         "leads = Room.objects.create(name='shift-leads', title='Shift leads', members_only=True)\n"
         "leads.members.add(User.objects.get(username='alice'))"
@@ -49,9 +49,9 @@ async def furnish(town: Town) -> None:
 
 
 @contextlib.asynccontextmanager
-async def lively(town: Town, most: int = 40) -> AsyncIterator[None]:
-    """Run a varying number of guests, up to `most`, who talk in the rooms without history."""
-    task = asyncio.create_task(_live(town, most))
+async def simulated_guests(site: Site, most: int = 40) -> AsyncIterator[None]:
+    """Run a varying number of guests, at most `most`, who chat in the rooms without history."""
+    task = asyncio.create_task(_simulate_guests(site, most))
     try:
         yield
     finally:
@@ -59,22 +59,22 @@ async def lively(town: Town, most: int = 40) -> AsyncIterator[None]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def _live(town: Town, most: int) -> None:
-    chance = random.Random(7)
+async def _simulate_guests(site: Site, most: int) -> None:
+    rng = random.Random(7)
     rooms = [name for name in ROOMS if name != "yard-north"]
     async with contextlib.AsyncExitStack() as stack:
         here: list[Person] = []
         wanted = most // 2
         while True:
-            if chance.random() < 0.05:
-                wanted = chance.randint(most // 4, most)
+            if rng.random() < 0.05:
+                wanted = rng.randint(most // 4, most)
             if len(here) < wanted:
-                here.append(await stack.enter_async_context(await town.local.enter(chance.choice(rooms))))
+                here.append(await stack.enter_async_context(await site.local.enter(rng.choice(rooms))))
             elif len(here) > wanted:
-                await here.pop(chance.randrange(len(here))).connection.close()
-            for person in chance.sample(here, min(len(here), chance.randint(0, 1 + wanted // 10))):
+                await here.pop(rng.randrange(len(here))).connection.close()
+            for person in rng.sample(here, min(len(here), rng.randint(0, 1 + wanted // 10))):
                 with contextlib.suppress(ConnectionError):
-                    await person.say(chance.choice(PHRASES))
+                    await person.say(rng.choice(PHRASES))
             for person in here:
                 person.frames.clear()
             await asyncio.sleep(0.5)

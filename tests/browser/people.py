@@ -7,16 +7,16 @@ from typing import Any, Literal, Self
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect
 from tests.integration.local import Installation
 
-WAIT = 20_000  # ms, for anything that involves a server
+TIMEOUT = 20_000  # ms, for anything that involves a server
 Scheme = Literal["light", "dark"]
 
-expect.set_options(timeout=WAIT)
+expect.set_options(timeout=TIMEOUT)
 
-# The browser logs these when a connection ends, which tests cause often.
-EXPECTED = ("WebSocket connection to", "Failed to load resource")
+# Browsers log these when a connection ends, which tests often cause.
+EXPECTED_ERRORS = ("WebSocket connection to", "Failed to load resource")
 
 
-class Town:
+class Site:
     """An installation, its users, and the pages that they have open."""
 
     def __init__(self, local: Installation, browser: Browser) -> None:
@@ -25,9 +25,9 @@ class Town:
         self._passwords: dict[str, str] = {}
         self._sessions: dict[str, list[Any]] = {}
         self._contexts: list[BrowserContext] = []
-        self.complaints: list[str] = []
+        self.browser_errors: list[str] = []
 
-    async def settle(self, *names: str, admins: Iterable[str] = ()) -> Self:
+    async def add_users(self, *names: str, admins: Iterable[str] = ()) -> Self:
         """Create users, those in `admins` as administrators."""
         for name in names:
             output = await self.local.run("user", "add", name, *(["--admin"] if name in admins else []))
@@ -38,11 +38,11 @@ class Town:
         return self._passwords[name]
 
     async def shell(self, code: str) -> str:
-        """Run Python code in the installation, for what no page offers. Room, Event and User are imported."""
+        """Run Python code in the installation, for setup that no page offers. Room, Event and User are imported."""
         names = "from channelbox.chat.models import *; from channelbox.accounts.models import User\n"
         return await self.local.run("manage", "shell", "--no-imports", "-c", names + code)
 
-    async def history(self, room: str, lines: Iterable[tuple[float, str, str]], title: str = "") -> None:
+    async def create_history(self, room: str, lines: Iterable[tuple[float, str, str]], title: str = "") -> None:
         """Create a room with a history. `lines` are minutes ago, name and text, the oldest first."""
         await self.shell(f"""
 from datetime import timedelta
@@ -68,7 +68,7 @@ Room.objects.filter(pk=room.pk).update(last_seq=len(events), changed_at=events[-
         context = await self._browser.new_context(
             base_url=self.local.url, viewport={"width": width, "height": height}, color_scheme=scheme, **options
         )
-        context.set_default_timeout(WAIT)
+        context.set_default_timeout(TIMEOUT)
         self._contexts.append(context)
         context.on("page", self._watch)
         page = await context.new_page()
@@ -101,28 +101,28 @@ Room.objects.filter(pk=room.pk).update(last_seq=len(events), changed_at=events[-
         """Drop a session that has ended, so that the next window signs in again."""
         self._sessions.pop(name, None)
 
-    async def go_home(self) -> None:
+    async def close_windows(self) -> None:
         """Close all windows. Raises AssertionError if a browser reported errors or warnings."""
         for context in self._contexts:
             await context.close()
         self._contexts.clear()
-        complaints, self.complaints = self.complaints, []
-        assert not complaints, "\n".join(complaints)
+        browser_errors, self.browser_errors = self.browser_errors, []
+        assert not browser_errors, "\n".join(browser_errors)
 
     def _watch(self, page: Page) -> None:
         page.on("console", self._on_console)
-        page.on("pageerror", lambda error: self.complaints.append(f"{error.name}: {error.message}\n{error.stack}"))
+        page.on("pageerror", lambda error: self.browser_errors.append(f"{error.name}: {error.message}\n{error.stack}"))
         page.on("request", self._on_request)
 
     def _on_console(self, message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning") and not message.text.startswith(EXPECTED):
-            self.complaints.append(f"{message.type}: {message.text}")
+        if message.type in ("error", "warning") and not message.text.startswith(EXPECTED_ERRORS):
+            self.browser_errors.append(f"{message.type}: {message.text}")
 
     def _on_request(self, request: Request) -> None:
-        """Record requests to any other server, as pages must not make any."""
+        """Record requests to any other server as errors: pages must not make any."""
         own = self.local.url
         if not request.url.startswith((f"{own}/", f"{own.replace('127.0.0.1', 'localhost')}/", "data:")):
-            self.complaints.append(f"asked for {request.url}")
+            self.browser_errors.append(f"asked for {request.url}")
 
 
 async def connected(page: Page) -> None:
@@ -137,7 +137,7 @@ async def sign_out(page: Page) -> None:
 
 
 async def say(page: Page, text: str) -> None:
-    """Type and send a message, as a person does. Returns before it has arrived."""
+    """Type and send a message as a person does, without waiting until it has been stored."""
     await page.fill("#text", text)
     await page.press("#text", "Enter")
 

@@ -1,28 +1,28 @@
-"""Who gets in: signing in and out, and rooms that are not open to everybody."""
+"""Access: signing in and out, and rooms that are closed to some users."""
 
 import pytest
 from playwright.async_api import expect
-from tests.browser.people import Town, connected, say, sign_out
+from tests.browser.people import Site, connected, say, sign_out
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 
-async def test_signing_in_leads_to_where_one_wanted_to_go(strict_town: Town) -> None:
-    await strict_town.shell("Room.objects.get_or_create(name='office')")
-    page = await strict_town.window()
+async def test_sign_in_redirects_to_the_requested_room(strict_site: Site) -> None:
+    await strict_site.shell("Room.objects.get_or_create(name='office')")
+    page = await strict_site.window()
     await page.goto("/chat/room/office/")
     await expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
     await expect(page.get_by_text("Run by the signal tower.")).to_be_visible()
     await page.fill("#username", "ben")
-    await page.fill("#password", strict_town.password("ben"))
+    await page.fill("#password", strict_site.password("ben"))
     await page.get_by_role("button", name="Sign in").click()
     await page.wait_for_url("**/chat/room/office/")
     await connected(page)
 
 
-async def test_a_wrong_password_is_said_beside_the_field_and_tells_nothing_of_the_name(strict_town: Town) -> None:
-    page = await strict_town.window()
-    said = []
+async def test_sign_in_error_does_not_reveal_whether_a_user_exists(strict_site: Site) -> None:
+    page = await strict_site.window()
+    errors = []
     for name in ("ben", "nobody-here"):
         await page.goto("/accounts/login/")
         await page.fill("#username", name)
@@ -30,19 +30,19 @@ async def test_a_wrong_password_is_said_beside_the_field_and_tells_nothing_of_th
         await page.keyboard.press("Enter")
         await expect(page.locator("#password")).to_have_attribute("aria-invalid", "true")
         await expect(page.locator("#username")).to_have_value(name)
-        said.append(await page.locator("#password-errors").inner_text())
-    assert said[0] == said[1]
+        errors.append(await page.locator("#password-errors").inner_text())
+    assert errors[0] == errors[1]
 
 
-async def test_signing_out_ends_the_room_and_signing_in_elsewhere_resumes_it(strict_town: Town) -> None:
-    await strict_town.settle("signe")
-    await strict_town.shell("Room.objects.get_or_create(name='office')")
-    page = await strict_town.enter("signe", "office")
+async def test_room_page_resumes_after_sign_in_in_another_tab(strict_site: Site) -> None:
+    await strict_site.add_users("signe")
+    await strict_site.shell("Room.objects.get_or_create(name='office')")
+    page = await strict_site.enter("signe", "office")
     await page.fill("#text", "what I was writing")
     other = await page.context.new_page()
     await other.goto("/chat/")
     await sign_out(other)
-    # As when the network has been away: the connection is made anew.
+    # As after a network outage: the page reconnects.
     await page.evaluate("""() => {
         dispatchEvent(new PageTransitionEvent("pagehide", { persisted: true }));
         dispatchEvent(new PageTransitionEvent("pageshow", { persisted: true }));
@@ -52,17 +52,17 @@ async def test_signing_out_ends_the_room_and_signing_in_elsewhere_resumes_it(str
     await expect(link).to_have_attribute("href", "/accounts/login/?next=%2Fchat%2Froom%2Foffice%2F")
     await say(page, "said while signed out")
     await expect(page.locator(".pending-words")).to_have_text("Waiting for the connection")
-    await strict_town.sign_in(other, "signe")
+    await strict_site.sign_in(other, "signe")
     await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
     await connected(page)
     await expect(page.locator(".log").get_by_text("said while signed out")).to_be_visible()
     await expect(page.locator(".pending")).to_have_count(0)
-    strict_town.forget("signe")
+    strict_site.forget("signe")
 
 
-async def test_rooms_that_are_not_for_everybody(strict_town: Town) -> None:
-    await strict_town.shell("Room.objects.get_or_create(name='leads', members_only=True)")
-    page = await strict_town.window("ben")
+async def test_inaccessible_rooms_are_refused_and_not_listed(strict_site: Site) -> None:
+    await strict_site.shell("Room.objects.get_or_create(name='leads', members_only=True)")
+    page = await strict_site.window("ben")
     await page.goto("/chat/room/leads/")
     await expect(page.get_by_role("heading")).to_have_text(
         "You don't have access to \N{LEFT DOUBLE QUOTATION MARK}leads\N{RIGHT DOUBLE QUOTATION MARK}"
@@ -77,15 +77,15 @@ async def test_rooms_that_are_not_for_everybody(strict_town: Town) -> None:
     await expect(page.locator("#name-below")).to_contain_text("This room does not exist or you don't have access to it")
 
 
-async def test_an_address_that_the_server_does_not_know_is_told_with_the_remedy(town: Town) -> None:
-    page = await town.window()
-    await page.goto(town.local.url.replace("127.0.0.1", "localhost") + "/chat/room/origin/")
+async def test_notice_for_an_unlisted_origin_names_the_setting(site: Site) -> None:
+    page = await site.window()
+    await page.goto(site.local.url.replace("127.0.0.1", "localhost") + "/chat/room/origin/")
     await expect(page.locator(".state-word")).to_have_text("No access")
     await expect(page.locator(".notice")).to_contain_text("CHANNELBOX_ORIGINS")
 
 
-async def test_a_room_is_opened_by_its_name(town: Town) -> None:
-    page = await town.window("ben")
+async def test_room_form_rejects_invalid_names_and_opens_valid_ones(site: Site) -> None:
+    page = await site.window("ben")
     await page.goto("/chat/")
     await page.fill("#name", "a name with spaces")
     await page.keyboard.press("Enter")

@@ -1,23 +1,23 @@
-"""The dashboard moves by itself, and cannot be mistaken for live when it is not."""
+"""The dashboard updates itself, and marks figures that are no longer live."""
 
 import signal
 
 import pytest
 from playwright.async_api import expect
-from tests.browser.people import Town, say
+from tests.browser.people import Site, say
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
-DEAD = 45_000  # ms: 30 s of silence and a margin
+DEAD_TIMEOUT = 45_000  # ms: 30 s of silence and a margin
 
 
-async def test_figures_come_by_themselves(town: Town) -> None:
-    page = await town.window("alice")
+async def test_figures_update_without_a_reload(site: Site) -> None:
+    page = await site.window("alice")
     await page.goto("/chat/dashboard/")
     connections = page.locator("[data-figure=connections] b")
     await expect(connections).to_have_text("1")
     await expect(page.locator(".state-word")).to_have_text("Live")
-    ben = await town.enter("ben", "watched")
+    ben = await site.enter("ben", "watched")
     await expect(connections).to_have_text("2")
     await expect(page.locator("[data-figure=rooms] b")).not_to_have_text("0")
     await say(ben, "counted")
@@ -28,49 +28,49 @@ async def test_figures_come_by_themselves(town: Town) -> None:
     await expect(page.locator(".summary")).to_have_text("All 4 well")
 
 
-async def test_a_process_that_dies_is_on_top_until_it_is_back(town: Town) -> None:
-    page = await town.window("alice")
+async def test_a_silent_process_is_listed_first_until_it_reports_again(site: Site) -> None:
+    page = await site.window("alice")
     await page.goto("/chat/dashboard/")
     await expect(page.locator(".summary")).to_have_text("All 4 well")
-    victim = town.local.workers[1]
+    victim = site.local.workers[1]
     victim.signal(signal.SIGSTOP)
     first = page.locator("tbody tr").first
     await expect(first).to_have_attribute("data-state", "stale")
     await expect(first).to_contain_text("worker@2")
     await expect(page.locator(".summary")).to_have_text("1 of 4 not well")
-    await expect(first).to_have_attribute("data-state", "gone", timeout=DEAD)
+    await expect(first).to_have_attribute("data-state", "gone", timeout=DEAD_TIMEOUT)
     victim.signal(signal.SIGCONT)
     await expect(page.locator(".summary")).to_have_text("All 4 well")
 
 
-async def test_a_frozen_server_is_marked_stale_and_then_said_in_words(town: Town) -> None:
-    page = await town.window("alice")
+async def test_figures_of_a_frozen_server_are_marked_stale_then_dead(site: Site) -> None:
+    page = await site.window("alice")
     await page.goto("/chat/dashboard/")
     tile = page.locator("[data-figure=connections]")
     await expect(tile.locator(".age")).to_have_text("1 s ago")
     await expect(page.locator(".dead")).to_be_hidden()
     shown = await tile.locator("b").text_content()
-    for child in town.local.web:
+    for child in site.local.web:
         child.signal(signal.SIGSTOP)
     try:
         await expect(tile).to_have_attribute("data-age", "stale")
         await expect(tile.locator(".age")).to_contain_text("Stale")
         await expect(page.locator(".state-word")).not_to_have_text("Live")
         await expect(page.locator(".state-word")).to_contain_text("Reconnecting")
-        await expect(page.locator(".dead")).to_be_visible(timeout=DEAD)
+        await expect(page.locator(".dead")).to_be_visible(timeout=DEAD_TIMEOUT)
         await expect(page.locator(".dead")).to_contain_text("The figures show the state at that time")
-        # What was known last stays, marked on every tile.
+        # The last known figures stay, and every tile is marked.
         assert await tile.locator("b").text_content() == shown
         assert await page.locator(".tile:not([data-age=dead])").count() == 0
     finally:
-        for child in town.local.web:
+        for child in site.local.web:
             child.signal(signal.SIGCONT)
     await expect(page.locator(".dead")).to_be_hidden()
     await expect(page.locator(".state-word")).to_have_text("Live")
 
 
-async def test_the_wall_shows_everything_in_one_view(town: Town) -> None:
-    page = await town.window("alice", width=1920, height=1080)
+async def test_wall_view_fits_on_one_screen(site: Site) -> None:
+    page = await site.window("alice", width=1920, height=1080)
     await page.goto("/chat/dashboard/?wall")
     await expect(page.locator("[data-figure=connections] b")).to_have_text("1")
     await expect(page.get_by_role("navigation")).to_be_hidden()
@@ -82,8 +82,8 @@ async def test_the_wall_shows_everything_in_one_view(town: Town) -> None:
     await expect(page.get_by_role("navigation")).to_be_visible()
 
 
-async def test_every_chart_draws_what_came(town: Town) -> None:
-    page = await town.window("alice", scheme="dark")
+async def test_every_chart_draws_its_data(site: Site) -> None:
+    page = await site.window("alice", scheme="dark")
     await page.goto("/chat/dashboard/")
     await expect(page.locator(".plot canvas")).to_have_count(6)
     await page.wait_for_function("""() => [...document.querySelectorAll(".plot canvas")].every((canvas) => {

@@ -1,37 +1,39 @@
-"""Reading back, without jumps and without a page that grows for ever."""
+"""Scrolling through history: the view does not jump, and the page stays bounded."""
 
 import asyncio
 import re
 
 import pytest
 from playwright.async_api import Page, Route, WebSocketRoute, expect
-from tests.browser.people import Town, numbers, say
+from tests.browser.people import Site, numbers, say
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
-PAGE = 50  # messages that are shown first
-MOST = 600  # messages in the page, as in timeline.js
-KEPT = 300  # while the newest is in sight
+PAGE = 50  # messages shown first
+MAX_MESSAGES = 600  # messages in the page in any case, as in timeline.js
+MAX_AT_END = 300  # messages in the page while the newest is in view, as in timeline.js
 BOTTOM = "const s = document.querySelector('.scroller'); s.scrollHeight - s.scrollTop - s.clientHeight"
 
 
-async def enter(town: Town, name: str, count: int) -> Page:
-    """The page of a room in which so much was said, when the newest of it is shown."""
-    await town.history(name, [(count - n, ("mara", "joris")[n // 3 % 2], f"message {n + 1}") for n in range(count)])
-    page = await town.enter("alice", name)
+async def enter(site: Site, name: str, count: int) -> Page:
+    """Open a room that has `count` messages, and return its page once the newest are shown."""
+    await site.create_history(
+        name, [(count - n, ("mara", "joris")[n // 3 % 2], f"message {n + 1}") for n in range(count)]
+    )
+    page = await site.enter("alice", name)
     await expect(page.locator(".log .message")).to_have_count(PAGE)
     return page
 
 
 async def scroll_up(page: Page) -> None:
-    """To the upper end of what is loaded, and until more has been loaded."""
+    """Scroll to the upper end of the loaded messages, and wait until more have been loaded."""
     first = (await numbers(page))[0]
     await page.evaluate("document.querySelector('.scroller').scrollTop = 0")
     await page.wait_for_function("first => +document.querySelector('.log .message').dataset.seq < first", arg=first)
 
 
-async def test_older_messages_load_on_scrolling_up_and_nothing_jumps(town: Town) -> None:
-    page = await enter(town, "old", 180)
+async def test_scrolling_up_loads_older_messages_without_jumping(site: Site) -> None:
+    page = await enter(site, "old", 180)
     assert await page.evaluate(BOTTOM) < 2
     anchor = page.locator(".log .message[data-seq='140']")
     await page.evaluate("document.querySelector('.scroller').scrollTop = 300")
@@ -47,10 +49,10 @@ async def test_older_messages_load_on_scrolling_up_and_nothing_jumps(town: Town)
     await expect(page.locator(".top")).to_have_text("This is the beginning of the room.")
 
 
-async def test_a_history_that_comes_slowly_is_not_taken_for_all_that_is_in_sight(town: Town) -> None:
-    """Its beginning does not fill the window: older messages would be loaded into the midst of it."""
-    await town.history("slow", [(180 - n, "mara", f"message {n + 1}") for n in range(180)])
-    page = await town.window("alice")
+async def test_older_messages_are_not_loaded_before_the_first_page_is_full(site: Site) -> None:
+    """The first messages do not fill the window; older ones loaded now would end up in the midst of them."""
+    await site.create_history("slow", [(180 - n, "mara", f"message {n + 1}") for n in range(180)])
+    page = await site.window("alice")
     rest = asyncio.Event()
 
     async def pass_on(client: WebSocketRoute) -> None:
@@ -80,11 +82,11 @@ async def test_a_history_that_comes_slowly_is_not_taken_for_all_that_is_in_sight
     await expect(page.locator(".log .message")).to_have_count(PAGE)
 
 
-async def test_who_reads_above_is_not_moved_and_sees_how_much_is_new(town: Town) -> None:
-    page = await enter(town, "above", 100)
+async def test_new_messages_are_counted_without_moving_the_scroll_position(site: Site) -> None:
+    page = await enter(site, "above", 100)
     await page.evaluate("document.querySelector('.scroller').scrollTop = 700")
     await expect(page.locator(".pill")).to_have_text("Jump to the newest")
-    ben = await town.enter("ben", "above")
+    ben = await site.enter("ben", "above")
     before = await page.evaluate("document.querySelector('.scroller').scrollTop")
     await say(ben, "one")
     await say(ben, "two")
@@ -95,17 +97,17 @@ async def test_who_reads_above_is_not_moved_and_sees_how_much_is_new(town: Town)
     await expect(page.locator(".log").get_by_text("two", exact=True)).to_be_in_viewport()
 
 
-async def test_the_page_stays_bounded_and_finds_the_newest_again(town: Town) -> None:
-    page = await enter(town, "bounded", 900)
+async def test_page_stays_bounded_when_scrolling_up_and_down_again(site: Site) -> None:
+    page = await enter(site, "bounded", 900)
     while (await numbers(page))[0] > 1:
         await scroll_up(page)
-        assert len(await numbers(page)) <= MOST
-    ben = await town.enter("ben", "bounded")
+        assert len(await numbers(page)) <= MAX_MESSAGES
+    ben = await site.enter("ben", "bounded")
     await say(ben, "the newest")
     await expect(page.locator(".pill")).to_have_text("1 new")
     shown = await numbers(page)
     assert shown == list(range(1, len(shown) + 1))
-    # Down again, step by step: what was cut off comes back without a hole.
+    # Down again, step by step: messages that were cut off come back without a hole.
     while (await numbers(page))[-1] < 901:
         last = (await numbers(page))[-1]
         await page.evaluate("document.querySelector('.scroller').scrollTop = 1e9")
@@ -114,28 +116,28 @@ async def test_the_page_stays_bounded_and_finds_the_newest_again(town: Town) -> 
         )
     shown = await numbers(page)
     assert shown == list(range(shown[0], 902))
-    assert len(shown) <= MOST
+    assert len(shown) <= MAX_MESSAGES
     await say(ben, "live again")
     await expect(page.locator(".log").get_by_text("live again")).to_be_attached()
 
 
-async def test_a_flood_leaves_the_newest_in_sight_and_the_page_bounded(town: Town) -> None:
-    page = await town.enter("alice", "flood")
-    people = [await town.local.enter("flood") for _ in range(6)]
+async def test_a_flood_keeps_the_newest_visible_and_the_page_bounded(site: Site) -> None:
+    page = await site.enter("alice", "flood")
+    people = [await site.local.enter("flood") for _ in range(6)]
     for n in range(60):
         for person in people:
             await person.say(f"drop {n}")
     await page.wait_for_function("() => document.querySelector('.log .message:last-child')?.dataset.seq === '360'")
     shown = await numbers(page)
     assert shown == list(range(shown[0], 361))
-    assert len(shown) <= KEPT
+    assert len(shown) <= MAX_AT_END
     assert await page.evaluate(BOTTOM) < 2
     for person in people:
         await person.connection.close()
 
 
-async def test_the_newest_is_one_click_away_from_far_above(town: Town) -> None:
-    page = await enter(town, "far", 900)
+async def test_one_click_jumps_from_old_history_to_the_newest(site: Site) -> None:
+    page = await enter(site, "far", 900)
     while (await numbers(page))[-1] == 900:
         await scroll_up(page)
     await page.locator(".pill").click()
@@ -144,9 +146,9 @@ async def test_the_newest_is_one_click_away_from_far_above(town: Town) -> None:
     await expect(page.locator(".log").get_by_text("and on", exact=True)).to_be_in_viewport()
 
 
-async def test_too_much_missed_begins_anew_with_the_newest(town: Town) -> None:
-    page = await enter(town, "gap", 120)
-    # Who had just asked for older messages gets those of the new window: the answer about the old one is late.
+async def test_missing_too_much_restarts_the_page_at_the_newest(site: Site) -> None:
+    page = await enter(site, "gap", 120)
+    # A request for older messages is under way: its late answer belongs to the old window and must not be used.
     release = asyncio.Event()
 
     async def hold(route: Route) -> None:
@@ -157,15 +159,15 @@ async def test_too_much_missed_begins_anew_with_the_newest(town: Town) -> None:
     async with page.expect_request("**/messages?**"):
         await page.evaluate("document.querySelector('.scroller').scrollTop = 0")
     await page.evaluate("dispatchEvent(new PageTransitionEvent('pagehide', { persisted: true }))")
-    await town.shell(
+    await site.shell(
         "room = Room.objects.get(name='gap')\n"
         "from django.utils import timezone\n"
         "Event.objects.bulk_create(Event(room=room, seq=n, sender='g:x', client_id=f'late-{n}', name='mara',"
         " text=f'message {n}', at=timezone.now()) for n in range(121, 1221))\n"
         "Room.objects.filter(pk=room.pk).update(last_seq=1220)"
     )
-    for child in town.local.web:  # the room's newest messages are also in their memory
-        await town.local.kill(child)
+    for child in site.local.web:  # they also hold the room's newest messages in memory
+        await site.local.kill(child)
     await page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
     await expect(page.locator(".log").get_by_text("message 1220", exact=True)).to_be_in_viewport()
     shown = await numbers(page)
@@ -177,15 +179,15 @@ async def test_too_much_missed_begins_anew_with_the_newest(town: Town) -> None:
     assert shown == list(range(shown[0], 1221))
 
 
-async def test_an_empty_room_says_what_to_do(town: Town) -> None:
-    page = await town.enter("alice", "empty")
+async def test_an_empty_room_asks_for_the_first_message(site: Site) -> None:
+    page = await site.enter("alice", "empty")
     await expect(page.locator(".top")).to_have_text("No messages yet. Write the first one below.")
     await say(page, "first")
     await expect(page.locator(".top")).to_have_text("This is the beginning of the room.")
 
 
-async def test_history_that_cannot_be_loaded_says_so_and_can_be_tried_again(town: Town) -> None:
-    page = await enter(town, "failing", 120)
+async def test_a_failed_history_request_is_shown_and_can_be_retried(site: Site) -> None:
+    page = await enter(site, "failing", 120)
     await page.route("**/messages?**", lambda route: route.abort())
     await page.evaluate("document.querySelector('.scroller').scrollTop = 0")
     await expect(page.locator(".top")).to_contain_text("Older messages could not be loaded.")
@@ -194,18 +196,18 @@ async def test_history_that_cannot_be_loaded_says_so_and_can_be_tried_again(town
     await expect(page.locator(".log .message")).to_have_count(100)
 
 
-async def test_history_that_is_refused_is_not_asked_for_before_it_may_be(town: Town) -> None:
-    page = await town.window("alice")
+async def test_history_requests_wait_for_retry_after(site: Site) -> None:
+    page = await site.window("alice")
     await page.clock.install()
-    await town.history("busy-server", [(400 - n, "mara", f"message {n + 1}") for n in range(900)])
+    await site.create_history("busy-server", [(400 - n, "mara", f"message {n + 1}") for n in range(900)])
     await page.goto("/chat/room/busy-server/")
     await expect(page.locator(".log .message")).to_have_count(PAGE)
     while (await numbers(page))[-1] == 900:
         await scroll_up(page)
-    asked = []
+    requests = []
 
     async def refuse(route: Route) -> None:
-        asked.append(route.request.url)
+        requests.append(route.request.url)
         await route.fulfill(status=503, headers={"Retry-After": "100"}, body="")
 
     await page.route("**/messages?**", refuse)
@@ -215,7 +217,7 @@ async def test_history_that_is_refused_is_not_asked_for_before_it_may_be(town: T
         await page.clock.fast_forward(15_000)
     await page.locator(".top").get_by_role("button", name="Try again").click()
     await expect(page.locator(".top")).to_contain_text("The server is busy. Loading older messages is tried again")
-    assert len(asked) == 1
+    assert len(requests) == 1
     await page.unroute("**/messages?**")
     async with page.expect_response("**/messages?**"):
         await page.clock.fast_forward(200_000)

@@ -1,4 +1,4 @@
-"""What holds for every page: for keyboards, readers, colours, widths, and slow lines."""
+"""Requirements of every page: accessibility, keyboard use, colour schemes, window widths and size."""
 
 import zlib
 from collections.abc import Awaitable, Callable
@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable
 import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Page, Response, expect
-from tests.browser.people import Scheme, Town, connected, say
+from tests.browser.people import Scheme, Site, connected, say
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
-FIRST_PAGE = 52_000  # bytes on the line, uPlot aside
+MAX_FIRST_LOAD_BYTES = 52_000  # compressed, without uPlot
 Visit = Callable[[Page], Awaitable[None]]
 
 
@@ -44,11 +44,11 @@ async def full_room(page: Page) -> None:
     await expect(page.locator(".notice")).to_be_visible()
 
 
-async def no_room(page: Page) -> None:
+async def closed_room(page: Page) -> None:
     await page.goto("/chat/room/axe-closed/")
 
 
-async def nothing(page: Page) -> None:
+async def not_found(page: Page) -> None:
     await page.goto("/no/such/page")
 
 
@@ -62,7 +62,7 @@ async def wall(page: Page) -> None:
     await expect(page.locator("[data-figure=connections] b")).to_have_text("1")
 
 
-PAGES: list[Visit] = [sign_in, rooms, room, full_room, no_room, nothing, dashboard, wall]
+PAGES: list[Visit] = [sign_in, rooms, room, full_room, closed_room, not_found, dashboard, wall]
 LOOKS: list[tuple[int, int, Scheme]] = [
     (1440, 900, "light"),
     (1440, 900, "dark"),
@@ -72,14 +72,14 @@ LOOKS: list[tuple[int, int, Scheme]] = [
 
 
 @pytest.mark.parametrize("visit", PAGES, ids=lambda visit: visit.__name__)
-async def test_axe_finds_nothing_in_light_and_dark_on_desk_and_phone(town: Town, visit: Visit) -> None:
-    if visit is no_room:
-        await town.shell("Room.objects.create(name='axe-closed', closed=True)")
+async def test_axe_finds_no_violations_on_desktop_and_phone(site: Site, visit: Visit) -> None:
+    if visit is closed_room:
+        await site.shell("Room.objects.create(name='axe-closed', closed=True)")
     if visit is full_room:
-        await town.shell("Room.objects.create(name='axe-full', limit=1)")
-        await town.enter("ben", "axe-full")
+        await site.shell("Room.objects.create(name='axe-full', limit=1)")
+        await site.enter("ben", "axe-full")
     for width, height, scheme in LOOKS:
-        page = await town.window("alice", width=width, height=height, scheme=scheme, reduced_motion="reduce")
+        page = await site.window("alice", width=width, height=height, scheme=scheme, reduced_motion="reduce")
         await visit(page)
         results = await Axe().run(page)
         assert results.violations_count == 0, f"{width} px, {scheme}: {results.generate_report()}"
@@ -87,13 +87,13 @@ async def test_axe_finds_nothing_in_light_and_dark_on_desk_and_phone(town: Town,
 
 
 @pytest.mark.parametrize("width", [320, 390, 768, 1100, 2560])
-async def test_nothing_is_wider_than_the_window(town: Town, width: int) -> None:
-    await town.shell(
+async def test_no_page_scrolls_sideways(site: Site, width: int) -> None:
+    await site.shell(
         "Room.objects.get_or_create(name='wide-' + 'w' * 60, defaults={'title': 'A title that is ' + 'long ' * 30})"
     )
-    long = await town.enter("ben", "wide-" + "w" * 60)
+    long = await site.enter("ben", "wide-" + "w" * 60)
     await say(long, "https://example.invalid/" + "x" * 300)
-    page = await town.window("alice", width=width, height=700)
+    page = await site.window("alice", width=width, height=700)
     for address in ("/accounts/login/", "/chat/", f"/chat/room/wide-{'w' * 60}/", "/chat/dashboard/"):
         await page.goto(address)
         await page.wait_for_load_state("load")
@@ -101,9 +101,9 @@ async def test_nothing_is_wider_than_the_window(town: Town, width: int) -> None:
         await expect(page.locator(".bar .menu summary")).to_be_in_viewport(ratio=1)
 
 
-async def test_the_keyboard_is_enough(strict_town: Town) -> None:
-    await strict_town.shell("Room.objects.get_or_create(name='keys')")
-    page = await strict_town.window()
+async def test_chat_is_usable_with_the_keyboard_alone(strict_site: Site) -> None:
+    await strict_site.shell("Room.objects.get_or_create(name='keys')")
+    page = await strict_site.window()
     press = page.keyboard.press
 
     async def tab_to(name: str, key: str = "Tab") -> None:
@@ -116,9 +116,9 @@ async def test_the_keyboard_is_enough(strict_town: Town) -> None:
     await page.goto("/chat/")
     await page.keyboard.type("ben")
     await press("Tab")
-    await page.keyboard.type(strict_town.password("ben"))
+    await page.keyboard.type(strict_site.password("ben"))
     await press("Enter")
-    await page.wait_for_url(f"{strict_town.local.url}/chat/")
+    await page.wait_for_url(f"{strict_site.local.url}/chat/")
     await press("Tab")
     assert await page.evaluate("document.activeElement.className") == "skip"
     await tab_to("keys")
@@ -137,8 +137,8 @@ async def test_the_keyboard_is_enough(strict_town: Town) -> None:
     assert await page.evaluate("document.activeElement.tagName") == "SUMMARY"
 
 
-async def test_the_rooms_are_a_drawer_on_a_phone(town: Town) -> None:
-    page = await town.enter("alice", "drawer", width=390, height=844)
+async def test_room_list_is_a_drawer_on_phones(site: Site) -> None:
+    page = await site.enter("alice", "drawer", width=390, height=844)
     await expect(page.locator("#rooms")).not_to_be_in_viewport()
     await page.locator(".drawer-open").focus()
     await page.keyboard.press("Enter")
@@ -148,8 +148,8 @@ async def test_the_rooms_are_a_drawer_on_a_phone(town: Town) -> None:
     await expect(page.locator(".drawer-open")).to_be_focused()
 
 
-async def test_the_choice_of_colours_is_remembered(town: Town) -> None:
-    page = await town.window("alice", scheme="light")
+async def test_chosen_colour_scheme_is_remembered(site: Site) -> None:
+    page = await site.window("alice", scheme="light")
     await page.goto("/chat/")
     background = "getComputedStyle(document.body.parentElement).backgroundColor"
     light = await page.evaluate(background)
@@ -164,8 +164,8 @@ async def test_the_choice_of_colours_is_remembered(town: Town) -> None:
 
 
 @pytest.mark.parametrize("address", ["/accounts/login/", "/chat/", "/chat/room/weight/", "/chat/dashboard/"])
-async def test_a_first_page_is_light(town: Town, address: str) -> None:
-    page = await town.window("alice")
+async def test_first_load_of_a_page_stays_small(site: Site, address: str) -> None:
+    page = await site.window("alice")
     sizes: dict[str, int] = {}
 
     async def weigh(answer: Response) -> None:
@@ -175,4 +175,4 @@ async def test_a_first_page_is_light(town: Town, address: str) -> None:
     page.on("response", weigh)
     await page.goto(address)
     await page.wait_for_load_state("networkidle")
-    assert 5_000 < sum(sizes.values()) < FIRST_PAGE, sizes
+    assert 5_000 < sum(sizes.values()) < MAX_FIRST_LOAD_BYTES, sizes

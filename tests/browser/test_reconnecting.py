@@ -1,4 +1,4 @@
-"""A page whose connection breaks at any place: nothing is missing from it afterwards, and nothing is there twice."""
+"""Pages whose connection breaks at any point show every message exactly once after reconnecting."""
 
 import json
 import re
@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 from playwright.async_api import Page, Route, WebSocketRoute, expect
-from tests.browser.people import Town, connected, numbers, say
+from tests.browser.people import Site, connected, numbers, say
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 
 async def cut_after(page: Page, seq: int) -> None:
-    """The first connection that brings this event of the room ends right behind it."""
+    """End the first connection that delivers this event of the room, right behind the event."""
     cut: list[int] = []
 
     def between(socket: WebSocketRoute) -> None:
@@ -32,9 +32,9 @@ async def cut_after(page: Page, seq: int) -> None:
     await page.route_web_socket("**/ws/chat/**", between)
 
 
-async def test_a_first_history_that_breaks_off_is_completed(town: Town) -> None:
-    await town.history("cut", [(1, "ben", f"message {n}") for n in range(1, 501)])
-    page = await town.window("alice")
+async def test_an_interrupted_first_history_is_completed(site: Site) -> None:
+    await site.create_history("cut", [(1, "ben", f"message {n}") for n in range(1, 501)])
+    page = await site.window("alice")
     await cut_after(page, 470)
     await page.goto("/chat/room/cut/")
     await expect(page.locator(".log").get_by_text("message 470", exact=True)).to_be_attached()
@@ -49,8 +49,8 @@ async def test_a_first_history_that_breaks_off_is_completed(town: Town) -> None:
 Answer = Callable[[str, int], list[dict[str, Any]]]
 
 
-class Script:
-    """A server that gives each connection what `answer` makes of its address and number, and may end it."""
+class ScriptedServer:
+    """A server that sends each connection the frames that `answer` returns for its URL and its number."""
 
     def __init__(self, answer: Answer) -> None:
         self.answer = answer
@@ -63,13 +63,13 @@ class Script:
             self.urls.append(socket.url)
             self.sockets.append(socket)
 
-            def hear(text: str | bytes) -> None:
+            def on_message(text: str | bytes) -> None:
                 frame = json.loads(text)
                 self.received.append(frame)
                 if frame.get("type") == "ping":
                     socket.send('{"type": "pong"}')
 
-            socket.on_message(hear)
+            socket.on_message(on_message)
             for frame in self.answer(socket.url, len(self.urls)):
                 socket.send(json.dumps(frame))
 
@@ -78,7 +78,7 @@ class Script:
 
 def welcome(seq: int, **fields: Any) -> dict[str, Any]:
     limits = {"message": 4000, "rate": 20, "burst": 60}
-    told = {
+    defaults = {
         "room": "scripted",
         "title": "",
         "you": "alice",
@@ -87,7 +87,16 @@ def welcome(seq: int, **fields: Any) -> dict[str, Any]:
         "resumed": False,
         "limits": limits,
     }
-    return {"type": "welcome", "seq": seq, "protocol": 2, "version": "1", "epoch": "e1", "floor": 1, **told, **fields}
+    return {
+        "type": "welcome",
+        "seq": seq,
+        "protocol": 2,
+        "version": "1",
+        "epoch": "e1",
+        "floor": 1,
+        **defaults,
+        **fields,
+    }
 
 
 def message(seq: int, text: str) -> dict[str, Any]:
@@ -95,19 +104,19 @@ def message(seq: int, text: str) -> dict[str, Any]:
     return {"type": "message", "seq": seq, "id": f"s-{text}", "user": "ben", "message": text, "at": at}
 
 
-# Whether somebody looks, as the test says.
-LOOKS = """
+# Lets the test decide whether the page is visible and focused.
+FAKE_FOCUS = """
     const away = () => sessionStorage.getItem("away") === "yes";
     Object.defineProperty(document, "hidden", { get: away });
     document.hasFocus = () => !away();
 """
 
 
-async def visit(town: Town, room: str, answer: Answer) -> tuple[Page, Script]:
-    """A page that is joined in a room of a scripted server."""
-    page = await town.window("alice")
-    await page.add_init_script(LOOKS)
-    script = Script(answer)
+async def visit(site: Site, room: str, answer: Answer) -> tuple[Page, ScriptedServer]:
+    """Return a page that has joined a room of a scripted server, and the server."""
+    page = await site.window("alice")
+    await page.add_init_script(FAKE_FOCUS)
+    script = ScriptedServer(answer)
     await script.serve(page)
     await page.clock.install()
     await page.goto(f"/chat/room/{room}/")
@@ -115,32 +124,32 @@ async def visit(town: Town, room: str, answer: Answer) -> tuple[Page, Script]:
     return page, script
 
 
-async def test_a_room_of_another_epoch_is_not_continued(town: Town) -> None:
+async def test_a_new_epoch_replaces_the_timeline(site: Site) -> None:
     def answer(url: str, number: int) -> list[dict[str, Any]]:
         if number == 1:
             return [welcome(2), message(1, "old one"), message(2, "old two")]
         return [welcome(4, epoch="e2"), *(message(seq, f"new {seq}") for seq in (1, 2, 3, 4))]
 
-    page, script = await visit(town, "epochs", answer)
+    page, script = await visit(site, "epochs", answer)
     await expect(page.locator(".log .text")).to_have_text(["old one", "old two"])
     await script.sockets[0].close(code=1012, reason="")
     await expect(page.locator(".log .text")).to_have_text(["new 1", "new 2", "new 3", "new 4"])
     assert script.urls[1].partition("?")[2] == "after=2&epoch=e1"
 
 
-async def test_numbers_that_are_gone_leave_no_hole_that_is_loaded_again(town: Town) -> None:
+async def test_numbers_below_the_floor_are_not_loaded_again(site: Site) -> None:
     def answer(url: str, number: int) -> list[dict[str, Any]]:
         gone = {"type": "gap", "from": 3, "to": 5, "gone": True}
         return [welcome(6, floor=2), message(2, "two"), gone, message(6, "six")]
 
-    page, _ = await visit(town, "gone", answer)
+    page, _ = await visit(site, "gone", answer)
     await expect(page.locator(".log .text")).to_have_text(["two", "six"])
     await expect(page.locator(".top")).to_have_text("This is the beginning of the room.")
 
 
-async def test_older_messages_of_another_epoch_are_thrown_away(town: Town) -> None:
-    page = await town.window("alice")
-    await Script(lambda url, number: [welcome(60), message(60, "sixty")]).serve(page)
+async def test_older_messages_of_another_epoch_are_discarded(site: Site) -> None:
+    page = await site.window("alice")
+    await ScriptedServer(lambda url, number: [welcome(60), message(60, "sixty")]).serve(page)
 
     async def older(route: Route) -> None:
         await route.fulfill(json={"messages": [message(59, "of another room")], "epoch": "e2"})
@@ -152,10 +161,10 @@ async def test_older_messages_of_another_epoch_are_thrown_away(town: Town) -> No
 
 
 @pytest.mark.parametrize("noise", [[], [{"type": "later"}, message(9, "too early")]])
-async def test_a_first_frame_that_is_no_welcome_is_survived(town: Town, noise: list[dict[str, Any]]) -> None:
+async def test_unexpected_frames_are_ignored(site: Site, noise: list[dict[str, Any]]) -> None:
     error = {"error": "Something is down.", "code": "try_later", "retry_after": 1}
     page, script = await visit(
-        town, f"noise-{len(noise)}", lambda url, number: [error, *noise, welcome(1), message(1, "hi")]
+        site, f"noise-{len(noise)}", lambda url, number: [error, *noise, welcome(1), message(1, "hi")]
     )
     await expect(page.locator(".log .text")).to_have_text(["hi"])
     script.sockets[0].send("no JSON")
@@ -163,13 +172,13 @@ async def test_a_first_frame_that_is_no_welcome_is_survived(town: Town, noise: l
     await expect(page.locator(".log .text")).to_have_text(["hi", "and on"])
 
 
-async def upgraded(town: Town, room: str) -> tuple[Page, Script]:
-    """A page whose server has been upgraded meanwhile."""
+async def open_upgraded(site: Site, room: str) -> tuple[Page, ScriptedServer]:
+    """Return a page whose server has been upgraded since it was loaded, and the server."""
 
     def answer(url: str, number: int) -> list[dict[str, Any]]:
         return [welcome(1, version="1" if number == 1 else "2"), message(1, "hi")]
 
-    page, script = await visit(town, room, answer)
+    page, script = await visit(site, room, answer)
     await page.evaluate("window.before = true")
     await script.sockets[0].close(code=1012, reason="")
     await page.clock.fast_forward(5_000)
@@ -177,8 +186,8 @@ async def upgraded(town: Town, room: str) -> tuple[Page, Script]:
     return page, script
 
 
-async def test_a_page_that_is_open_across_an_upgrade_reloads_itself_and_keeps_the_draft(town: Town) -> None:
-    page, _ = await upgraded(town, "upgrade")
+async def test_a_page_reloads_after_an_upgrade_and_keeps_its_draft(site: Site) -> None:
+    page, _ = await open_upgraded(site, "upgrade")
     await page.fill("#text", "half a sen")
     await page.clock.fast_forward(50_000)
     assert await page.evaluate("window.before"), "not while somebody writes"
@@ -191,8 +200,8 @@ async def test_a_page_that_is_open_across_an_upgrade_reloads_itself_and_keeps_th
     assert await page.evaluate("window.before"), "once for each change"
 
 
-async def test_a_page_that_nobody_looks_at_reloads_itself_and_still_says_what_is_unread(town: Town) -> None:
-    page, script = await upgraded(town, "upgrade-hidden")
+async def test_a_hidden_page_keeps_its_unread_count_across_a_reload(site: Site) -> None:
+    page, script = await open_upgraded(site, "upgrade-hidden")
     await page.evaluate("sessionStorage.setItem('away', 'yes')")
     await page.press("#text", "Shift")
     script.sockets[-1].send(json.dumps(message(2, "unseen")))
@@ -204,8 +213,8 @@ async def test_a_page_that_nobody_looks_at_reloads_itself_and_still_says_what_is
     await expect(page).to_have_title(re.compile(r"^\(1\) "))
 
 
-async def test_a_page_with_something_unsent_does_not_reload_itself(town: Town) -> None:
-    page, script = await upgraded(town, "upgrade-unsent")
+async def test_a_page_with_unsent_messages_does_not_reload(site: Site) -> None:
+    page, script = await open_upgraded(site, "upgrade-unsent")
     await say(page, "unsent")
     await expect(page.locator(".pending")).to_have_count(1)
     await page.clock.fast_forward(200_000)
@@ -219,8 +228,8 @@ async def test_a_page_with_something_unsent_does_not_reload_itself(town: Town) -
         await page.clock.fast_forward(5_000)
 
 
-async def test_a_page_does_not_reload_itself_into_an_error(town: Town) -> None:
-    page, _ = await upgraded(town, "upgrade-refused")
+async def test_a_page_does_not_reload_while_the_server_returns_errors(site: Site) -> None:
+    page, _ = await open_upgraded(site, "upgrade-refused")
     refused = True
 
     async def answer(route: Route) -> None:
@@ -238,8 +247,8 @@ async def test_a_page_does_not_reload_itself_into_an_error(town: Town) -> None:
         await page.clock.fast_forward(31_000)
 
 
-async def test_what_was_read_of_another_epoch_is_forgotten(town: Town) -> None:
-    page = await town.window("alice")
+async def test_a_new_epoch_resets_the_read_position(site: Site) -> None:
+    page = await site.window("alice")
     epoch = "e1"
 
     async def listed(route: Route) -> None:

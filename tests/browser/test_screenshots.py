@@ -1,7 +1,7 @@
-"""Pictures of every page in every state, in build/screenshots, to be looked at.
+"""Screenshots of every page in every state, in build/screenshots, for people to look at.
 
-With SCREENSHOTS=<minutes> set (make screenshots) the installation lives for so long before the dashboard is
-taken, and the pictures of README are renewed in docs/images.
+With SCREENSHOTS=<minutes> set (make screenshots), guests chat for that time before the dashboard is captured, and
+the pictures of README are copied to docs/images.
 """
 
 import asyncio
@@ -14,17 +14,17 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
-from tests.browser.conftest import PICTURES, SCREENSHOTS, founded
-from tests.browser.life import furnish, lively
-from tests.browser.people import Scheme, Town, connected, say
+from tests.browser.conftest import PICTURES, SCREENSHOTS, running_site
+from tests.browser.life import create_rooms, simulated_guests
+from tests.browser.people import Scheme, Site, connected, say
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 MINUTES = float(os.environ.get("SCREENSHOTS", "0"))
 Look = tuple[int, int, Scheme]
 LOOKS: list[Look] = [(1440, 900, "light"), (1440, 900, "dark"), (390, 844, "light"), (390, 844, "dark")]
-SMALL: list[Look] = [(1280, 700, "light"), (1280, 700, "dark")]  # many lines make big files
-DEAD = 45_000  # ms
+SMALL: list[Look] = [(1280, 700, "light"), (1280, 700, "dark")]  # charts with many lines make big files
+DEAD_TIMEOUT = 45_000  # ms
 README = {
     "chat-busy-1440-light": "chat",
     "chat-unsent-390-dark": "chat-phone",
@@ -32,24 +32,27 @@ README = {
     "dashboard-dead-390-light": "dashboard-stale-phone",
     "rooms-390-light": "rooms-phone",
 }
-PICTURE_MOST = 150_000  # bytes
+MAX_PICTURE_BYTES = 150_000
 
 Take = Callable[..., Awaitable[list[Page]]]
 
 
 @pytest_asyncio.fixture(loop_scope="session", scope="module")
-async def yard(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Town]:
-    async with founded(chromium, tmp_path_factory.mktemp("yard")) as town:
-        await furnish(town)
-        yield town
-        await town.go_home()
+async def yard(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
+    async with running_site(chromium, tmp_path_factory.mktemp("yard")) as site:
+        await create_rooms(site)
+        yield site
+        await site.close_windows()
 
 
 @pytest.fixture
-def take(yard: Town) -> Take:
-    """Opens a page in each look, brings it into a state, keeps a picture of it, and closes it unless it is to stay."""
+def take(yard: Site) -> Take:
+    """Return a function that opens a page in each look, visits it and saves a screenshot of it.
 
-    async def taken(
+    It closes the pages, or returns them if `stay` is set.
+    """
+
+    async def capture(
         name: str, visit: Callable[[Page], Awaitable[object]], looks: list[Look] = LOOKS, stay: bool = False
     ) -> list[Page]:
         pages = []
@@ -63,7 +66,7 @@ def take(yard: Town) -> Take:
                 await page.context.close()
         return pages
 
-    return taken
+    return capture
 
 
 async def keep(page: Page, name: str) -> None:
@@ -71,11 +74,11 @@ async def keep(page: Page, name: str) -> None:
     file = SCREENSHOTS / f"{name}.png"
     await page.screenshot(path=file)
     if MINUTES and name in README:
-        renew(file, PICTURES / f"{README[name]}.png")
+        copy_to_docs(file, PICTURES / f"{README[name]}.png")
 
 
-def renew(file: Path, picture: Path) -> None:
-    assert file.stat().st_size < PICTURE_MOST, f"{file} is too big for README"
+def copy_to_docs(file: Path, picture: Path) -> None:
+    assert file.stat().st_size < MAX_PICTURE_BYTES, f"{file} is too big for README"
     picture.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(file, picture)
 
@@ -107,7 +110,7 @@ async def test_rooms(take: Take) -> None:
     await take("menu", menu)
 
 
-async def test_chat(yard: Town, take: Take) -> None:
+async def test_chat(yard: Site, take: Take) -> None:
     for name in ("mara", "joris", "ben"):
         await yard.enter(name, "yard-north")
 
@@ -133,7 +136,7 @@ async def test_chat(yard: Town, take: Take) -> None:
     await take("chat-empty", empty)
 
 
-async def test_chat_while_the_connection_is_away(yard: Town, take: Take) -> None:
+async def test_chat_while_disconnected(yard: Site, take: Take) -> None:
     async def unsent(page: Page) -> None:
         await page.goto("/chat/room/yard-north/")
         await connected(page)
@@ -148,14 +151,14 @@ async def test_chat_while_the_connection_is_away(yard: Town, take: Take) -> None
 
     await take("chat-unsent", unsent)
 
-    async def door(page: Page) -> None:
+    async def closed_room(page: Page) -> None:
         await page.goto("/chat/room/not-for-ben/")
 
     await yard.shell("Room.objects.create(name='not-for-ben', closed=True)")
-    await take("closed-door", door)
+    await take("closed-door", closed_room)
 
 
-async def test_dashboard(yard: Town, take: Take) -> None:
+async def test_dashboard(yard: Site, take: Take) -> None:
     async def live(page: Page) -> None:
         await page.goto("/chat/dashboard/")
         await expect(page.locator(".state-word")).to_have_text("Live")
@@ -166,7 +169,7 @@ async def test_dashboard(yard: Town, take: Take) -> None:
         await page.goto("/chat/dashboard/?wall")
         await expect(page.locator(".summary")).to_have_text("All 4 well")
 
-    async with lively(yard):
+    async with simulated_guests(yard):
         await asyncio.sleep(20 + MINUTES * 60)
         await take("wall", wall)
         pages = await take("dashboard-live", live, [*LOOKS, *SMALL], stay=True)
@@ -176,7 +179,7 @@ async def test_dashboard(yard: Town, take: Take) -> None:
         for age in ("stale", "dead"):
             for page in pages:
                 await page.bring_to_front()
-                await expect(page.locator(".tile").first).to_have_attribute("data-age", age, timeout=DEAD)
+                await expect(page.locator(".tile").first).to_have_attribute("data-age", age, timeout=DEAD_TIMEOUT)
                 await keep(page, f"dashboard-{age}-{await look(page)}")
     finally:
         for child in yard.local.web:
@@ -188,7 +191,7 @@ async def test_admin(take: Take) -> None:
 
 
 async def look(page: Page) -> str:
-    """How the pictures of this page are called."""
+    """Return the end of the file names of this page's screenshots: its width and colour scheme."""
     assert page.viewport_size is not None
     dark = await page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
     return f"{page.viewport_size['width']}-{'dark' if dark else 'light'}"

@@ -1,4 +1,4 @@
-"""A room's page in each state of its connection, as pictures in build/screenshots, phone and desktop."""
+"""A room's page in each state of its connection, with screenshots for phone and desktop in build/screenshots."""
 
 import asyncio
 import json
@@ -9,8 +9,8 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Page, WebSocketRoute, expect
 from tests.browser.conftest import SCREENSHOTS
-from tests.browser.life import MORNING
-from tests.browser.people import Scheme, Town, connected, say
+from tests.browser.life import HISTORY
+from tests.browser.people import Scheme, Site, connected, say
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -19,15 +19,15 @@ Visit = Callable[[Page], Awaitable[None]]
 
 
 @pytest_asyncio.fixture(loop_scope="session", scope="module")
-async def yard(open_town: Town) -> AsyncIterator[Town]:
-    await open_town.history("states", MORNING, "Northern yard")
-    yield open_town
-    await open_town.go_home()
+async def yard(open_site: Site) -> AsyncIterator[Site]:
+    await open_site.create_history("states", HISTORY, "Northern yard")
+    yield open_site
+    await open_site.close_windows()
 
 
 @asynccontextmanager
-async def looks(yard: Town, name: str, visit: Visit) -> AsyncIterator[Page]:
-    """The page in this state in each look; the last one is handed over to be looked at more closely."""
+async def looks(yard: Site, name: str, visit: Visit) -> AsyncIterator[Page]:
+    """Take a screenshot of the page in this state in each look, and yield the last page for further checks."""
     for width, height, scheme in LOOKS:
         page = await yard.window("ben", width=width, height=height, scheme=scheme, reduced_motion="reduce")
         await visit(page)
@@ -44,7 +44,7 @@ async def enter(page: Page) -> None:
     await page.goto("/chat/room/states/")
 
 
-async def shows(page: Page, word: str, notice: str = "") -> None:
+async def expect_state(page: Page, word: str, notice: str = "") -> None:
     await expect(page.locator(".state-word")).to_contain_text(word)
     if notice:
         await expect(page.locator(".notice")).to_contain_text(notice)
@@ -52,29 +52,29 @@ async def shows(page: Page, word: str, notice: str = "") -> None:
         await expect(page.locator(".notice")).to_be_hidden()
 
 
-async def test_connecting(yard: Town) -> None:
+async def test_connecting(yard: Site) -> None:
     async def visit(page: Page) -> None:
-        # A server that takes the connection and says nothing yet.
+        # A server that accepts the connection and sends nothing yet.
         await page.route_web_socket("**/ws/chat/**", lambda socket: None)
         await enter(page)
 
     async with looks(yard, "connecting", visit) as page:
-        await shows(page, "Connecting")
+        await expect_state(page, "Connecting")
         await expect(page.locator(".top")).to_have_text("Opening the room…")
 
 
-async def test_connected(yard: Town) -> None:
+async def test_connected(yard: Site) -> None:
     async def visit(page: Page) -> None:
         await enter(page)
         await connected(page)
         await expect(page.locator(".log .text").last).to_have_text("Will do. Thank you!")
 
     async with looks(yard, "connected", visit) as page:
-        await shows(page, "Connected")
+        await expect_state(page, "Connected")
 
 
-async def test_catching_up(yard: Town) -> None:
-    """A server that has said how much there is, and not yet what."""
+async def test_catching_up(yard: Site) -> None:
+    """The server has announced how many messages there are, and has not sent them yet."""
 
     async def visit(page: Page) -> None:
         late = asyncio.Event()
@@ -99,10 +99,10 @@ async def test_catching_up(yard: Town) -> None:
         await expect(page.locator(".state-word")).to_have_text("Catching up (12 missed)")
 
     async with looks(yard, "catching-up", visit) as page:
-        await shows(page, "Catching up")
+        await expect_state(page, "Catching up")
 
 
-async def test_waiting_to_reconnect(yard: Town) -> None:
+async def test_waiting_to_reconnect(yard: Site) -> None:
     async def visit(page: Page) -> None:
         await enter(page)
         await connected(page)
@@ -110,10 +110,10 @@ async def test_waiting_to_reconnect(yard: Town) -> None:
         await expect(page.locator(".notice")).to_be_visible()
 
     async with looks(yard, "reconnecting", visit) as page:
-        await shows(page, "Reconnecting", "Connection lost. Reconnecting automatically.")
+        await expect_state(page, "Reconnecting", "Connection lost. Reconnecting automatically.")
 
 
-async def test_unsent_messages(yard: Town) -> None:
+async def test_unsent_messages(yard: Site) -> None:
     async def visit(page: Page) -> None:
         await enter(page)
         await connected(page)
@@ -127,7 +127,7 @@ async def test_unsent_messages(yard: Town) -> None:
         await other.close()
 
     async with looks(yard, "unsent", visit) as page:
-        await shows(page, "Reconnecting", "Messages that you send wait here")
+        await expect_state(page, "Reconnecting", "Messages that you send wait here")
         await expect(page.locator(".pending")).to_have_count(2)
 
 
@@ -142,7 +142,7 @@ async def test_unsent_messages(yard: Town) -> None:
         ("refused", 4003, "No access", "You don't have access to this room, or it was closed."),
     ],
 )
-async def test_closed_with_a_reason(yard: Town, name: str, code: int, word: str, notice: str) -> None:
+async def test_closed_with_a_reason(yard: Site, name: str, code: int, word: str, notice: str) -> None:
     async def visit(page: Page) -> None:
         sockets: list[WebSocketRoute] = []
 
@@ -150,20 +150,20 @@ async def test_closed_with_a_reason(yard: Town, name: str, code: int, word: str,
             sockets.append(socket)
             if len(sockets) == 1:
                 socket.connect_to_server()
-            else:  # the state stays, with longer and longer delays
+            else:  # the state persists, with growing delays
                 await socket.close(code=code, reason="")
 
         await page.route_web_socket("**/ws/chat/**", between)
         await enter(page)
         await connected(page)
         await sockets[0].close(code=code, reason="")
-        await shows(page, word, notice)
+        await expect_state(page, word, notice)
 
     async with looks(yard, name, visit) as page:
-        await shows(page, word, notice)
+        await expect_state(page, word, notice)
 
 
-async def test_removed_and_announced(yard: Town) -> None:
+async def test_removal_and_announcement(yard: Site) -> None:
     alice, ben = await yard.enter("alice", "states-kinds"), await yard.enter("ben", "states-kinds")
     await say(ben, "The wheelchair group from 4709 is at platform 4, Mrs Novak leads it: 0151 2345678.")
     await expect(alice.locator(".log .text")).to_have_count(1)

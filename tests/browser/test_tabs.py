@@ -1,4 +1,4 @@
-"""Several tabs of one person, and a tab that was asleep."""
+"""Several tabs of one person, frozen tabs, and the delays of reconnecting."""
 
 import asyncio
 import contextlib
@@ -6,28 +6,28 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 from playwright.async_api import Page, WebSocketRoute, expect
-from tests.browser.people import Town, connected, numbers, say, sign_out, texts
+from tests.browser.people import Site, connected, numbers, say, sign_out, texts
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 
-async def second(page: Page) -> Page:
-    """Another tab on the same room."""
+async def open_second_tab(page: Page) -> Page:
+    """Open another tab on the same room."""
     other = await page.context.new_page()
     await other.goto(page.url)
     await connected(other)
     return other
 
 
-async def away(page: Page) -> None:
+async def disconnected(page: Page) -> None:
     await expect(page.locator(".state-word")).to_contain_text("Reconnecting")
 
 
-async def test_what_waits_in_one_tab_is_seen_in_the_other_and_arrives_once(town: Town) -> None:
-    first = await town.enter("alice", "tabs")
-    other = await second(first)
+async def test_pending_messages_are_shown_in_all_tabs_and_sent_once(site: Site) -> None:
+    first = await site.enter("alice", "tabs")
+    other = await open_second_tab(first)
     await first.context.set_offline(True)
-    await away(first)
+    await disconnected(first)
     await say(first, "from the first")
     await say(other, "from the other")
     await expect(other.locator(".pending")).to_have_count(2)
@@ -40,11 +40,11 @@ async def test_what_waits_in_one_tab_is_seen_in_the_other_and_arrives_once(town:
         assert await numbers(page) == [1, 2]
 
 
-async def test_what_a_closed_tab_left_behind_is_sent_by_another(town: Town) -> None:
-    first = await town.enter("alice", "tabs-closed")
-    other = await second(first)
+async def test_another_tab_sends_the_messages_of_a_closed_tab(site: Site) -> None:
+    first = await site.enter("alice", "tabs-closed")
+    other = await open_second_tab(first)
     await first.context.set_offline(True)
-    await away(first)
+    await disconnected(first)
     for text in ("one", "two"):
         await say(first, text)
     await first.close()
@@ -53,10 +53,10 @@ async def test_what_a_closed_tab_left_behind_is_sent_by_another(town: Town) -> N
     await expect(other.locator(".pending")).to_have_count(0)
 
 
-async def test_what_the_last_tab_left_behind_is_sent_when_the_room_is_opened_again(town: Town) -> None:
-    first = await town.enter("alice", "tabs-last")
+async def test_reopening_a_room_sends_the_messages_of_the_last_tab(site: Site) -> None:
+    first = await site.enter("alice", "tabs-last")
     await first.context.set_offline(True)
-    await away(first)
+    await disconnected(first)
     await say(first, "later")
     context = first.context
     await first.close()
@@ -67,11 +67,11 @@ async def test_what_the_last_tab_left_behind_is_sent_when_the_room_is_opened_aga
     await expect(again.locator(".pending")).to_have_count(0)
 
 
-async def test_what_a_tab_left_behind_that_went_to_another_room_is_sent_by_another_tab(town: Town) -> None:
-    first = await town.enter("alice", "tabs-here")
-    async with refused(first):
+async def test_another_tab_sends_the_messages_of_a_tab_that_changed_room(site: Site) -> None:
+    first = await site.enter("alice", "tabs-here")
+    async with refuse_connections(first):
         await first.reload()
-        await away(first)
+        await disconnected(first)
         await say(first, "said here")
         await first.goto("/chat/room/tabs-there/")
     other = await first.context.new_page()
@@ -83,17 +83,17 @@ async def test_what_a_tab_left_behind_that_went_to_another_room_is_sent_by_anoth
     await expect(first.locator(".pending")).to_have_count(0)
 
 
-async def test_nobody_sends_what_somebody_else_left_behind(town: Town) -> None:
-    page = await town.enter("alice", "tabs-person")
+async def test_unsent_messages_are_not_sent_by_another_user(site: Site) -> None:
+    page = await site.enter("alice", "tabs-person")
     await page.context.set_offline(True)
-    await away(page)
+    await disconnected(page)
     await say(page, "only alice's")
     context = page.context
     await page.close()
     await context.set_offline(False)
     await context.clear_cookies()
     ben = await context.new_page()
-    await town.sign_in(ben, "ben")
+    await site.sign_in(ben, "ben")
     await ben.goto("/chat/room/tabs-person/")
     await connected(ben)
     await say(ben, "ben's")
@@ -102,8 +102,8 @@ async def test_nobody_sends_what_somebody_else_left_behind(town: Town) -> None:
 
 
 @contextlib.asynccontextmanager
-async def refused(page: Page) -> AsyncIterator[None]:
-    """The page's socket is not let in, as when the room is full."""
+async def refuse_connections(page: Page) -> AsyncIterator[None]:
+    """Close the page's sockets with 1013 when they open, as when the server is busy, until the context ends."""
     closed = True
 
     async def answer(socket: WebSocketRoute) -> None:
@@ -117,46 +117,46 @@ async def refused(page: Page) -> AsyncIterator[None]:
     closed = False
 
 
-async def test_what_somebody_left_unsent_is_not_sent_by_who_signs_in_next(strict_town: Town) -> None:
-    """An open tab comes back by itself with the session of whoever signed in in another one."""
-    await strict_town.settle("tess", "joost")
-    await strict_town.shell("Room.objects.get_or_create(name='counter')")
-    first = await strict_town.enter("tess", "counter")
-    left = await second(first)
-    never = await first.context.new_page()
-    async with refused(never):
-        await never.goto(first.url)
-        await away(never)
-        await say(never, "only tess's, too")
+async def test_open_tabs_do_not_send_as_the_next_user_who_signs_in(strict_site: Site) -> None:
+    """An open tab reconnects by itself with the session of the user who signed in in another tab."""
+    await strict_site.add_users("tess", "joost")
+    await strict_site.shell("Room.objects.get_or_create(name='counter')")
+    first = await strict_site.enter("tess", "counter")
+    connected_tab = await open_second_tab(first)
+    refused_tab = await first.context.new_page()
+    async with refuse_connections(refused_tab):
+        await refused_tab.goto(first.url)
+        await disconnected(refused_tab)
+        await say(refused_tab, "only tess's, too")
         await sign_out(first)
-        await expect(left.locator(".state-word")).to_have_text("Signed out")
-        await say(left, "only tess's")
-        await expect(left.locator(".pending", has_text="too")).to_have_count(1)
-        await expect(never.locator(".pending")).to_have_count(2)
-        await strict_town.sign_in(first, "joost")
-        async with left.expect_event("load"):
+        await expect(connected_tab.locator(".state-word")).to_have_text("Signed out")
+        await say(connected_tab, "only tess's")
+        await expect(connected_tab.locator(".pending", has_text="too")).to_have_count(1)
+        await expect(refused_tab.locator(".pending")).to_have_count(2)
+        await strict_site.sign_in(first, "joost")
+        async with connected_tab.expect_event("load"):
             await first.goto("/chat/room/counter/")
-    await connected(left)
-    await expect(never.locator(".state-word")).to_have_text("Signed out")
+    await connected(connected_tab)
+    await expect(refused_tab.locator(".state-word")).to_have_text("Signed out")
     await say(first, "joost's")
-    for page in (first, left):
+    for page in (first, connected_tab):
         await expect(page.locator(".log .text")).to_have_text(["joost's"])
         await expect(page.locator(".pending")).to_have_count(0)
-    await expect(never.locator(".log .text")).to_have_count(0)
+    await expect(refused_tab.locator(".log .text")).to_have_count(0)
     await sign_out(first)
-    await strict_town.sign_in(first, "tess")
+    await strict_site.sign_in(first, "tess")
     await first.goto("/chat/room/counter/")
     await expect(first.locator(".log .text")).to_have_count(3)
     assert set(await texts(first)) == {"joost's", "only tess's", "only tess's, too"}
-    strict_town.forget("tess")
-    strict_town.forget("joost")
+    strict_site.forget("tess")
+    strict_site.forget("joost")
 
 
-async def test_what_is_written_before_the_first_welcome_survives_a_reload(town: Town) -> None:
-    page = await town.window("alice")
-    async with refused(page):
+async def test_messages_written_before_the_welcome_survive_a_reload(site: Site) -> None:
+    page = await site.window("alice")
+    async with refuse_connections(page):
         await page.goto("/chat/room/tabs-refused/")
-        await away(page)
+        await disconnected(page)
         await say(page, "written before")
         await expect(page.locator(".pending")).to_have_count(1)
         page.on("dialog", lambda dialog: dialog.accept())
@@ -166,47 +166,47 @@ async def test_what_is_written_before_the_first_welcome_survives_a_reload(town: 
     await expect(page.locator(".log .text")).to_have_text(["written before"])
 
 
-async def test_a_draft_is_the_same_in_both_tabs(town: Town) -> None:
-    first = await town.enter("alice", "tabs-draft")
-    other = await second(first)
+async def test_drafts_are_shared_between_tabs(site: Site) -> None:
+    first = await site.enter("alice", "tabs-draft")
+    other = await open_second_tab(first)
     await other.evaluate("document.hasFocus = () => false")
     await first.fill("#text", "half a sen")
     await expect(other.locator("#text")).to_have_value("half a sen")
     await say(first, "half a sentence")
     await expect(other.locator("#text")).to_have_value("")
-    # Where somebody writes, nothing is changed under their hands.
+    # A focused text field is not changed while its user writes.
     await first.evaluate("document.hasFocus = () => true")
     await first.fill("#text", "mine")
     await other.fill("#text", "other")
     await expect(first.locator("#text")).to_have_value("mine")
 
 
-async def test_signing_out_and_in_is_seen_in_every_tab(strict_town: Town) -> None:
-    await strict_town.settle("tabea")
-    await strict_town.shell("Room.objects.get_or_create(name='office')")
-    first = await strict_town.enter("tabea", "office")
-    other = await second(first)
+async def test_signing_out_and_in_reaches_every_tab(strict_site: Site) -> None:
+    await strict_site.add_users("tabea")
+    await strict_site.shell("Room.objects.get_or_create(name='office')")
+    first = await strict_site.enter("tabea", "office")
+    other = await open_second_tab(first)
     await sign_out(first)
     await expect(other.locator(".state-word")).to_have_text("Signed out")
-    await strict_town.sign_in(first, "tabea")
+    await strict_site.sign_in(first, "tabea")
     await first.goto("/chat/room/office/")
     await connected(first)
     await connected(other)
-    strict_town.forget("tabea")
+    strict_site.forget("tabea")
 
 
 @pytest.mark.parametrize("missed", [3, 1200])
-async def test_a_tab_that_slept_catches_up_when_it_wakes(town: Town, missed: int) -> None:
-    """As after hours: timers stood still, the connection is gone, and more or less was said meanwhile."""
+async def test_a_frozen_tab_catches_up_when_resumed(site: Site, missed: int) -> None:
+    """As after hours of sleep: timers stood still, the connection is gone, and messages were missed."""
     room = f"sleep-{missed}"
-    page = await town.enter("ben", room)
+    page = await site.enter("ben", room)
     await say(page, "before")
     await expect(page.locator(".log .text")).to_have_text(["before"])
     session = await page.context.new_cdp_session(page)
     await session.send("Page.setWebLifecycleState", {"state": "frozen"})
-    for child in town.local.web:
-        await town.local.kill(child)
-    await town.shell(f"""
+    for child in site.local.web:
+        await site.local.kill(child)
+    await site.shell(f"""
 room = Room.objects.get(name={room!r})
 fields = dict(room=room, sender='g:x', name='mara', at=room.changed_at)
 numbers = range(2, {missed + 2})
@@ -222,8 +222,8 @@ Room.objects.filter(pk=room.pk).update(last_seq={missed + 1})
     await expect(page.locator(".log .text").last).to_have_text("after")
 
 
-async def test_delays_grow_and_are_spread(town: Town) -> None:
-    page = await town.window("ben")
+async def test_reconnect_delays_grow_and_are_randomised(site: Site) -> None:
+    page = await site.window("ben")
     await page.goto("/chat/room/delays/")
     await connected(page)
 
@@ -245,7 +245,7 @@ async def test_delays_grow_and_are_spread(town: Town) -> None:
 
 
 async def _module(page: Page, name: str) -> str:
-    """Its address, as the page loaded it."""
+    """Return the URL of a module, as the page loaded it."""
     return await page.evaluate(
         "name => performance.getEntriesByType('resource').find(({ name: url }) => url.endsWith(name)).name", name
     )

@@ -1,14 +1,14 @@
-"""The list of rooms and the dashboard, open across an upgrade: each loads itself again when nobody notices."""
+"""The list of rooms and the dashboard, open across an upgrade: each reloads while nobody is using it."""
 
 import json
 
 import pytest
 from playwright.async_api import Page, Route, WebSocketRoute, expect
-from tests.browser.people import Town
+from tests.browser.people import Site
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
-QUIET = 130_000  # ms: a minute without a sign of the person, and as much again to spread the pages
+QUIET = 130_000  # ms: a minute without input, and as much again over which reloads are spread
 LIST = "**/chat/api/rooms"
 
 
@@ -17,10 +17,10 @@ async def listed_by_another_version(route: Route) -> None:
     await route.fulfill(json={"rooms": [{**room, "changed_at": "2026-11-24T08:00:00.000Z"}], "version": "99"})
 
 
-async def open_list(town: Town) -> Page:
-    """The list of rooms, after the server was upgraded."""
-    await town.shell("Room.objects.get_or_create(name='upgraded')")
-    page = await town.window("alice")
+async def open_list(site: Site) -> Page:
+    """Return the page of the list of rooms, after the server was upgraded."""
+    await site.shell("Room.objects.get_or_create(name='upgraded')")
+    page = await site.window("alice")
     await page.clock.install()
     await page.route(LIST, listed_by_another_version)
     async with page.expect_response(LIST):
@@ -29,9 +29,9 @@ async def open_list(town: Town) -> Page:
     return page
 
 
-async def open_dashboard(town: Town) -> Page:
-    """The dashboard, after the server was upgraded."""
-    page = await town.window("alice")
+async def open_dashboard(site: Site) -> Page:
+    """Return the page of the dashboard, after the server was upgraded."""
+    page = await site.window("alice")
 
     def between(socket: WebSocketRoute) -> None:
         server = socket.connect_to_server()
@@ -50,9 +50,9 @@ async def open_dashboard(town: Town) -> Page:
     return page
 
 
-@pytest.mark.parametrize("opened", [open_list, open_dashboard])
-async def test_a_page_loads_itself_again_once_and_only_when_it_can_be_had(town: Town, opened) -> None:
-    page = await opened(town)
+@pytest.mark.parametrize("open_page", [open_list, open_dashboard])
+async def test_a_page_reloads_once_per_upgrade_and_not_into_an_error(site: Site, open_page) -> None:
+    page = await open_page(site)
     refused = True
 
     async def answer(route: Route) -> None:
@@ -76,9 +76,9 @@ async def test_a_page_loads_itself_again_once_and_only_when_it_can_be_had(town: 
 
 
 @pytest.mark.parametrize("field", ["Open or create a room", "Search rooms"])
-async def test_a_list_in_which_something_is_typed_stays(town: Town, field: str) -> None:
-    await town.shell("Room.objects.bulk_create([Room(name=f'up-{n}') for n in range(25)], ignore_conflicts=True)")
-    page = await open_list(town)
+async def test_a_list_with_typed_text_does_not_reload(site: Site, field: str) -> None:
+    await site.shell("Room.objects.bulk_create([Room(name=f'up-{n}') for n in range(25)], ignore_conflicts=True)")
+    page = await open_list(site)
     await page.get_by_label(field).fill("half a na")
     for _ in range(3):
         await page.clock.fast_forward(QUIET)
@@ -88,8 +88,8 @@ async def test_a_list_in_which_something_is_typed_stays(town: Town, field: str) 
         await page.clock.fast_forward(QUIET)
 
 
-async def test_the_answer_to_a_form_is_not_loaded_again(town: Town) -> None:
-    page = await open_list(town)
+async def test_a_form_response_does_not_reload(site: Site) -> None:
+    page = await open_list(site)
     async with page.expect_response(LIST):
         await page.get_by_role("button", name="Open", exact=True).click()
     await expect(page.locator("#name-below")).to_have_text("Enter a room name.")
@@ -99,8 +99,8 @@ async def test_the_answer_to_a_form_is_not_loaded_again(town: Town) -> None:
     assert await page.evaluate("window.before")
 
 
-async def test_a_dashboard_in_full_screen_stays_there(town: Town) -> None:
-    page = await open_dashboard(town)
+async def test_a_full_screen_dashboard_does_not_reload(site: Site) -> None:
+    page = await open_dashboard(site)
     await page.get_by_role("button", name="Full screen").click()
     await page.wait_for_function("() => document.fullscreenElement")
     for _ in range(3):
@@ -108,7 +108,7 @@ async def test_a_dashboard_in_full_screen_stays_there(town: Town) -> None:
     assert await page.evaluate("window.before")
     await page.evaluate("document.exitFullscreen()")
     await page.wait_for_function("() => !document.fullscreenElement && !location.search")
-    # Not expect_navigation(): it takes the address without ?wall, which the page sets itself, for the reload, and
-    # Chromium does not close a window in which a page is just arriving.
+    # Not expect_navigation(): it would mistake the URL without ?wall, which the page sets itself, for the reload, and
+    # Chromium does not close a window in which a page is being loaded.
     async with page.expect_event("load"):
         await page.clock.fast_forward(QUIET)

@@ -1,4 +1,4 @@
-"""An installation for tests of hostile input, and clients that must not be affected."""
+"""An installation for tests of hostile input, and a check that other clients are not affected."""
 
 import os
 from collections.abc import AsyncIterator
@@ -30,7 +30,7 @@ async def strict(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Inst
 
 
 @asynccontextmanager
-async def undisturbed(local: Installation) -> AsyncIterator[None]:
+async def others_unaffected(local: Installation) -> AsyncIterator[None]:
     """Connect two clients to different processes, and afterwards assert that both receive messages and no error."""
     async with (
         await local.enter_at(local.web[0], ROOM, origin=local.url) as alice,
@@ -39,12 +39,12 @@ async def undisturbed(local: Installation) -> AsyncIterator[None]:
         yield
         await alice.say(text := os.urandom(8).hex())
         for person in (alice, bob):
-            await person.hears(text)
+            await person.wait_for(text)
             person.check_sequence()
             assert person.errors == []
 
 
 async def still_works(person: Person) -> None:
-    """Say something and wait to hear it."""
+    """Send a message and wait until it comes back."""
     await person.say(text := os.urandom(8).hex())
-    await person.hears(text)
+    await person.wait_for(text)

@@ -1,4 +1,4 @@
-"""A real installation for a test, and clients as simple as that of the Channels tutorial."""
+"""A real installation for tests, and a client as simple as that of the Channels tutorial."""
 
 import asyncio
 import json
@@ -37,14 +37,14 @@ class Person:
 
     async def first(self, **fields: Any) -> dict[str, Any]:
         """Wait for the first frame with these fields, and return it."""
-        found: list[dict[str, Any]] = []
+        matching: list[dict[str, Any]] = []
 
-        def there() -> bool:
-            found[:] = [frame for frame in self.frames if fields.items() <= frame.items()]
-            return bool(found)
+        def found_any() -> bool:
+            matching[:] = [frame for frame in self.frames if fields.items() <= frame.items()]
+            return bool(matching)
 
-        await self.until(there)
-        return found[0]
+        await self.until(found_any)
+        return matching[0]
 
     async def until(self, condition: Callable[[], bool], seconds: float = FRAME_SECONDS) -> None:
         """Wait until the condition holds, checked at each frame. Raises ConnectionError if it closes first."""
@@ -53,13 +53,13 @@ class Person:
         if not condition():
             raise ConnectionError(f"closed with {self.connection.close_code} {self.connection.close_reason}")
 
-    async def hears(self, *texts: str, seconds: float = FRAME_SECONDS) -> None:
+    async def wait_for(self, *texts: str, seconds: float = FRAME_SECONDS) -> None:
         """Wait until messages with all of these texts have been received."""
         try:
-            await self.until(lambda: set(texts) <= set(self.heard), seconds)
+            await self.until(lambda: set(texts) <= set(self.texts), seconds)
         except TimeoutError:
-            lacking = [text for text in texts if text not in self.heard]
-            raise AssertionError(f"{len(lacking)} not heard: {lacking[:5]}. Errors: {self.errors[:5]}") from None
+            lacking = [text for text in texts if text not in self.texts]
+            raise AssertionError(f"{len(lacking)} not received: {lacking[:5]}. Errors: {self.errors[:5]}") from None
 
     async def closed(self, seconds: float = FRAME_SECONDS) -> int | None:
         """Wait until the connection is closed, and return the close code."""
@@ -72,7 +72,7 @@ class Person:
         return [frame for frame in self.frames if frame.get("type") == "message"]
 
     @property
-    def heard(self) -> list[str]:
+    def texts(self) -> list[str]:
         return [frame["message"] for frame in self.messages]
 
     @property
@@ -169,7 +169,7 @@ def _address(room: str, after: int | None) -> str:
     return f"/ws/chat/{room}/" + ("" if after is None else f"?after={after}")
 
 
-def tell(name: str, line: str) -> None:
+def print_line(name: str, line: str) -> None:
     """Print a line of a process's output, which pytest shows if the test fails."""
     sys.stdout.write(f"{name:>9} | {line}\n")
 
@@ -177,7 +177,7 @@ def tell(name: str, line: str) -> None:
 @asynccontextmanager
 async def installation(folder: Path, **options: Any) -> AsyncIterator[Installation]:
     """Run an installation, and print the output of its processes. Its database is of the kind that the tests use."""
-    local = Installation(folder, tell, **options)
+    local = Installation(folder, print_line, **options)
     local.database_url = options.get("database_url") or await new_database(folder)
     await local.start()
     try:

@@ -1,4 +1,4 @@
-"""The dashboard and the commands that show the processes, over real processes."""
+"""The dashboard and `channelbox status`, with real processes."""
 
 import asyncio
 import contextlib
@@ -28,13 +28,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def local(folder: Path) -> AsyncIterator[Installation]:
-    """One for all tests here, with a Redis of its own: each leaves it as it was."""
+    """The installation that all tests here share, with its own Redis. Each test leaves it as it was."""
     async with installation(folder, variables={"CHANNELBOX_DRAIN_SECONDS": "3"}) as local:
         yield local
 
 
-async def look_at(local: Installation, child: SupervisedProcess) -> Person:
-    """Somebody who looks at the dashboard through one of the web processes."""
+async def open_dashboard(local: Installation, child: SupervisedProcess) -> Person:
+    """Open the dashboard at this web process."""
     others = [each for each in local.web if each is not child]
     for each in others:
         each.signal(signal.SIGSTOP)
@@ -47,21 +47,21 @@ async def look_at(local: Installation, child: SupervisedProcess) -> Person:
             each.signal(signal.SIGCONT)
 
 
-def pushes(viewer: Person) -> list[dict[str, Any]]:
+def updates(viewer: Person) -> list[dict[str, Any]]:
     return [frame["data"] for frame in viewer.frames if "data" in frame]
 
 
 def newest(viewer: Person) -> dict[str, Any]:
-    return pushes(viewer)[-1] if pushes(viewer) else {"totals": {}, "nodes": {}, "processes": []}
+    return updates(viewer)[-1] if updates(viewer) else {"totals": {}, "nodes": {}, "processes": []}
 
 
 def states(viewer: Person) -> dict[str, str]:
     return {process["unit"]: process["state"] for process in newest(viewer)["processes"]}
 
 
-async def test_it_shows_every_process_and_what_people_do(local: Installation) -> None:
+async def test_dashboard_shows_all_processes_and_chat_figures(local: Installation) -> None:
     async with (
-        await look_at(local, local.web[0]) as viewer,
+        await open_dashboard(local, local.web[0]) as viewer,
         await local.enter_at(local.web[0]) as alice,
         await local.enter_at(local.web[1]) as bob,
         await local.enter_at(local.web[1], "elsewhere"),
@@ -71,31 +71,31 @@ async def test_it_shows_every_process_and_what_people_do(local: Installation) ->
         await viewer.until(lambda: [newest(viewer)["totals"][name] for name in ("connections", "rooms")] == [4, 2])
         for n in range(20):
             await alice.say(f"{n}")
-        await bob.hears("19")
+        await bob.wait_for("19")
         await viewer.until(
-            lambda: sum(data["totals"]["messages_per_s"] for data in pushes(viewer)) == pytest.approx(20, 0.3)
+            lambda: sum(data["totals"]["messages_per_s"] for data in updates(viewer)) == pytest.approx(20, 0.3)
         )
         await viewer.until(lambda: newest(viewer)["totals"]["store_p50_ms"] is not None)
         await viewer.until(lambda: newest(viewer)["totals"]["queue"] == 0)
 
 
-async def test_any_frame_brings_an_update_to_every_client_of_every_process(local: Installation) -> None:
-    async with await look_at(local, local.web[0]) as asker, await look_at(local, local.web[1]) as other:
-        begun, before = time.monotonic(), len(pushes(other))
+async def test_any_frame_triggers_an_update_for_all_clients(local: Installation) -> None:
+    async with await open_dashboard(local, local.web[0]) as sender, await open_dashboard(local, local.web[1]) as other:
+        started, before = time.monotonic(), len(updates(other))
 
-        def moved(times: int) -> bool:
-            return len(pushes(other)) >= before + times
+        def updated(times: int) -> bool:
+            return len(updates(other)) >= before + times
 
         for n in range(1, 11):
-            await asker.send({"any": "frame"})
-            await other.until(partial(moved, n))
-        # By itself it would have moved ten times in ten seconds.
-        assert time.monotonic() - begun < 7
-        await asker.until(lambda: len(pushes(asker)) >= 10)
+            await sender.send({"any": "frame"})
+            await other.until(partial(updated, n))
+        # Without these frames, ten updates take ten seconds.
+        assert time.monotonic() - started < 7
+        await sender.until(lambda: len(updates(sender)) >= 10)
 
 
 async def test_a_new_process_is_shown_within_two_seconds(local: Installation) -> None:
-    async with await look_at(local, local.web[0]) as viewer:
+    async with await open_dashboard(local, local.web[0]) as viewer:
         await viewer.until(lambda: "worker@1" in states(viewer))
         await local.workers[0].stop()
         await viewer.until(lambda: "worker@1" not in states(viewer), 2)
@@ -103,8 +103,8 @@ async def test_a_new_process_is_shown_within_two_seconds(local: Installation) ->
         await viewer.until(lambda: states(viewer).get("worker@1") == "well", 2)
 
 
-async def test_a_process_that_hangs_is_stale_and_comes_first(local: Installation) -> None:
-    async with await look_at(local, local.web[0]) as viewer:
+async def test_a_frozen_process_is_stale_and_listed_first(local: Installation) -> None:
+    async with await open_dashboard(local, local.web[0]) as viewer:
         await viewer.until(lambda: "web@2" in states(viewer))
         local.web[1].signal(signal.SIGSTOP)
         await viewer.until(lambda: states(viewer)["web@2"] == "stale", 6)
@@ -113,11 +113,11 @@ async def test_a_process_that_hangs_is_stale_and_comes_first(local: Installation
         await viewer.until(lambda: states(viewer)["web@2"] in ("well", "lagging"), 3)
 
 
-async def test_a_process_that_leaves_is_draining_and_then_gone(local: Installation) -> None:
+async def test_a_stopping_process_is_draining_and_then_removed(local: Installation) -> None:
     async with contextlib.AsyncExitStack() as stack:
-        viewer = await stack.enter_async_context(await look_at(local, local.web[0]))
+        viewer = await stack.enter_async_context(await open_dashboard(local, local.web[0]))
         for _ in range(10):
-            await stack.enter_async_context(await look_at(local, local.web[1]))
+            await stack.enter_async_context(await open_dashboard(local, local.web[1]))
         stopping = asyncio.create_task(local.web[1].stop())
         await viewer.until(lambda: states(viewer).get("web@2") == "draining", 3)
         await viewer.until(lambda: "web@2" not in states(viewer), 6)
@@ -125,26 +125,26 @@ async def test_a_process_that_leaves_is_draining_and_then_gone(local: Installati
         await local.web[1].start()
 
 
-async def test_the_series_goes_on_whatever_stops(local: Installation) -> None:
-    async with await look_at(local, local.web[0]) as viewer:
-        await viewer.until(lambda: len(pushes(viewer)) > 2)
+async def test_series_has_no_gap_when_processes_are_killed(local: Installation) -> None:
+    async with await open_dashboard(local, local.web[0]) as viewer:
+        await viewer.until(lambda: len(updates(viewer)) > 2)
     await local.kill(local.workers[0])
     await local.kill(local.web[1])
-    async with await look_at(local, local.web[0]) as viewer:
+    async with await open_dashboard(local, local.web[0]) as viewer:
         series = (await viewer.first(type="welcome"))["series"]
         assert series["at"] == list(range(series["at"][0], series["at"][0] + len(series["at"])))
         known = [figure for figure in series["totals"]["processes"] if figure is not None]
         assert len(known) >= len(series["at"]) - 2
 
 
-async def test_a_flood_of_frames_disturbs_nobody(local: Installation) -> None:
-    async with await look_at(local, local.web[0]) as flooder, await look_at(local, local.web[1]) as other:
-        before, begun = len(pushes(other)), time.monotonic()
+async def test_a_flood_of_frames_does_not_flood_other_clients(local: Installation) -> None:
+    async with await open_dashboard(local, local.web[0]) as flooder, await open_dashboard(local, local.web[1]) as other:
+        before, started = len(updates(other)), time.monotonic()
         for _ in range(2000):
             await flooder.connection.send("{}")
-        await flooder.until(lambda: len(pushes(flooder)) > before + 1)
+        await flooder.until(lambda: len(updates(flooder)) > before + 1)
         await asyncio.sleep(1)
-        assert len(pushes(other)) - before <= (time.monotonic() - begun) * 11 + 2
+        assert len(updates(other)) - before <= (time.monotonic() - started) * 11 + 2
         assert set(states(other).values()) <= {"well", "lagging"}
 
 
@@ -153,28 +153,30 @@ async def test_a_flood_of_frames_disturbs_nobody(local: Installation) -> None:
     [("x" * 65_537, 1009), ("x" * 1_048_576, 1009), (b"\x00\x01", 1003)],
     ids=["64K", "1M", "binary"],
 )
-async def test_what_cannot_be_read_is_closed_with_its_code(local: Installation, frame: str | bytes, close: int) -> None:
+async def test_unreadable_frames_close_the_connection_with_their_code(
+    local: Installation, frame: str | bytes, close: int
+) -> None:
     async with await local.open("/ws/dashboard/") as viewer, await local.open("/ws/dashboard/") as other:
         await viewer.first(type="welcome")
         await viewer.connection.send(frame)
         assert await viewer.closed() == close
-        seen = len(pushes(other))
-        await other.until(lambda: len(pushes(other)) > seen)
+        seen = len(updates(other))
+        await other.until(lambda: len(updates(other)) > seen)
 
 
-async def test_a_foreign_page_is_refused(local: Installation) -> None:
+async def test_a_foreign_origin_is_refused(local: Installation) -> None:
     async with await local.open("/ws/dashboard/", origin="https://elsewhere.example") as viewer:
         assert await viewer.closed(FRAME_SECONDS) == 4003
         assert viewer.errors[0]["code"] == "origin"
-        assert pushes(viewer) == []
+        assert updates(viewer) == []
 
 
 async def test_status_lists_every_process(local: Installation) -> None:
-    async def all_there() -> bool:
+    async def all_listed() -> bool:
         shown = json.loads(await local.run("status", "--json"))
         return {process["unit"] for process in shown} == {"web@1", "web@2", "worker@1"}
 
-    await until(all_there)
+    await until(all_listed)
     shown = json.loads(await local.run("status", "--json"))
     assert {"node", "unit", "kind", "version", "state", "connections"} <= set(shown[0])
     table = await local.run("status")
@@ -182,7 +184,7 @@ async def test_status_lists_every_process(local: Installation) -> None:
     assert "Processes 3 · nodes 1" in table
 
 
-async def test_status_without_redis_says_why_and_fails(local: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_status_without_redis_fails_with_the_reason(local: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(local.environment, "CHANNELBOX_REDIS_URL", "unix:///nowhere/redis.sock")
     with pytest.raises(CliError, match=r"status 1:\s+channelbox: Redis does not respond: .*nowhere"):
         await local.run("status", "--json")

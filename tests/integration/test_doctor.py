@@ -1,4 +1,4 @@
-"""The doctor, before a real nginx with the configuration that the package ships, and with what people do to it."""
+"""`channelbox doctor`, with a real nginx that has the package's configuration, or a misconfigured one."""
 
 import asyncio
 import datetime
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 def make_certificate(folder: Path, address: str = "127.0.0.1", days: int = 100) -> None:
-    """A self-signed cert.pem and key.pem; negative days: it has ended."""
+    """Write a self-signed cert.pem and its key.pem. With negative `days` it has expired."""
     key = ec.generate_private_key(ec.SECP256R1())
     now = datetime.datetime.now(datetime.UTC)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "channelbox test")])
@@ -55,7 +55,7 @@ def make_certificate(folder: Path, address: str = "127.0.0.1", days: int = 100) 
 
 
 class Nginx(Server):
-    """An nginx before the application's Unix socket."""
+    """An nginx in front of the application's Unix socket."""
 
     def __init__(self, folder: Path, application: Path, port: int, locations: str) -> None:
         self.port = port
@@ -138,18 +138,18 @@ async def examine(port: int, host: str = "127.0.0.1") -> list[Finding]:
     return await asyncio.to_thread(lambda: list(SiteProbe(f"https://{host}:{port}").examine()))
 
 
-def wrong(findings: list[Finding]) -> Finding:
-    """The only thing that is wrong."""
+def only_wrong(findings: list[Finding]) -> Finding:
+    """Return the only wrong finding. Raises AssertionError if there is none, or more than one."""
     found = [finding for finding in findings if finding.verdict == "wrong"]
     assert len(found) == 1, findings
     return found[0]
 
 
-async def test_a_sound_way_is_found_sound(nginx: Callable[..., Nginx], port: int) -> None:
+async def test_a_correct_site_has_no_wrong_findings(nginx: Callable[..., Nginx], port: int) -> None:
     nginx()
     findings = await examine(port)
     assert [finding for finding in findings if finding.verdict == "wrong"] == []
-    told = " ".join(finding.sentence for finding in findings)
+    sentences = " ".join(finding.sentence for finding in findings)
     for sentence in (
         "Browsers warn about the certificate: self-signed",
         "valid for 99 more days",
@@ -157,83 +157,83 @@ async def test_a_sound_way_is_found_sound(nginx: Callable[..., Nginx], port: int
         "WebSockets work",
         "WebSockets from pages of other sites are refused",
     ):
-        assert sentence in told
+        assert sentence in sentences
 
 
-async def test_the_command_says_it_all(nginx: Callable[..., Nginx], local: Installation) -> None:
+async def test_doctor_command_reports_workers_and_websockets(nginx: Callable[..., Nginx], local: Installation) -> None:
     nginx()
-    told = await local.run("doctor")
-    assert "Running worker processes: 1." in told
-    assert "WebSockets work" in told
+    output = await local.run("doctor")
+    assert "Running worker processes: 1." in output
+    assert "WebSockets work" in output
 
 
-async def test_a_certificate_that_has_ended_is_named(nginx: Callable[..., Nginx], port: int) -> None:
+async def test_an_expired_certificate_is_reported(nginx: Callable[..., Nginx], port: int) -> None:
     nginx(days=-1)
-    assert "expired" in wrong(await examine(port)).sentence
+    assert "expired" in only_wrong(await examine(port)).sentence
 
 
-async def test_a_certificate_that_ends_soon_is_noted(nginx: Callable[..., Nginx], port: int) -> None:
+async def test_a_certificate_that_expires_soon_is_noted(nginx: Callable[..., Nginx], port: int) -> None:
     nginx(days=12)
     assert any("expires in 11 days" in f.sentence and f.verdict == "note" for f in await examine(port))
 
 
-async def test_a_certificate_of_another_name_is_named(nginx: Callable[..., Nginx], port: int) -> None:
+async def test_a_certificate_for_another_name_is_reported(nginx: Callable[..., Nginx], port: int) -> None:
     nginx(address="192.0.2.1")
-    finding = wrong(await examine(port))
+    finding = only_wrong(await examine(port))
     assert "mismatch" in finding.sentence
     assert "for exactly this name or address" in finding.remedy
 
 
-async def test_a_proxy_that_does_not_pass_the_upgrade_on_is_named(nginx: Callable[..., Nginx], port: int) -> None:
+async def test_a_proxy_that_drops_the_upgrade_header_is_reported(nginx: Callable[..., Nginx], port: int) -> None:
     nginx(lambda shipped: shipped.replace("proxy_set_header Upgrade $http_upgrade;", ""))
-    finding = wrong(await examine(port))
+    finding = only_wrong(await examine(port))
     assert "instead of 101" in finding.sentence
     assert "Upgrade" in finding.remedy
 
 
-async def test_a_proxy_that_believes_what_clients_claim_is_named(nginx: Callable[..., Nginx], port: int) -> None:
+async def test_a_proxy_that_trusts_forwarded_addresses_is_reported(nginx: Callable[..., Nginx], port: int) -> None:
     nginx(lambda shipped: shipped.replace("X-Forwarded-For $remote_addr", "X-Forwarded-For $proxy_add_x_forwarded_for"))
-    assert "X-Forwarded-For $remote_addr" in wrong(await examine(port)).remedy
+    assert "X-Forwarded-For $remote_addr" in only_wrong(await examine(port)).remedy
 
 
-async def test_a_proxy_that_hides_the_encryption_is_named(nginx: Callable[..., Nginx], port: int) -> None:
+async def test_a_proxy_without_x_forwarded_proto_is_reported(nginx: Callable[..., Nginx], port: int) -> None:
     nginx(lambda shipped: shipped.replace("proxy_set_header X-Forwarded-Proto $scheme;", ""))
-    assert "X-Forwarded-Proto" in wrong(await examine(port)).remedy
+    assert "X-Forwarded-Proto" in only_wrong(await examine(port)).remedy
 
 
-async def test_an_origin_that_is_refused_is_named_with_its_setting(nginx: Callable[..., Nginx], port: int) -> None:
+async def test_a_refused_origin_is_reported_with_its_setting(nginx: Callable[..., Nginx], port: int) -> None:
     nginx(address="127.0.0.1")
     findings = await examine(port, "localhost")
-    told = [finding for finding in findings if finding.verdict == "wrong"]
-    assert "mismatch" in told[0].sentence
-    assert told[1].remedy.startswith(f"Add https://localhost:{port} to CHANNELBOX_ORIGINS")
+    wrong = [finding for finding in findings if finding.verdict == "wrong"]
+    assert "mismatch" in wrong[0].sentence
+    assert wrong[1].remedy.startswith(f"Add https://localhost:{port} to CHANNELBOX_ORIGINS")
 
 
-async def test_a_name_that_is_not_served_is_named_with_its_setting(nginx: Callable[..., Nginx], port: int) -> None:
+async def test_a_refused_host_name_is_reported_with_its_setting(nginx: Callable[..., Nginx], port: int) -> None:
     nginx()
-    told = [finding for finding in await examine(port, "127.1") if finding.verdict == "wrong"]
-    assert "CHANNELBOX_HOSTS" in told[-1].remedy
+    wrong = [finding for finding in await examine(port, "127.1") if finding.verdict == "wrong"]
+    assert "CHANNELBOX_HOSTS" in wrong[-1].remedy
 
 
-async def test_no_web_process_is_named(nginx: Callable[..., Nginx], port: int, tmp_path: Path) -> None:
+async def test_a_missing_web_process_is_reported(nginx: Callable[..., Nginx], port: int, tmp_path: Path) -> None:
     nginx(to=tmp_path / "nobody.sock")
-    assert "systemctl start channelbox.target" in wrong(await examine(port)).remedy
+    assert "systemctl start channelbox.target" in only_wrong(await examine(port)).remedy
 
 
-async def test_another_site_that_answers_is_named(nginx: Callable[..., Nginx], port: int) -> None:
+async def test_another_site_at_the_address_is_reported(nginx: Callable[..., Nginx], port: int) -> None:
     nginx(lambda _: 'location / { return 200 "welcome to nginx"; }')
-    assert "Something other than channelbox" in wrong(await examine(port)).sentence
+    assert "Something other than channelbox" in only_wrong(await examine(port)).sentence
 
 
-async def test_nobody_at_the_port_is_named() -> None:
-    assert "is not reachable" in wrong(await examine(free_port())).sentence
+async def test_a_closed_port_is_reported() -> None:
+    assert "is not reachable" in only_wrong(await examine(free_port())).sentence
 
 
-async def test_an_unknown_name_is_named() -> None:
-    assert "cannot be resolved" in wrong(await examine(443, "nowhere.invalid")).sentence
+async def test_an_unresolvable_name_is_reported() -> None:
+    assert "cannot be resolved" in only_wrong(await examine(443, "nowhere.invalid")).sentence
 
 
-async def test_a_missing_worker_is_named(nginx: Callable[..., Nginx], local: Installation) -> None:
+async def test_a_missing_worker_is_reported(nginx: Callable[..., Nginx], local: Installation) -> None:
     nginx()
     await local.workers[0].stop()
     try:
@@ -243,7 +243,7 @@ async def test_a_missing_worker_is_named(nginx: Callable[..., Nginx], local: Ins
         await local.workers[0].start()
 
 
-async def test_a_lost_redis_and_a_lost_database_are_named(
+async def test_unreachable_redis_and_database_are_reported(
     nginx: Callable[..., Nginx], local: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nginx()
@@ -253,30 +253,30 @@ async def test_a_lost_redis_and_a_lost_database_are_named(
         await local.run("doctor")
 
 
-async def have_lobby(local: Installation, closed: bool) -> None:
+async def set_lobby_closed(local: Installation, closed: bool) -> None:
     code = f"Room.objects.update_or_create(name='lobby', defaults={{'closed': {closed}}})"
     await local.run("manage", "shell", "-c", f"from channelbox.chat.models import Room; {code}")
 
 
-async def test_a_closed_room_is_told_and_is_nothing_wrong(
+async def test_a_closed_lobby_is_noted_but_not_wrong(
     nginx: Callable[..., Nginx], port: int, local: Installation
 ) -> None:
     nginx()
-    await have_lobby(local, closed=True)
+    await set_lobby_closed(local, closed=True)
     findings = await examine(port)
     assert [finding for finding in findings if finding.verdict == "wrong"] == []
     assert any("(The room lobby is closed" in finding.sentence for finding in findings)
 
 
-async def test_a_room_that_cannot_be_entered_for_now_is_named(
+async def test_a_room_that_cannot_be_joined_is_reported(
     nginx: Callable[..., Nginx], port: int, local: Installation
 ) -> None:
     nginx()
-    await have_lobby(local, closed=False)
+    await set_lobby_closed(local, closed=False)
     assert local.redis is not None
     await local.redis.stop()
     try:
-        finding = wrong(await examine(port))
+        finding = only_wrong(await examine(port))
     finally:
         await local.redis.start()
     assert "nobody can join a room" in finding.sentence

@@ -17,7 +17,7 @@ from tests.support.servers import PostgreSQLServer, RedisServer
 from channelbox_client.aio import Room
 from channelbox_client.effects import Effect, State
 
-PATIENCE = 60
+TIMEOUT = 60
 
 
 @pytest.fixture
@@ -33,12 +33,12 @@ def server() -> Iterator[PostgreSQLServer]:
 
 @contextlib.contextmanager
 def frozen(server: PostgreSQLServer) -> Iterator[None]:
-    """Its processes do not run; the kernel goes on taking connections and bytes for them."""
+    """Freeze all processes of a server. The kernel still accepts connections and bytes for them."""
     assert server.process is not None
     postmaster = server.process.pid
 
     def signal(number: Signals) -> None:
-        os.kill(postmaster, number)  # first: it starts no other
+        os.kill(postmaster, number)  # first, so that it starts no further ones
         for child in Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(child), number)
@@ -50,42 +50,42 @@ def frozen(server: PostgreSQLServer) -> Iterator[None]:
         signal(SIGCONT)
 
 
-class Closes(Room):
-    """A client that keeps the code of its first close; 0: it gave the attempt up before."""
+class RoomWithFirstClose(Room):
+    """A client that keeps the code of its first close; 0: the client gave up the attempt itself."""
 
     def __init__(self, url: str, **options: Any) -> None:
         super().__init__(url, **options)
-        self.first: int | None = None
+        self.first_close: int | None = None
 
     def on_effect(self, effect: Effect) -> None:
         super().on_effect(effect)
-        if isinstance(effect, State) and effect.name == "waiting" and self.first is None:
-            self.first = effect.code
+        if isinstance(effect, State) and effect.name == "waiting" and self.first_close is None:
+            self.first_close = effect.code
 
     async def closed(self) -> None:
-        await self.until(lambda: self.first is not None)
+        await self.until(lambda: self.first_close is not None)
 
     async def joined(self) -> None:
         await self.until(lambda: self.client.state == "joined")
 
 
-async def test_clients_are_told_to_try_later_before_they_give_up(
+async def test_clients_get_1013_before_their_opening_timeout(
     tmp_path: Path, server: PostgreSQLServer, new_redis: Callable[..., RedisServer]
 ) -> None:
     options = {"database_url": server.url("channelbox"), "redis_url": new_redis().url, "web": 1}
     async with installation(tmp_path, **options) as local:
         async with await local.enter("lobby"):
-            pass  # the database was of use before
+            pass  # the database has been used before
         url = local.url.replace("http://", "ws://") + "/ws/chat/hall/"
-        guest = Closes(url, proxy=None)
+        guest = RoomWithFirstClose(url, proxy=None)
         cookie = {"Cookie": "channelbox_session=abc123"}
-        user = Closes(url, proxy=None, additional_headers=cookie)
-        async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as tasks:
+        user = RoomWithFirstClose(url, proxy=None, additional_headers=cookie)
+        async with asyncio.timeout(TIMEOUT), asyncio.TaskGroup() as tasks:
             with frozen(server):
                 running = [tasks.create_task(client.run()) for client in (guest, user)]
                 for client in (guest, user):
                     await client.closed()
-            assert (guest.first, user.first) == (1013, 1013)
+            assert (guest.first_close, user.first_close) == (1013, 1013)
             for client in (guest, user):
                 await client.joined()
             for task in running:

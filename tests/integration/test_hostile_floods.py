@@ -1,4 +1,4 @@
-"""Clients that send too much, or read nothing: each gets its errors or its close code, nobody else notices."""
+"""Clients that send too much or stop reading get errors or a close code, and do not affect other clients."""
 
 import asyncio
 import os
@@ -9,9 +9,9 @@ from tests.integration.hostile import (  # noqa: F401 - a fixture
     MESSAGE_MAX,
     ROOM,
     SOCKETS,
+    others_unaffected,
     still_works,
     strict,
-    undisturbed,
 )
 from tests.integration.local import Installation
 from tests.realtime.serving import masked
@@ -24,8 +24,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 BURST = 60
 
 
-async def test_of_200_messages_at_once_each_is_answered(local: Installation) -> None:
-    async with undisturbed(local), await local.enter(ROOM, origin=local.url) as charlie:
+async def test_each_of_200_messages_at_once_is_answered(local: Installation) -> None:
+    async with others_unaffected(local), await local.enter(ROOM, origin=local.url) as charlie:
         mark = os.urandom(4).hex()
         ids = [f"{mark}-{n}" for n in range(200)]
         for id in ids:
@@ -44,8 +44,8 @@ async def test_of_200_messages_at_once_each_is_answered(local: Installation) -> 
         assert all(0 < frame["retry_after"] < 60 for frame in refused.values())
 
 
-async def test_of_200_broken_frames_at_once_each_is_answered(local: Installation) -> None:
-    async with undisturbed(local), await local.enter(ROOM, origin=local.url) as charlie:
+async def test_each_of_200_malformed_frames_is_answered(local: Installation) -> None:
+    async with others_unaffected(local), await local.enter(ROOM, origin=local.url) as charlie:
         for _ in range(200):
             await charlie.connection.send("{")
         await charlie.until(lambda: len(charlie.errors) == 200)
@@ -53,17 +53,17 @@ async def test_of_200_broken_frames_at_once_each_is_answered(local: Installation
         await still_works(charlie)
 
 
-async def test_who_never_heeds_an_error_is_closed(local: Installation) -> None:
-    async with undisturbed(local), await local.enter(ROOM, origin=local.url) as charlie:
+async def test_a_client_that_ignores_errors_is_disconnected(local: Installation) -> None:
+    async with others_unaffected(local), await local.enter(ROOM, origin=local.url) as charlie:
         for _ in range(400):
             await charlie.connection.send("{")
         assert await charlie.closed() == Close.TOO_MUCH
         assert len(charlie.errors) < 400
 
 
-async def test_200_questions_to_the_dashboard_at_once_are_not_200_answers(local: Installation) -> None:
+async def test_200_requests_at_once_cause_few_dashboard_updates(local: Installation) -> None:
     async with (
-        undisturbed(local),
+        others_unaffected(local),
         await local.open("/ws/dashboard/", origin=local.url) as watcher,
         await local.open("/ws/dashboard/", origin=local.url) as charlie,
     ):
@@ -77,8 +77,8 @@ async def test_200_questions_to_the_dashboard_at_once_are_not_200_answers(local:
         assert sum("data" in frame for frame in watcher.frames) < 50
 
 
-# Fifteen messages take a second or so. Where a flood holds up a process, each of them takes ten.
-ALL_HEARD_SECONDS = 45
+# Fifteen messages take about a second. If a flood blocks a process, each of them takes ten.
+ALL_RECEIVED_SECONDS = 45
 
 
 @pytest.mark.parametrize(
@@ -86,15 +86,15 @@ ALL_HEARD_SECONDS = 45
     [masked(PONG), masked(PING), masked(CONTINUATION, first=0), masked(TEXT, b"{"), masked(3)],
     ids=["pongs", "pings", "empty fragments", "texts", "unknown opcodes"],
 )
-async def test_a_flood_of_any_frames_holds_up_nobody(local: Installation, piece: bytes) -> None:
-    """Both web processes are flooded: a connection goes to either."""
-    async with undisturbed(local):
+async def test_a_flood_of_frames_does_not_delay_other_clients(local: Installation, piece: bytes) -> None:
+    """Several connections flood, so that both web processes are hit: a connection goes to either."""
+    async with others_unaffected(local):
         flooding = [asyncio.create_task(flood(local, piece)) for _ in range(6)]
         async with await local.enter(ROOM, origin=local.url) as alice:
-            async with asyncio.timeout(ALL_HEARD_SECONDS):
+            async with asyncio.timeout(ALL_RECEIVED_SECONDS):
                 for number in range(15):
                     await alice.say(text := f"{number} {os.urandom(4).hex()}")
-                    await alice.hears(text)
+                    await alice.wait_for(text)
             assert alice.errors == []
         for each in flooding:
             each.cancel()
@@ -102,7 +102,7 @@ async def test_a_flood_of_any_frames_holds_up_nobody(local: Installation, piece:
 
 
 async def flood(local: Installation, piece: bytes) -> None:
-    """Sends the same frame as fast as it is taken; comes again when it is closed."""
+    """Send the same frame as fast as the server reads, reconnecting whenever the connection is closed."""
     while True:
         reader, writer = await local.handshake(SOCKETS[0])
         reading = asyncio.create_task(reader.read())
@@ -118,13 +118,13 @@ async def flood(local: Installation, piece: bytes) -> None:
             writer.transport.abort()
 
 
-async def test_who_reads_nothing_does_not_hold_up_others(local: Installation) -> None:
-    async with undisturbed(local):
+async def test_a_client_that_stops_reading_does_not_delay_others(local: Installation) -> None:
+    async with others_unaffected(local):
         reader, writer = await local.handshake(SOCKETS[0])
         reader.set_exception(ConnectionError("not read"))
         cast("asyncio.Transport", writer.transport).pause_reading()
         async with await local.enter(ROOM, origin=local.url) as alice:
             for _ in range(20):
                 await alice.say("x" * MESSAGE_MAX)
-            await alice.until(lambda: alice.heard.count("x" * MESSAGE_MAX) >= 20)
+            await alice.until(lambda: alice.texts.count("x" * MESSAGE_MAX) >= 20)
         writer.transport.abort()

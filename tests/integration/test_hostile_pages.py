@@ -1,4 +1,4 @@
-"""Hostile input on the pages and on the way to a socket: each is answered with its status, nobody else notices."""
+"""Hostile HTTP requests and upgrades get the expected status, and do not affect other clients."""
 
 import asyncio
 import json
@@ -6,14 +6,14 @@ import os
 from typing import Any
 
 import pytest
-from tests.integration.hostile import KIB, ROOM, SOCKETS, strict, undisturbed  # noqa: F401 - a fixture
+from tests.integration.hostile import KIB, ROOM, SOCKETS, others_unaffected, strict  # noqa: F401 - a fixture
 from tests.integration.local import Installation
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def exchange(local: Installation, request: bytes) -> bytes:
-    """What comes back on a connection of its own until it is closed; the last of it for what is never answered."""
+    """Send a request on a new connection, and return everything received until it is closed, b"" if it is reset."""
     host, port = local.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     try:
@@ -39,38 +39,38 @@ HISTORY = f"{ROOMS}/{ROOM}/messages"
 
 PAGES: dict[str, tuple[tuple[Any, ...], dict[str, Any], set[int]]] = {
     "no such page": (("/nothing",), {}, {404}),
-    "a way up": (("/static/../../settings.py",), {}, {404}),
-    "a hidden way up": (("/static/%2e%2e/%2e%2e/settings.py",), {}, {404}),
-    "a NUL": (("/chat/room/a%00b/",), {}, {404}),
-    "not UTF-8": (("/chat/room/%ff%fe/",), {}, {404}),
-    "broken percents": (("/chat/room/%zz%/",), {}, {404}),
-    "a strange room": (("/chat/room/" + "x" * 81 + "/",), {}, {404}),
-    "a room in markup": (("/chat/room/<script>/",), {}, {404}),
+    "path traversal": (("/static/../../settings.py",), {}, {404}),
+    "encoded path traversal": (("/static/%2e%2e/%2e%2e/settings.py",), {}, {404}),
+    "a NUL in the path": (("/chat/room/a%00b/",), {}, {404}),
+    "a path that is not UTF-8": (("/chat/room/%ff%fe/",), {}, {404}),
+    "invalid percent encoding": (("/chat/room/%zz%/",), {}, {404}),
+    "a room name that is too long": (("/chat/room/" + "x" * 81 + "/",), {}, {404}),
+    "markup as a room name": (("/chat/room/<script>/",), {}, {404}),
     "a long target": (("/" + "x" * 60_000,), {}, {400, 404, 414, 431}),
     "a foreign host": (("/chat/", "Host: evil.example"), {}, {400}),
-    "a broken host": (("/chat/", "Host: 127.0.0.1:<script>"), {}, {400}),
-    "a strange session": (("/chat/", "Cookie: channelbox_session=\xff\xfe'; DROP"), {}, {200}),
+    "an invalid host": (("/chat/", "Host: 127.0.0.1:<script>"), {}, {400}),
+    "an invalid session": (("/chat/", "Cookie: channelbox_session=\xff\xfe'; DROP"), {}, {200}),
     "a long cookie": (("/chat/", "Cookie: channelbox_session=" + "x" * 30_000), {}, {200, 400, 431}),
     "many headers": (("/chat/", *(f"X-{n}: {n}" for n in range(2000))), {}, {200, 400, 431}),
     "history before a word": ((HISTORY + "?before=x",), {}, {400}),
     "history before a negative": ((HISTORY + "?before=-1",), {}, {400}),
-    "history before everything": ((HISTORY + "?before=" + "9" * 30,), {}, {400}),
+    "history before a huge number": ((HISTORY + "?before=" + "9" * 30,), {}, {400}),
     "history with a NUL": ((HISTORY + "?before=%00",), {}, {400}),
-    "history without limits": ((HISTORY + "?limit=999999999999",), {}, {200}),
-    "history of nothing": ((HISTORY + "?limit=0",), {}, {200}),
-    "history of nowhere": (("/chat/api/rooms/no-such-room/messages",), {}, {403}),
-    "history posted to": ((HISTORY,), {"method": "POST"}, {405}),
-    "history deleted": ((HISTORY,), {"method": "DELETE"}, {405}),
-    "history of a NUL in the session": ((HISTORY, 'Cookie: channelbox_session="abcdefgh\\000"'), {}, {200}),
-    "rooms searched with a NUL": ((ROOMS + "?search=a%00b",), {}, {400}),
-    "rooms searched with bytes": ((ROOMS + "?search=%ff%fe",), {}, {200}),
-    "rooms searched without end": ((ROOMS + "?search=" + "x" * 5000,), {}, {400}),
+    "history with a huge limit": ((HISTORY + "?limit=999999999999",), {}, {200}),
+    "history with limit 0": ((HISTORY + "?limit=0",), {}, {200}),
+    "history of an unknown room": (("/chat/api/rooms/no-such-room/messages",), {}, {403}),
+    "POST to the history": ((HISTORY,), {"method": "POST"}, {405}),
+    "DELETE of the history": ((HISTORY,), {"method": "DELETE"}, {405}),
+    "history with a NUL in the session": ((HISTORY, 'Cookie: channelbox_session="abcdefgh\\000"'), {}, {200}),
+    "room search with a NUL": ((ROOMS + "?search=a%00b",), {}, {400}),
+    "room search that is not UTF-8": ((ROOMS + "?search=%ff%fe",), {}, {200}),
+    "room search that is too long": ((ROOMS + "?search=" + "x" * 5000,), {}, {400}),
     "rooms before a word": ((ROOMS + "?before=x",), {}, {400}),
-    "rooms posted to": ((ROOMS,), {"method": "POST"}, {405}),
-    "no such part of the API": (("/chat/api/x",), {}, {404}),
-    "no such part of the API, posted to": (("/chat/api/x",), {"method": "POST"}, {405}),
+    "POST to the rooms": ((ROOMS,), {"method": "POST"}, {405}),
+    "unknown API path": (("/chat/api/x",), {}, {404}),
+    "POST to an unknown API path": (("/chat/api/x",), {"method": "POST"}, {405}),
     "an unknown method": (("/chat/",), {"method": "BREW"}, {400, 405}),
-    "a sign-in from elsewhere": (
+    "a sign-in without CSRF token": (
         ("/accounts/login/", FORM),
         {"method": "POST", "body": b"username=admin&password=x"},
         {403},
@@ -85,23 +85,23 @@ PAGES: dict[str, tuple[tuple[Any, ...], dict[str, Any], set[int]]] = {
         {"method": "POST", "body": b"&".join(b"a%d=1" % n for n in range(5000))},
         {400, 403},
     ),
-    "a broken multipart": (
+    "an invalid multipart body": (
         ("/accounts/login/", "Content-Type: multipart/form-data; boundary=x"),
         {"method": "POST", "body": b"--x\r\nnonsense"},
         {400, 403},
     ),
-    "a sign-out by link": (("/accounts/logout/",), {}, {405}),
-    "a way out after sign-in": (("/accounts/login/?next=https://evil.example/",), {}, {200}),
-    "the administration": (("/admin/",), {}, {302}),
+    "sign-out by GET": (("/accounts/logout/",), {}, {405}),
+    "sign-in with a redirect to another site": (("/accounts/login/?next=https://evil.example/",), {}, {200}),
+    "the admin site": (("/admin/",), {}, {302}),
     "a socket without an upgrade": ((SOCKETS[0],), {}, {404}),
 }
 
 
 @pytest.mark.parametrize(("arguments", "options", "statuses"), PAGES.values(), ids=PAGES)
-async def test_a_strange_request_is_answered_with_its_status(
+async def test_hostile_requests_get_the_expected_status(
     local: Installation, arguments: tuple[Any, ...], options: dict[str, Any], statuses: set[int]
 ) -> None:
-    async with undisturbed(local):
+    async with others_unaffected(local):
         answer = await exchange(local, request(local, *arguments, **options))
         assert int(answer.split(b" ", 2)[1]) in statuses
         assert b"Traceback" not in answer
@@ -123,15 +123,25 @@ async def test_a_strange_request_is_answered_with_its_status(
         b"GET / HTTP/1.1\r\n no name: x\r\n\r\n",
         b"GET /\x00 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
     ],
-    ids=["words", "a verb", "HTTP 9.9", "TLS", "less than nothing", "two lengths", "broken chunks", "a fold", "a NUL"],
+    ids=[
+        "no HTTP",
+        "only a method",
+        "HTTP 9.9",
+        "TLS",
+        "negative length",
+        "two lengths",
+        "bad chunks",
+        "a fold",
+        "a NUL",
+    ],
 )
-async def test_what_is_no_http_is_refused_or_cut_off(local: Installation, text: bytes) -> None:
-    async with undisturbed(local):
+async def test_invalid_http_is_refused_or_disconnected(local: Installation, text: bytes) -> None:
+    async with others_unaffected(local):
         answer = await exchange(local, text)
         assert not answer or answer.split(b" ", 2)[1] in (b"400", b"404", b"302")
 
 
-BROKEN_UPGRADES = {
+INVALID_UPGRADES = {
     "no key": ["Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13"],
     "a short key": ["Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: x"],
     "another version": [
@@ -143,9 +153,9 @@ BROKEN_UPGRADES = {
 }
 
 
-@pytest.mark.parametrize("headers", BROKEN_UPGRADES.values(), ids=BROKEN_UPGRADES)
-async def test_a_broken_upgrade_is_refused(local: Installation, headers: list[str]) -> None:
-    async with undisturbed(local):
+@pytest.mark.parametrize("headers", INVALID_UPGRADES.values(), ids=INVALID_UPGRADES)
+async def test_an_invalid_upgrade_is_refused(local: Installation, headers: list[str]) -> None:
+    async with others_unaffected(local):
         lines = [f"GET {SOCKETS[0]} HTTP/1.1", "Host: 127.0.0.1", *headers, "", ""]
         answer = await exchange(local, "\r\n".join(lines).encode())
         assert answer.split(b" ", 2)[1] in (b"400", b"426")
@@ -153,7 +163,7 @@ async def test_a_broken_upgrade_is_refused(local: Installation, headers: list[st
 
 async def test_a_flood_of_requests_is_refused_and_others_are_served(local: Installation) -> None:
     flood = request(local, "/chat/api/rooms", "Cookie: channelbox_session=flood")
-    async with undisturbed(local):
+    async with others_unaffected(local):
         flooding = asyncio.gather(*(exchange(local, flood) for _ in range(200)))
         other = await exchange(local, request(local, "/chat/api/rooms", "Cookie: channelbox_session=other"))
         assert other.startswith(b"HTTP/1.1 200 ")
@@ -166,8 +176,8 @@ async def test_a_flood_of_requests_is_refused_and_others_are_served(local: Insta
         assert json.loads(body)["code"] == "too_fast"
 
 
-async def test_what_was_asked_for_with_a_slow_hand_holds_up_nobody(local: Installation) -> None:
-    async with undisturbed(local):
+async def test_incomplete_requests_do_not_delay_others(local: Installation) -> None:
+    async with others_unaffected(local):
         host, port = local.url.removeprefix("http://").split(":")
         slow = [await asyncio.open_connection(host, int(port)) for _ in range(100)]
         for _, writer in slow:
@@ -177,12 +187,12 @@ async def test_what_was_asked_for_with_a_slow_hand_holds_up_nobody(local: Instal
             writer.transport.abort()
 
 
-async def test_no_page_shows_a_message_as_markup(local: Installation) -> None:
-    """What is said is in the history as JSON, with a type that no browser takes for a page."""
+async def test_history_serves_messages_as_json_with_nosniff(local: Installation) -> None:
+    """Messages in the history are JSON, with a content type that no browser renders as a page."""
     text = f"<script>{os.urandom(4).hex()}</script>"
-    async with undisturbed(local), await local.enter(ROOM, origin=local.url) as charlie:
+    async with others_unaffected(local), await local.enter(ROOM, origin=local.url) as charlie:
         await charlie.say(text)
-        await charlie.hears(text)
+        await charlie.wait_for(text)
         answer = await exchange(local, request(local, HISTORY))
         headers, _, body = answer.partition(b"\r\n\r\n")
         assert b"content-type: application/json" in headers.lower()

@@ -1,4 +1,4 @@
-"""The memory of a web process, with what its unit tells malloc."""
+"""The memory of a web process with the malloc settings of its unit."""
 
 import asyncio
 import http.cookiejar
@@ -32,18 +32,18 @@ def sign_in(url: str, name: str, password: str) -> None:
     assert answer.url.endswith("/healthz"), answer.url
 
 
-async def test_the_memory_of_sign_ins_is_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_memory_used_by_sign_ins_is_released(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in re.findall(r"^Environment=(MALLOC_\w+)=(\w+)$", UNIT, re.MULTILINE):
         monkeypatch.setenv(name, value)
     async with installation(tmp_path, web=1, workers=0) as local:
-        told = json.loads(await local.run("first-password", "--reset", "--json"))
-        person = (local.url, told["name"], told["password"])
+        account = json.loads(await local.run("first-password", "--reset", "--json"))
+        person = (local.url, account["name"], account["password"])
         await asyncio.to_thread(sign_in, *person)
         before = memory_mb(local.web[0].pid)
-        places = asyncio.Semaphore(AT_ONCE)
+        slots = asyncio.Semaphore(AT_ONCE)
 
         async def one() -> None:
-            async with places:
+            async with slots:
                 await asyncio.to_thread(sign_in, *person)
 
         await asyncio.gather(*(one() for _ in range(SIGN_INS)))

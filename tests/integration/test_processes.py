@@ -1,4 +1,4 @@
-"""Nothing is lost, doubled or left out when web processes and workers are killed, frozen or stopped."""
+"""No message is lost or duplicated when web processes and workers are killed, frozen or stopped."""
 
 import asyncio
 import os
@@ -8,120 +8,120 @@ from pathlib import Path
 
 import pytest
 from tests.integration.local import Installation, installation
-from tests.integration.talking import RECOVERY_SECONDS, RESENT_SECONDS, UNHURRIED, local, more, talking
+from tests.integration.sending import HIGH_RATE, RECOVERY_SECONDS, RESENT_SECONDS, local, sending, wait_for_more
 
 
-async def test_people_at_different_web_processes_talk_through_a_worker(local: Installation) -> None:
+async def test_clients_of_different_web_processes_share_a_room(local: Installation) -> None:
     async with (
         await local.enter_at(local.web[0]) as alice,
         await local.enter_at(local.web[1]) as bob,
         await local.enter_at(local.web[1], "elsewhere") as charlie,
     ):
         await alice.say("hi")
-        await bob.hears("hi")
+        await bob.wait_for("hi")
         await bob.say("hello")
-        await alice.hears("hello")
-        await bob.hears("hello")
+        await alice.wait_for("hello")
+        await bob.wait_for("hello")
         assert alice.messages == bob.messages
         assert [message["seq"] for message in alice.messages] == [1, 2]
         assert charlie.messages == []
 
 
-async def test_a_worker_that_is_killed_loses_nothing(local: Installation) -> None:
+async def test_killing_a_worker_loses_no_messages(local: Installation) -> None:
     async with await local.enter_at(local.web[0]) as alice, await local.enter_at(local.web[1]) as bob:
-        async with talking(alice) as said:
+        async with sending(alice) as sent:
             for _ in range(3):
-                await more(said, 20)
+                await wait_for_more(sent, 20)
                 await local.kill(local.workers[0])
         for person in (alice, bob):
-            await person.hears(*said, seconds=RECOVERY_SECONDS)
-            assert person.heard == said
+            await person.wait_for(*sent, seconds=RECOVERY_SECONDS)
+            assert person.texts == sent
             person.check_sequence()
         assert alice.errors == []
 
 
-async def test_two_of_three_workers_that_freeze_hold_up_what_they_had_taken_for_seconds(tmp_path: Path) -> None:
-    """Both wait for messages, so Redis gives them some of the next ones, which nobody else has."""
+async def test_batches_taken_by_frozen_workers_are_stored_by_another(tmp_path: Path) -> None:
+    """Both wait for the queue, so Redis hands them some of the next batches, which no other worker has."""
     async with AsyncExitStack() as stack:
-        options = {"redis_url": os.environ["CHANNELBOX_REDIS_URL"], "workers": 3, "variables": UNHURRIED}
+        options = {"redis_url": os.environ["CHANNELBOX_REDIS_URL"], "workers": 3, "variables": HIGH_RATE}
         local = await stack.enter_async_context(installation(tmp_path, **options))
         people = [await stack.enter_async_context(await local.enter(f"room{n}")) for n in range(6)]
         for person in people:
             await person.say("before")
-            await person.hears("before")
+            await person.wait_for("before")
         frozen = local.workers[:2]
         for worker in frozen:
             worker.signal(signal.SIGSTOP)
         try:
-            async with AsyncExitStack() as talks:
-                said = [await talks.enter_async_context(talking(person, 0.1)) for person in people]
+            async with AsyncExitStack() as senders:
+                sent = [await senders.enter_async_context(sending(person, 0.1)) for person in people]
                 async with asyncio.timeout(RESENT_SECONDS):
                     for person in people:
-                        await person.hears("message 0")
-                await more(said[0], 10)
+                        await person.wait_for("message 0")
+                await wait_for_more(sent[0], 10)
             async with asyncio.timeout(RESENT_SECONDS):
-                for person, texts in zip(people, said, strict=True):
-                    await person.hears(*texts)
+                for person, texts in zip(people, sent, strict=True):
+                    await person.wait_for(*texts)
         finally:
             for worker in frozen:
                 worker.signal(signal.SIGCONT)
-        # They store what they had, which is stored already.
-        for person, texts in zip(people, said, strict=True):
+        # They now store the batches that they had taken, which are already stored.
+        for person, texts in zip(people, sent, strict=True):
             await person.say("after")
-            await person.hears("after")
-            assert person.heard == ["before", *texts, "after"]
+            await person.wait_for("after")
+            assert person.texts == ["before", *texts, "after"]
             person.check_sequence()
             assert person.errors == []
 
 
-async def test_without_any_worker_messages_wait_and_nobody_is_told_anything_false(local: Installation) -> None:
+async def test_messages_wait_without_errors_while_no_worker_runs(local: Installation) -> None:
     async with await local.enter() as alice:
         await alice.say("before")
-        await alice.hears("before")
+        await alice.wait_for("before")
         await local.workers[0].stop()
         for n in range(5):
             await alice.say(f"{n}")
-        # Longer than an entry of the queue lives, so that it is sent again.
+        # Longer than an entry of the queue lives, so that the batch is sent again.
         await asyncio.sleep(6)
-        assert alice.heard == ["before"]
+        assert alice.texts == ["before"]
         assert alice.errors == []
         await local.workers[0].start()
-        await alice.hears("4")
-        assert alice.heard == ["before", "0", "1", "2", "3", "4"]
+        await alice.wait_for("4")
+        assert alice.texts == ["before", "0", "1", "2", "3", "4"]
 
 
-async def test_a_web_process_that_is_killed_takes_only_its_own_connections_with_it(local: Installation) -> None:
+async def test_killing_a_web_process_ends_only_its_own_connections(local: Installation) -> None:
     async with await local.enter_at(local.web[0]) as alice, await local.enter_at(local.web[1]) as bob:
-        async with talking(bob) as said:
-            await alice.hears(*said[:1])
+        async with sending(bob) as sent:
+            await alice.wait_for(*sent[:1])
             await local.kill(local.web[0])
             assert await alice.closed() == 1006
             async with await local.enter_at(local.web[0], after=alice.seq) as again:
-                await more(said, 20)
-                await again.hears(said[-1])
+                await wait_for_more(sent, 20)
+                await again.wait_for(sent[-1])
                 assert [m["seq"] for m in alice.messages + again.messages] == list(range(1, again.seq + 1))
-        await bob.hears(*said)
-        assert bob.heard == said
+        await bob.wait_for(*sent)
+        assert bob.texts == sent
 
 
-async def test_a_web_process_that_is_stopped_says_so_and_loses_nothing(local: Installation) -> None:
+async def test_stopping_a_web_process_sends_1012_and_loses_nothing(local: Installation) -> None:
     async with await local.enter_at(local.web[0]) as alice, await local.enter_at(local.web[1]) as bob:
         for n in range(50):
             await alice.say(f"{n}")
-        await bob.hears("0")
+        await bob.wait_for("0")
         status = asyncio.create_task(local.web[0].stop())
         assert await alice.closed() == 1012
         assert await status == 0
-        await bob.hears("49")
-        assert bob.heard == [f"{n}" for n in range(50)]
-        # Its place is taken by the other one.
+        await bob.wait_for("49")
+        assert bob.texts == [f"{n}" for n in range(50)]
+        # The other web process takes its connections.
         async with await local.enter(after=0) as again:
-            await again.hears("49")
+            await again.wait_for("49")
             assert again.messages == bob.messages
 
 
-async def test_a_web_process_that_is_stopped_waits_for_its_clients_goodbye(local: Installation) -> None:
-    """To close at once would reset the connection of who is just sending, and take the code away with it."""
+async def test_a_stopping_web_process_waits_for_the_clients_close_frame(local: Installation) -> None:
+    """Closing at once would reset the connection of a client that is sending, and lose the close code."""
     reader, writer = await local.handshake("/ws/chat/hello/")
     stopped = [asyncio.create_task(child.stop()) for child in local.web]
     await asyncio.wait_for(reader.readuntil(b"\x88\x02" + (1012).to_bytes(2)), 10)
@@ -133,7 +133,7 @@ async def test_a_web_process_that_is_stopped_waits_for_its_clients_goodbye(local
     assert await asyncio.gather(*stopped) == [0, 0]
 
 
-async def test_a_worker_that_is_stopped_ends_well(local: Installation) -> None:
-    async with await local.enter() as alice, talking(alice) as said:
-        await alice.hears(*said)
+async def test_a_stopped_worker_exits_with_status_0(local: Installation) -> None:
+    async with await local.enter() as alice, sending(alice) as sent:
+        await alice.wait_for(*sent)
         assert await local.workers[0].stop() == 0

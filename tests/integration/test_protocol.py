@@ -1,4 +1,4 @@
-"""docs/protocol.md says everything that a client may meet, and its example keeps what it promises."""
+"""docs/protocol.md names all figures, its example client works, and the server keeps its rules."""
 
 import asyncio
 import re
@@ -21,21 +21,21 @@ async def local(tmp_path: Path) -> AsyncIterator[Installation]:
         yield local
 
 
-def example() -> Any:
-    """The client of the document."""
+def example_client() -> Any:
+    """Return the example client of the document."""
     (source,) = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
     names: dict[str, Any] = {}
     exec(compile(source, "docs/protocol.md", "exec"), names)
     return names["talk"]
 
 
-def test_the_tutorial_s_words_and_every_figure_are_there() -> None:
+def test_document_has_the_invalid_format_error_and_every_figure() -> None:
     for word in (INVALID_FORMAT, *TOTALS, *NODE):
         assert f"`{word}`" in DOCUMENT
 
 
-async def test_the_example_loses_nothing_and_hears_everything_once(local: Installation) -> None:
-    heard: list[dict[str, Any]] = []
+async def test_example_client_receives_all_events_once_despite_crashes(local: Installation) -> None:
+    received: list[dict[str, Any]] = []
 
     async def lines() -> AsyncIterator[str]:
         for number in range(60):
@@ -48,12 +48,12 @@ async def test_the_example_loses_nothing_and_hears_everything_once(local: Instal
     guest = {"additional_headers": {"Cookie": await guest_cookie(local)}, "proxy": None}
     url = local.url.replace("http", "ws") + "/ws/chat/documented/"
     async with asyncio.timeout(60):
-        assert await example()(url, lines(), heard.append, **guest) == []
-    assert [event["message"] for event in heard] == [f"{number}" for number in range(60)]
-    assert [event["seq"] for event in heard] == list(range(1, 61))
+        assert await example_client()(url, lines(), received.append, **guest) == []
+    assert [event["message"] for event in received] == [f"{number}" for number in range(60)]
+    assert [event["seq"] for event in received] == list(range(1, 61))
 
 
-async def test_ids_and_numbers_are_taken_as_the_document_says(local: Installation) -> None:
+async def test_ids_and_numbers_are_validated_as_documented(local: Installation) -> None:
     async with await local.enter("limits") as person, await local.enter("limits") as other:
         for each in (person, other):  # ids belong to their sender
             await each.say("a space", id=" ")
@@ -72,14 +72,14 @@ async def test_ids_and_numbers_are_taken_as_the_document_says(local: Installatio
         await person.first(id="far", code="no_message")
 
 
-async def test_an_after_that_is_no_number_counts_as_none(local: Installation) -> None:
+async def test_an_invalid_after_is_ignored(local: Installation) -> None:
     async with await local.enter("after") as person:
         await person.say("hi")
-        await person.hears("hi")
+        await person.wait_for("hi")
     for after in ("", "x", "-1", "1.5", "9" * 19, "%00"):
         async with await local.open(f"/ws/chat/after/?after={after}") as again:
             assert (await again.first(type="welcome"))["resumed"] is False
-            await again.hears("hi")
+            await again.wait_for("hi")
 
 
 async def test_presence_counts_people_and_not_connections(local: Installation) -> None:
@@ -92,7 +92,7 @@ async def test_presence_counts_people_and_not_connections(local: Installation) -
 
 
 async def guest_cookie(local: Installation) -> str:
-    """As the document says: a page gives a guest its session."""
+    """Return the session cookie that a page gives a guest, as documented."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(local.url.rpartition(":")[2]))
     writer.write(b"GET /chat/ HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
     answer = (await reader.read()).decode()

@@ -1,4 +1,4 @@
-"""A copy of the database is put back under people who had more, and who come back by themselves."""
+"""A backup is restored while clients have newer messages; they reconnect by themselves."""
 
 import asyncio
 import os
@@ -12,34 +12,34 @@ from tests.integration.local import Installation, installation
 from channelbox_client.aio import Room
 from channelbox_client.effects import Frame
 
-BACK_SECONDS = 40  # for a reconnect after the start, however late its turn
+RECONNECT_SECONDS = 40  # after the start, including the spread of reconnects
 
 
 class Reader:
-    """Somebody who stays in a room, and what is on their screen."""
+    """A client that stays in a room, and the messages on its screen."""
 
     def __init__(self, local: Installation) -> None:
         self.shown: list[tuple[int, str]] = []
-        self.forgot = 0
+        self.forget_count = 0
         url = local.url.replace("http://", "ws://") + "/ws/chat/hello/"
-        self.room = Room(url, self._hear, self._forget, proxy=None)
+        self.room = Room(url, self._on_event, self._on_forget, proxy=None)
 
-    def _hear(self, event: Frame) -> None:
+    def _on_event(self, event: Frame) -> None:
         self.shown.append((event["seq"], event["message"]))
 
-    def _forget(self) -> None:
-        self.forgot += 1
+    def _on_forget(self) -> None:
+        self.forget_count += 1
         self.shown.clear()
 
     async def until(self, condition: Callable[[], bool]) -> None:
         try:
-            async with asyncio.timeout(BACK_SECONDS):
+            async with asyncio.timeout(RECONNECT_SECONDS):
                 await self.room.until(condition)
         except TimeoutError:
             raise AssertionError(f"shown: {self.shown}; unanswered: {self.room.unanswered}") from None
 
-    async def says(self, *texts: str) -> None:
-        """Return when all have their answer."""
+    async def say(self, *texts: str) -> None:
+        """Send messages, and wait until all are answered."""
         for text in texts:
             self.room.say(text)
         await self.until(lambda: not self.room.unanswered)
@@ -59,20 +59,20 @@ async def reading(local: Installation) -> AsyncIterator[Reader]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_people_who_had_more_than_the_backup_show_what_it_has_and_go_on(tmp_path: Path) -> None:
-    """Also what was said meanwhile is stored, once, behind the restored messages; and later numbers are heard."""
+async def test_clients_follow_a_restored_backup_and_continue(tmp_path: Path) -> None:
+    """A message sent during the restore is stored once, behind the restored ones; later numbers are received."""
     async with (
         installation(tmp_path, redis_url=os.environ["CHANNELBOX_REDIS_URL"]) as local,
         reading(local) as alice,
         reading(local) as bob,
         reading(local) as charlie,
     ):
-        await alice.says("one", "two")
+        await alice.say("one", "two")
         copy = await back_up(local)
-        await alice.says("three", "four", "five")
+        await alice.say("three", "four", "five")
         for each in (alice, bob, charlie):
             await each.shows("one", "two", "three", "four", "five")
-        charlie.room.leave()  # as a browser that is closed in the evening
+        charlie.room.leave()  # as a browser that is closed
         await asyncio.gather(*(child.stop() for child in local.web + local.workers))
         bob.room.say("meanwhile")
         await restore(local, copy)
@@ -80,20 +80,20 @@ async def test_people_who_had_more_than_the_backup_show_what_it_has_and_go_on(tm
         await asyncio.gather(*(child.start() for child in local.web + local.workers))
         for each in (alice, bob):
             await each.shows("one", "two", "meanwhile")
-        await alice.says("six", "seven", "eight")  # to beyond the numbers that charlie has
+        await alice.say("six", "seven", "eight")  # beyond the numbers that charlie has
         charlie.room.connect()
         async with reading(local) as newcomer:
             for each in (alice, bob, charlie, newcomer):
                 await each.shows("one", "two", "meanwhile", "six", "seven", "eight")
                 assert [seq for seq, _ in each.shown] == [1, 2, 3, 4, 5, 6]
-            assert [each.forgot for each in (alice, bob, charlie, newcomer)] == [1, 1, 1, 0]
+            assert [each.forget_count for each in (alice, bob, charlie, newcomer)] == [1, 1, 1, 0]
 
 
 async def back_up(local: Installation) -> Path:
-    """Return a copy, made by the means that docs/operate.md names."""
+    """Make a backup as docs/operate.md describes, and return its path."""
     if local.database_url.startswith("sqlite"):
-        told = await local.run("backup")
-        return Path(told.split()[0])
+        output = await local.run("backup")
+        return Path(output.split()[0])
     dump = local.folder / "channelbox.dump"
     await postgresql("pg_dump", "--format=custom", f"--file={dump}", local.database_url)
     return dump

@@ -1,4 +1,4 @@
-"""`channelbox run`: its processes end with it, its port, its password."""
+"""`channelbox run`: it stops its processes, finds a free port and keeps the password."""
 
 import asyncio
 import os
@@ -24,7 +24,7 @@ def children_of(output: str) -> list[int]:
 
 @asynccontextmanager
 async def channelbox_run(folder: Path, *options: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
-    """The command, up to its list of processes."""
+    """Start the command, and yield its process and its output up to the list of processes."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -57,7 +57,7 @@ def alive(pids: list[int]) -> list[int]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_run_ends_everything_on_ctrl_c(number: int, tmp_path: Path) -> None:
+async def test_run_stops_its_processes_on_sigint_and_sigterm(number: int, tmp_path: Path) -> None:
     async with channelbox_run(tmp_path, "--workers", "2") as (process, output):
         pids = children_of(output)
         assert len(alive(pids)) == 1 + 2 + 2
@@ -68,13 +68,13 @@ async def test_run_ends_everything_on_ctrl_c(number: int, tmp_path: Path) -> Non
         assert alive(pids) == []
 
 
-async def test_run_leaves_nothing_when_it_is_killed(tmp_path: Path) -> None:
+async def test_killing_run_leaves_no_processes(tmp_path: Path) -> None:
     async with channelbox_run(tmp_path) as (process, output):
         process.kill()
         await until(lambda: not alive(children_of(output)), 20)
 
 
-async def test_run_takes_the_next_port_and_says_so_and_keeps_the_password(tmp_path: Path) -> None:
+async def test_run_uses_another_port_if_taken_and_keeps_the_password(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -97,12 +97,12 @@ async def test_run_takes_the_next_port_and_says_so_and_keeps_the_password(tmp_pa
         process.send_signal(signal.SIGINT)
 
 
-async def test_a_child_that_ends_before_it_is_ready_is_a_problem(tmp_path: Path) -> None:
-    told: list[str] = []
+async def test_a_process_that_exits_before_it_is_ready_is_an_error(tmp_path: Path) -> None:
+    lines: list[str] = []
     child = SupervisedProcess(
-        "web@1", ["sh", "-c", "echo no good; exit 3"], dict(os.environ), lambda _, line: told.append(line), tmp_path
+        "web@1", ["sh", "-c", "echo no good; exit 3"], dict(os.environ), lambda _, line: lines.append(line), tmp_path
     )
     with pytest.raises(Exception, match="web@1 did not become ready"):
         await child.start()
     assert await child.stop() == 3
-    assert told == ["no good"]
+    assert lines == ["no good"]
