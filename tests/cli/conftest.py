@@ -1,4 +1,4 @@
-"""Runs the command as administrators do: in a process of its own, with settings in its environment."""
+"""Fixtures that run the command as administrators do: in its own process, with settings in its environment."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Copies of a SQLite database: made beside those who write, sound, and put back."""
+"""Backups of a SQLite database: made while others write, valid, and restored."""
 
 import os
 import sqlite3
@@ -21,16 +21,16 @@ def opened(file: Path) -> Iterator[sqlite3.Connection]:
         yield connection
 
 
-def people(file: Path) -> set[str]:
+def users(file: Path) -> set[str]:
     with opened(file) as connection:
         return {name for (name,) in connection.execute("SELECT username FROM accounts_user")}
 
 
-def copies(folder: Path) -> list[Path]:
+def backups(folder: Path) -> list[Path]:
     return sorted((folder / "backups").iterdir())
 
 
-def copied(run: Run) -> Path:
+def back_up(run: Run) -> Path:
     answer = run("backup")
     assert answer.returncode == 0, answer.stderr
     return Path(answer.stdout.split()[0])
@@ -41,21 +41,19 @@ def database(tmp_path: Path) -> Path:
     return tmp_path / "db.sqlite3"
 
 
-def test_a_copy_is_one_sound_file_for_the_service_alone(migrated: Run, tmp_path: Path) -> None:
+def test_a_backup_is_one_valid_file_readable_only_by_the_service(migrated: Run, tmp_path: Path) -> None:
     migrated("user", "add", "alice")
     answer = migrated("backup")
     assert answer.returncode == 0, answer.stderr
     assert "users: 1, rooms: 0, messages and other events: 0" in answer.stdout
-    (copy,) = copies(tmp_path)
+    (copy,) = backups(tmp_path)
     assert answer.stdout.startswith(str(copy))
-    assert people(copy) == {"alice"}
+    assert users(copy) == {"alice"}
     assert copy.stat().st_mode & 0o777 == 0o600
     assert copy.parent.stat().st_mode & 0o777 == 0o700
 
 
-def test_who_writes_meanwhile_is_not_held_up_and_the_copy_is_of_one_moment(
-    migrated: Run, tmp_path: Path, database: Path
-) -> None:
+def test_a_backup_is_consistent_and_does_not_block_writers(migrated: Run, tmp_path: Path, database: Path) -> None:
     with opened(database) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("CREATE TABLE pair (a, b, filling)")
@@ -74,8 +72,8 @@ def test_who_writes_meanwhile_is_not_held_up_and_the_copy_is_of_one_moment(
     writer = threading.Thread(target=write)
     writer.start()
     try:
-        copy = copied(migrated)
-        assert writer.is_alive()  # one that had to wait for long has ended with an error
+        copy = back_up(migrated)
+        assert writer.is_alive()  # it would have ended with an error if it had waited for long
         assert written[0] > 10
     finally:
         stopped.set()
@@ -86,7 +84,7 @@ def test_who_writes_meanwhile_is_not_held_up_and_the_copy_is_of_one_moment(
     assert a == b
 
 
-def test_the_oldest_go_and_so_does_what_a_killed_copying_left(migrated: Run, tmp_path: Path) -> None:
+def test_old_backups_and_partial_files_are_removed(migrated: Run, tmp_path: Path) -> None:
     folder = tmp_path / "backups"
     folder.mkdir()
     for day in range(10, 15):
@@ -95,13 +93,15 @@ def test_the_oldest_go_and_so_does_what_a_killed_copying_left(migrated: Run, tmp
     (folder / "my own.sqlite3").touch()
     answer = migrated("backup", CHANNELBOX_BACKUPS_KEPT="3")
     assert answer.stdout.count("Removed: ") == 3
-    names = [copy.name for copy in copies(tmp_path)]
+    names = [copy.name for copy in backups(tmp_path)]
     assert names[:2] == ["channelbox-20260113-031500.sqlite3", "channelbox-20260114-031500.sqlite3"]
     assert names[-1] == "my own.sqlite3"
     assert len(names) == 4
 
 
-def test_the_oldest_make_room_but_never_the_newest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_backups_are_removed_for_space_but_never_the_newest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for day in range(10, 15):
         (tmp_path / f"channelbox-202601{day}-031500.sqlite3").write_bytes(b"x" * 100)
 
@@ -112,13 +112,15 @@ def test_the_oldest_make_room_but_never_the_newest(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("channelbox.cli.sqlite_backup.SPARE", 1000)
     removed = make_room(tmp_path, 8700)
     assert [copy.name[:19] for copy in removed] == ["channelbox-20260110", "channelbox-20260111"]
-    assert make_room(tmp_path, 1_000_000) == []  # it would not be enough, and the copies would be gone
+    assert make_room(tmp_path, 1_000_000) == []  # not enough space even without the backups, so they are kept
     make_room(tmp_path, 8900)
     assert [copy.name[:19] for copy in tmp_path.iterdir()] == ["channelbox-20260114"]
 
 
-def test_a_damaged_database_gives_no_copy_and_removes_none(migrated: Run, tmp_path: Path, database: Path) -> None:
-    copied(migrated)
+def test_a_damaged_database_is_not_backed_up_and_keeps_old_backups(
+    migrated: Run, tmp_path: Path, database: Path
+) -> None:
+    back_up(migrated)
     with database.open("r+b") as file:
         file.seek(8192)
         file.write(os.urandom(100_000))
@@ -126,10 +128,10 @@ def test_a_damaged_database_gives_no_copy_and_removes_none(migrated: Run, tmp_pa
     assert answer.returncode == 1
     assert "channelbox: " in answer.stderr
     assert "Traceback" not in answer.stderr
-    assert len(copies(tmp_path)) == 1
+    assert len(backups(tmp_path)) == 1
 
 
-def test_a_folder_that_cannot_be_written_is_named(migrated: Run, tmp_path: Path) -> None:
+def test_an_unwritable_folder_is_named_in_the_error(migrated: Run, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     answer = migrated("backup", CHANNELBOX_BACKUP_DIR=f"{tmp_path}/file/backups")
     assert answer.returncode == 1
@@ -137,22 +139,22 @@ def test_a_folder_that_cannot_be_written_is_named(migrated: Run, tmp_path: Path)
     assert "ReadWritePaths" in answer.stderr
 
 
-def test_what_was_copied_comes_back_and_the_former_is_kept(migrated: Run, tmp_path: Path, database: Path) -> None:
+def test_restore_replaces_the_database_and_keeps_the_former_one(migrated: Run, tmp_path: Path, database: Path) -> None:
     migrated("user", "add", "alice")
-    copy = copied(migrated)
+    copy = back_up(migrated)
     migrated("user", "add", "bob")
     answer = migrated("restore", copy.name)
     assert answer.returncode == 0, answer.stderr
-    assert people(database) == {"alice"}
+    assert users(database) == {"alice"}
     assert database.stat().st_mode & 0o777 == 0o600
     (former,) = tmp_path.glob("db.sqlite3.until-*[0-9]")
     assert str(former) in answer.stdout
-    assert people(former) == {"alice", "bob"}
+    assert users(former) == {"alice", "bob"}
     assert "alice\tuser" in migrated("user", "list").stdout
 
 
-def test_a_database_in_use_is_not_replaced(migrated: Run, database: Path) -> None:
-    copy = copied(migrated)
+def test_restore_refuses_a_database_in_use(migrated: Run, database: Path) -> None:
+    copy = back_up(migrated)
     with opened(database) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("SELECT count(*) FROM accounts_user").fetchone()
@@ -161,12 +163,10 @@ def test_a_database_in_use_is_not_replaced(migrated: Run, database: Path) -> Non
     assert "systemctl stop channelbox.target" in answer.stderr
 
 
-def test_a_copy_that_is_none_or_of_a_newer_version_changes_nothing(
-    migrated: Run, tmp_path: Path, database: Path
-) -> None:
+def test_restore_refuses_invalid_missing_and_newer_backups(migrated: Run, tmp_path: Path, database: Path) -> None:
     migrated("user", "add", "alice")
     (tmp_path / "text").write_text("no database")
-    newer = copied(migrated)
+    newer = back_up(migrated)
     with opened(newer) as connection:
         connection.execute("INSERT INTO django_migrations (app, name, applied) VALUES ('chat', '9999_later', '')")
     reasons = (("text", "not a valid channelbox database"), ("none", "does not exist"), (newer, "chat.9999_later"))
@@ -174,33 +174,33 @@ def test_a_copy_that_is_none_or_of_a_newer_version_changes_nothing(
         answer = migrated("restore", str(tmp_path / file))
         assert answer.returncode == 1
         assert reason in answer.stderr
-    assert people(database) == {"alice"}
+    assert users(database) == {"alice"}
     assert not list(tmp_path.glob("*.until-*"))
 
 
-def test_a_path_from_where_the_caller_stands_is_refused(migrated: Run) -> None:
+def test_restore_refuses_a_relative_path(migrated: Run) -> None:
     assert "absolute path" in migrated("restore", "here/copy.sqlite3").stderr
 
 
-def test_without_a_name_it_tells_which_there_are(migrated: Run) -> None:
+def test_restore_without_a_name_lists_the_backups(migrated: Run) -> None:
     assert "channelbox backup" in migrated("restore").stderr
-    copy = copied(migrated)
+    copy = back_up(migrated)
     assert str(copy) in migrated("restore").stdout
 
 
-def test_the_doctor_tells_how_old_the_newest_is(migrated: Run) -> None:
-    def told() -> str:
+def test_doctor_reports_the_age_of_the_newest_backup(migrated: Run) -> None:
+    def output() -> str:
         return migrated("doctor", "http://127.0.0.1:9", CHANNELBOX_REDIS_URL="redis://127.0.0.1:9").stdout
 
-    assert "There is no backup" in told()
-    copy = copied(migrated)
-    assert "0 hours old" in told()
+    assert "There is no backup" in output()
+    copy = back_up(migrated)
+    assert "0 hours old" in output()
     old = copy.stat().st_mtime - 5 * 86400
     os.utime(copy, (old, old))
-    assert "is 5 days old" in told()
+    assert "is 5 days old" in output()
 
 
-def test_postgresql_is_its_own_nodes(settings_of_one_node: dict[str, str]) -> None:
+def test_backup_and_restore_refuse_postgresql(settings_of_one_node: dict[str, str]) -> None:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         url = "postgresql://channelbox:secret@192.0.2.1/channelbox"
         return command(arguments, {**settings_of_one_node, "CHANNELBOX_DATABASE_URL": url})
@@ -218,16 +218,16 @@ def epoch(file: Path) -> int:
         return int(drawn)
 
 
-def test_a_restored_database_has_another_epoch(migrated: Run, database: Path) -> None:
-    """By it clients learn that what they have heard since then is not there."""
-    before, copy = epoch(database), copied(migrated)
+def test_restore_gives_the_database_a_new_epoch(migrated: Run, database: Path) -> None:
+    """The new epoch tells clients that events since the backup are gone."""
+    before, copy = epoch(database), back_up(migrated)
     assert epoch(copy) == before
     assert migrated("restore", copy.name).returncode == 0
     assert epoch(database) != before
     assert epoch(copy) == before
 
 
-def test_a_record_put_back_by_other_means_can_be_told(migrated: Run, database: Path) -> None:
+def test_restored_command_starts_a_new_epoch(migrated: Run, database: Path) -> None:
     before = epoch(database)
     answer = migrated("restored")
     assert answer.returncode == 0, answer.stderr

@@ -1,4 +1,4 @@
-"""Each expectation was compared with what systemd 252 itself makes of the line."""
+"""Environment files are parsed as systemd parses them. Each expected value was compared with systemd 252."""
 
 import pytest
 
@@ -29,7 +29,7 @@ from channelbox.cli.environment_file import parse
         ("A=first\nA=last", "last"),
     ],
 )
-def test_a_value_is_what_systemd_makes_of_it(text: str, value: str) -> None:
+def test_values_are_parsed_as_systemd_parses_them(text: str, value: str) -> None:
     assert parse(text) == {"A": value}
     assert parse(f"# comment = x\n; another\n\n{text}\nB=after\n") == {"A": value, "B": "after"}
 

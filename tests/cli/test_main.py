@@ -1,4 +1,4 @@
-"""The command as a whole."""
+"""The `channelbox` command as a whole: help, version, errors of settings, and refusals to start."""
 
 import re
 import subprocess
@@ -33,13 +33,13 @@ def test_help_loads_neither_django_nor_redis_nor_uvicorn() -> None:
     assert answer.stdout == "[]\n"
 
 
-def test_a_start_on_sqlite_does_not_load_the_driver_of_postgresql() -> None:
+def test_startup_on_sqlite_does_not_load_psycopg() -> None:
     code = "import sys, channelbox.asgi; print('psycopg' in sys.modules)"
     answer = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
     assert answer.stdout == "False\n"
 
 
-def test_it_tells_its_version(run: Run) -> None:
+def test_it_prints_its_version(run: Run) -> None:
     assert run("--version").stdout.startswith("channelbox ")
 
 
@@ -49,28 +49,28 @@ def test_the_help_of_a_verb_needs_no_settings(run: Run, verb: str) -> None:
     assert answer.returncode == 0, answer.stderr
 
 
-def test_a_wrong_setting_is_a_sentence_that_names_it(run: Run) -> None:
+def test_an_invalid_setting_is_named_without_a_traceback(run: Run) -> None:
     answer = run("user", "list", CHANNELBOX_ROOM_LIMIT="many")
     assert answer.returncode == 1
     assert "CHANNELBOX_ROOM_LIMIT is 'many', but must be a whole number from 1 to 1000000." in answer.stderr
     assert "Traceback" not in answer.stderr
 
 
-def test_a_database_without_tables_is_told_with_the_remedy(run: Run) -> None:
+def test_a_database_without_tables_is_reported_with_the_remedy(run: Run) -> None:
     answer = run("user", "list")
     assert answer.returncode == 1
     assert "Run: channelbox migrate" in answer.stderr
     assert "Traceback" not in answer.stderr
 
 
-def test_a_wrong_database_address_does_not_show_the_password(run: Run) -> None:
+def test_an_invalid_database_url_does_not_reveal_the_password(run: Run) -> None:
     answer = run("user", "list", CHANNELBOX_DATABASE_URL="mysq://alice:open-sesame@host/db")
     assert answer.returncode == 1
     assert "CHANNELBOX_DATABASE_URL is not valid" in answer.stderr
     assert "open-sesame" not in answer.stderr + answer.stdout
 
 
-def test_manage_passes_everything_on(run: Run) -> None:
+def test_manage_passes_all_arguments_to_django(run: Run) -> None:
     answer = run("manage", "showmigrations", "--plan", "accounts")
     assert answer.returncode == 0
     assert "accounts.0001_initial" in answer.stdout
@@ -87,20 +87,20 @@ def test_production_does_not_start_with_dangerous_settings(run: Run, verb: str) 
     assert "not started" in answer.stderr
 
 
-def test_a_misspelt_setting_is_told_at_start_and_stops_nothing(run: Run) -> None:
+def test_a_misspelt_setting_is_reported_but_does_not_prevent_startup(run: Run) -> None:
     answer = run("migrate", CHANNELBOX_ROM_LIMIT="5")
     assert answer.returncode == 0
     assert "There is no setting CHANNELBOX_ROM_LIMIT" in answer.stderr
     assert "Did you mean CHANNELBOX_ROOM_LIMIT?" in answer.stderr
 
 
-def test_development_starts_with_them(run: Run) -> None:
+def test_development_starts_with_insecure_settings(run: Run) -> None:
     answer = run("migrate", CHANNELBOX_MODE="development", CHANNELBOX_SECRET_KEY="", CHANNELBOX_HOSTS="")
     assert answer.returncode == 0, answer.stderr
 
 
 @pytest.mark.parametrize("verb", [("worker",), ("manage", "runworker", "chat.ingest")])
-def test_every_worker_is_refused_wrong_settings_in_production(run: Run, verb: tuple[str, ...]) -> None:
+def test_workers_refuse_dangerous_settings_in_production(run: Run, verb: tuple[str, ...]) -> None:
     answer = run(*verb, CHANNELBOX_MODE="production", CHANNELBOX_HOSTS="*")
     assert answer.returncode == 1
     assert "not started" in answer.stderr

@@ -1,4 +1,4 @@
-"""Migrations: once, whoever else tries at the same time, and to the end after any other end. On both databases."""
+"""Migrations on both databases run once despite concurrent runs, and complete after crashes and outages."""
 
 import fcntl
 import re
@@ -19,7 +19,7 @@ from tests.support.servers import PostgreSQLServer
 from .conftest import CHANNELBOX, Run, environment
 
 ROOT = Path(__file__).parents[2]
-ASK_FOR_MISSING = "from channelbox.cli.schema_check import missing_migrations; print(missing_migrations())"
+PRINT_MISSING = "from channelbox.cli.schema_check import missing_migrations; print(missing_migrations())"
 Start = Callable[..., "subprocess.Popen[str]"]
 
 
@@ -79,7 +79,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
 
 @pytest.fixture
 def start(settings_of_one_node: dict[str, str]) -> Iterator[Start]:
-    """start(database, ...) begins `channelbox migrate ...`; what is left of it at the end is killed."""
+    """Return a function that starts `channelbox migrate`. Processes that still run at the end are killed."""
     started = []
 
     def start(
@@ -103,14 +103,14 @@ def start(settings_of_one_node: dict[str, str]) -> Iterator[Start]:
 
 
 def line_with(process: "subprocess.Popen[str]", words: str) -> str:
-    """Reads up to the line with these words."""
+    """Read the output up to the line with these words, and return that line."""
     assert process.stdout
     seen = ""
     for line in process.stdout:
         seen += line
         if words in line:
             return line
-    raise AssertionError(f"{words!r} was not said:\n{seen}")
+    raise AssertionError(f"{words!r} was not printed:\n{seen}")
 
 
 def result(process: "subprocess.Popen[str]") -> str:
@@ -119,7 +119,7 @@ def result(process: "subprocess.Popen[str]") -> str:
     return output
 
 
-def test_four_at_once_migrate_once(database: Database, start: Start) -> None:
+def test_four_concurrent_runs_migrate_once(database: Database, start: Start) -> None:
     outputs = [result(process) for process in [start(database) for _ in range(4)]]
     assert sum("Applied migrations" in output for output in outputs) == 1
     assert sum("Applying chat.0001_initial" in output for output in outputs) == 1
@@ -131,10 +131,8 @@ def test_a_second_run_changes_nothing(database: Database, start: Start) -> None:
     assert result(start(database)) == "The database is up to date.\n"
 
 
-def test_a_database_that_was_made_anew_from_a_dump_is_told_from_the_one_before(
-    server: PostgreSQLServer, start: Start
-) -> None:
-    """pg_restore brings the epoch of the dump along; clients may have heard more than is in it."""
+def test_a_database_recreated_from_a_dump_gets_a_new_epoch(server: PostgreSQLServer, start: Start) -> None:
+    """pg_restore restores the epoch of the dump too; clients may have received events that are not in the dump."""
     database = PostgreSQL(server, "restored")
     result(start(database))
     with closing(psycopg.connect(database.url, autocommit=True)) as connection:
@@ -146,7 +144,7 @@ def test_a_database_that_was_made_anew_from_a_dump_is_told_from_the_one_before(
     assert result(start(database)) == "The database is up to date.\n"
 
 
-def test_it_waits_for_whoever_migrates(database: Database, start: Start) -> None:
+def test_it_waits_for_a_concurrent_migration(database: Database, start: Start) -> None:
     with database.locked():
         process = start(database)
         line_with(process, "waiting for it")
@@ -154,8 +152,8 @@ def test_it_waits_for_whoever_migrates(database: Database, start: Start) -> None
     assert "Applied migrations" in result(process)
 
 
-# Runs `channelbox migrate` and kills it at the moment that a migration reaches a step: `apply`, or `note`, when
-# Django has applied it and is about to note it.
+# Runs `channelbox migrate` and kills it when a migration reaches a step: `apply`, or `note`, when Django has applied
+# it and is about to record it.
 KILLED = """
 import os, runpy, signal, sys
 from django.db.migrations.migration import Migration
@@ -178,10 +176,8 @@ runpy.run_module("channelbox.cli.main", run_name="__main__")
 
 
 @pytest.mark.parametrize("step", ["apply", "note"])
-def test_killed_midway_it_leaves_nothing_locked_and_the_next_run_ends_it(
-    database: Database, start: Start, step: str
-) -> None:
-    # admin.0001_initial makes an index after a table, which Django on its own commits before the note.
+def test_the_next_run_completes_a_killed_migration(database: Database, start: Start, step: str) -> None:
+    # admin.0001_initial creates an index after a table, which Django alone would commit before the record.
     process = start(database, under=[sys.executable, "-c", KILLED, step, "admin", "0001_initial"])
     output, _ = process.communicate(timeout=120)
     assert process.returncode == -signal.SIGKILL
@@ -190,7 +186,7 @@ def test_killed_midway_it_leaves_nothing_locked_and_the_next_run_ends_it(
     assert result(start(database)) == "The database is up to date.\n"
 
 
-def test_a_database_of_a_newer_version_is_told_and_left_alone(database: Database, start: Start) -> None:
+def test_a_database_of_a_newer_version_is_reported_and_not_changed(database: Database, start: Start) -> None:
     result(start(database))
     database.execute(
         "INSERT INTO django_migrations (app, name, applied) VALUES ('chat', '9999_later', '2026-01-01 00:00:00')"
@@ -216,7 +212,7 @@ def test_the_unit_waits_for_a_database_that_is_five_minutes_late(server: Postgre
     _, verb, *arguments = re.findall("^ExecStart=(.*)$", unit, re.MULTILINE)[0].split()
     assert verb == "migrate"
     database = PostgreSQL(server, "late")
-    # Its clock runs sixty times as fast as ours, when it waits too.
+    # The clock of the process runs sixty times as fast as ours, also while it waits.
     fast = ["faketime", "-f", "+0 x60"]
     server.stop()
     try:
@@ -225,14 +221,14 @@ def test_the_unit_waits_for_a_database_that_is_five_minutes_late(server: Postgre
     finally:
         server.start()
     output, _ = process.communicate(timeout=120)
-    # Of its clock's 5 s for a connection ours has 0.08 s. The unit, too, starts it again.
+    # Its timeout of 5 s for a connection is 0.08 s on our clock. The unit would restart it, too.
     while process.returncode and "timeout expired" in output:
         process = start(database, *arguments, under=fast)
         output, _ = process.communicate(timeout=120)
     assert "Applied migrations" in output
 
 
-def test_its_patience_ends_with_the_servers_reason(server: PostgreSQLServer, start: Start) -> None:
+def test_waiting_ends_with_the_reason_given_by_the_server(server: PostgreSQLServer, start: Start) -> None:
     database = PostgreSQL(server, "later")
     database.url = server.url("nowhere")
     process = start(database, "--wait", "0")
@@ -243,7 +239,7 @@ def test_its_patience_ends_with_the_servers_reason(server: PostgreSQLServer, sta
     assert "Traceback" not in output
 
 
-def test_a_folder_that_is_missing_is_told_at_once(tmp_path: Path, start: Start) -> None:
+def test_a_missing_database_folder_is_reported_immediately(tmp_path: Path, start: Start) -> None:
     process = start(SQLite(tmp_path / "missing"))
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 1
@@ -251,17 +247,17 @@ def test_a_folder_that_is_missing_is_told_at_once(tmp_path: Path, start: Start) 
 
 
 @pytest.mark.parametrize("verb", ["web", "worker"])
-def test_a_process_waits_for_the_tables_of_its_version(run: Run, verb: str) -> None:
+def test_a_process_does_not_start_without_its_migrations(run: Run, verb: str) -> None:
     refused = run(verb)
     assert refused.returncode == 1
     assert "The database lacks migrations of this version" in refused.stderr
     assert "journalctl -u channelbox-migrate" in refused.stderr
 
 
-def test_every_migration_is_found_and_none_is_missing_afterwards(database: Database, start: Start) -> None:
+def test_missing_migrations_are_detected(database: Database, start: Start) -> None:
     result(start(database))
-    lacking = start(database, "shell", "-c", ASK_FOR_MISSING, verb="manage")
+    lacking = start(database, "shell", "-c", PRINT_MISSING, verb="manage")
     assert result(lacking).splitlines()[-1] == "[]"
     database.execute("DELETE FROM django_migrations WHERE app = 'chat'")
-    lacking = start(database, "shell", "-c", ASK_FOR_MISSING, verb="manage")
+    lacking = start(database, "shell", "-c", PRINT_MISSING, verb="manage")
     assert "'chat.0001_initial'" in result(lacking).splitlines()[-1]

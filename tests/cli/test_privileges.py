@@ -1,4 +1,4 @@
-"""Becoming the appliance's user. These run as root, as on an appliance; `nobody` stands for the service."""
+"""Dropping privileges to the service user. The tests run as root, as on a node; `nobody` stands for the service."""
 
 import json
 import os
@@ -35,7 +35,7 @@ print(json.dumps({{"uid": os.getresuid(), "gid": os.getresgid(), "groups": os.ge
 
 @pytest.fixture
 def file() -> Iterator[Path]:
-    """The appliance's settings, readable for root and the service only, in a folder that all may pass."""
+    """The settings file, readable by root and the service only, in a folder that everyone may enter."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         file = Path(folder, "channelbox.env")
@@ -56,14 +56,14 @@ def become(file: Path, before: str = "", **variables: str) -> subprocess.Complet
     )
 
 
-def test_a_checkout_is_left_alone(tmp_path: Path) -> None:
+def test_without_a_settings_file_nothing_changes(tmp_path: Path) -> None:
     before = dict(os.environ)
     become_service(tmp_path / "none", "nobody", before)
     assert before == dict(os.environ)
 
 
 @root_only
-def test_root_becomes_the_service_for_good(file: Path) -> None:
+def test_root_drops_to_the_service_user_permanently(file: Path) -> None:
     seen = json.loads(become(file).stdout)
     assert seen["uid"] == [NOBODY.pw_uid] * 3
     assert seen["gid"] == [NOBODY.pw_gid] * 3
@@ -72,7 +72,7 @@ def test_root_becomes_the_service_for_good(file: Path) -> None:
 
 
 @root_only
-def test_only_the_file_counts_not_the_shell(file: Path) -> None:
+def test_settings_come_from_the_file_and_not_from_the_shell(file: Path) -> None:
     seen = json.loads(become(file, CHANNELBOX_NODES="9", CHANNELBOX_DATABASE_URL="sqlite:////elsewhere").stdout)
     assert seen["env"]["CHANNELBOX_HOSTS"] == "chat.example.org"
     assert seen["env"]["CHANNELBOX_NODES"] == "3"
@@ -80,7 +80,7 @@ def test_only_the_file_counts_not_the_shell(file: Path) -> None:
 
 
 @root_only
-def test_in_a_unit_the_environment_wins_over_the_file(file: Path) -> None:
+def test_in_a_unit_the_environment_overrides_the_file(file: Path) -> None:
     seen = json.loads(become(file, "os.environ['SYSTEMD_EXEC_PID'] = str(os.getpid())", CHANNELBOX_NODES="9").stdout)
     assert seen["env"]["CHANNELBOX_HOSTS"] == "chat.example.org"
     assert seen["env"]["CHANNELBOX_NODES"] == "9"
@@ -94,19 +94,19 @@ def test_the_service_itself_reads_the_file(file: Path) -> None:
 
 
 @root_only
-def test_anybody_else_is_told_to_use_sudo(file: Path) -> None:
+def test_other_users_are_told_to_use_sudo(file: Path) -> None:
     answer = become(file, "os.setgroups([]); os.setgid(12345); os.setuid(12345)")
     assert answer.returncode == 1
     assert "Run it with sudo." in answer.stderr
     assert "Traceback" not in answer.stderr
 
 
-def test_a_missing_user_is_told(file: Path) -> None:
+def test_a_missing_service_user_is_an_error(file: Path) -> None:
     with pytest.raises(CliError, match="no system user 'nobody-of-that-name'"):
         become_service(file, "nobody-of-that-name", {})
 
 
-def test_a_unit_is_known_by_its_own_process_only() -> None:
+def test_only_the_main_process_of_a_unit_counts_as_started_by_systemd() -> None:
     assert started_by_systemd({"SYSTEMD_EXEC_PID": str(os.getpid())})
     assert not started_by_systemd({"SYSTEMD_EXEC_PID": str(os.getppid())})
     assert not started_by_systemd({})

@@ -1,6 +1,6 @@
-"""`channelbox restart`: one process after another, and none after one that does not come back.
+"""`channelbox restart` restarts one process after another, and stops at the first that fails.
 
-systemd itself is in molecule/single; here a script in its place answers, so that each of its answers can be had.
+The real systemd is tested in molecule/single; here a script replaces systemctl, so that it can give every answer.
 """
 
 import socketserver
@@ -32,7 +32,7 @@ esac
 
 
 class Systemd:
-    """What the script in systemctl's place answers, and what it was asked."""
+    """Controls the answers of the script that replaces systemctl, and returns the calls that it received."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -66,7 +66,7 @@ class Systemd:
 
 
 class Answer(socketserver.StreamRequestHandler):
-    """As an installation does that is asked by a name which is not one of its own."""
+    """Answers with 400, as an installation does for a host name that is not its own."""
 
     def handle(self) -> None:
         self.rfile.readline()
@@ -81,8 +81,8 @@ def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Systemd:
 
 
 @pytest.fixture
-def page(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
-    """A page on the socket of the web processes. Call it, and there is none any more."""
+def web_socket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+    """Serve pages on the socket of the web processes. The returned function removes the socket."""
     with tempfile.TemporaryDirectory(prefix="channelbox-") as folder:
         path = Path(folder) / "web.sock"
         monkeypatch.setattr(verb, "WEB_SOCKET", path)
@@ -92,8 +92,8 @@ def page(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
             server.shutdown()
 
 
-@pytest.mark.usefixtures("page")
-def test_it_restarts_one_after_another_those_that_run_first(
+@pytest.mark.usefixtures("web_socket")
+def test_units_are_restarted_one_by_one_running_ones_first(
     systemd: Systemd, capsys: pytest.CaptureFixture[str]
 ) -> None:
     systemd.has("web", _10="active", _2="active", _1="activating", _3="inactive")
@@ -103,15 +103,15 @@ def test_it_restarts_one_after_another_those_that_run_first(
     assert "channelbox-web@10.service is back (2 of 4)." in capsys.readouterr().out
 
 
-def test_it_restarts_only_the_kind_that_is_asked_for(systemd: Systemd) -> None:
+def test_only_units_of_the_given_kind_are_restarted(systemd: Systemd) -> None:
     systemd.has("web", _1="active")
     systemd.has("worker", _1="active", _2="active")
     restart(Kind.worker)
     assert systemd.restarted == ["worker@1", "worker@2"]
 
 
-@pytest.mark.usefixtures("page")
-def test_it_stops_at_the_first_that_does_not_come_back(systemd: Systemd) -> None:
+@pytest.mark.usefixtures("web_socket")
+def test_it_stops_at_the_first_unit_that_fails_to_restart(systemd: Systemd) -> None:
     systemd.has("web", _1="active", _2="active", _3="active")
     systemd.broken("channelbox-web@2.service")
     with pytest.raises(CliError) as raised:
@@ -122,7 +122,7 @@ def test_it_stops_at_the_first_that_does_not_come_back(systemd: Systemd) -> None
     assert "journalctl -u channelbox-web@2.service" in raised.value.remedy
 
 
-def test_it_stops_when_one_ends_after_it_was_ready(systemd: Systemd) -> None:
+def test_it_stops_when_a_unit_ends_after_it_was_ready(systemd: Systemd) -> None:
     systemd.has("worker", _1="active", _2="active")
     systemd.ended("channelbox-worker@1.service")
     with pytest.raises(CliError, match="it became ready, but then ended"):
@@ -130,10 +130,10 @@ def test_it_stops_when_one_ends_after_it_was_ready(systemd: Systemd) -> None:
     assert systemd.restarted == ["worker@1"]
 
 
-def test_it_stops_when_no_page_comes(
-    systemd: Systemd, page: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+def test_it_stops_when_the_web_socket_does_not_answer(
+    systemd: Systemd, web_socket: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page()
+    web_socket()
     monkeypatch.setattr(verb, "ANSWER_SECONDS", 0.3)
     systemd.has("web", _1="active", _2="active")
     with pytest.raises(CliError, match="no process answers"):
@@ -141,7 +141,7 @@ def test_it_stops_when_no_page_comes(
     assert systemd.restarted == ["web@1"]
 
 
-def test_it_stops_when_one_does_not_become_ready(systemd: Systemd, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_stops_when_a_unit_does_not_become_ready(systemd: Systemd, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verb, "READY_SECONDS", 0.5)
     systemd.has("worker", _1="active", _2="active")
     systemd.hanging("channelbox-worker@1.service")
@@ -150,12 +150,12 @@ def test_it_stops_when_one_does_not_become_ready(systemd: Systemd, monkeypatch: 
     assert systemd.restarted == ["worker@1"]
 
 
-def test_where_nothing_runs_it_says_so(systemd: Systemd, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_reports_that_no_process_is_running(systemd: Systemd, capsys: pytest.CaptureFixture[str]) -> None:
     restart(Kind.all)
     assert capsys.readouterr().out == "No web or worker process is running on this node.\n"
 
 
-def test_it_needs_root(systemd: Systemd, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_requires_root(systemd: Systemd, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     with pytest.raises(CliError, match="must run as root"):
         restart(Kind.all)

@@ -1,4 +1,4 @@
-"""What the doctor says of each answer that the socket of a room gives: a scripted site, before the real one."""
+"""The findings of `channelbox doctor` for each answer that the WebSocket of a room can give, from a scripted site."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ Script = Callable[[ServerConnection], Any]
 
 
 def refusal(code: Code, close: Close) -> Script:
-    """As RealtimeConsumer.refuse does it."""
+    """Return a script that refuses a client as RealtimeConsumer.refuse does."""
 
     async def answer(socket: ServerConnection) -> None:
         await socket.send(json.dumps(Refused(code, "A sentence.", close=close).frame))
@@ -53,7 +53,7 @@ async def noise(socket: ServerConnection) -> None:
 async def site(
     own: Script, foreign: Script | None = None, status: HTTPStatus | None = None
 ) -> AsyncIterator[tuple[str, list[str]]]:
-    """A site's address, and the paths that were asked for. `status`: in the place of each 101."""
+    """Run a site; yield its address and the list of requested paths. `status` replaces each 101."""
     paths: list[str] = []
 
     def answer_http(socket: ServerConnection, request: Request) -> Response | None:
@@ -73,7 +73,7 @@ async def site(
 
 
 async def examine(address: str) -> dict[str, Finding]:
-    """What is found behind the web process's answer, by its sentence."""
+    """Return the findings that follow those of the web process, by sentence."""
     found = await asyncio.to_thread(lambda: list(SiteProbe(address).examine()))
     (health,) = [at for at, finding in enumerate(found) if finding.sentence == "A web process responds."]
     return {finding.sentence: finding for finding in found[health + 2 :]}
@@ -130,18 +130,20 @@ async def examine(address: str) -> dict[str, Finding]:
         ),
     ],
 )
-async def test_each_answer_of_a_room_has_its_sentence(script: Script, verdict: str, sentence: str, remedy: str) -> None:
+async def test_each_answer_of_a_room_gives_its_finding(
+    script: Script, verdict: str, sentence: str, remedy: str
+) -> None:
     async with site(script) as (address, paths):
         found = await examine(address)
     finding = found[sentence.format(site=address)]
     assert finding.verdict == verdict
     assert remedy in finding.remedy
-    assert paths[1] == "/ws/chat/lobby/?after=0"  # makes no room
+    assert paths[1] == "/ws/chat/lobby/?after=0"  # creates no room
     if verdict != "wrong":
         assert found["WebSockets from pages of other sites are refused."].verdict == "well"
 
 
-async def test_a_room_that_says_nothing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_room_that_does_not_answer_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "OPENING_TIMEOUT", 0.2)
     async with site(silence) as (address, _):
         found = await examine(address)
@@ -162,7 +164,7 @@ async def test_a_room_that_says_nothing_is_named(monkeypatch: pytest.MonkeyPatch
         ),
     ],
 )
-async def test_each_status_in_the_place_of_101_has_its_sentence(
+async def test_each_http_status_instead_of_101_gives_its_finding(
     status: HTTPStatus, verdict: str, sentence: str
 ) -> None:
     async with site(silence, status=status) as (address, _):
@@ -174,14 +176,14 @@ async def test_each_status_in_the_place_of_101_has_its_sentence(
     ("foreign", "verdict"),
     [
         (refusal(Code.ORIGIN, Close.NOT_ALLOWED), "well"),
-        (refusal(Code.NOT_ALLOWED, Close.NOT_ALLOWED), "wrong"),  # it is the room that refuses: the Origin was let in
+        (refusal(Code.NOT_ALLOWED, Close.NOT_ALLOWED), "wrong"),  # the room refuses, so the Origin was accepted
         (refusal(Code.SIGN_IN, Close.SIGN_IN), "wrong"),
         (refusal(Code.TRY_LATER, Close.TRY_LATER), "wrong"),
         (welcome(), "wrong"),
         (noise, "note"),
     ],
 )
-async def test_pages_of_other_sites_are_seen_to_be_refused_by_their_origin(foreign: Script, verdict: str) -> None:
+async def test_only_an_origin_refusal_counts_as_protection_from_other_sites(foreign: Script, verdict: str) -> None:
     async with site(welcome(), foreign) as (address, _):
         (*_, last) = (await examine(address)).values()
     assert last.verdict == verdict, last

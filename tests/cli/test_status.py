@@ -1,11 +1,11 @@
-"""The table of processes."""
+"""The table of processes that `channelbox status` prints."""
 
 import pytest
 
 from channelbox.cli.status import duration, show
 
 
-def process(unit="web@1", **told):
+def process(unit="web@1", **fields):
     return {
         "node": "web-1",
         "unit": unit,
@@ -20,7 +20,7 @@ def process(unit="web@1", **told):
         "lag_ms": 1.2,
         "memory_mb": 61.5,
         "state": "well",
-        **told,
+        **fields,
     }
 
 
@@ -29,7 +29,7 @@ def data(*processes):
     return {"at": "2026-11-24T08:00:00.000Z", "processes": list(processes), "totals": {**totals, "queue": None}}
 
 
-def test_it_works(capsys):
+def test_table_shows_every_process_stale_ones_first(capsys):
     show(data(process("worker@1", state="stale"), process()))
     shown = capsys.readouterr().out
     assert shown.index("worker@1") < shown.index("web@1")
@@ -37,13 +37,13 @@ def test_it_works(capsys):
         assert word in shown
 
 
-def test_in_a_pipe_no_name_is_cut_off(capsys):
+def test_long_node_names_are_not_truncated_in_a_pipe(capsys):
     node = "a-rather-long-name-of-a-web-node.hospital.example"
     show(data(process(node=node)))
     assert node in capsys.readouterr().out
 
 
-def test_when_nothing_runs_it_says_how_to_start(capsys):
+def test_without_processes_it_explains_how_to_start(capsys):
     show(data())
     assert "systemctl start channelbox.target" in capsys.readouterr().out
 
