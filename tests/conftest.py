@@ -1,4 +1,4 @@
-"""What all tests share: a Redis and a database of their own, started before Django reads its settings."""
+"""Fixtures that all tests share: a Redis and a database, started before Django reads its settings."""
 
 import contextlib
 import os
@@ -18,7 +18,7 @@ DATABASE = "channelbox_test"
 STACK = pytest.StashKey[contextlib.ExitStack]()
 REDIS = pytest.StashKey[RedisServer]()
 
-# Other tests run beside these, and the checkout may be one that nothing can be written to.
+# Other tests may run at the same time, and the checkout may be read-only.
 hypothesis.settings.register_profile("channelbox", deadline=None, database=None, print_blob=True)
 hypothesis.settings.load_profile("channelbox")
 
@@ -65,9 +65,9 @@ def pytest_configure(config: pytest.Config) -> None:
     from django.db.models.signals import post_migrate
 
     settings.PASSWORD_HASHERS = ["tests.support.passwords.Cheap"]
-    # Emptying the database after a test makes every permission anew, which nothing but Django's own tests looks at.
+    # Flushing the database after a test would create all permissions again, which no test needs.
     post_migrate.disconnect(create_permissions, dispatch_uid="django.contrib.auth.management.create_permissions")
-    # Processes that a test starts read the same environment: the test database has the name that they find there.
+    # Processes that a test starts read the same environment, so the test database has the name given there.
     settings.DATABASES["default"]["TEST"] = {"NAME": name}
 
 
@@ -78,20 +78,20 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings_xdist_suffix() -> None:
-    """Keep the database's name: each worker of pytest-xdist has a server or a file of its own."""
+    """Keep the database's name: each worker of pytest-xdist has its own server or file."""
 
 
 @pytest.fixture(scope="session")
 def redis_server(pytestconfig: pytest.Config) -> RedisServer:
-    """The Redis that the settings name. Tests that stop or freeze one take `new_redis`."""
+    """The Redis of the settings. Tests that stop or freeze a Redis use `new_redis`."""
     return pytestconfig.stash[REDIS]
 
 
 @pytest.fixture(autouse=True)
 def _leave_nothing_in_the_process() -> Iterator[None]:
-    """Undo what a test leaves in its process: the order of tests and their modules is not fixed.
+    """Undo the effects of a test on its process, as the order of tests and their modules is not fixed.
 
-    Channels' consumers look at the database connection of asgiref's one thread, also those of tests without a database.
+    Channels' consumers use the database connection of asgiref's single thread, even in tests without a database.
     """
     yield
     from asgiref.sync import SyncToAsync
@@ -112,11 +112,11 @@ def _empty_redis(redis_server: RedisServer) -> Iterator[None]:
 
 @pytest.fixture
 def new_redis() -> Iterator[Callable[..., RedisServer]]:
-    """Starts a Redis of the test's own, with options as on redis-server's command line."""
+    """Return a function that starts a Redis for this test only, with options of redis-server's command line."""
     with contextlib.ExitStack() as stack:
 
         def start(*options: str, port: int = 0) -> RedisServer:
-            # Not pytest's own folder: the path of a Unix socket may have 107 bytes.
+            # Not in pytest's temporary folder: the path of a Unix socket has at most 107 bytes.
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="channelbox-redis-")))
             server = RedisServer(folder, *options, port=port)
             server.start()
@@ -129,7 +129,7 @@ def new_redis() -> Iterator[Callable[..., RedisServer]]:
 @pytest.fixture
 async def bus() -> AsyncIterator["Bus"]:
     """The running loop's bus, stopped after the test."""
-    # Not before Django has read its settings.
+    # Imported here, after Django has read its settings.
     from channelbox.realtime.bus import Bus
 
     bus = Bus.current()

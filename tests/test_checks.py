@@ -1,4 +1,4 @@
-"""Each check is seen to fire, with a remedy, and to be silent where all is well."""
+"""System checks report each problem with a remedy, and nothing for a correct installation."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +18,8 @@ MEMORY = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 
 
 @pytest.fixture(autouse=True)
-def good(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cluster in production, as the roles set it up."""
+def correct_cluster(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set up the settings of a production cluster, as the roles do."""
     settings.PRODUCTION = True
     settings.DEBUG = False
     settings.SECRET_KEY = "0123456789-abcdefghijklmnopqrstuvwxyz-ABCDEFGHIJKLMN"
@@ -30,7 +30,7 @@ def good(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(settings.DATABASES["default"], "ENGINE", POSTGRESQL)
 
 
-def test_they_are_silent_where_all_is_well() -> None:
+def test_a_correct_cluster_gives_no_messages() -> None:
     assert checks.settings_checks(None) == []
 
 
@@ -65,7 +65,9 @@ def test_they_are_silent_where_all_is_well() -> None:
         ("W006", {"CHANNELBOX_DRAIN_SECONDS": 30.0}, "38 s to stop"),
     ],
 )
-def test_it_fires_with_a_remedy(settings: Settings, id: str, changes: dict[str, Any], word: str) -> None:
+def test_each_wrong_setting_is_reported_with_a_remedy(
+    settings: Settings, id: str, changes: dict[str, Any], word: str
+) -> None:
     for name, value in changes.items():
         setattr(settings, name, value)
     (message,) = checks.settings_checks(None)
@@ -76,7 +78,7 @@ def test_it_fires_with_a_remedy(settings: Settings, id: str, changes: dict[str, 
 
 
 @pytest.mark.parametrize("unit", ["channelbox-web@.service", "channelbox-worker@.service"])
-def test_the_units_give_processes_the_time_that_the_check_assumes(unit: str) -> None:
+def test_stop_timeout_of_the_units_matches_the_check(unit: str) -> None:
     text = (Path(__file__).parents[1] / "packaging" / "debian" / "units" / unit).read_text()
     assert f"\nTimeoutStopSec={checks.STOP_SECONDS}\n" in text
 
@@ -119,28 +121,30 @@ def test_production_refuses_to_start_with_an_error(settings: Settings, capsys: p
     with pytest.raises(SystemExit) as end:
         checks.refuse_in_production()
     assert end.value.code == 1
-    said = capsys.readouterr().err
-    assert "channelbox.E001: DEBUG is on" in said
-    assert "Remove CHANNELBOX_DEBUG" in said
+    output = capsys.readouterr().err
+    assert "channelbox.E001: DEBUG is on" in output
+    assert "Remove CHANNELBOX_DEBUG" in output
 
 
-def test_production_starts_with_warnings_and_tells_them(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+def test_production_starts_with_warnings_and_prints_them(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
     settings.CHANNELBOX_ORIGIN_REQUIRED = False
     settings.CHANNELBOX_UNKNOWN = [("CHANNELBOX_X", None)]
     checks.refuse_in_production()
-    said = capsys.readouterr().err
-    assert "channelbox.W002" in said
-    assert "channelbox.E013" in said
+    output = capsys.readouterr().err
+    assert "channelbox.W002" in output
+    assert "channelbox.E013" in output
 
 
-def test_development_starts_with_anything(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+def test_development_starts_despite_errors(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     settings.PRODUCTION = False
     settings.DEBUG = True
     checks.refuse_in_production()
     assert capsys.readouterr().err == ""
 
 
-# --- What is looked at live
+# --- Checks of running servers
 
 
 @pytest.fixture
@@ -153,12 +157,12 @@ def use_redis(settings: Settings) -> Any:
     sync_redis.clients.cache_clear()
 
 
-def test_redis_that_keeps_everything_is_fine(use_redis: Any, redis_server: RedisServer) -> None:
+def test_redis_without_eviction_is_accepted(use_redis: Any, redis_server: RedisServer) -> None:
     use_redis(redis_server)
     assert list(checks.redis_answers()) == []
 
 
-def test_redis_that_evicts_is_warned_of(use_redis: Any, new_redis: Callable[..., RedisServer]) -> None:
+def test_redis_with_eviction_gives_a_warning(use_redis: Any, new_redis: Callable[..., RedisServer]) -> None:
     use_redis(new_redis("--maxmemory-policy", "allkeys-lru"))
     (message,) = checks.redis_answers()
     assert message.id == "channelbox.W005"
@@ -166,7 +170,7 @@ def test_redis_that_evicts_is_warned_of(use_redis: Any, new_redis: Callable[...,
     assert message.hint and "noeviction" in message.hint
 
 
-def test_redis_that_does_not_answer_is_an_error(use_redis: Any, new_redis: Callable[..., RedisServer]) -> None:
+def test_an_unreachable_redis_is_an_error(use_redis: Any, new_redis: Callable[..., RedisServer]) -> None:
     server = new_redis()
     use_redis(server)
     server.stop()
@@ -176,12 +180,12 @@ def test_redis_that_does_not_answer_is_an_error(use_redis: Any, new_redis: Calla
 
 
 @pytest.mark.django_db
-def test_a_database_of_this_version_is_fine() -> None:
+def test_a_migrated_database_is_accepted() -> None:
     assert list(checks.database_answers()) == []
 
 
 @pytest.mark.django_db
-def test_a_database_that_lacks_migrations_is_an_error() -> None:
+def test_missing_migrations_are_an_error() -> None:
     from django.db import connection
 
     with connection.cursor() as cursor:

@@ -1,4 +1,4 @@
-"""The documents: what they point to is there."""
+"""Links, files, modules and functions that the documents name exist."""
 
 import ast
 import re
@@ -13,7 +13,7 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 
 def anchors(page: Path) -> set[str]:
-    """The headings of a page as a forge makes anchors of them."""
+    """Return the anchors that a forge generates from the headings of a page."""
     headings = re.findall(r"^#+ +(.+)$", CODE.sub("", page.read_text()), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -30,7 +30,7 @@ def links() -> list[tuple[Path, str]]:
 @pytest.mark.parametrize(
     ("document", "target"), [pytest.param(p, t, id=f"{p.relative_to(ROOT)}->{t}") for p, t in links()]
 )
-def test_a_link_leads_somewhere(document: Path, target: str) -> None:
+def test_links_have_existing_targets(document: Path, target: str) -> None:
     path, _, anchor = target.partition("#")
     there = (document.parent / path).resolve() if path else document
     assert there.exists()
@@ -63,13 +63,13 @@ def paths() -> list[tuple[Path, str]]:
 @pytest.mark.parametrize(
     ("document", "path"), [pytest.param(d, p, id=f"{d.relative_to(ROOT)}->{p}") for d, p in sorted(set(paths()))]
 )
-def test_a_file_that_is_named_exists(document: Path, path: str) -> None:
-    """Relative to the project, the application, or its tests."""
+def test_files_named_in_documents_exist(document: Path, path: str) -> None:
+    """Paths are relative to the project, the application, its tests or ansible."""
     assert any((ROOT / folder / path).exists() for folder in ("", "app", "app/channelbox", "tests", "ansible"))
 
 
 def modules() -> set[str]:
-    """The application's modules by package and name; those whose names Django fixes are known without the map."""
+    """Return the application's modules as package.name, without those whose names Django prescribes."""
     application = ROOT / "app" / "channelbox"
     fixed = {"__init__", "apps", "urls", "management", "migrations"}
     return {
@@ -79,7 +79,7 @@ def modules() -> set[str]:
     }
 
 
-def test_the_map_of_the_source_names_every_module() -> None:
+def test_the_source_layout_names_every_module() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text()
     source = text[text.index("    app/channelbox/     ") : text.index("    ansible/            ")]
     named, package = set(), ""
@@ -92,7 +92,7 @@ def test_the_map_of_the_source_names_every_module() -> None:
 
 
 def functions(path: Path) -> set[str]:
-    """The functions and methods of a module, methods as `Class.method`."""
+    """Return the functions and methods of a module, methods as `Class.method`."""
     found = set()
     for node in ast.parse(path.read_text()).body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -103,7 +103,7 @@ def functions(path: Path) -> set[str]:
     return found
 
 
-def test_the_functions_on_the_way_of_a_message_exist() -> None:
+def test_functions_named_in_the_message_flow_exist() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text()
     section = text[text.index("### Message flow in the source") :].partition("\nRedis is transport")[0]
     rows = [row for row in section.splitlines() if ".py`" in row]

@@ -1,4 +1,4 @@
-"""HTTP requests are admitted by address and session, and so many at work at once."""
+"""Admission of HTTP requests: limits by address and session, and a limit of concurrent requests."""
 
 import asyncio
 import json
@@ -19,8 +19,8 @@ from channelbox.realtime.bus import Bus
 API = "/chat/api/rooms"
 
 
-class Pages:
-    """The smallest application: reads the body, then answers when the test lets it."""
+class FakeApplication:
+    """An application that reads the body of a request and answers once the test allows it."""
 
     def __init__(self) -> None:
         self.working = 0
@@ -47,10 +47,10 @@ class Pages:
 
 
 class Request:
-    """One request and its answer; `leave` is the client's going away."""
+    """One request and its answer. `leave` disconnects the client."""
 
     def __init__(self, application: HttpAdmission, path: str, address: str, session: str, whole: bool) -> None:
-        self._body = [not whole]  # whether more is to come
+        self._body = [not whole]  # whether more of the body follows
         self._left = asyncio.Event()
         self.sent: list[dict[str, Any]] = []
         cookie = [(b"cookie", f"channelbox_session={session}".encode())] if session else []
@@ -86,12 +86,12 @@ Ask = Callable[..., Request]
 
 
 @pytest.fixture
-async def pages() -> Pages:
-    return Pages()
+async def pages() -> FakeApplication:
+    return FakeApplication()
 
 
 @pytest.fixture
-async def ask(pages: Pages, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Ask]:
+async def ask(pages: FakeApplication, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Ask]:
     settings.CHANNELBOX_REQUESTS_AT_ONCE = 2
     settings.CHANNELBOX_REQUESTS_WAITING = 20
     monkeypatch.setattr(http_admission, "REFUSAL_SECONDS", 0)
@@ -113,23 +113,23 @@ async def statuses(requests: list[Request]) -> Counter[int]:
     return Counter([await request.status() for request in requests])
 
 
-async def test_it_works(ask: Ask) -> None:
+async def test_a_request_is_served(ask: Ask) -> None:
     assert await ask().status() == 200
 
 
-async def test_a_session_has_so_many_requests_at_once(ask: Ask, settings: Settings) -> None:
+async def test_requests_of_a_session_are_limited(ask: Ask, settings: Settings) -> None:
     settings.CHANNELBOX_REQUESTS_PERSON = 1
     assert await statuses([ask(session="flood") for _ in range(15)]) == {200: 10, 429: 5}
     assert await ask(session="other").status() == 200
 
 
-async def test_an_address_has_so_many_whatever_the_sessions(ask: Ask, settings: Settings) -> None:
+async def test_requests_of_an_address_are_limited_across_sessions(ask: Ask, settings: Settings) -> None:
     settings.CHANNELBOX_REQUESTS_ADDRESS = 1
     assert await statuses([ask(session=f"s{n}") for n in range(15)]) == {200: 10, 429: 5}
     assert await ask(address="192.0.2.2").status() == 200
 
 
-async def test_who_is_refused_is_told_when_to_try_again(ask: Ask, settings: Settings) -> None:
+async def test_a_refusal_says_when_to_try_again_as_json_or_a_page(ask: Ask, settings: Settings) -> None:
     settings.CHANNELBOX_REQUESTS_PERSON = 0.1
     assert await ask(session="s").status() == 200
     program = ask(session="s")
@@ -148,7 +148,7 @@ async def test_who_is_refused_is_told_when_to_try_again(ask: Ask, settings: Sett
     assert "default-src 'none'" in page.headers["content-security-policy"]
 
 
-async def test_a_refusal_is_held_back_so_that_asking_again_at_once_is_slow(
+async def test_refusals_are_delayed_to_slow_down_immediate_retries(
     ask: Ask, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.CHANNELBOX_REQUESTS_PERSON = 0.1
@@ -163,7 +163,7 @@ async def test_a_refusal_is_held_back_so_that_asking_again_at_once_is_slow(
     assert pauses == [1, 1]
 
 
-async def test_no_more_are_at_work_than_may_be_and_all_are_served(ask: Ask, pages: Pages) -> None:
+async def test_concurrent_requests_are_limited_and_all_are_served(ask: Ask, pages: FakeApplication) -> None:
     pages.open.clear()
     requests = [ask(session=f"s{n}") for n in range(10)]
     await until(lambda: pages.working == 2)
@@ -172,7 +172,7 @@ async def test_no_more_are_at_work_than_may_be_and_all_are_served(ask: Ask, page
     assert pages.most == 2
 
 
-async def test_when_too_many_wait_the_flood_is_refused_and_others_are_served(ask: Ask, pages: Pages) -> None:
+async def test_a_full_queue_refuses_the_flood_and_serves_others(ask: Ask, pages: FakeApplication) -> None:
     pages.open.clear()
     flood = [ask(session="flood") for _ in range(40)]
     await until(lambda: sum(request.task.done() for request in flood) == 19)
@@ -184,8 +184,8 @@ async def test_when_too_many_wait_the_flood_is_refused_and_others_are_served(ask
     assert pages.served.index("/other") <= 2, "half of the turns are for others"
 
 
-async def test_who_waits_too_long_is_told_that_the_server_is_busy(
-    ask: Ask, pages: Pages, monkeypatch: pytest.MonkeyPatch
+async def test_a_request_that_waits_too_long_gets_429_try_later(
+    ask: Ask, pages: FakeApplication, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http_admission, "WAIT_SECONDS", 0.05)
     pages.open.clear()
@@ -196,7 +196,7 @@ async def test_who_waits_too_long_is_told_that_the_server_is_busy(
     assert json.loads(late.body)["code"] == "try_later"
 
 
-async def test_who_goes_away_while_waiting_costs_nothing_more(ask: Ask, pages: Pages) -> None:
+async def test_a_client_that_leaves_while_waiting_is_not_served(ask: Ask, pages: FakeApplication) -> None:
     pages.open.clear()
     working = [ask(session="a"), ask(session="b")]
     gone = ask("/gone", session="c")
@@ -210,20 +210,20 @@ async def test_who_goes_away_while_waiting_costs_nothing_more(ask: Ask, pages: P
     assert await ask().status() == 200
 
 
-async def test_a_body_that_comes_slowly_takes_nobody_s_turn(ask: Ask, pages: Pages) -> None:
+async def test_slow_request_bodies_do_not_occupy_turns(ask: Ask, pages: FakeApplication) -> None:
     for _ in range(5):
         ask("/accounts/login/", whole=False)
     assert await ask().status() == 200
 
 
-async def test_an_answer_that_is_read_slowly_takes_nobody_s_turn(ask: Ask, pages: Pages) -> None:
+async def test_slowly_read_responses_do_not_occupy_turns(ask: Ask, pages: FakeApplication) -> None:
     slow = [ask("/slow-reader", session=f"s{n}") for n in range(5)]
     assert await ask().status() == 200
     pages.slow_reader.set()
     assert await statuses(slow) == {200: 5}
 
 
-async def test_balancers_are_answered_though_all_turns_are_taken(ask: Ask, pages: Pages) -> None:
+async def test_health_checks_are_answered_when_all_turns_are_taken(ask: Ask, pages: FakeApplication) -> None:
     pages.open.clear()
     for n in range(10):
         ask(session=f"s{n}")
@@ -234,17 +234,17 @@ async def test_balancers_are_answered_though_all_turns_are_taken(ask: Ask, pages
     assert await health.status() == 200
 
 
-async def test_balancers_are_answered_though_their_address_has_asked_too_much(ask: Ask, settings: Settings) -> None:
+async def test_health_checks_are_answered_despite_the_address_limit(ask: Ask, settings: Settings) -> None:
     settings.CHANNELBOX_REQUESTS_PERSON = settings.CHANNELBOX_REQUESTS_ADDRESS = 0.1
     assert [await ask(session="s").status(), await ask(session="s").status()] == [200, 429]
     assert [await ask("/healthz", session="s").status() for _ in range(3)] == [200] * 3
 
 
-async def test_the_session_s_key_is_not_told_to_other_processes(ask: Ask) -> None:
+async def test_session_keys_are_not_shared_with_other_processes(ask: Ask) -> None:
     await ask(session="secret").status()
-    told = [*Admission.current().rate_sync._buckets, *Admission.current().rate_sync._spent]
-    assert told
-    assert not any("secret" in name for name in told)
+    shared_names = [*Admission.current().rate_sync._buckets, *Admission.current().rate_sync._spent]
+    assert shared_names
+    assert not any("secret" in name for name in shared_names)
 
 
 async def test_a_flood_of_sessions_does_not_fill_memory(
@@ -256,8 +256,8 @@ async def test_a_flood_of_sessions_does_not_fill_memory(
     assert len(Admission.current().rate_sync) <= 52
 
 
-async def test_ten_thousand_people_behind_one_address_come_at_once(settings: Settings) -> None:
-    """By the defaults: each asks for a page and is not refused for what the others ask."""
+async def test_ten_thousand_clients_behind_one_address_are_admitted(settings: Settings) -> None:
+    """With the default settings, no client is refused because of the requests of the others."""
     take = Admission.current().take
     waits = [take(Kind.REQUESTS, Source("192.0.2.1", f"s{n}"))[0] for n in range(10_000)]
     assert not any(waits)
@@ -265,8 +265,8 @@ async def test_ten_thousand_people_behind_one_address_come_at_once(settings: Set
     assert not any(waits)
 
 
-def test_a_balancer_is_told_before_it_gives_up() -> None:
-    """Its own patience for /healthz is 10 s (the roles' nginx site), and what comes late counts against the node."""
+def test_health_checks_are_answered_before_the_balancer_times_out() -> None:
+    """The balancer waits 10 s for /healthz (nginx site of the roles); a later answer counts as a failure."""
     assert http_admission.HEALTH_WAIT_SECONDS + 1 < 10
     assert http_admission._max_wait_seconds("/healthz") == http_admission.HEALTH_WAIT_SECONDS
     assert http_admission._max_wait_seconds("/chat/") == http_admission.WAIT_SECONDS

@@ -1,6 +1,6 @@
 """Names that are stored, sent or configured: processes of adjacent versions, databases and settings rely on them.
 
-Renaming one of these is a change of contract, not of words.
+Renaming one of these breaks an interface.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from channelbox.realtime import redis_keys
 from channelbox.realtime.counters import Counters
 from channelbox.realtime.envelope import Batch, BatchOutcome, BatchRef, Envelope, IncomingEvent, RoomRef
 
-WITH_ONE = [
+WITH_ARGUMENT = [
     "room",
     "group",
     "inbox",
@@ -30,13 +30,13 @@ WITH_ONE = [
     "people",
     "attempts",
 ]
-PLAIN = ["dashboard", "rates", "revoked", "reports", "series", "dashboard_gate", "cleanup"]
+WITHOUT_ARGUMENT = ["dashboard", "rates", "revoked", "reports", "series", "dashboard_gate", "cleanup"]
 
 
-def test_names_in_redis() -> None:
+def test_redis_keys_are_stable() -> None:
     named = {
-        name: getattr(redis_keys, name)("x") if name not in PLAIN else getattr(redis_keys, name)()
-        for name in (*WITH_ONE, *PLAIN)
+        name: getattr(redis_keys, name)("x") if name not in WITHOUT_ARGUMENT else getattr(redis_keys, name)()
+        for name in (*WITH_ARGUMENT, *WITHOUT_ARGUMENT)
     }
     assert named == {
         "room": "channelbox:room:x",
@@ -62,11 +62,11 @@ def test_names_in_redis() -> None:
     assert redis_keys.tick(7) == "channelbox:tick:7"
 
 
-def test_worker_channels() -> None:
+def test_worker_channels_are_stable() -> None:
     assert (INGEST_CHANNEL, INGEST_TYPE, CLEANUP_CHANNEL) == ("chat.ingest", "chat.ingest", "chat.cleanup")
 
 
-def test_fields_of_a_queue_entry() -> None:
+def test_queue_entry_fields_are_stable() -> None:
     entry = Batch(BatchRef("p", 1), RoomRef(2, "r", "e"), []).entry("t")
     assert entry == {
         "type": "t",
@@ -80,12 +80,12 @@ def test_fields_of_a_queue_entry() -> None:
     }
 
 
-def test_fields_of_a_message_in_a_queue_entry() -> None:
+def test_queued_message_fields_are_stable() -> None:
     event = IncomingEvent("s", 1, "n", "i", "message", "hi", {"removes": 3})
     assert set(event.pack()) == {"sender", "user_id", "name", "id", "kind", "text", "data"}
 
 
-def test_fields_of_an_envelope() -> None:
+def test_envelope_fields_are_stable() -> None:
     outcome = BatchOutcome(BatchRef("p", 1), [1, 0], frozenset({0}), {1: ("code", "sentence")})
     envelope = Envelope(1, 2, b"f", 3, [outcome], ("p", ["n"], 1), [(1, b"g")], "e")
     packed = msgpack.unpackb(envelope.pack())
@@ -93,7 +93,7 @@ def test_fields_of_an_envelope() -> None:
     assert set(packed["outcomes"][0]) == {"process", "batch", "numbers", "known", "refused"}
 
 
-def test_fields_of_a_report() -> None:
+def test_report_fields_are_stable() -> None:
     assert {field.name for field in dataclasses.fields(Report)} == {
         "process",
         "node",
@@ -115,13 +115,13 @@ def test_fields_of_a_report() -> None:
     }
 
 
-def test_names_of_totals() -> None:
+def test_counter_names_are_stable() -> None:
     assert {"accepted", "delivered", "received", "sent", "acknowledged", "resent", "stored", "handled"} <= {
         field.name for field in dataclasses.fields(Counters)
     }
 
 
-def test_tables_and_layers() -> None:
+def test_tables_and_channel_layers_are_stable() -> None:
     ours = {model._meta.db_table for model in apps.get_models() if model.__module__.startswith("channelbox.")}
     assert ours == {"accounts_user", "chat_deletedname", "chat_event", "chat_installation", "chat_room"}
     assert {name: layer["BACKEND"] for name, layer in settings.CHANNEL_LAYERS.items()} == {

@@ -1,4 +1,4 @@
-"""Pages are in one language, and run one way, whatever a browser would like best."""
+"""Pages are in English and left to right, whatever language the browser prefers."""
 
 import re
 
@@ -41,8 +41,8 @@ def test_every_page_is_in_english(client: Client, administrator: AbstractUser, l
 
 
 @pytest.mark.parametrize("language", ["de", "ar"])
-def test_what_is_wrong_is_told_in_english(client: Client, language: str) -> None:
-    """Django has these sentences in most languages."""
+def test_form_errors_are_in_english(client: Client, language: str) -> None:
+    """Django has translations of these errors in most languages."""
     headers = {"Accept-Language": language}
     answer = client.post("/accounts/login/", {"username": "", "password": ""}, headers=headers)
     assert "This field is required." in answer.text
@@ -52,5 +52,5 @@ def test_what_is_wrong_is_told_in_english(client: Client, language: str) -> None
 
 
 def visible(page: str) -> str:
-    """Without the tokens that differ from answer to answer."""
+    """Return the page without the CSRF tokens, which differ between responses."""
     return re.sub(r'(name="csrfmiddlewaretoken" value=)"[^"]*"', r"\1", page)

@@ -1,4 +1,4 @@
-"""Lines about an outage, or about what a client sent, are short and few; all others stay as they are."""
+"""Log lines about outages and invalid requests are short and few; all others are unchanged."""
 
 import io
 import logging
@@ -21,7 +21,7 @@ def stream() -> io.StringIO:
 
 @pytest.fixture
 def logger(stream: io.StringIO) -> logging.Logger:
-    """Writes as the settings say, but to a stream of the test's."""
+    """A logger that formats as the settings say, but writes to the stream of the test."""
     logger = logging.Logger("test")
     handlers: Any = settings.LOGGING["handlers"]
     logger.addHandler(import_string(handlers["stderr"]["class"])(stream))
@@ -39,7 +39,7 @@ def fail(logger: logging.Logger, error: Exception) -> None:
     "error",
     [OperationalError("away\nand more"), redis.ConnectionError("refused"), DisallowedHost("Invalid HTTP_HOST header")],
 )
-def test_what_comes_in_numbers_is_one_line_a_minute(
+def test_repeated_outage_errors_are_one_line_a_minute(
     logger: logging.Logger, stream: io.StringIO, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     for _ in range(74):
@@ -52,7 +52,7 @@ def test_what_comes_in_numbers_is_one_line_a_minute(
     assert stream.getvalue().endswith("[73 similar messages suppressed]\n")
 
 
-def test_an_outage_that_a_line_names_is_told_once_a_minute(logger: logging.Logger, stream: io.StringIO) -> None:
+def test_outages_named_in_messages_are_logged_once_a_minute(logger: logging.Logger, stream: io.StringIO) -> None:
     for room in range(10):
         logger.warning("Room %s: history cannot be read: %s", room, redis.TimeoutError("late"))
     assert stream.getvalue() == "Room 0: history cannot be read: late\n"
@@ -66,7 +66,7 @@ def test_other_exceptions_keep_their_traceback_each_time(logger: logging.Logger,
     assert stream.getvalue().count("said often") == 2
 
 
-def test_each_attempt_of_the_pool_is_no_line(stream: io.StringIO) -> None:
+def test_reconnection_attempts_of_the_pool_are_logged_once(stream: io.StringIO) -> None:
     logger = logging.Logger("psycopg.pool")
     logger.addHandler(logs.Journal(stream))
     for _ in range(20):

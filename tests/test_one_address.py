@@ -1,6 +1,6 @@
-"""Ten thousand people behind one address, reckoned from the defaults: docs/decisions/rates.md has the reasons.
+"""The default limits suffice for ten thousand people behind one address. Reasons: docs/decisions/rates.md.
 
-nginx and the application each have limits for an address; what is let through by one must be let through by the other.
+nginx and the application each have limits for an address; requests that one admits must be admitted by the other.
 """
 
 import re
@@ -17,13 +17,13 @@ ROOT = Path(__file__).parents[1]
 ROLE = ROOT / "ansible/roles/nginx"
 PACKAGE = ROOT / "packaging/debian"
 PEOPLE = 10_000
-OLD_AND_NEW = 2  # sockets of each while those of before an outage are not yet known for dead
-PLACES = 2  # connections of nginx that each socket or page takes
-LIST_SECONDS = 30  # between two lists of rooms that an open page asks for
-AT_WORK = 1_000  # who all sign in when work begins
+OLD_AND_NEW = 2  # sockets of each client while those from before an outage have not been detected as dead
+CONNECTIONS_EACH = 2  # connections of nginx for each WebSocket or page
+LIST_SECONDS = 30  # between two requests of an open page for the list of rooms
+USERS_AT_WORK = 1_000  # users who all sign in when work begins
 MINUTE = 60
-MISTYPED = 0.2  # of those who sign in in one minute, at most
-MISTYPED_FOR_LONG = 0.05  # of as many as nginx lets through in a whole window
+MISTYPED = 0.2  # maximum share of the sign-ins within one minute
+MISTYPED_FOR_LONG = 0.05  # maximum share of the sign-ins that nginx admits in a whole window
 PASSWORD_SECONDS = 0.05  # of a core: docs/decisions/sign-in.md
 
 Numbers = dict[str, int]
@@ -67,26 +67,26 @@ def of_address(kind: Kind) -> Limit:
     return limit()
 
 
-def test_the_package_gives_what_the_roles_give() -> None:
+def test_limits_of_the_package_and_the_roles_are_equal() -> None:
     role = of_the_role()
     assert of_the_package() == {name: number for name, number in role.items() if name != "backlog"}
 
 
-def test_all_come_back_while_their_former_sockets_are_not_known_for_dead(nginx: Numbers) -> None:
+def test_all_clients_can_reconnect_before_dead_sockets_are_detected(nginx: Numbers) -> None:
     sockets = OLD_AND_NEW * PEOPLE
     some_with_two_tabs = PEOPLE // 10
     assert nginx["socket_connections"] >= sockets + some_with_two_tabs
-    # All of them in one process: the kernel deals them out as it likes.
+    # All of them may be in one process: the kernel distributes connections arbitrarily.
     assert sockets + some_with_two_tabs <= settings.CHANNELBOX_SOCKETS_ADDRESS
     assert nginx["socket_burst"] >= sockets
     assert of_address(Kind.JOINS).burst >= sockets
 
 
-def test_one_process_of_nginx_has_places_for_their_sockets_and_a_page_each(nginx: Numbers) -> None:
-    assert nginx["connections"] >= PLACES * (OLD_AND_NEW * PEOPLE + PEOPLE)
+def test_one_nginx_process_holds_all_websockets_and_a_page_each(nginx: Numbers) -> None:
+    assert nginx["connections"] >= CONNECTIONS_EACH * (OLD_AND_NEW * PEOPLE + PEOPLE)
 
 
-def test_each_loads_a_page_at_once_and_asks_for_the_list_from_then_on(nginx: Numbers) -> None:
+def test_every_client_can_load_a_page_and_refresh_its_list(nginx: Numbers) -> None:
     assert nginx["page_burst"] >= PEOPLE
     assert nginx["page_connections"] >= PEOPLE
     assert nginx["page_rate"] >= PEOPLE / LIST_SECONDS
@@ -95,26 +95,26 @@ def test_each_loads_a_page_at_once_and_asks_for_the_list_from_then_on(nginx: Num
     assert requests.rate >= PEOPLE / LIST_SECONDS
 
 
-def test_a_thousand_sign_in_within_a_minute_and_none_is_refused(nginx: Numbers) -> None:
-    assert nginx["sign_in_rate"] * MINUTE >= AT_WORK
-    assert nginx["sign_in_burst"] >= AT_WORK
-    assert settings.CHANNELBOX_SIGN_IN_ADDRESS >= MISTYPED * AT_WORK
+def test_a_thousand_users_can_sign_in_within_a_minute(nginx: Numbers) -> None:
+    assert nginx["sign_in_rate"] * MINUTE >= USERS_AT_WORK
+    assert nginx["sign_in_burst"] >= USERS_AT_WORK
+    assert settings.CHANNELBOX_SIGN_IN_ADDRESS >= MISTYPED * USERS_AT_WORK
     mistyped = MISTYPED_FOR_LONG * nginx["sign_in_rate"] * settings.CHANNELBOX_SIGN_IN_WINDOW
     assert mistyped <= settings.CHANNELBOX_SIGN_IN_ADDRESS
 
 
-def test_what_one_address_may_cost_stays_bounded(nginx: Numbers) -> None:
-    # Passwords: a core at most, and nobody waits for longer than a minute.
+def test_the_cost_of_one_address_is_bounded(nginx: Numbers) -> None:
+    # Passwords: at most one core, and no user waits for longer than a minute.
     assert nginx["sign_in_rate"] * PASSWORD_SECONDS <= 1
     assert nginx["sign_in_burst"] / nginx["sign_in_rate"] <= MINUTE
-    # Wrong tries with any names: thirty times those with one.
+    # Wrong passwords with any names: thirty times those with one name.
     assert settings.CHANNELBOX_SIGN_IN_ADDRESS <= 30 * settings.CHANNELBOX_SIGN_IN_NAME
-    # Sockets: a process may have 2 GiB, and takes less than half of it for 60,000.
+    # Sockets: a process may use 2 GiB, and 60,000 take less than half of that.
     assert settings.CHANNELBOX_SOCKETS_ADDRESS <= 30_000
 
 
-def test_the_tables_have_these_numbers() -> None:
-    """docs/install.md and docs/settings.md, which people read."""
+def test_documented_tables_match_the_limits() -> None:
+    """The tables are in docs/install.md and docs/settings.md."""
     install, at_a_glance = ((ROOT / "docs" / page).read_text() for page in ("install.md", "settings.md"))
     role = of_the_role()
     for names, numbers in re.findall(
@@ -123,9 +123,9 @@ def test_the_tables_have_these_numbers() -> None:
         for name, number in zip(re.findall(r"`channelbox_nginx_(\w+)`", names), numbers.split(", "), strict=True):
             assert role.pop(name) == int(number), name
     assert role == {}
-    told = {
+    documented = {
         int(number.replace(",", ""))
         for row in re.findall(r"^\| .*nginx.*$", at_a_glance, re.M)
         for number in re.findall(r"\b\d[\d,]*\b", row)
     }
-    assert {number for name, number in of_the_role().items() if name not in ("backlog", "connections")} <= told
+    assert {number for name, number in of_the_role().items() if name not in ("backlog", "connections")} <= documented

@@ -1,4 +1,4 @@
-"""The linter of words finds what it is for, and lets good sentences through."""
+"""The prose linter reports the sentences that it should, and accepts good ones."""
 
 import importlib.util
 import sys
@@ -24,7 +24,7 @@ spec.loader.exec_module(prose)
         ("x " * 51 + "\n", 1),
     ],
 )
-def test_a_document_is_objected_to(text: str, line: int) -> None:
+def test_bad_sentences_are_reported(text: str, line: int) -> None:
     assert [number for number, _ in prose.of_document(text)] == [line]
 
 
@@ -40,7 +40,7 @@ def test_a_document_is_objected_to(text: str, line: int) -> None:
         "A sentence with its subject.\n",
     ],
 )
-def test_a_document_is_let_through(text: str) -> None:
+def test_good_sentences_and_code_are_accepted(text: str) -> None:
     assert list(prose.of_document(text)) == []
 
 
@@ -59,5 +59,5 @@ def test_docstrings_begin_with_a_verb_or_a_noun(docstring: str, good: bool) -> N
     assert [number for number, _ in prose.of_docstrings(text)] == ([] if good else [2])
 
 
-def test_a_class_may_say_what_it_does() -> None:
+def test_class_docstrings_may_use_the_third_person() -> None:
     assert list(prose.of_docstrings('class A:\n    """Writes reports."""\n')) == []

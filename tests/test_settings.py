@@ -1,4 +1,4 @@
-"""Settings: typed, explained, and each of them documented as it is."""
+"""Settings: their types, error messages, effects and documentation."""
 
 import json
 import os
@@ -19,7 +19,7 @@ PAGE = APP.parent / "docs" / "settings.md"
 
 
 def read(*names: str, **variables: str) -> dict[str, Any]:
-    """What the settings are with these variables and no others."""
+    """Return the values of these settings with these variables and no others."""
     code = "import json, sys; from channelbox import settings as s; "
     code += "print(json.dumps({n: getattr(s, n) for n in sys.argv[1:]}, default=str))"
     clean = {name: value for name, value in os.environ.items() if not name.startswith("CHANNELBOX_")}
@@ -37,16 +37,16 @@ def read(*names: str, **variables: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("text", ["true", "True", "1", "yes", "on"])
-def test_a_flag_is_on(text: str) -> None:
+def test_true_words_enable_a_flag(text: str) -> None:
     assert Environment("X_", {"X_A": text}).flag("A", False) is True
 
 
 @pytest.mark.parametrize("text", ["false", "0", "No", "off"])
-def test_a_flag_is_off(text: str) -> None:
+def test_false_words_disable_a_flag(text: str) -> None:
     assert Environment("X_", {"X_A": text}).flag("A", True) is False
 
 
-def test_nothing_and_white_space_are_the_default() -> None:
+def test_missing_and_blank_values_give_the_default() -> None:
     env = Environment("X_", {"X_A": "  "})
     assert env.integer("A", 7, 1, 9) == 7
     assert env.words("B", ["b"]) == ["b"]
@@ -73,27 +73,29 @@ def test_addresses_have_a_port() -> None:
         ("addresses", (), "host:http", "a list of host:port"),
     ],
 )
-def test_what_makes_no_sense_is_refused_with_what_it_takes(method: str, arguments: Any, text: str, takes: str) -> None:
+def test_invalid_values_are_refused_with_the_expected_format(
+    method: str, arguments: Any, text: str, takes: str
+) -> None:
     with pytest.raises(ImproperlyConfigured, match=re.escape(f"X_A is '{text}', but must be {takes}.")):
         getattr(Environment("X_", {"X_A": text}), method)("A", *arguments)
 
 
-def test_a_secret_is_not_shown_when_it_is_refused() -> None:
+def test_an_invalid_secret_is_not_shown_in_the_error() -> None:
     with pytest.raises(ImproperlyConfigured) as error:
         Environment("X_", {"X_A": "open-sesame"}).secret("A", "0", int, "a number")
     assert "open-sesame" not in str(error.value)
 
 
-def test_a_variable_that_nobody_reads_is_found_with_the_nearest_name() -> None:
+def test_unknown_variables_are_found_with_the_nearest_name() -> None:
     env = Environment("X_", {"X_ROOM_LIMIT": "1", "X_ROM_LIMIT": "1", "X_ZZZ": "1", "OTHER": "1"})
     env.integer("ROOM_LIMIT", 1, 1, 1)
     assert env.unknown() == [("X_ROM_LIMIT", "X_ROOM_LIMIT"), ("X_ZZZ", None)]
 
 
-# --- What follows from them
+# --- Derived settings
 
 
-def test_production_is_what_there_is_unless_told_otherwise() -> None:
+def test_production_is_the_default() -> None:
     assert read("PRODUCTION", "DEBUG", "SESSION_COOKIE_SECURE", "CSRF_COOKIE_SECURE", "ALLOWED_HOSTS") == {
         "PRODUCTION": True,
         "DEBUG": False,
@@ -103,13 +105,13 @@ def test_production_is_what_there_is_unless_told_otherwise() -> None:
     }
 
 
-def test_origins_follow_the_hosts() -> None:
+def test_origins_default_to_the_hosts() -> None:
     found = read("CHANNELBOX_ORIGINS", "CSRF_TRUSTED_ORIGINS", CHANNELBOX_HOSTS="chat.example.org,[2001:db8::1]")
     assert found["CHANNELBOX_ORIGINS"] == ["https://chat.example.org", "https://[2001:db8::1]"]
     assert found["CSRF_TRUSTED_ORIGINS"] == found["CHANNELBOX_ORIGINS"]
 
 
-def test_sqlite_begins_every_transaction_with_the_write_lock() -> None:
+def test_sqlite_transactions_begin_with_the_write_lock() -> None:
     options = read("DATABASES")["DATABASES"]["default"]["OPTIONS"]
     assert options["transaction_mode"] == "IMMEDIATE"
     assert "journal_mode=WAL" in options["init_command"]
@@ -123,7 +125,7 @@ def test_postgresql_has_a_pool() -> None:
     assert database["OPTIONS"]["pool"]["max_size"] == 3
 
 
-def test_every_redis_host_has_time_limits_for_each_read() -> None:
+def test_every_redis_host_has_timeouts_and_a_connection_limit() -> None:
     several = read("CHANNELBOX_REDIS_HOSTS", CHANNELBOX_REDIS_URL="redis://a,redis://b")["CHANNELBOX_REDIS_HOSTS"]
     assert [host["address"] for host in several] == ["redis://a", "redis://b"]
     (sentinels,) = read("CHANNELBOX_REDIS_HOSTS", CHANNELBOX_REDIS_SENTINELS="a:1,b:2", CHANNELBOX_REDIS_PASSWORD="pw")[
@@ -142,7 +144,7 @@ def test_the_memory_layer_replaces_the_default_layer_only() -> None:
     assert "WorkLayer" in layers["work"]["BACKEND"]
 
 
-# --- The page about them
+# --- docs/settings.md
 
 
 def documented() -> dict[str, tuple[str, str]]:
@@ -168,9 +170,9 @@ def test_every_setting_is_documented_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(documented()))
-def test_a_setting_is_documented_as_it_is(name: str) -> None:
+def test_documented_defaults_and_formats_are_correct(name: str) -> None:
     default, takes = known()[name]
     written_default, written_takes = documented()[name]
     assert written_takes == takes
-    # In brackets: what depends on the machine or on other settings.
+    # Defaults in parentheses depend on the machine or on other settings.
     assert written_default == default or written_default.startswith("(")
