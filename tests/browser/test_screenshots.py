@@ -158,6 +158,7 @@ async def test_chat_while_disconnected(yard: Site, take: Take) -> None:
     await take("closed-door", closed_room)
 
 
+@pytest.mark.timeout(300 + 60 * MINUTES)
 async def test_dashboard(yard: Site, take: Take) -> None:
     async def live(page: Page) -> None:
         await page.goto("/chat/dashboard/")
