@@ -1,5 +1,6 @@
 """Container images of the supported Debian releases, cached by a hash of their ingredients."""
 
+import fcntl
 import hashlib
 import shutil
 import subprocess
@@ -14,7 +15,8 @@ ROOT = PACKAGING.parent
 BUILD = ROOT / "build"
 
 sys.path.insert(0, str(ROOT / "molecule" / "shared"))
-from nodes.image import ensure_image  # noqa: E402
+from nodes.image import IMAGES, ensure_image  # noqa: E402
+from nodes.names import network_name  # noqa: E402
 from nodes.podman import image_exists, podman  # noqa: E402
 
 PLATFORMS = ("manylinux_2_28", "manylinux_2_17", "manylinux2014", "manylinux1")
@@ -51,13 +53,17 @@ def in_container(image: str, folder: Path, command: str) -> str:
 
 
 def with_packages(kind: str, release: Release, packages: tuple[str, ...]) -> str:
-    """Return the node image of a release with these Debian packages added; built if missing."""
+    """Return the node image of a release with these Debian packages added; built if missing.
+
+    Safe to call twice at the same time, as `with_libraries` is.
+    """
     node = ensure_image(release.codename)
     image = _name(kind, release, node, *packages)
-    if not image_exists(image):
-        release.say(f"installing {', '.join(packages)} into an image (once)")
-        install = f"apt-get -q update && apt-get -q install --yes --no-install-recommends {' '.join(packages)}"
-        _commit(image, ["--env", "DEBIAN_FRONTEND=noninteractive", node, "sh", "-c", install])
+    with _locked(image):
+        if not image_exists(image):
+            release.say(f"installing {', '.join(packages)} into an image (once)")
+            install = f"apt-get -q update && apt-get -q install --yes --no-install-recommends {' '.join(packages)}"
+            _commit(image, ["--env", "DEBIAN_FRONTEND=noninteractive", node, "sh", "-c", install])
     return image
 
 
@@ -67,13 +73,14 @@ def with_libraries(kind: str, release: Release, base: str, lock: Path, script: P
     The script finds the lock file at /requirements.txt.
     """
     image = _name(kind, release, base, lock.read_text(), script.read_text())
-    if not image_exists(image):
-        wheels = _wheels(release, lock)
-        release.say(f"installing the libraries of {lock.name} into an image (once for each content of it)")
-        mounts: Mapping[Path, str] = {wheels: "/wheels", lock: "/requirements.txt", script: "/script.sh"}
-        volumes = [word for source, target in mounts.items() for word in ("--volume", f"{source}:{target}:ro")]
-        _commit(image, ["--network=none", *volumes, base, "sh", "/script.sh"])
-        _remove_others(image, release)
+    with _locked(image):
+        if not image_exists(image):
+            wheels = _wheels(release, lock)
+            release.say(f"installing the libraries of {lock.name} into an image (once for each content of it)")
+            mounts: Mapping[Path, str] = {wheels: "/wheels", lock: "/requirements.txt", script: "/script.sh"}
+            volumes = [word for source, target in mounts.items() for word in ("--volume", f"{source}:{target}:ro")]
+            _commit(image, ["--network=none", *volumes, base, "sh", "/script.sh"])
+            _remove_others(image, release)
     return image
 
 
@@ -82,8 +89,25 @@ def _name(kind: str, release: Release, *ingredients: str) -> str:
     return f"localhost/channelbox-{kind}:{release.suffix}-{recipe}"
 
 
+@contextmanager
+def _locked(image: str) -> Iterator[None]:
+    """Wait until no other process of this checkout builds the image."""
+    with (IMAGES / f"{_slug(image)}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _slug(image: str) -> str:
+    return image.rpartition("/")[2].replace(":", "-")
+
+
+def _container_name(image: str) -> str:
+    """Return a name that contains the checkout: another one may build the same image."""
+    return network_name(_slug(image))
+
+
 def _commit(image: str, run: list[str]) -> None:
-    with _container(image.rpartition("/")[2].replace(":", "-")) as container:
+    with _container(_container_name(image)) as container:
         podman("run", "--name", container, *run)
         podman("commit", "--quiet", container, image)
 

@@ -58,7 +58,9 @@ def prepare() -> None:
     NODES.mkdir(parents=True, exist_ok=True)
     conf = _containers_conf()
     if not CONTAINERS_CONF.exists() or CONTAINERS_CONF.read_text() != conf:
-        CONTAINERS_CONF.write_text(conf)
+        part = CONTAINERS_CONF.with_suffix(f".{os.getpid()}.part")
+        part.write_text(conf)
+        part.rename(CONTAINERS_CONF)
 
 
 def podman_environment() -> dict[str, str]:

@@ -1,6 +1,7 @@
 """The node tool removes everything that it creates, and explains why it cannot work on a machine."""
 
 import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from nodes import access, cluster, machine
 from nodes.cli import main
 from nodes.names import container_name, network_name
-from nodes.paths import cluster_dir
+from nodes.paths import ROOT, cluster_dir
 from nodes.plan import Plan, from_arguments, from_file
 from nodes.podman import network_exists, podman
 from nodes.run import NodeError, run
@@ -132,3 +133,32 @@ def test_an_invalid_plan_is_refused_with_its_file_name(tmp_path: Path) -> None:
     plan.write_text("[nodes.one]\ngroups = ['web']\n")
     with pytest.raises(NodeError, match=r"plan\.toml"):
         from_file("t", plan)
+
+
+def test_an_image_that_two_processes_need_is_built_once() -> None:
+    """`make test` runs the tests on trixie twice at the same time, on a machine that may have no images yet."""
+    build = (
+        "import sys; sys.path.insert(0, 'packaging')\n"
+        "from containers import RELEASES, with_packages\n"
+        "print(with_packages('twice', RELEASES[-1], ('sysvinit-utils',)))\n"
+    )
+
+    def remove() -> None:
+        images = podman("images", "--quiet", "--filter", "reference=localhost/channelbox-twice").split()
+        if images:
+            podman("rmi", "--force", *images)
+
+    machine.prepare()
+    remove()
+    running = [
+        subprocess.Popen([sys.executable, "-c", build], cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    try:
+        outputs = [process.communicate(timeout=600)[0].splitlines() for process in running]
+        assert [process.returncode for process in running] == [0, 0]
+        assert outputs[0][-1] == outputs[1][-1]
+        assert sum("installing sysvinit-utils" in line for output in outputs for line in output) == 1
+    finally:
+        for process in running:
+            process.kill()
+        remove()
