@@ -64,6 +64,19 @@ def test_editing_a_room_does_not_overwrite_its_last_number(
     assert (room.title, room.last_seq) == ("Operations", 17)
 
 
+@pytest.mark.parametrize(
+    ("order", "names"),
+    [("5", ["quiet", "ops", "busy"]), ("-5", ["busy", "ops", "quiet"]), ("6", ["busy", "quiet", "ops"])],
+)
+def test_rooms_are_listed_once_by_their_number_or_activity(administrator: Client, order: str, names: list[str]) -> None:
+    for name, last, minute in (("ops", 2, 3), ("busy", 3, 1), ("quiet", 0, 2)):
+        room = Room.objects.create(name=name)
+        insert_messages(room, last)
+        Room.objects.filter(pk=room.pk).update(changed_at=f"2026-11-30T10:0{minute}Z")
+    answer = administrator.get("/admin/chat/room/", {"o": order})
+    assert [room.name for room in answer.context["cl"].result_list] == names
+
+
 def test_an_open_page_does_not_recreate_a_renamed_room(administrator: Client, settings: Settings) -> None:
     room = Room.objects.create(name="ops")
     form = {"name": "operations", "title": "", "limit": ""}

@@ -1,5 +1,6 @@
 """Rooms in Django's admin."""
 
+import datetime
 from collections.abc import Iterable
 from typing import Any
 
@@ -39,11 +40,19 @@ class MembersSelectWidget(KeysMixin, AutocompleteSelectMultiple):
 class RoomAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # Django's has none at run time
     """Rooms, their limits and members. Events are not edited here: their numbers may have no gap."""
 
-    list_display = ("name", "title", "members_only", "closed", "last_seq", "changed_at")
+    list_display = ("name", "title", "members_only", "closed", "last_number", "last_activity")
     list_filter = ("members_only", "closed")
     search_fields = ("name", "title")
     autocomplete_fields = ("members",)
-    readonly_fields = ("last_seq", "changed_at", "created_at")
+    readonly_fields = ("last_number", "last_activity", "created_at")
+
+    @admin.display(description="Last message number", ordering="last_seq")
+    def last_number(self, room: Room) -> int:
+        return room.last_seq
+
+    @admin.display(description="Last activity", ordering="changed_at")
+    def last_activity(self, room: Room) -> datetime.datetime:
+        return room.changed_at
 
     def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         """Use a single field of keys for very many members: more than 1,000 separate fields are refused, and slow."""
