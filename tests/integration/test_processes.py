@@ -135,5 +135,6 @@ async def test_a_stopping_web_process_waits_for_the_clients_close_frame(local: I
 
 async def test_a_stopped_worker_exits_with_status_0(local: Installation) -> None:
     async with await local.enter() as alice, sending(alice) as sent:
+        await wait_for_more(sent, 1)
         await alice.wait_for(*sent)
         assert await local.workers[0].stop() == 0
