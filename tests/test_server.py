@@ -74,7 +74,7 @@ async def get(path: Path, pause: float = 0) -> bytes:
         writer.close()
 
 
-async def test_it_serves_the_systemd_socket_and_notifies_readiness(runtime: Path) -> None:
+async def test_the_server_serves_the_systemd_socket_and_notifies_readiness(runtime: Path) -> None:
     with listen(runtime) as listener:
         # Readiness depends on its notification, not on a successful connection.
         async with running(systemd_process(listener, runtime)):
@@ -92,7 +92,7 @@ async def test_a_failed_start_exits_with_an_error_and_is_never_ready(runtime: Pa
         assert await child.stop() not in (0, None)
 
 
-async def test_it_is_ready_without_redis(runtime: Path) -> None:
+async def test_the_server_is_ready_without_redis(runtime: Path) -> None:
     """Pages need no Redis, and WebSockets get try_later."""
     with listen(runtime) as listener:
         child = systemd_process(listener, runtime, CHANNELBOX_REDIS_URL=f"unix://{runtime}/redis.sock")

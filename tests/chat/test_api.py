@@ -98,7 +98,7 @@ def test_too_many_query_parameters_are_refused(client: Client, alice: User) -> N
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
-def test_guests_can_read_where_guests_are_allowed(client: Client, settings: Settings, address: str) -> None:
+def test_guests_can_read_if_guests_are_enabled(client: Client, settings: Settings, address: str) -> None:
     Room.objects.create(name="north")
     assert client.get(address).status_code == 401
     settings.CHANNELBOX_GUESTS = True

@@ -158,7 +158,7 @@ async def test_typing_is_sent_to_other_members(enter) -> None:
     assert (await bob.next("typing"))["user"] == alice.welcome["you"]
 
 
-async def test_the_connection_counter_goes_up_and_down(enter, people: list[Person]) -> None:
+async def test_the_connection_counter_follows_connects_and_disconnects(enter, people: list[Person]) -> None:
     before = counters.connections
     alice = await enter()
     assert counters.connections == before + 1

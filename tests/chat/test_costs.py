@@ -170,7 +170,7 @@ async def test_concurrent_catch_ups_share_their_reads(runtime: ChatRuntime, monk
         runtime.hub.leave("lobby", listener)
 
 
-async def test_events_that_clients_have_but_the_hub_lacks_are_read_once(
+async def test_events_that_the_hub_has_missed_are_read_once(
     runtime: ChatRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """This process has not received the newest events: it alone was cut off from Redis."""

@@ -14,7 +14,7 @@ from channelbox.chat.models import Event, Room
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-async def test_guests_get_a_sign_in_error_where_guests_are_not_allowed(enter, settings: Settings) -> None:
+async def test_guests_get_a_sign_in_error_if_guests_are_disabled(enter, settings: Settings) -> None:
     settings.CHANNELBOX_GUESTS = False
     alice = await enter()
     assert alice.welcome["code"] == "sign_in"

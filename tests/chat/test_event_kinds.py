@@ -164,7 +164,7 @@ def test_a_removed_message_sent_again_stays_removed(senders: Senders) -> None:
     assert Event.objects.get(seq=1).text == ""
 
 
-def test_unknown_kinds_raise_and_unknown_fields_are_ignored() -> None:
+def test_invalid_events_raise_and_unknown_fields_are_ignored() -> None:
     fields = {"sender": "g:a", "user_id": None, "name": "a", "id": "1", "kind": "message", "text": "hi"}
 
     def read(event: dict[str, Any]) -> Sequence[IncomingEvent]:

@@ -47,7 +47,9 @@ def rooms() -> list[Room]:
     return list(Room.objects.all())
 
 
-def test_rooms_opened_together_are_the_same_as_one_by_one(rooms: list[Room], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_opening_rooms_together_gives_the_same_result_as_separately(
+    rooms: list[Room], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(history, "MAX_EVENTS_AT_ONCE", 10_000)  # so that no room is opened with fewer
     names = [*(room.name for room in rooms), "none"]
     together = history._open_rooms(names)
@@ -70,7 +72,7 @@ def test_rooms_opened_together_are_the_same_as_one_by_one(rooms: list[Room], mon
         assert together[room.name].run.frames == b"".join(map(serializers.frame, seen))
 
 
-def test_pages_read_together_are_the_same_as_one_by_one(rooms: list[Room]) -> None:
+def test_reading_pages_together_gives_the_same_result_as_separately(rooms: list[Room]) -> None:
     asked = {
         ("empty", 0): (1, 0),
         ("short", 1): (2, 3),

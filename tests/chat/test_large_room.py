@@ -50,7 +50,7 @@ async def bus() -> AsyncIterator[Bus]:
         "/chat/api/rooms/lobby/events?after=75000&limit=200",
     ],
 )
-def test_a_page_takes_no_more_queries_than_for_a_small_room(
+def test_page_queries_do_not_grow_with_the_room(
     client: Client, monkeypatch: pytest.MonkeyPatch, address: str, request: pytest.FixtureRequest
 ) -> None:
     client.force_login(

@@ -186,7 +186,7 @@ async def test_typing_frames_in_a_room_are_rate_limited(enter, workers: Workers,
     assert await received_typing_frames(sockets[0], bob) == 3
 
 
-async def test_rooms_that_are_not_created_do_not_count(
+async def test_failed_room_creations_do_not_count_for_the_limit(
     enter, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.CHANNELBOX_NEW_ROOMS_PERSON = 3  # one at once
@@ -205,7 +205,7 @@ async def test_rooms_that_are_not_created_do_not_count(
     assert (await enter("/ws/chat/another/", **cookie)).welcome["code"] == "too_fast"
 
 
-async def test_a_room_created_by_two_at_once_counts_for_one_of_them(enter, settings: Settings) -> None:
+async def test_a_room_created_concurrently_counts_for_one_user(enter, settings: Settings) -> None:
     settings.CHANNELBOX_NEW_ROOMS_PERSON = 3  # one at once
     cookies = [await signed_in(settings, name) for name in ("alice", "bob")]
     joined = await asyncio.gather(*(enter("/ws/chat/new/", **cookie) for cookie in cookies))

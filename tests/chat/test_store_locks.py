@@ -165,7 +165,7 @@ def test_a_deletion_of_a_locked_message_delays_only_its_room(lock_timeouts: list
     assert set(Event.objects.filter(seq=1).values_list("text", flat=True)) == {""}
 
 
-def test_a_table_lock_is_not_waited_for_in_each_room(lock_timeouts: list[str]) -> None:
+def test_a_table_lock_is_waited_for_once_for_all_rooms(lock_timeouts: list[str]) -> None:
     alice = User.objects.create(username="alice")
     batch = {room: [message_of(alice)] for room in rooms(3)}
     with other_transaction(f"LOCK TABLE {store_sql.EVENT} IN SHARE MODE"):

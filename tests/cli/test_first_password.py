@@ -19,7 +19,7 @@ def account_state(run: Run, name: str, password: str) -> str:
     return run("manage", "shell", "-v", "0", "-c", CHECK.format(name=name, password=password)).stdout.strip()
 
 
-def test_it_creates_an_administrator_and_prints_the_password_once(migrated: Run) -> None:
+def test_first_password_creates_an_administrator_and_prints_it_once(migrated: Run) -> None:
     first = migrated("first-password")
     assert first.returncode == 0
     assert first.stdout.startswith("Name:     admin\n")
@@ -38,7 +38,7 @@ def test_reset_sets_a_new_password(migrated: Run) -> None:
     assert account_state(migrated, "admin", first).startswith("False")
 
 
-def test_it_refuses_if_another_administrator_exists(migrated: Run) -> None:
+def test_first_password_refuses_if_another_administrator_exists(migrated: Run) -> None:
     assert migrated("user", "add", "alice", "--admin").returncode == 0
     answer = migrated("first-password")
     assert answer.returncode == 1

@@ -39,7 +39,7 @@ def test_startup_on_sqlite_does_not_load_psycopg() -> None:
     assert answer.stdout == "False\n"
 
 
-def test_it_prints_its_version(run: Run) -> None:
+def test_channelbox_prints_its_version(run: Run) -> None:
     assert run("--version").stdout.startswith("channelbox ")
 
 

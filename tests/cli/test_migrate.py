@@ -144,7 +144,7 @@ def test_a_database_recreated_from_a_dump_gets_a_new_epoch(server: PostgreSQLSer
     assert result(start(database)) == "The database is up to date.\n"
 
 
-def test_it_waits_for_a_concurrent_migration(database: Database, start: Start) -> None:
+def test_migrate_waits_for_a_concurrent_migration(database: Database, start: Start) -> None:
     with database.locked():
         process = start(database)
         line_with(process, "waiting for it")
@@ -196,7 +196,7 @@ def test_a_database_of_a_newer_version_is_reported_and_not_changed(database: Dat
     )
 
 
-def test_it_waits_for_the_database_server(server: PostgreSQLServer, start: Start) -> None:
+def test_migrate_waits_for_the_database_server(server: PostgreSQLServer, start: Start) -> None:
     database = PostgreSQL(server, "later")
     server.stop()
     try:

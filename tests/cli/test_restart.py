@@ -111,7 +111,7 @@ def test_only_units_of_the_given_kind_are_restarted(systemd: Systemd) -> None:
 
 
 @pytest.mark.usefixtures("web_socket")
-def test_it_stops_at_the_first_unit_that_fails_to_restart(systemd: Systemd) -> None:
+def test_restart_stops_at_the_first_unit_that_fails_to_restart(systemd: Systemd) -> None:
     systemd.has("web", _1="active", _2="active", _3="active")
     systemd.broken("channelbox-web@2.service")
     with pytest.raises(CliError) as raised:
@@ -122,7 +122,7 @@ def test_it_stops_at_the_first_unit_that_fails_to_restart(systemd: Systemd) -> N
     assert "journalctl -u channelbox-web@2.service" in raised.value.remedy
 
 
-def test_it_stops_when_a_unit_ends_after_it_was_ready(systemd: Systemd) -> None:
+def test_restart_stops_when_a_unit_ends_after_it_was_ready(systemd: Systemd) -> None:
     systemd.has("worker", _1="active", _2="active")
     systemd.ended("channelbox-worker@1.service")
     with pytest.raises(CliError, match="it became ready, but then ended"):
@@ -130,7 +130,7 @@ def test_it_stops_when_a_unit_ends_after_it_was_ready(systemd: Systemd) -> None:
     assert systemd.restarted == ["worker@1"]
 
 
-def test_it_stops_when_the_web_socket_does_not_answer(
+def test_restart_stops_when_the_web_socket_does_not_answer(
     systemd: Systemd, web_socket: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     web_socket()
@@ -141,7 +141,7 @@ def test_it_stops_when_the_web_socket_does_not_answer(
     assert systemd.restarted == ["web@1"]
 
 
-def test_it_stops_when_a_unit_does_not_become_ready(systemd: Systemd, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_restart_stops_when_a_unit_does_not_become_ready(systemd: Systemd, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verb, "READY_SECONDS", 0.5)
     systemd.has("worker", _1="active", _2="active")
     systemd.hanging("channelbox-worker@1.service")
@@ -150,12 +150,12 @@ def test_it_stops_when_a_unit_does_not_become_ready(systemd: Systemd, monkeypatc
     assert systemd.restarted == ["worker@1"]
 
 
-def test_it_reports_that_no_process_is_running(systemd: Systemd, capsys: pytest.CaptureFixture[str]) -> None:
+def test_restart_reports_that_no_process_is_running(systemd: Systemd, capsys: pytest.CaptureFixture[str]) -> None:
     restart(Kind.all)
     assert capsys.readouterr().out == "No web or worker process is running on this node.\n"
 
 
-def test_it_requires_root(systemd: Systemd, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_restart_requires_root(systemd: Systemd, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     with pytest.raises(CliError, match="must run as root"):
         restart(Kind.all)

@@ -52,7 +52,7 @@ async def connect_as(client: Client) -> tuple[WebsocketCommunicator, dict[str, A
         ("staff", False, "staff", 200, "welcome"),
     ],
 )
-async def test_page_socket_and_menu_agree(
+async def test_page_socket_and_menu_use_the_same_permissions(
     settings: Settings, setting: str, guests: bool, who: str, status: int, first: str
 ) -> None:
     settings.CHANNELBOX_DASHBOARD, settings.CHANNELBOX_GUESTS = setting, guests

@@ -66,7 +66,7 @@ def copied(etc: Path, text: str) -> str:
     return (etc / "channelbox-nginx.conf").read_text()
 
 
-def test_only_worker_connections_differ(etc: Path) -> None:
+def test_the_copy_differs_only_in_worker_connections(etc: Path) -> None:
     assert copied(etc, DEBIAN) == re.sub(r"\b768\b", str(minimum_connections()), DEBIAN)
 
 

@@ -100,12 +100,12 @@ def test_a_refusal_has_retry_after_and_a_page_or_json(endpoint: Endpoint) -> Non
     assert (handshake.status, int(handshake.headers["retry-after"])) == (429, 5)
 
 
-def test_static_files_do_not_count(endpoint: Endpoint) -> None:
+def test_static_files_do_not_count_for_the_page_limit(endpoint: Endpoint) -> None:
     assert request_statuses(endpoint, "/static/file.js", FILES, ALICE) == [200] * FILES
     assert request_statuses(endpoint, "/chat/", 5, ALICE) == [200] * 5
 
 
-def test_handshakes_have_their_own_limit_and_sign_in_pages_do_not(endpoint: Endpoint) -> None:
+def test_handshakes_have_a_limit_separate_from_pages(endpoint: Endpoint) -> None:
     assert request_statuses(endpoint, "/chat/", 6, ALICE)[-1] == 429
     assert request_statuses(endpoint, "/ws/chat/lobby/", 6, ALICE) == [200] * 5 + [429]
     assert request_statuses(endpoint, "/accounts/login/", 1, ALICE) == [429]  # counts as a page

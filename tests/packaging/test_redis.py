@@ -17,7 +17,7 @@ def linked_program() -> Path:
     return Path(re.findall(r"ln -s (\S+) \$\(ROOT\)/usr/lib/channelbox/redis-server", rules)[0])
 
 
-def test_debians_redis_checker_runs_as_the_server_by_that_name(tmp_path: Path) -> None:
+def test_debians_redis_checker_is_the_server_under_another_name(tmp_path: Path) -> None:
     link = tmp_path / "redis-server"
     link.symlink_to(linked_program())
     output = subprocess.run([link, "--version"], check=True, capture_output=True, text=True).stdout

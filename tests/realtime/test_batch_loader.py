@@ -116,7 +116,7 @@ async def test_requests_shortly_after_a_batch_share_the_next_lookup(monkeypatch:
     assert database.lookups == [[1, 2], [3, 4]]
 
 
-async def test_a_single_request_after_a_crowd_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_single_request_after_many_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     _, loader = await crowded(monkeypatch, 3600.0, 0.01)
     await asyncio.sleep(0.02)  # the crowd is over by then: the time itself is what is tested
     async with asyncio.timeout(10):

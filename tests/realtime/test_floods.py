@@ -82,7 +82,7 @@ class Flood:
 
 
 @pytest.mark.parametrize("piece", FLOODS.values(), ids=FLOODS)
-def test_a_bounded_part_of_a_flood_is_read_while_others_are_served(run: Run, piece: bytes, settings: Settings) -> None:
+def test_reading_of_a_flood_is_bounded_while_others_are_served(run: Run, piece: bytes, settings: Settings) -> None:
     settings.CHANNELBOX_RATE_BYTES = 16 * KIB  # at once: 128 KiB, which is two of the largest frames
 
     async def scenario() -> None:
@@ -192,7 +192,7 @@ def test_each_event_loop_turn_reads_one_slice_of_one_connection(run: Run) -> Non
 
 
 @pytest.mark.parametrize("stalled", [False, True])
-def test_a_crowd_is_read_in_portions_and_quiet_clients_first(
+def test_many_clients_are_read_in_slices_quiet_ones_first(
     run: Run, monkeypatch: pytest.MonkeyPatch, stalled: bool
 ) -> None:
     """Each client sends little. `stalled`: as after a long turn, no connection was read for a while."""

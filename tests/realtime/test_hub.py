@@ -73,7 +73,7 @@ async def test_a_room_observed_to_be_behind_is_repaired(hub: Hub, store: FakeSto
     assert listener.numbers == [1, 2, 3, 4, 5, 6]
 
 
-async def test_a_publish_with_only_a_number_makes_the_room_read(hub: Hub, bus: Bus, store: FakeStore) -> None:
+async def test_a_publish_without_frames_triggers_a_read(hub: Hub, bus: Bus, store: FakeStore) -> None:
     listener = await join(hub)
     store.last = 2
     await bus.publish(redis_keys.room("r"), Envelope(last=2).pack())

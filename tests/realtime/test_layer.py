@@ -19,7 +19,7 @@ from channelbox.realtime.layer import ChannelLayer
 # --- Single channels
 
 
-async def test_the_settings_make_it_the_default_layer() -> None:
+async def test_the_redis_layer_is_the_default_layer() -> None:
     layer = get_channel_layer()
     assert isinstance(layer, ChannelLayer)
     assert isinstance(layer, BaseChannelLayer)
@@ -99,7 +99,7 @@ async def test_a_full_channel_rejects_senders_of_every_process(layer: ChannelLay
     assert [(await next_of(layer, channel))["type"] for _ in range(3)] == ["fits", "fits", "fits again"]
 
 
-async def test_only_a_full_channel_misses_group_messages(layer: ChannelLayer) -> None:
+async def test_a_full_channel_does_not_keep_group_messages_from_others(layer: ChannelLayer) -> None:
     full, reading = await layer.new_channel(), await layer.new_channel()
     await layer.group_add("g", full)
     await layer.group_add("g", reading)

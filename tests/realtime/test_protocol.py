@@ -89,7 +89,7 @@ def test_nothing_follows_a_close_frame(run: Run) -> None:
     run(scenario())
 
 
-def test_little_of_a_flood_is_read_and_its_client_gets_the_close(run: Run) -> None:
+def test_a_flooding_client_is_read_little_and_receives_the_close(run: Run) -> None:
     async def scenario() -> None:
         async with served() as server:
             server.room.taking.clear()

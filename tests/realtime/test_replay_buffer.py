@@ -78,7 +78,7 @@ def test_an_empty_buffer_returns_none() -> None:
 
 
 @given(st.lists(st.integers(1, 5), max_size=20), st.integers(0, 200))
-def test_newest_covers_as_many_events_as_fit(sizes: list[int], max_bytes: int) -> None:
+def test_newest_returns_as_many_events_as_fit(sizes: list[int], max_bytes: int) -> None:
     buffer, last = ReplayBuffer(), 95
     for size in sizes:
         buffer.add(last + 1, last + size, frames(last + 1, last + size))

@@ -31,7 +31,7 @@ def test_a_bucket_allows_a_burst_and_then_the_rate(clock: Clock) -> None:
     assert [take([bucket])[0] for _ in range(4)] == [0, 0, 0, 0.5]
 
 
-def test_a_refusal_by_one_bucket_costs_the_others_nothing(clock: Clock) -> None:
+def test_a_refusal_takes_no_tokens_from_other_buckets(clock: Clock) -> None:
     own, person = Bucket(1, 10, "own"), Bucket(1, 1, "person")
     assert take([own, person]) == (0, "")
     for _ in range(20):

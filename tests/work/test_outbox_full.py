@@ -182,7 +182,7 @@ async def test_a_small_batch_does_not_wait_for_a_slow_call_with_large_ones(
     assert [ids(entry) for entry in await line.taken_in_bulk()] == [list("abcdefghijkl")]
 
 
-async def test_the_bulk_list_is_not_used_while_little_waits(lines: list[Line]) -> None:
+async def test_the_bulk_list_is_unused_while_few_messages_wait(lines: list[Line]) -> None:
     line = await started(lines)
     line.put(*"abcdefghijkl", room="loud")
     while await line.layer.length(CHANNEL) < 1:

@@ -81,7 +81,7 @@ async def test_each_message_goes_to_exactly_one_of_several_workers() -> None:
     assert sorted(received) == list(range(3000))
 
 
-async def test_a_full_channel_refuses_messages_and_keeps_its_own() -> None:
+async def test_a_full_channel_refuses_new_and_keeps_queued_messages() -> None:
     layer = WorkLayer(capacity=3)
     await layer.send_many(JOBS, numbered(3))
     with pytest.raises(ChannelFull):

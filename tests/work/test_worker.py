@@ -236,7 +236,7 @@ async def test_an_idle_worker_stops_within_seconds() -> None:
     assert asyncio.get_running_loop().time() - began < 5
 
 
-async def test_a_redis_outage_is_survived_and_logged_at_start_and_end(
+async def test_a_worker_survives_a_redis_outage_and_logs_start_and_end(
     new_redis: Callable[..., RedisServer], caplog: pytest.LogCaptureFixture
 ) -> None:
     server = new_redis()
