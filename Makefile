@@ -113,10 +113,10 @@ $(LINT_JAVASCRIPT): $(addprefix scripts/lint-javascript/,package.json package-lo
 .PHONY: test
 test: venv vendor $(LINT_JAVASCRIPT) ## everything that CI runs (RECORD=1: renew the table of times in CONTRIBUTING.md)
 	@$(TEST_PACKAGES)
-	@$(BIN)/python scripts/run_tests.py $(if $(SEED),--seed $(SEED)) $(if $(RECORD),--record)
+	@$(BIN)/python scripts/run_tests.py $(if $(DRAW),--draw $(DRAW)) $(if $(RECORD),--record)
 
 .PHONY: test-long
-test-long: venv vendor $(LINT_JAVASCRIPT) ## what only widens it, in an hour and a half: `make test` draws one part of this by the date (SEED=)
+test-long: venv vendor $(LINT_JAVASCRIPT) ## what only widens it, in an hour and a half: `make test` draws one part of this by the date (DRAW=2026-11-30)
 	@$(TEST_PACKAGES)
 	@$(BIN)/python scripts/run_tests.py --long
 
@@ -147,8 +147,8 @@ test-clients: venv ## the client libraries in JavaScript and Python, against scr
 	@$(PYTEST) tests/clients $(ARGS)
 
 .PHONY: test-trixie
-test-trixie: DATABASE = postgresql
-test-trixie: venv vendor $(LINT_JAVASCRIPT) ## the same with the Python, the PostgreSQL and the Redis of Debian 13, in a container
+test-trixie: DATABASE := $(if $(filter command line environment,$(origin DATABASE)),$(DATABASE),postgresql)
+test-trixie: venv vendor $(LINT_JAVASCRIPT) ## the same with the Python, the PostgreSQL and the Redis of Debian 13, in a container (DATABASE=sqlite TESTS=tests/chat)
 	@$(BIN)/python scripts/test_debian13.py $(TESTS) --database $(DATABASE) $(PARALLEL) $(ARGS)
 
 .PHONY: screenshots
@@ -188,14 +188,16 @@ test-nodes: venv ## the tool that makes the nodes: what it makes it removes
 molecule: venv deb ## scenarios on nodes that boot systemd: SCENARIO="preflight single cluster", RELEASE_OF_SINGLE="bookworm trixie"
 	@$(PYTHON) molecule/shared/node check
 	@export PATH="$(CURDIR)/$(BIN):$$PATH" MOLECULE_COMMAND_BORDERS=0; \
+	failed=; \
 	for scenario in $(SCENARIO); do \
 		for release in $$(if [ $$scenario = single ]; then echo $(RELEASE_OF_SINGLE); else echo both; fi); do \
 			echo "== molecule: $$scenario ($$release)"; \
 			started=$$SECONDS; NODES_RELEASE=$$release MOLECULE_EPHEMERAL_DIRECTORY="$(CURDIR)/$(BUILD)/molecule/$$scenario-$$release" \
-				molecule test --scenario-name $$scenario; \
-			echo "== molecule: $$scenario ($$release) passed in $$((SECONDS - started)) s"; \
+				molecule test --scenario-name $$scenario && result=passed || { result=FAILED; failed="$$failed $$scenario ($$release)"; }; \
+			echo "== molecule: $$scenario ($$release) $$result after $$((SECONDS - started)) s"; \
 		done; \
-	done
+	done; \
+	if [ -n "$$failed" ]; then echo "== molecule: failed:$$failed" >&2; exit 1; fi
 
 # --- Benchmarks
 

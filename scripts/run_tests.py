@@ -4,16 +4,15 @@ The stages of a group run side by side, as most of their time is waiting; their 
 A stage that needs nodes is named as not run, with the reason, on a machine that cannot make them; with CI=true that is
 a failure.
 
-`make test-long` runs the stages that only widen these: other combinations of release and database, and more faults.
-`make test` draws one of them by the date, so that each has its turn. `--record` writes the table of stages and seconds
-into CONTRIBUTING.md.
+`make test-long` runs the stages that only widen these: other combinations of release and database, and more faults. Of
+the former, `make test` runs one, by the date, so that each has its turn. `--record` writes the table of stages and
+seconds into CONTRIBUTING.md.
 """
 
 import argparse
 import contextlib
 import datetime
 import os
-import random
 import subprocess
 import sys
 import tempfile
@@ -65,6 +64,7 @@ def unassigned_tests() -> list[str]:
     return wrong
 
 
+PART_OF_LONG = "a part of `make test-long`"
 START, END = "<!-- stages -->\n", "<!-- /stages -->\n"
 
 STAGES = [
@@ -162,9 +162,10 @@ def run(stages: Sequence[Stage]) -> list[Result]:
 
 def record(groups: Sequence[Sequence[Result]], total: float) -> None:
     """Write the table of stages into CONTRIBUTING.md."""
+    drawn = {stage.name for stage in DRAWN}
     rows = ["| stages, side by side | seconds |", "|---|---|"]
     for group in groups:
-        names = " · ".join(result.name for result in group)
+        names = " · ".join(PART_OF_LONG if result.name in drawn else result.name for result in group)
         rows.append(f"| {names} | {' · '.join(f'{result.seconds:.0f}' for result in group)} |")
     page = ROOT / "CONTRIBUTING.md"
     before, _, rest = page.read_text().partition(START)
@@ -172,10 +173,10 @@ def record(groups: Sequence[Sequence[Result]], total: float) -> None:
     page.write_text("".join((before, START, "\n".join(rows), "\n", END, rest.partition(END)[2])))
 
 
-def with_drawn(seed: str) -> list[list[Stage]]:
-    """Return the groups of `make test`, with one stage of `make test-long`, which the seed draws."""
-    drawn = random.Random(seed).choice(DRAWN)
-    print(f"Of make test-long, SEED={seed} draws: {drawn.name}")
+def with_drawn(date: datetime.date) -> list[list[Stage]]:
+    """Return the groups of `make test`, with one stage of `make test-long`, which the date draws."""
+    drawn = DRAWN[date.toordinal() % len(DRAWN)]
+    print(f"Of make test-long, DRAW={date} draws: {drawn.name}")
     return [[*group, drawn] if number == DRAWN_GROUP else group for number, group in enumerate(STAGES)]
 
 
@@ -183,12 +184,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--long", action="store_true", help="run all that only widens, one stage after the other")
     parser.add_argument(
-        "--seed",
-        default=f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}",
-        help="draws a long stage (default: the date)",
+        "--draw",
+        type=datetime.date.fromisoformat,
+        metavar="YYYY-MM-DD",
+        default=datetime.datetime.now(datetime.UTC).date(),
+        help="the date that draws one stage of make test-long (default: today)",
     )
     parser.add_argument("--record", action="store_true", help="write the table of stages into CONTRIBUTING.md")
     options = parser.parse_args()
+    if options.long and options.record:
+        parser.error("--record is for make test, not for make test-long")
     if wrong := unassigned_tests():
         print(f"Each test belongs in one list of scripts/run_tests.py: {', '.join(wrong)}", file=sys.stderr)
         return 1
@@ -199,7 +204,7 @@ def main() -> int:
     table: list[str] = []
     groups: list[list[Result]] = []
     passed = failed = 0
-    for group in [[stage] for stage in LONG] if options.long else with_drawn(options.seed):
+    for group in [[stage] for stage in LONG] if options.long else with_drawn(options.draw):
         stages = [stage for stage in group if not (no_nodes and stage.nodes)]
         lacking = [stage for stage in group if stage not in stages]
         table += [f"{stage.name:46} NOT RUN: this machine cannot make nodes" for stage in lacking]
@@ -210,10 +215,10 @@ def main() -> int:
         broken = sum(result.status != 0 for result in results)
         failed += broken
         passed += len(results) - broken
-        if broken:
+        if broken and not options.long:
             break
     total = time.monotonic() - started
-    print("\n=== make test")
+    print(f"\n=== make test{'-long' if options.long else ''}")
     for line in table:
         print(f"  {line}")
     if no_nodes:
