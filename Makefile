@@ -1,4 +1,4 @@
-# channelbox: the daily verbs. `make help` lists them.
+# The commands for working on channelbox; `make help` lists them.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -27,11 +27,11 @@ npm_ci = mkdir -p $(2); cp $(addprefix $(1)/,package.json package-lock.json .npm
 # --- Setup
 
 .PHONY: help
-help: ## list the verbs
+help: ## list these commands
 	@awk -F ':.*## ' '/^# --- / { printf "\n%s\n", substr($$0, 7) } /^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: venv
-venv: $(VENV)/.made-from $(BIN)/channelbox ## the Python environment of the tools, in build/venv
+venv: $(VENV)/.made-from $(BIN)/channelbox ## create the Python environment of the tools in build/venv
 
 packaging/locks/unsupported-dev.txt:
 	@echo "channelbox needs Python 3.11 or 3.13; set PYTHON=..." >&2; exit 1
@@ -50,7 +50,7 @@ $(BIN)/channelbox: Makefile $(VENV)/.made-from
 # --- Try it
 
 .PHONY: run
-run: venv vendor ## the application alone on this machine; Ctrl-C ends it (ARGS="--port 9000 --workers 2", see ARGS=--help)
+run: venv vendor ## run the application alone on this machine until Ctrl-C (ARGS="--port 9000 --workers 2"; ARGS=--help)
 	@$(call need,redis-server,redis-server)
 	@exec $(BIN)/channelbox run $(ARGS)
 
@@ -59,7 +59,7 @@ run: venv vendor ## the application alone on this machine; Ctrl-C ends it (ARGS=
 VENDORED := $(BUILD)/vendor/uplot/uPlot.esm.js
 
 .PHONY: locks
-locks: venv ## renew the lock files from pyproject.toml; pins stay where they can (UPGRADE=1: the newest)
+locks: venv ## renew the lock files from pyproject.toml, keeping versions where possible (UPGRADE=1: the newest)
 	@set -- deb12 3.11.2 deb13 3.13.5; while [ $$# -gt 0 ]; do \
 		for kind in "" -dev; do \
 			echo "== packaging/locks/$$1$$kind.txt"; \
@@ -71,7 +71,7 @@ locks: venv ## renew the lock files from pyproject.toml; pins stay where they ca
 	done
 
 .PHONY: vendor
-vendor: $(VENDORED) ## what the pages need from the npm registry, in build/vendor
+vendor: $(VENDORED) ## fetch the JavaScript libraries of the pages into build/vendor
 
 $(VENDORED): packaging/vendor/package.json packaging/vendor/package-lock.json packaging/vendor/.npmrc
 	@echo "== Scripts for the pages from packaging/vendor/package-lock.json"
@@ -81,11 +81,11 @@ $(VENDORED): packaging/vendor/package.json packaging/vendor/package-lock.json pa
 	@cp $(addprefix $(BUILD)/npm/node_modules/uplot/,dist/uPlot.esm.js dist/uPlot.min.css LICENSE) $(@D)
 
 .PHONY: deb
-deb: venv vendor ## the Debian packages of both releases, in build/deb
+deb: venv vendor ## build the Debian packages of both releases in build/deb
 	$(BIN)/python packaging/make_deb.py
 
 .PHONY: deb-lint
-deb-lint: venv vendor ## lintian on both packages
+deb-lint: venv vendor ## run lintian on both packages
 	$(BIN)/python packaging/make_deb.py --lintian
 
 # --- Tests
@@ -111,22 +111,22 @@ $(LINT_JAVASCRIPT): $(addprefix scripts/lint-javascript/,package.json package-lo
 	@sha256sum scripts/lint-javascript/package-lock.json > $@
 
 .PHONY: test
-test: venv vendor $(LINT_JAVASCRIPT) ## everything that CI runs (RECORD=1: renew the table of times in CONTRIBUTING.md)
+test: venv vendor $(LINT_JAVASCRIPT) ## run everything that CI runs (RECORD=1: renew the table of times in CONTRIBUTING.md)
 	@$(TEST_PACKAGES)
 	@$(BIN)/python scripts/run_tests.py $(if $(DRAW),--draw $(DRAW)) $(if $(RECORD),--record)
 
 .PHONY: test-long
-test-long: venv vendor $(LINT_JAVASCRIPT) ## what only widens it, in an hour and a half: `make test` draws one part of this by the date (DRAW=2026-11-30)
+test-long: venv vendor $(LINT_JAVASCRIPT) ## run what only widens `make test`, in an hour and a half; each `make test` draws one part (DRAW=2026-11-30)
 	@$(TEST_PACKAGES)
 	@$(BIN)/python scripts/run_tests.py --long
 
 .PHONY: test-app
-test-app: venv vendor $(LINT_JAVASCRIPT) ## the application's tests on a real Redis and a real database (DATABASE=postgresql JOBS=4 TESTS=tests/chat)
+test-app: venv vendor $(LINT_JAVASCRIPT) ## run the application's tests with a real Redis and database (DATABASE=postgresql JOBS=4 TESTS=tests/chat)
 	@$(TEST_PACKAGES)
 	@$(PYTEST) $(TESTS) --ignore tests/browser --ignore tests/faults/test_broken.py --database $(DATABASE) $(PARALLEL) $(ARGS)
 
 .PHONY: coverage
-coverage: venv vendor $(LINT_JAVASCRIPT) ## the lines and branches that test-app and the pages in Chromium reach, in build/coverage/html
+coverage: venv vendor $(LINT_JAVASCRIPT) ## measure which lines and branches the tests of the application and its pages reach, in build/coverage/html
 	@$(TEST_PACKAGES)
 	@mkdir -p $(BUILD)/coverage
 	@$(PYTEST) $(TESTS) --ignore tests/faults/test_broken.py --database $(DATABASE) $(PARALLEL) --cov --cov-report= $(ARGS)
@@ -134,35 +134,35 @@ coverage: venv vendor $(LINT_JAVASCRIPT) ## the lines and branches that test-app
 	@$(BIN)/coverage report
 
 .PHONY: test-quick
-test-quick: venv vendor $(LINT_JAVASCRIPT) ## before each commit, in two minutes: lint, the clients, and the tests that start no installation
+test-quick: venv vendor $(LINT_JAVASCRIPT) ## run what takes under two minutes: the linters, the clients, and tests without a whole installation
 	@$(BIN)/python scripts/lint.py
 	@$(MAKE) --no-print-directory test-clients
 	@$(TEST_PACKAGES)
 	@$(PYTEST) tests $(PARALLEL) $(foreach folder,ansible browser cli clients faults integration nginx packaging,--ignore tests/$(folder)) $(ARGS)
 
 .PHONY: test-clients
-test-clients: venv ## the client libraries in JavaScript and Python, against scripted servers
+test-clients: venv ## test the client libraries in JavaScript and Python against scripted servers
 	@$(TEST_PACKAGES)
 	@timeout --verbose 300 "$$(command -v node || command -v nodejs)" --test tests/clients/js/*.test.js
 	@$(PYTEST) tests/clients $(ARGS)
 
 .PHONY: test-trixie
 test-trixie: DATABASE := $(if $(filter command line environment,$(origin DATABASE)),$(DATABASE),postgresql)
-test-trixie: venv vendor $(LINT_JAVASCRIPT) ## the same with the Python, the PostgreSQL and the Redis of Debian 13, in a container (DATABASE=sqlite TESTS=tests/chat)
+test-trixie: venv vendor $(LINT_JAVASCRIPT) ## run test-app with the programs of Debian 13, in a container (DATABASE=sqlite TESTS=tests/chat)
 	@$(BIN)/python scripts/test_debian13.py $(TESTS) --database $(DATABASE) $(PARALLEL) $(ARGS)
 
 .PHONY: screenshots
-screenshots: venv vendor ## renew the screenshots of the documents, in docs/images (MINUTES=15 of life before the dashboard's)
+screenshots: venv vendor ## renew the screenshots in docs/images (MINUTES=15: how long the dashboard has been running)
 	@$(TEST_PACKAGES)
 	@SCREENSHOTS=$(MINUTES) $(PYTEST) tests/browser/test_screenshots.py
 
 .PHONY: test-browser
-test-browser: venv vendor ## people in Debian's Chromium
+test-browser: venv vendor ## test the pages in Debian's Chromium
 	@$(TEST_PACKAGES)
 	@$(PYTEST) tests/browser $(PARALLEL) $(ARGS)
 
 .PHONY: test-faults
-test-faults: venv ## faults at random times while people talk, and a verdict: SEED= LONG=1 DATABASE= TARGET=cluster REDIS_HOSTS=2 ONLY= BROKEN=
+test-faults: venv ## inject faults while people talk, and check the promises (SEED= LONG=1 DATABASE= TARGET=cluster REDIS_HOSTS=2 ONLY= BROKEN=)
 	@$(call need,redis-server,redis-server); $(call need,pg_createcluster,postgresql); $(call need,nginx,nginx-light)
 	@$(call need,faketime,faketime); $(call need,openssl,openssl)
 	@$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(LONG),--long) $(if $(ONLY),--only "$(ONLY)") \
@@ -171,21 +171,21 @@ test-faults: venv ## faults at random times while people talk, and a verdict: SE
 	@$(if $(LONG)$(ONLY)$(BROKEN)$(TARGET),,$(PYTEST) tests/faults/test_broken.py)
 
 .PHONY: lint
-lint: venv $(LINT_JAVASCRIPT) ## every linter; all run, each says what it looks at
+lint: venv $(LINT_JAVASCRIPT) ## run every linter
 	@$(BIN)/python scripts/lint.py
 
 .PHONY: format
-format: venv ## format Python and templates as `make lint` wants them
+format: venv ## format Python and templates as `make lint` requires
 	@$(BIN)/ruff check --quiet --select I --fix .
 	@$(BIN)/ruff format .
 	@$(BIN)/djlint --reformat --quiet $$(git ls-files 'app/*.html')
 
 .PHONY: test-nodes
-test-nodes: venv ## the tool that makes the nodes: what it makes it removes
+test-nodes: venv ## test the tool that creates nodes
 	@$(BIN)/python -m pytest -c molecule/pytest.ini molecule/shared/tests
 
 .PHONY: molecule
-molecule: venv deb ## scenarios on nodes that boot systemd: SCENARIO="preflight single cluster", RELEASE_OF_SINGLE="bookworm trixie"
+molecule: venv deb ## run scenarios on nodes that boot systemd (SCENARIO="preflight single cluster" RELEASE_OF_SINGLE="bookworm trixie")
 	@$(PYTHON) molecule/shared/node check
 	@export PATH="$(CURDIR)/$(BIN):$$PATH" MOLECULE_COMMAND_BORDERS=0; \
 	failed=; \
@@ -202,21 +202,21 @@ molecule: venv deb ## scenarios on nodes that boot systemd: SCENARIO="preflight 
 # --- Benchmarks
 
 .PHONY: bench-overload
-bench-overload: venv ## some ask for too much: what others notice, what is refused, what it costs (QUICK=1: a third of the time)
+bench-overload: venv ## measure what others notice while some ask for too much (QUICK=1: a third of the time)
 	@$(call need,redis-server,redis-server); $(call need,pg_createcluster,postgresql)
 	@$(BIN)/python -m bench.overload $(if $(QUICK),--quick) $(ARGS)
 
 .PHONY: bench-growth
-bench-growth: venv $(if $(filter nodes spread,$(ARGS)),deb) ## what things cost as they grow: build/growth.json, build/growth.html (QUICK=1; ARGS="nodes spread": on nodes)
+bench-growth: venv $(if $(filter nodes spread,$(ARGS)),deb) ## measure how costs grow, in build/growth.html (QUICK=1; ARGS="nodes spread": on nodes)
 	@$(call need,redis-server,redis-server); $(call need,pg_createcluster,postgresql)
 	@$(BIN)/python -m bench.growth $(if $(QUICK),--quick) $(ARGS)
 
 .PHONY: simulate
-simulate: venv ## the model of the costs beside what `make bench-growth` measured, and what more connections need
+simulate: venv ## compare the cost model with the result of bench-growth, and predict the costs of more connections
 	@$(BIN)/python -m bench.simulator
 
 .PHONY: bench
-bench: venv ## channelbox beside the Channels tutorial and nchan: build/bench.json, build/bench.html (QUICK=1: under 5 minutes)
+bench: venv ## compare channelbox with the Channels tutorial and nchan, in build/bench.html (QUICK=1: under 5 minutes)
 	@$(call need,redis-server,redis-server); $(call need,pg_createcluster,postgresql); $(call need,nginx,nginx-light)
 	@test -e /usr/lib/nginx/modules/ngx_nchan_module.so || { $(call need,nchan-module,libnginx-mod-nchan) }
 	@$(BIN)/python -m bench $(if $(QUICK),--quick) $(ARGS)
@@ -224,7 +224,7 @@ bench: venv ## channelbox beside the Channels tutorial and nchan: build/bench.js
 # --- Demo
 
 .PHONY: demo
-demo: ## a cluster of fresh Debian nodes in containers, installed by site.yml
+demo: ## create a cluster of six Debian nodes in containers, installed by site.yml
 	@status=0; $(PYTHON) molecule/demo.py check || status=$$?; \
 	case $$status in \
 		0) ;; \
@@ -245,7 +245,7 @@ clean: ## remove what was built here, and the nodes that run from it
 	rm -rf $(BUILD)
 
 .PHONY: clean-images
-clean-images: ## remove the images of nodes and builders, which are kept for the next time and for other checkouts
+clean-images: ## remove the container images, which other checkouts share
 	@podman images --quiet --filter reference='localhost/channelbox-*' | sort --unique | xargs --no-run-if-empty podman rmi --force
 
 # Former names of targets, until 0.3.0.
