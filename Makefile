@@ -129,16 +129,25 @@ test-app: venv vendor $(LINT_JAVASCRIPT) ## run the application's tests with a r
 coverage: venv vendor $(LINT_JAVASCRIPT) ## measure which lines and branches the tests of the application and its pages reach, in build/coverage/html
 	@$(TEST_PACKAGES)
 	@mkdir -p $(BUILD)/coverage
-	@$(PYTEST) $(TESTS) --ignore tests/faults/test_broken.py --database $(DATABASE) $(PARALLEL) --cov --cov-report= $(ARGS)
-	@$(BIN)/coverage html --quiet --directory $(BUILD)/coverage/html
-	@$(BIN)/coverage report
+	@status=0; \
+	$(PYTEST) $(TESTS) --ignore tests/faults/test_broken.py --database $(DATABASE) $(PARALLEL) --cov --cov-report= $(ARGS) || status=$$?; \
+	$(BIN)/coverage html --quiet --directory $(BUILD)/coverage/html; \
+	$(BIN)/coverage report; \
+	exit $$status
+
+# Tests that start whole installations, and those of outages and floods, which wait for long.
+NOT_QUICK = ansible browser cli clients faults integration nginx packaging postgresql test_sd_notify.py test_server.py \
+	$(addprefix realtime/,test_bus_outages.py test_floods.py test_presence.py test_shared_floods.py)
 
 .PHONY: test-quick
-test-quick: venv vendor $(LINT_JAVASCRIPT) ## run what takes under two minutes: the linters, the clients, and tests without a whole installation
-	@$(BIN)/python scripts/lint.py
-	@$(MAKE) --no-print-directory test-clients
+test-quick: venv vendor $(LINT_JAVASCRIPT) ## run what takes under two minutes: the linters, the clients, and most tests of single parts
 	@$(TEST_PACKAGES)
-	@$(PYTEST) tests $(PARALLEL) $(foreach folder,ansible browser cli clients faults integration nginx packaging,--ignore tests/$(folder)) $(ARGS)
+	@$(BIN)/python scripts/lint.py > $(BUILD)/lint.log 2>&1 & lint=$$!; status=0; \
+	$(MAKE) --no-print-directory test-clients || status=1; \
+	$(PYTEST) tests $(PARALLEL) $(addprefix --ignore tests/,$(NOT_QUICK)) $(ARGS) || status=1; \
+	wait $$lint || status=1; \
+	cat $(BUILD)/lint.log; \
+	exit $$status
 
 .PHONY: test-clients
 test-clients: venv ## test the client libraries in JavaScript and Python against scripted servers
