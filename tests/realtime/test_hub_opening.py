@@ -21,8 +21,11 @@ OUTCOME = BatchOutcome(BatchRef("another process", 1), list(range(10**6, 10**6 +
 
 
 @pytest.fixture
-async def opening_room(hub: Hub, store: FakeStore, opening: asyncio.Event) -> tuple[HubRoom, "asyncio.Task[Listener]"]:
+async def opening_room(
+    hub: Hub, store: FakeStore, opening: asyncio.Event, monkeypatch: pytest.MonkeyPatch
+) -> tuple[HubRoom, "asyncio.Task[Listener]"]:
     """Return a room that is not open yet, and the task that joins it."""
+    monkeypatch.setattr("channelbox.realtime.hub.OPEN_SECONDS", 120)  # a test may keep the event loop for long
     opening.clear()
     joining = asyncio.create_task(join(hub))
     await until(lambda: "r" in hub.rooms)

@@ -90,9 +90,11 @@ def spend(rate_sync: RateSync, name: str, times: int) -> None:
 
 async def test_tokens_spent_in_one_process_count_once_in_the_others(start: Start) -> None:
     here, there = await start("here"), await start("there")
-    spend(there, "alice", 10)
-    spend(there, "bob", 10)
-    await until(lambda: not there._spent)
+    spend(here, "charlie", 45)
+    for name in ("alice", "bob", "charlie"):
+        spend(there, name, 10)
+    # These were published together. Here, nobody has a bucket for alice yet, so her 10 tokens do not count.
+    await until(lambda: here.bucket("charlie", 0.1, 50, "").wait() > 0)
     spend(here, "alice", 40)
     await until(lambda: there.bucket("alice", 0.1, 50, "").wait() > 0)
     assert there.bucket("bob", 0.1, 50, "").wait() == 0
