@@ -58,7 +58,7 @@ async def running_site(
     )
     await local.start()
     try:
-        yield await Site(local, chromium).add_users("alice", "ben", "mara", "joris", admins=["alice"])
+        yield await Site(local, chromium).add_users("alice", "bob", "dora", "charlie", admins=["alice"])
     finally:
         await local.stop()
 

@@ -13,8 +13,8 @@ async def test_sign_in_redirects_to_the_requested_room(strict_site: Site) -> Non
     await page.goto("/chat/room/office/")
     await expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
     await expect(page.get_by_text("Run by the signal tower.")).to_be_visible()
-    await page.fill("#username", "ben")
-    await page.fill("#password", strict_site.password("ben"))
+    await page.fill("#username", "bob")
+    await page.fill("#password", strict_site.password("bob"))
     await page.get_by_role("button", name="Sign in").click()
     await page.wait_for_url("**/chat/room/office/")
     await connected(page)
@@ -23,7 +23,7 @@ async def test_sign_in_redirects_to_the_requested_room(strict_site: Site) -> Non
 async def test_sign_in_error_does_not_reveal_whether_a_user_exists(strict_site: Site) -> None:
     page = await strict_site.window()
     errors = []
-    for name in ("ben", "nobody-here"):
+    for name in ("bob", "nobody-here"):
         await page.goto("/accounts/login/")
         await page.fill("#username", name)
         await page.fill("#password", "not the password")
@@ -62,7 +62,7 @@ async def test_room_page_resumes_after_sign_in_in_another_tab(strict_site: Site)
 
 async def test_inaccessible_rooms_are_refused_and_not_listed(strict_site: Site) -> None:
     await strict_site.shell("Room.objects.get_or_create(name='leads', members_only=True)")
-    page = await strict_site.window("ben")
+    page = await strict_site.window("bob")
     await page.goto("/chat/room/leads/")
     await expect(page.get_by_role("heading")).to_have_text(
         "You don't have access to \N{LEFT DOUBLE QUOTATION MARK}leads\N{RIGHT DOUBLE QUOTATION MARK}"
@@ -85,7 +85,7 @@ async def test_notice_for_an_unlisted_origin_names_the_setting(site: Site) -> No
 
 
 async def test_room_form_rejects_invalid_names_and_opens_valid_ones(site: Site) -> None:
-    page = await site.window("ben")
+    page = await site.window("bob")
     await page.goto("/chat/")
     await page.fill("#name", "a name with spaces")
     await page.keyboard.press("Enter")

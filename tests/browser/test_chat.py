@@ -13,24 +13,24 @@ ATTACK = '<img src=x onerror="document.title=1"><script>document.title=2</script
 
 async def test_two_people_talk_in_a_room(site: Site) -> None:
     alice = await site.enter("alice", "two")
-    ben = await site.enter("ben", "two")
-    await say(alice, "hello ben")
-    await expect(ben.locator(".log .text")).to_have_text(["hello ben"])
-    await say(ben, "hello alice\nsecond line")
-    await expect(alice.locator(".log .text")).to_have_text(["hello ben", "hello alice\nsecond line"])
-    await expect(alice.locator(".log .name")).to_have_text(["alice", "ben"])
+    bob = await site.enter("bob", "two")
+    await say(alice, "hello bob")
+    await expect(bob.locator(".log .text")).to_have_text(["hello bob"])
+    await say(bob, "hello alice\nsecond line")
+    await expect(alice.locator(".log .text")).to_have_text(["hello bob", "hello alice\nsecond line"])
+    await expect(alice.locator(".log .name")).to_have_text(["alice", "bob"])
     await expect(alice.locator(".pending")).to_have_count(0)
 
 
 async def test_presence_and_typing_are_shown(site: Site) -> None:
     alice = await site.enter("alice", "presence")
-    ben = await site.enter("ben", "presence")
-    await expect(alice.locator(".people li")).to_have_text(["Aalice", "Bben"])
-    await ben.locator("#text").press_sequentially("I am ty")
-    await expect(alice.locator(".typing")).to_have_text("ben is typing")
-    await say(ben, "I am typing")
+    bob = await site.enter("bob", "presence")
+    await expect(alice.locator(".people li")).to_have_text(["Aalice", "Bbob"])
+    await bob.locator("#text").press_sequentially("I am ty")
+    await expect(alice.locator(".typing")).to_have_text("bob is typing")
+    await say(bob, "I am typing")
     await expect(alice.locator(".typing")).to_have_text("")
-    await ben.close()
+    await bob.close()
     await expect(alice.locator(".people li")).to_have_text(["Aalice"])
 
 
@@ -45,9 +45,9 @@ async def test_a_guest_has_the_same_name_on_every_page(site: Site) -> None:
 
 async def test_messages_survive_a_server_crash_once_and_in_order(site: Site) -> None:
     alice = await site.enter("alice", "restart")
-    ben = await site.enter("ben", "restart")
+    bob = await site.enter("bob", "restart")
     await say(alice, "before")
-    await expect(ben.locator(".log .text")).to_have_text(["before"])
+    await expect(bob.locator(".log .text")).to_have_text(["before"])
     # A message sent now is on the wire without an answer, and perhaps stored.
     for child in site.local.web:
         child.signal(signal.SIGSTOP)
@@ -60,27 +60,27 @@ async def test_messages_survive_a_server_crash_once_and_in_order(site: Site) -> 
     await say(alice, "and one more")
     await expect(alice.locator(".pending-words").last).to_have_text("Waiting for the connection")
     await connected(alice)
-    await connected(ben)
+    await connected(bob)
     sent = ["before", "into the frozen server", "while it is away", "and one more"]
-    await expect(ben.locator(".log .text")).to_have_text(sent)
+    await expect(bob.locator(".log .text")).to_have_text(sent)
     await expect(alice.locator(".log .text")).to_have_text(sent)
     await expect(alice.locator(".pending")).to_have_count(0)
-    assert await numbers(ben) == [1, 2, 3, 4]
+    assert await numbers(bob) == [1, 2, 3, 4]
 
 
 async def test_a_reconnected_page_catches_up_on_missed_messages(site: Site) -> None:
-    ben = await site.enter("ben", "missed")
-    await say(ben, "one")
-    await expect(ben.locator(".log .text")).to_have_text(["one"])
-    await ben.context.set_offline(True)
-    await expect(ben.locator(".state-word")).to_contain_text("Reconnecting")
+    bob = await site.enter("bob", "missed")
+    await say(bob, "one")
+    await expect(bob.locator(".log .text")).to_have_text(["one"])
+    await bob.context.set_offline(True)
+    await expect(bob.locator(".state-word")).to_contain_text("Reconnecting")
     alice = await site.enter("alice", "missed")
     for text in ("two", "three"):
         await say(alice, text)
     await expect(alice.locator(".log .text")).to_have_text(["one", "two", "three"])
-    await ben.context.set_offline(False)
-    await expect(ben.locator(".log .text")).to_have_text(["one", "two", "three"])
-    await connected(ben)
+    await bob.context.set_offline(False)
+    await expect(bob.locator(".log .text")).to_have_text(["one", "two", "three"])
+    await connected(bob)
 
 
 async def test_unsent_messages_and_drafts_survive_a_reload(site: Site) -> None:
@@ -102,14 +102,14 @@ async def test_unsent_messages_and_drafts_survive_a_reload(site: Site) -> None:
 async def test_messages_and_titles_are_never_rendered_as_html(site: Site) -> None:
     await site.shell(f"Room.objects.create(name='attack', title={ATTACK!r})")
     alice = await site.enter("alice", "attack")
-    ben = await site.enter("ben", "attack")
+    bob = await site.enter("bob", "attack")
     await say(alice, ATTACK)
-    await expect(ben.locator(".log .text")).to_have_text([ATTACK])
-    await expect(ben.locator("h1")).to_have_text(ATTACK)
-    assert await ben.locator("main img, main script, main b").count() == 0
-    assert ATTACK in await ben.title()
-    await ben.goto("/chat/")
-    await expect(ben.get_by_text(ATTACK)).to_be_visible()
+    await expect(bob.locator(".log .text")).to_have_text([ATTACK])
+    await expect(bob.locator("h1")).to_have_text(ATTACK)
+    assert await bob.locator("main img, main script, main b").count() == 0
+    assert ATTACK in await bob.title()
+    await bob.goto("/chat/")
+    await expect(bob.get_by_text(ATTACK)).to_be_visible()
     await site.shell("Room.objects.get(name='attack').delete()")
 
 
@@ -143,18 +143,18 @@ async def test_a_too_long_message_shows_the_excess_and_is_kept(site: Site) -> No
 async def test_a_page_of_a_full_room_connects_once_a_slot_is_free(site: Site) -> None:
     await site.shell("Room.objects.create(name='small', limit=1)")
     alice = await site.enter("alice", "small")
-    ben = await site.window("ben")
-    await ben.goto("/chat/room/small/")
-    await expect(ben.locator(".state-word")).to_have_text("Room full")
-    await expect(ben.locator(".notice")).to_contain_text("connects when somebody leaves")
+    bob = await site.window("bob")
+    await bob.goto("/chat/room/small/")
+    await expect(bob.locator(".state-word")).to_have_text("Room full")
+    await expect(bob.locator(".notice")).to_contain_text("connects when somebody leaves")
     await alice.close()
-    await ben.locator(".notice button").click()
-    await connected(ben)
-    await expect(ben.locator(".notice")).to_be_hidden()
+    await bob.locator(".notice button").click()
+    await connected(bob)
+    await expect(bob.locator(".notice")).to_be_hidden()
 
 
 async def test_losing_access_to_a_room_shows_a_notice(site: Site) -> None:
-    page = await site.enter("ben", "narrowing")
+    page = await site.enter("bob", "narrowing")
     await site.shell("Room.objects.filter(name='narrowing').update(members_only=True)")
     await page.evaluate("""() => {
         dispatchEvent(new PageTransitionEvent("pagehide", { persisted: true }));
@@ -165,17 +165,17 @@ async def test_losing_access_to_a_room_shows_a_notice(site: Site) -> None:
 
 
 async def test_tab_title_counts_new_messages_while_unfocused(site: Site) -> None:
-    ben = await site.enter("ben", "tab")
-    title = await ben.title()
-    elsewhere = await ben.context.new_page()
+    bob = await site.enter("bob", "tab")
+    title = await bob.title()
+    elsewhere = await bob.context.new_page()
     await elsewhere.bring_to_front()
-    await ben.evaluate("document.hasFocus = () => false")
+    await bob.evaluate("document.hasFocus = () => false")
     alice = await site.enter("alice", "tab")
     await say(alice, "psst")
-    await expect(ben).to_have_title(f"(1) {title}")
-    assert "icon-new" in str(await ben.locator("#icon").get_attribute("href"))
-    await ben.evaluate("dispatchEvent(new Event('focus'))")
-    await expect(ben).to_have_title(title)
+    await expect(bob).to_have_title(f"(1) {title}")
+    assert "icon-new" in str(await bob.locator("#icon").get_attribute("href"))
+    await bob.evaluate("dispatchEvent(new Event('focus'))")
+    await expect(bob).to_have_title(title)
 
 
 async def test_each_room_keeps_its_own_draft(site: Site) -> None:

@@ -18,7 +18,7 @@ BOTTOM = "const s = document.querySelector('.scroller'); s.scrollHeight - s.scro
 async def enter(site: Site, name: str, count: int) -> Page:
     """Open a room that has `count` messages, and return its page once the newest are shown."""
     await site.create_history(
-        name, [(count - n, ("mara", "joris")[n // 3 % 2], f"message {n + 1}") for n in range(count)]
+        name, [(count - n, ("dora", "charlie")[n // 3 % 2], f"message {n + 1}") for n in range(count)]
     )
     page = await site.enter("alice", name)
     await expect(page.locator(".log .message")).to_have_count(PAGE)
@@ -51,7 +51,7 @@ async def test_scrolling_up_loads_older_messages_without_jumping(site: Site) -> 
 
 async def test_older_messages_are_not_loaded_before_the_first_page_is_full(site: Site) -> None:
     """The first messages do not fill the window; older ones loaded now would end up in the midst of them."""
-    await site.create_history("slow", [(180 - n, "mara", f"message {n + 1}") for n in range(180)])
+    await site.create_history("slow", [(180 - n, "dora", f"message {n + 1}") for n in range(180)])
     page = await site.window("alice")
     rest = asyncio.Event()
 
@@ -86,10 +86,10 @@ async def test_new_messages_are_counted_without_moving_the_scroll_position(site:
     page = await enter(site, "above", 100)
     await page.evaluate("document.querySelector('.scroller').scrollTop = 700")
     await expect(page.locator(".pill")).to_have_text("Jump to the newest")
-    ben = await site.enter("ben", "above")
+    bob = await site.enter("bob", "above")
     before = await page.evaluate("document.querySelector('.scroller').scrollTop")
-    await say(ben, "one")
-    await say(ben, "two")
+    await say(bob, "one")
+    await say(bob, "two")
     await expect(page.locator(".pill")).to_have_text("2 new")
     assert await page.evaluate("document.querySelector('.scroller').scrollTop") == before
     await page.locator(".pill").click()
@@ -102,8 +102,8 @@ async def test_page_stays_bounded_when_scrolling_up_and_down_again(site: Site) -
     while (await numbers(page))[0] > 1:
         await scroll_up(page)
         assert len(await numbers(page)) <= MAX_MESSAGES
-    ben = await site.enter("ben", "bounded")
-    await say(ben, "the newest")
+    bob = await site.enter("bob", "bounded")
+    await say(bob, "the newest")
     await expect(page.locator(".pill")).to_have_text("1 new")
     shown = await numbers(page)
     assert shown == list(range(1, len(shown) + 1))
@@ -117,7 +117,7 @@ async def test_page_stays_bounded_when_scrolling_up_and_down_again(site: Site) -
     shown = await numbers(page)
     assert shown == list(range(shown[0], 902))
     assert len(shown) <= MAX_MESSAGES
-    await say(ben, "live again")
+    await say(bob, "live again")
     await expect(page.locator(".log").get_by_text("live again")).to_be_attached()
 
 
@@ -162,7 +162,7 @@ async def test_missing_too_much_restarts_the_page_at_the_newest(site: Site) -> N
     await site.shell(
         "room = Room.objects.get(name='gap')\n"
         "from django.utils import timezone\n"
-        "Event.objects.bulk_create(Event(room=room, seq=n, sender='g:x', client_id=f'late-{n}', name='mara',"
+        "Event.objects.bulk_create(Event(room=room, seq=n, sender='g:x', client_id=f'late-{n}', name='dora',"
         " text=f'message {n}', at=timezone.now()) for n in range(121, 1221))\n"
         "Room.objects.filter(pk=room.pk).update(last_seq=1220)"
     )
@@ -199,7 +199,7 @@ async def test_a_failed_history_request_is_shown_and_can_be_retried(site: Site) 
 async def test_history_requests_wait_for_retry_after(site: Site) -> None:
     page = await site.window("alice")
     await page.clock.install()
-    await site.create_history("busy-server", [(400 - n, "mara", f"message {n + 1}") for n in range(900)])
+    await site.create_history("busy-server", [(400 - n, "dora", f"message {n + 1}") for n in range(900)])
     await page.goto("/chat/room/busy-server/")
     await expect(page.locator(".log .message")).to_have_count(PAGE)
     while (await numbers(page))[-1] == 900:

@@ -77,7 +77,7 @@ async def test_axe_finds_no_violations_on_desktop_and_phone(site: Site, visit: V
         await site.shell("Room.objects.create(name='axe-closed', closed=True)")
     if visit is full_room:
         await site.shell("Room.objects.create(name='axe-full', limit=1)")
-        await site.enter("ben", "axe-full")
+        await site.enter("bob", "axe-full")
     for width, height, scheme in LOOKS:
         page = await site.window("alice", width=width, height=height, scheme=scheme, reduced_motion="reduce")
         await visit(page)
@@ -91,7 +91,7 @@ async def test_no_page_scrolls_sideways(site: Site, width: int) -> None:
     await site.shell(
         "Room.objects.get_or_create(name='wide-' + 'w' * 60, defaults={'title': 'A title that is ' + 'long ' * 30})"
     )
-    long = await site.enter("ben", "wide-" + "w" * 60)
+    long = await site.enter("bob", "wide-" + "w" * 60)
     await say(long, "https://example.invalid/" + "x" * 300)
     page = await site.window("alice", width=width, height=700)
     for address in ("/accounts/login/", "/chat/", f"/chat/room/wide-{'w' * 60}/", "/chat/dashboard/"):
@@ -114,9 +114,9 @@ async def test_chat_is_usable_with_the_keyboard_alone(strict_site: Site) -> None
         raise AssertionError(f"{name!r} is not reached")
 
     await page.goto("/chat/")
-    await page.keyboard.type("ben")
+    await page.keyboard.type("bob")
     await press("Tab")
-    await page.keyboard.type(strict_site.password("ben"))
+    await page.keyboard.type(strict_site.password("bob"))
     await press("Enter")
     await page.wait_for_url(f"{strict_site.local.url}/chat/")
     await press("Tab")

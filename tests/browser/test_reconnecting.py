@@ -33,7 +33,7 @@ async def cut_after(page: Page, seq: int) -> None:
 
 
 async def test_an_interrupted_first_history_is_completed(site: Site) -> None:
-    await site.create_history("cut", [(1, "ben", f"message {n}") for n in range(1, 501)])
+    await site.create_history("cut", [(1, "bob", f"message {n}") for n in range(1, 501)])
     page = await site.window("alice")
     await cut_after(page, 470)
     await page.goto("/chat/room/cut/")
@@ -101,7 +101,7 @@ def welcome(seq: int, **fields: Any) -> dict[str, Any]:
 
 def message(seq: int, text: str) -> dict[str, Any]:
     at = "2026-11-24T08:00:00.000Z"
-    return {"type": "message", "seq": seq, "id": f"s-{text}", "user": "ben", "message": text, "at": at}
+    return {"type": "message", "seq": seq, "id": f"s-{text}", "user": "bob", "message": text, "at": at}
 
 
 # Lets the test decide whether the page is visible and focused.

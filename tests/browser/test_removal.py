@@ -21,74 +21,74 @@ async def remove(page: Page, text: str) -> None:
 
 
 async def test_a_removed_message_leaves_a_placeholder_on_every_page(site: Site) -> None:
-    alice, ben = await site.enter("alice", "removal"), await site.enter("ben", "removal")
+    alice, bob = await site.enter("alice", "removal"), await site.enter("bob", "removal")
     for text in ("one", "a secret", "three"):
-        await say(ben, text)
+        await say(bob, text)
     await expect(alice.locator(".log .text")).to_have_text(["one", "a secret", "three"])
-    await remove(ben, "a secret")
-    left = ["one", "Removed by ben", "three"]
-    for page in (alice, ben):
+    await remove(bob, "a secret")
+    left = ["one", "Removed by bob", "three"]
+    for page in (alice, bob):
         await expect(page.locator(".log .text")).to_have_text(left)
         assert await numbers(page) == [1, 2, 3]
-    late = await site.enter("joris", "removal")
+    late = await site.enter("charlie", "removal")
     await expect(late.locator(".log .text")).to_have_text(left)
-    await ben.reload()
-    await expect(ben.locator(".log .text")).to_have_text(left)
-    await expect(ben.locator(".message", has_text="Removed by ben").locator(".more")).to_have_count(0)
+    await bob.reload()
+    await expect(bob.locator(".log .text")).to_have_text(left)
+    await expect(bob.locator(".message", has_text="Removed by bob").locator(".more")).to_have_count(0)
 
 
 async def test_a_removal_reaches_pages_that_were_offline(site: Site) -> None:
-    alice, ben = await site.enter("alice", "removal-away"), await site.enter("ben", "removal-away")
-    await say(ben, "a secret")
+    alice, bob = await site.enter("alice", "removal-away"), await site.enter("bob", "removal-away")
+    await say(bob, "a secret")
     await expect(alice.locator(".log .text")).to_have_text(["a secret"])
     await alice.context.set_offline(True)
     await expect(alice.locator(".state-word")).to_contain_text("Reconnecting")
-    await remove(ben, "a secret")
-    await expect(ben.locator(".log .text")).to_have_text(["Removed by ben"])
+    await remove(bob, "a secret")
+    await expect(bob.locator(".log .text")).to_have_text(["Removed by bob"])
     await expect(alice.locator(".log .text")).to_have_text(["a secret"])
     await alice.context.set_offline(False)
-    await expect(alice.locator(".log .text")).to_have_text(["Removed by ben"])
+    await expect(alice.locator(".log .text")).to_have_text(["Removed by bob"])
 
 
 async def test_a_removal_made_offline_is_sent_on_reconnect(site: Site) -> None:
-    ben = await site.enter("ben", "removal-waits")
-    await say(ben, "a secret")
-    await expect(ben.locator(".log .text")).to_have_text(["a secret"])
-    await ben.context.set_offline(True)
-    await expect(ben.locator(".state-word")).to_contain_text("Reconnecting")
-    await remove(ben, "a secret")
-    await expect(ben.locator(".message.removing")).to_have_count(1)
-    await ben.context.set_offline(False)
-    await expect(ben.locator(".log .text")).to_have_text(["Removed by ben"])
-    await expect(ben.locator(".message.removing")).to_have_count(0)
+    bob = await site.enter("bob", "removal-waits")
+    await say(bob, "a secret")
+    await expect(bob.locator(".log .text")).to_have_text(["a secret"])
+    await bob.context.set_offline(True)
+    await expect(bob.locator(".state-word")).to_contain_text("Reconnecting")
+    await remove(bob, "a secret")
+    await expect(bob.locator(".message.removing")).to_have_count(1)
+    await bob.context.set_offline(False)
+    await expect(bob.locator(".log .text")).to_have_text(["Removed by bob"])
+    await expect(bob.locator(".message.removing")).to_have_count(0)
 
 
 async def test_only_administrators_remove_messages_of_others(site: Site) -> None:
-    alice, ben = await site.enter("alice", "removal-rights"), await site.enter("ben", "removal-rights")
+    alice, bob = await site.enter("alice", "removal-rights"), await site.enter("bob", "removal-rights")
     await say(alice, "of alice")
-    await expect(ben.locator(".message")).to_have_count(1)
-    await say(ben, "of ben")
-    await expect(ben.locator(".message")).to_have_count(2)
-    await expect(ben.locator(".message", has_text="of alice").locator(".more")).to_have_count(0)
-    await remove(alice, "of ben")
-    await expect(ben.locator(".log .text")).to_have_text(["of alice", "Removed by alice"])
+    await expect(bob.locator(".message")).to_have_count(1)
+    await say(bob, "of bob")
+    await expect(bob.locator(".message")).to_have_count(2)
+    await expect(bob.locator(".message", has_text="of alice").locator(".more")).to_have_count(0)
+    await remove(alice, "of bob")
+    await expect(bob.locator(".log .text")).to_have_text(["of alice", "Removed by alice"])
 
 
 async def test_a_refused_removal_shows_the_reason(site: Site) -> None:
-    ben = await site.enter("ben", "removal-refused")
-    await say(ben, "of ben")
-    await expect(ben.locator(".message")).to_have_count(1)
+    bob = await site.enter("bob", "removal-refused")
+    await say(bob, "of bob")
+    await expect(bob.locator(".message")).to_have_count(1)
     await site.shell("Event.objects.filter(room__name='removal-refused').update(sender='u:0')")
-    await remove(ben, "of ben")
-    failed = ben.locator(".pending[data-state=failed]")
+    await remove(bob, "of bob")
+    failed = bob.locator(".pending[data-state=failed]")
     await expect(failed).to_contain_text("Not removed: ")
     await failed.get_by_role("button", name="Dismiss").click()
-    await expect(ben.locator(".pending")).to_have_count(0)
-    await expect(ben.locator(".log .text")).to_have_text(["of ben"])
+    await expect(bob.locator(".pending")).to_have_count(0)
+    await expect(bob.locator(".log .text")).to_have_text(["of bob"])
 
 
 async def test_message_menu_works_by_keyboard_and_passes_axe(site: Site) -> None:
-    page = await site.enter("ben", "removal-keys")
+    page = await site.enter("bob", "removal-keys")
     for text in ("one", "two"):
         await say(page, text)
     await expect(page.locator(".message .more")).to_have_count(2)
@@ -107,7 +107,7 @@ async def test_message_menu_works_by_keyboard_and_passes_axe(site: Site) -> None
     await _assert_no_violations(page)
     await page.keyboard.press("Shift+Tab")
     await page.keyboard.press("Enter")
-    await expect(page.locator(".log .text")).to_have_text(["Removed by ben", "two"])
+    await expect(page.locator(".log .text")).to_have_text(["Removed by bob", "two"])
     await _assert_no_violations(page)
 
 
@@ -117,62 +117,62 @@ async def _assert_no_violations(page: Page) -> None:
 
 
 async def test_message_menu_works_by_touch(site: Site) -> None:
-    page = await site.window("ben", width=390, height=844, has_touch=True, is_mobile=True)
+    page = await site.window("bob", width=390, height=844, has_touch=True, is_mobile=True)
     await page.goto("/chat/room/removal-touch/")
     await connected(page)
     await say(page, "one")
     await page.locator(".message .more").tap()
     await page.get_by_role("menuitem", name="Remove").tap()
     await page.get_by_role("dialog").get_by_role("button", name="Remove").tap()
-    await expect(page.locator(".log .text")).to_have_text(["Removed by ben"])
+    await expect(page.locator(".log .text")).to_have_text(["Removed by bob"])
 
 
 async def test_announcements_are_labelled_and_for_administrators_only(site: Site) -> None:
-    alice, ben = await site.enter("alice", "announced"), await site.enter("ben", "announced")
-    await expect(ben.locator(".announce")).to_be_hidden()
+    alice, bob = await site.enter("alice", "announced"), await site.enter("bob", "announced")
+    await expect(bob.locator(".announce")).to_be_hidden()
     await alice.get_by_role("button", name="Send as an announcement").click()
     await say(alice, "Drill at noon.")
     await say(alice, "And lunch after it.")
-    await expect(ben.locator(".log .text")).to_have_text(["Drill at noon.", "And lunch after it."])
-    await expect(ben.locator(".announcement")).to_have_count(1)
-    await expect(ben.locator(".announcement .label")).to_have_text("Announcement")
-    await _assert_no_violations(ben)
+    await expect(bob.locator(".log .text")).to_have_text(["Drill at noon.", "And lunch after it."])
+    await expect(bob.locator(".announcement")).to_have_count(1)
+    await expect(bob.locator(".announcement .label")).to_have_text("Announcement")
+    await _assert_no_violations(bob)
 
 
 async def test_events_of_an_unknown_kind_count_in_the_numbering(site: Site) -> None:
     """The event is stored as a newer version of the server would store it."""
-    ben = await site.enter("ben", "kinds")
-    await say(ben, "one")
-    await expect(ben.locator(".log .text")).to_have_text(["one"])
+    bob = await site.enter("bob", "kinds")
+    await say(bob, "one")
+    await expect(bob.locator(".log .text")).to_have_text(["one"])
     await site.shell("""
 room = Room.objects.get(name='kinds')
 fields = dict(sender='g:x', client_id='x', name='x', at=room.changed_at)
 Event.objects.create(room=room, seq=2, kind='reaction', data={'to': 1, 'sign': '+1'}, **fields)
 Room.objects.filter(pk=room.pk).update(last_seq=2)
 """)
-    await say(ben, "three")
-    await expect(ben.locator(".log .text")).to_have_text(["one", "three"])
-    assert await numbers(ben) == [1, 3]
+    await say(bob, "three")
+    await expect(bob.locator(".log .text")).to_have_text(["one", "three"])
+    assert await numbers(bob) == [1, 3]
     opened: list[WebSocket] = []
-    ben.on("websocket", lambda socket: opened.append(socket))
+    bob.on("websocket", lambda socket: opened.append(socket))
     await site.shell("""
 room = Room.objects.get(name='kinds')
 fields = dict(sender='g:x', client_id='y', name='x', at=room.changed_at)
 Event.objects.create(room=room, seq=4, kind='reaction', data={'to': 3, 'sign': '+1'}, **fields)
 Room.objects.filter(pk=room.pk).update(last_seq=4)
 """)
-    await ben.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
-    await connected(ben)
-    await say(ben, "five")
-    await expect(ben.locator(".log .text")).to_have_text(["one", "three", "five"])
-    await ben.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
-    await connected(ben)
+    await bob.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
+    await connected(bob)
+    await say(bob, "five")
+    await expect(bob.locator(".log .text")).to_have_text(["one", "three", "five"])
+    await bob.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
+    await connected(bob)
     assert [parse_qs(urlsplit(socket.url).query)["after"] for socket in opened] == [["3"], ["5"]]
-    await expect(ben.locator(".log .text")).to_have_text(["one", "three", "five"])
+    await expect(bob.locator(".log .text")).to_have_text(["one", "three", "five"])
 
 
 async def test_a_removal_applies_to_older_messages_still_loading(site: Site) -> None:
-    await site.create_history("removal-late", [(200 - n, "mara", f"message {n}") for n in range(1, 121)])
+    await site.create_history("removal-late", [(200 - n, "dora", f"message {n}") for n in range(1, 121)])
     page = await site.enter("alice", "removal-late")
     await expect(page.locator(".message")).to_have_count(50)
     requested, release = asyncio.Event(), asyncio.Event()

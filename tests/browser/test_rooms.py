@@ -25,10 +25,10 @@ for name in ('list-a', 'list-b', 'list-c'):
     badges = [page.locator("[data-room=list-b] .unread") for page in (alice, overview)]
     for badge in badges:
         await expect(badge).to_be_hidden()
-    ben = await site.enter("ben", "list-b")
+    bob = await site.enter("bob", "list-b")
     for text in ("one", "two", "three"):
-        await say(ben, text)
-    await expect(ben.locator(".log .text")).to_have_count(3)
+        await say(bob, text)
+    await expect(bob.locator(".log .text")).to_have_count(3)
     for page, badge in zip((alice, overview), badges, strict=True):
         await return_to_tab(page)
         await expect(badge).to_have_text("3")

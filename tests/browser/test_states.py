@@ -29,7 +29,7 @@ async def yard(open_site: Site) -> AsyncIterator[Site]:
 async def looks(yard: Site, name: str, visit: Visit) -> AsyncIterator[Page]:
     """Take a screenshot of the page in this state in each look, and yield the last page for further checks."""
     for width, height, scheme in LOOKS:
-        page = await yard.window("ben", width=width, height=height, scheme=scheme, reduced_motion="reduce")
+        page = await yard.window("bob", width=width, height=height, scheme=scheme, reduced_motion="reduce")
         await visit(page)
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         await page.screenshot(path=SCREENSHOTS / f"state-{name}-{width}-{scheme}.png")
@@ -164,18 +164,18 @@ async def test_closed_with_a_reason(yard: Site, name: str, code: int, word: str,
 
 
 async def test_removal_and_announcement(yard: Site) -> None:
-    alice, ben = await yard.enter("alice", "states-kinds"), await yard.enter("ben", "states-kinds")
-    await say(ben, "The wheelchair group from 4709 is at platform 4, Mrs Novak leads it: 0151 2345678.")
+    alice, bob = await yard.enter("alice", "states-kinds"), await yard.enter("bob", "states-kinds")
+    await say(bob, "The wheelchair group from 4709 is at platform 4, Mrs Novak leads it: 0151 2345678.")
     await expect(alice.locator(".log .text")).to_have_count(1)
     await alice.get_by_role("button", name="Send as an announcement").click()
     await say(alice, "Drill at noon: the sirens are a test.")
-    await expect(ben.locator(".announcement")).to_have_count(1)
-    await say(ben, "Understood.")
-    await ben.locator(".message").first.hover()
-    await ben.locator(".more").first.click()
-    await ben.get_by_role("menuitem", name="Remove").click()
-    await ben.get_by_role("dialog").get_by_role("button", name="Remove").click()
-    await expect(ben.locator(".log .text").first).to_have_text("Removed by ben")
+    await expect(bob.locator(".announcement")).to_have_count(1)
+    await say(bob, "Understood.")
+    await bob.locator(".message").first.hover()
+    await bob.locator(".more").first.click()
+    await bob.get_by_role("menuitem", name="Remove").click()
+    await bob.get_by_role("dialog").get_by_role("button", name="Remove").click()
+    await expect(bob.locator(".log .text").first).to_have_text("Removed by bob")
 
     async def menu(page: Page) -> None:
         await page.goto("/chat/room/states-kinds/")

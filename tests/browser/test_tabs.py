@@ -92,13 +92,13 @@ async def test_unsent_messages_are_not_sent_by_another_user(site: Site) -> None:
     await page.close()
     await context.set_offline(False)
     await context.clear_cookies()
-    ben = await context.new_page()
-    await site.sign_in(ben, "ben")
-    await ben.goto("/chat/room/tabs-person/")
-    await connected(ben)
-    await say(ben, "ben's")
-    await expect(ben.locator(".log .text")).to_have_text(["ben's"])
-    await expect(ben.locator(".pending")).to_have_count(0)
+    bob = await context.new_page()
+    await site.sign_in(bob, "bob")
+    await bob.goto("/chat/room/tabs-person/")
+    await connected(bob)
+    await say(bob, "bob's")
+    await expect(bob.locator(".log .text")).to_have_text(["bob's"])
+    await expect(bob.locator(".pending")).to_have_count(0)
 
 
 @contextlib.asynccontextmanager
@@ -199,7 +199,7 @@ async def test_signing_out_and_in_reaches_every_tab(strict_site: Site) -> None:
 async def test_a_frozen_tab_catches_up_when_resumed(site: Site, missed: int) -> None:
     """As after hours of sleep: timers stood still, the connection is gone, and messages were missed."""
     room = f"sleep-{missed}"
-    page = await site.enter("ben", room)
+    page = await site.enter("bob", room)
     await say(page, "before")
     await expect(page.locator(".log .text")).to_have_text(["before"])
     session = await page.context.new_cdp_session(page)
@@ -208,7 +208,7 @@ async def test_a_frozen_tab_catches_up_when_resumed(site: Site, missed: int) -> 
         await site.local.kill(child)
     await site.shell(f"""
 room = Room.objects.get(name={room!r})
-fields = dict(room=room, sender='g:x', name='mara', at=room.changed_at)
+fields = dict(room=room, sender='g:x', name='dora', at=room.changed_at)
 numbers = range(2, {missed + 2})
 Event.objects.bulk_create(Event(seq=n, client_id=str(n), text=f'missed {{n}}', **fields) for n in numbers)
 Room.objects.filter(pk=room.pk).update(last_seq={missed + 1})
@@ -223,7 +223,7 @@ Room.objects.filter(pk=room.pk).update(last_seq={missed + 1})
 
 
 async def test_reconnect_delays_grow_and_are_randomised(site: Site) -> None:
-    page = await site.window("ben")
+    page = await site.window("bob")
     await page.goto("/chat/room/delays/")
     await connected(page)
 

@@ -59,21 +59,21 @@ async def test_revoked_rights_close_connections_on_every_node(
     code: int,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    name = f"carl-{uuid.uuid4().hex[:8]}"
+    name = f"charlie-{uuid.uuid4().hex[:8]}"
     nodes.root("web1", f"printf %s '{PASSWORD}' | channelbox user add {name} --password-stdin")
     nodes.root("web1", f'channelbox manage shell -c "{FOR_MEMBERS.format(room=room, name=name)}"')
-    carl = Browser(web1)
-    carl.sign_in(name, PASSWORD)
+    charlie = Browser(web1)
+    charlie.sign_in(name, PASSWORD)
     async with (
-        Member(carl, room, web1) as here,
-        Member(carl, room, web2) as there,
+        Member(charlie, room, web1) as here,
+        Member(charlie, room, web2) as there,
         Member(alice, "lobby", web2) as other,
     ):
         await here.send("I am still here")
         await there.wait_for("I am still here")
         closing = [asyncio.create_task(_wait_closed(member)) for member in (here, there)]
         # The command itself takes a second or more to start, so the time is measured from its end.
-        await asyncio.to_thread(revoke, nodes, carl, name, room)
+        await asyncio.to_thread(revoke, nodes, charlie, name, room)
         revoked = time.monotonic()
         times = []
         for each in closing:
