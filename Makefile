@@ -111,12 +111,12 @@ $(LINT_JAVASCRIPT): $(addprefix scripts/lint-javascript/,package.json package-lo
 	@sha256sum scripts/lint-javascript/package-lock.json > $@
 
 .PHONY: test
-test: venv vendor $(LINT_JAVASCRIPT) ## run everything that CI runs (RECORD=1: renew the table of times in CONTRIBUTING.md)
+test: venv vendor $(LINT_JAVASCRIPT) ## run everything that CI runs, and a part of test-long (DRAW=2026-11-30 RECORD=1: see CONTRIBUTING.md)
 	@$(TEST_PACKAGES)
 	@$(BIN)/python scripts/run_tests.py $(if $(DRAW),--draw $(DRAW)) $(if $(RECORD),--record)
 
 .PHONY: test-long
-test-long: venv vendor $(LINT_JAVASCRIPT) ## run what only widens `make test`, in an hour and a half; each `make test` draws one part (DRAW=2026-11-30)
+test-long: venv vendor $(LINT_JAVASCRIPT) ## run the other combinations of release and database, and more faults, in an hour and a half
 	@$(TEST_PACKAGES)
 	@$(BIN)/python scripts/run_tests.py --long
 

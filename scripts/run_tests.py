@@ -176,7 +176,7 @@ def record(groups: Sequence[Sequence[Result]], total: float) -> None:
 def with_drawn(date: datetime.date) -> list[list[Stage]]:
     """Return the groups of `make test`, with one stage of `make test-long`, which the date draws."""
     drawn = DRAWN[date.toordinal() % len(DRAWN)]
-    print(f"Of make test-long, DRAW={date} draws: {drawn.name}")
+    print(f"Part of make test-long in this run (DRAW={date}): {drawn.name}")
     return [[*group, drawn] if number == DRAWN_GROUP else group for number, group in enumerate(STAGES)]
 
 

@@ -92,7 +92,7 @@ def strangers(given: Iterable[str], known: Iterable[str]) -> list[str]:
     sentences = []
     for name in sorted(set(given) - set(known)):
         nearest = difflib.get_close_matches(name, known, 1, 0.6)
-        hint = f"Did you mean {nearest[0]}?" if nearest else "roles/*/meta/argument_specs.yml lists all settings."
+        hint = f"Did you mean {nearest[0]}?" if nearest else "See docs/install.md and docs/settings.md."
         sentences.append(f"{name} is not a setting of channelbox. {hint}")
     return sentences
 

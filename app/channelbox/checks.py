@@ -72,7 +72,7 @@ def secret() -> Iterator[CheckMessage]:
         yield Error(
             problem,
             hint=f"Generate one with: {KEY_COMMAND}; write it to {ENV_FILE}, the same on every node. "
-            "It signs everybody out.",
+            "A new key signs everybody out.",
             id="channelbox.E005",
         )
 
@@ -220,7 +220,7 @@ def redis_answers() -> Iterator[CheckMessage]:
                 f"Redis evicts data when its memory is full (maxmemory-policy {policy}), including queued messages and "
                 "connection counts.",
                 hint="Set maxmemory-policy noeviction in /etc/redis/redis.conf (on a single node: "
-                "/etc/channelbox/redis.conf) and restart Redis. A full Redis then refuses writes; senders are told.",
+                "/etc/channelbox/redis.conf) and restart Redis. When Redis is full, senders then get an error.",
                 id="channelbox.W005",
             )
 

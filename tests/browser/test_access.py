@@ -90,7 +90,8 @@ async def test_room_form_rejects_invalid_names_and_opens_valid_ones(site: Site) 
     await page.fill("#name", "a name with spaces")
     await page.keyboard.press("Enter")
     await expect(page.locator("#name-below")).to_have_text(
-        "Use only letters, digits, hyphens, underscores and dots, without spaces, and not just one or two dots."
+        "Use only letters from A to Z, digits, hyphens, underscores and dots, without spaces. "
+        "The names . and .. are not allowed."
     )
     await expect(page.locator("#name")).to_have_attribute("aria-invalid", "true")
     await page.fill("#name", "north.2-b_1")

@@ -190,7 +190,7 @@ async def test_a_failed_history_request_is_shown_and_can_be_retried(site: Site) 
     page = await enter(site, "failing", 120)
     await page.route("**/messages?**", lambda route: route.abort())
     await page.evaluate("document.querySelector('.scroller').scrollTop = 0")
-    await expect(page.locator(".top")).to_contain_text("Older messages could not be loaded.")
+    await expect(page.locator(".top")).to_contain_text("Messages could not be loaded.")
     await page.unroute("**/messages?**")
     await page.locator(".top").get_by_role("button", name="Try again").click()
     await expect(page.locator(".log .message")).to_have_count(100)
@@ -216,7 +216,7 @@ async def test_history_requests_wait_for_retry_after(site: Site) -> None:
         await expect(page.locator(place)).to_contain_text(sentence)
         await page.clock.fast_forward(15_000)
     await page.locator(".top").get_by_role("button", name="Try again").click()
-    await expect(page.locator(".top")).to_contain_text("The server is busy. Loading older messages is tried again")
+    await expect(page.locator(".top")).to_contain_text("The server is busy. Messages will load in a moment.")
     assert len(requests) == 1
     await page.unroute("**/messages?**")
     async with page.expect_response("**/messages?**"):

@@ -156,7 +156,7 @@ async def test_older_messages_of_another_epoch_are_discarded(site: Site) -> None
 
     await page.route("**/messages?**", older)
     await page.goto("/chat/room/epochs-http/")
-    await expect(page.locator(".top")).to_contain_text("Older messages could not be loaded.")
+    await expect(page.locator(".top")).to_contain_text("Messages could not be loaded.")
     await expect(page.locator(".log .text")).to_have_text(["sixty"])
 
 

@@ -46,7 +46,7 @@ class RoomAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # Django's has non
     autocomplete_fields = ("members",)
     readonly_fields = ("last_number", "last_activity", "created_at")
 
-    @admin.display(description="Last message number", ordering="last_seq")
+    @admin.display(description="Last event number", ordering="last_seq")
     def last_number(self, room: Room) -> int:
         return room.last_seq
 
@@ -81,6 +81,6 @@ class RoomAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # Django's has non
         Nothing that is deleted with a room is protected or needs a permission of its own.
         """
         rooms = list(objs)
-        shown = [format_html(_("Room {} with all of its content: {} events"), room, room.last_seq) for room in rooms]
+        shown = [format_html(_("Room {} with {} messages and other events"), room, room.last_seq) for room in rooms]
         missing = set() if self.has_delete_permission(request) else {self.opts.verbose_name}
         return shown, {self.opts.verbose_name_plural: len(rooms)}, missing, []

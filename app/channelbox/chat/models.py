@@ -62,7 +62,9 @@ class Room(models.Model):
         unique=True,
         validators=[
             RegexValidator(
-                rf"^{ROOM_NAME}\Z", "Letters, digits, - _ and . only, 1 to 80 of them, and not . or .. alone."
+                rf"^{ROOM_NAME}\Z",
+                "Use 1 to 80 letters from A to Z, digits, hyphens, underscores or dots. "
+                "The names . and .. are not allowed.",
             )
         ],
     )
@@ -71,11 +73,11 @@ class Room(models.Model):
         null=True,
         blank=True,
         validators=[MinValueValidator(1)],
-        help_text="How many may be connected at once; empty: the installation's CHANNELBOX_ROOM_LIMIT.",
+        help_text="The highest number of connections. If it is empty, CHANNELBOX_ROOM_LIMIT applies.",
     )
     members_only = models.BooleanField(default=False, help_text="Only the members below may enter.")
     members = models.ManyToManyField(settings.AUTH_USER_MODEL, blank=True, related_name="rooms")
-    closed = models.BooleanField(default=False, help_text="Nobody may enter or send; what was said is kept.")
+    closed = models.BooleanField(default=False, help_text="Nobody can enter or send; messages are kept.")
     last_seq = models.BigIntegerField(default=0, editable=False)
     changed_at = models.DateTimeField(auto_now_add=True, editable=False, db_index=True)
     created_at = models.DateTimeField(auto_now_add=True)

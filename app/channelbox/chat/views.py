@@ -42,7 +42,8 @@ class RoomForm(forms.Form):
         error_messages={
             "required": _("Enter a room name."),
             "invalid": _(
-                "Use only letters, digits, hyphens, underscores and dots, without spaces, and not just one or two dots."
+                "Use only letters from A to Z, digits, hyphens, underscores and dots, without spaces. "
+                "The names . and .. are not allowed."
             ),
             "max_length": _("Use at most 80 characters."),
         },
@@ -151,7 +152,8 @@ def _open(request: HttpRequest, person: permissions.Person, name: str) -> "tuple
         return None
     if not permissions.may_create(person):
         return 400, _(
-            "This room does not exist or you don't have access to it, and you don't have permission to create rooms."
+            "This room does not exist or you don't have access to it. You don't have permission to create rooms. "
+            "Check the name, or contact your administrator."
         )
     if Room.objects.filter(name=name).exists():  # the page of the room says why it is closed
         return None

@@ -144,7 +144,7 @@ def _not_entered(answer: Answer) -> Finding:
         )
     if not answer.code:
         return wrong(
-            "WebSockets work, but nobody can join a room: there is no answer, as when Redis or the database hangs.",
+            "WebSockets work, but nobody can join a room: there is no answer. Redis or the database may hang.",
             JOURNAL,
         )
     reason = f" ({answer.reason})" if answer.reason else ""

@@ -151,7 +151,7 @@ class SiteProbe:
             yield well(f"The application sees the clients' own addresses ({address}).")
         if self.tls and scheme != "https":
             yield wrong(
-                "The application takes its connections for unencrypted: signing in will fail.",
+                "The application does not see that connections are encrypted: signing in will fail.",
                 "nginx (of the load balancer, if there is one) must set the header: "
                 "proxy_set_header X-Forwarded-Proto $scheme;",
             )

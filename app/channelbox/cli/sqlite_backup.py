@@ -117,7 +117,7 @@ def inspect(file: Path) -> Contents:
     except sqlite3.DatabaseError as error:
         if not os.access(file, os.R_OK):
             raise CliError(
-                f"{file} does not exist, or the service cannot read it.", "The service user must be able to read it."
+                f"{file} does not exist or cannot be read.", "The system user channelbox must be able to read it."
             ) from None
         raise CliError(f"{file} is not a valid channelbox database: {error}.") from None
     return Contents(people, rooms, events, migrations)
@@ -211,7 +211,9 @@ def _errors_explained(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         remedy = (
-            "It must belong to the service user; in a unit, ReadWritePaths= must include it." if error.filename else ""
+            "The user channelbox must own it, and ReadWritePaths= of channelbox-backup.service must include it."
+            if error.filename
+            else ""
         )
         raise CliError(f"{error.filename or folder}: {error.strerror}.", remedy) from None
     except sqlite3.Error as error:

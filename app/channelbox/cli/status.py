@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from channelbox.monitoring.process_reports import Processes
 
 TEXT_HEADINGS = ("State", "Node", "Unit", "Version", "Up")
-HEADINGS = (*TEXT_HEADINGS, "Connections", "Rooms", "Messages/s", "Delivered/s", "Lag ms", "MB", "Age s")
+HEADINGS = (*TEXT_HEADINGS, "Connections", "Rooms", "Messages/s", "Delivered/s", "Lag ms", "MB", "Last report s")
 NARROW_HEADINGS = ("State", "Node", "Unit", "Up", "Connections", "Messages/s", "Lag ms")
 WIDE = 110  # columns of a terminal that the whole table needs
 COLOURS = {"well": "green", "lagging": "yellow", "draining": "cyan", "stale": "red"}
@@ -99,7 +99,7 @@ def row(process: dict[str, Any], now: datetime.datetime) -> dict[str, str]:
         "Delivered/s": f"{process['delivered_per_s']:.0f}" if web else "",
         "Lag ms": f"{process['lag_ms']:.0f}",
         "MB": f"{process['memory_mb']:.0f}",
-        "Age s": f"{process['age_s']:.1f}",
+        "Last report s": f"{process['age_s']:.1f}",
     }
 
 

@@ -66,7 +66,10 @@ class SupervisedProcess:
                 done, _ = await asyncio.wait([ready, self._keeper], timeout=left, return_when=asyncio.FIRST_COMPLETED)
             if not ready.done():
                 self._keep_running = False
-                raise CliError(f"{self.name} did not become ready. Its output is above, or in its own log.")
+                raise CliError(
+                    f"{self.name} did not become ready.",
+                    "Its output is above; that of Redis is in redis.log in the data folder.",
+                )
         finally:
             ready.cancel()
 

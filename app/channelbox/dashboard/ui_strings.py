@@ -32,7 +32,7 @@ def catalogue() -> dict[str, str]:
         "stale": _("Stale, {t}"),
         "dead": _(
             "No data since {at}. The figures show the state at that time, not the current state. "
-            "This page keeps trying."
+            "This page keeps trying. If this persists, contact your administrator."
         ),
         "never": _("No data received yet. This page keeps trying."),
         "seconds": _("{n} s"),
@@ -44,7 +44,7 @@ def catalogue() -> dict[str, str]:
         "running": _("Nodes: {nodes}, processes: {processes}"),
         "delivered": _("Delivered: {n}/s"),
         "p99": _("p99: {ms} ms"),
-        "nothing_stored": _("No messages stored just now"),
+        "nothing_stored": _("No messages in the last 10 s"),
         "unknown": _("Currently unknown"),
         "p50_name": _("p50"),
         "p99_name": _("p99"),

@@ -27,11 +27,11 @@ TILES = (
 )
 CHARTS = (
     {"name": "connections", "title": _("Connections, by node")},
-    {"name": "messages", "title": _("Stored/s, 10 s mean, by node")},
+    {"name": "messages", "title": _("Messages/s, 10 s mean, by node")},
     {"name": "delivered", "title": _("Delivered/s, 10 s mean, by node")},
     {"name": "store", "title": _("Time to store, ms")},
-    {"name": "queue", "title": _("Messages waiting for a worker")},
-    {"name": "lag", "title": _("Worst lag in 10 s, ms, by node")},
+    {"name": "queue", "title": _("Queue, batches of messages")},
+    {"name": "lag", "title": _("Event loop lag, ms, 10 s maximum, by node")},
 )
 
 

@@ -86,7 +86,7 @@ def test_a_folder_without_packages_is_refused(refused: Refused, tmp_path: Path) 
 def test_a_certificate_without_its_key_is_refused(refused: Refused, tmp_path: Path) -> None:
     output = refused(channelbox_certificate=str(tmp_path / "missing.pem"))
     assert "Only one of channelbox_certificate and channelbox_certificate_key is set." in output
-    assert f"Not found on the controller: {tmp_path / 'missing.pem'}." in output
+    assert f"Not found on this machine: {tmp_path / 'missing.pem'}." in output
 
 
 def test_a_key_of_another_certificate_is_refused(refused: Refused, tmp_path: Path) -> None:

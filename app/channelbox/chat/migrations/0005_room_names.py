@@ -17,7 +17,8 @@ class Migration(migrations.Migration):
                 validators=[
                     RegexValidator(
                         r"^(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._-]{1,80}\Z",
-                        "Letters, digits, - _ and . only, 1 to 80 of them, and not . or .. alone.",
+                        "Use 1 to 80 letters from A to Z, digits, hyphens, underscores or dots. "
+                        "The names . and .. are not allowed.",
                     )
                 ],
             ),

@@ -55,7 +55,7 @@ export class Pending {
     const actions = element("span", "pending-ways");
     actions.hidden = true;
     actions.append(
-      button(translate("retry"), () => this.#retry(id)),
+      button(translate(removal ? "try_again" : "retry"), () => this.#retry(id)),
       removal ? button(translate("dismiss"), () => this.#drop(id)) : button(translate("edit"), () => this.#edit(id)),
     );
     line.append(icon("clock"), element("span", "pending-words"), actions);
