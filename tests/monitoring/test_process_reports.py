@@ -128,7 +128,7 @@ async def test_a_draining_process_is_reported_as_draining(reporter, monkeypatch)
 
 async def test_a_blocked_event_loop_is_reported_as_lag(reporter):
     await until(only_report)
-    time.sleep(0.4)  # noqa: ASYNC251 - blocking the event loop is the purpose
+    time.sleep(0.4)  # noqa: ASYNC251 - the event loop is blocked on purpose, for longer than the lag asserted below
 
     async def late():
         return (await only_report()).lag_ms
