@@ -45,7 +45,7 @@ def connection_objects() -> int:
 
 async def until_freed(before: int) -> None:
     """Wait until there are no more than before. A new connection is checked once more within a second."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(20):
         while connection_objects() > before:
             await asyncio.sleep(0.05)
 

@@ -9,24 +9,29 @@ from typing import Any
 from channels_redis.utils import _consistent_hash, create_pool, decode_hosts
 from django.conf import settings
 from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio.client import Pipeline
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 Host = Mapping[str, Any] | tuple[str, int] | str
 
 
 @functools.cache
-def _cancellable(kind: type[Any]) -> type[Any]:
-    """Return a connection class whose commands can be cancelled, and which makes no task for each command.
+def _connection_class(kind: type[Any]) -> type[Any]:
+    """Return a connection class whose commands can be cancelled, and whose errors leave no garbage.
 
-    redis-py writes within asyncio.wait_for. Python 3.11's may swallow a cancellation (bpo-37658): code that cancels a
-    task and then awaits it would wait for ever.
+    redis-py writes within asyncio.wait_for, which makes a task for each command. Python 3.11's may swallow a
+    cancellation (bpo-37658): code that cancels a task and then awaits it would wait for ever.
+
+    redis-py raises an error that Redis answered from a variable. The error's traceback refers to that variable, so all
+    that the callers hold, such as messages and their connections, is freed by the garbage collector only.
     """
 
-    class Cancellable(kind):
+    class OwnConnection(kind):
         async def send_packed_command(self, command: bytes | str | Iterable[bytes], check_health: bool = True) -> None:
             if not self.is_connected:
                 await self.connect_check_health(check_health=False)
@@ -48,7 +53,32 @@ def _cancellable(kind: type[Any]) -> type[Any]:
                 await self.disconnect(nowait=True)
                 raise
 
-    return Cancellable
+        async def read_response(self, *args: Any, **options: Any) -> Any:
+            try:
+                return await super().read_response(*args, **options)
+            except ResponseError as error:
+                raise error.with_traceback(None)  # noqa: B904  # it is the same error
+
+    return OwnConnection
+
+
+class _Client(Redis):
+    """A Redis client whose pipelines leave no garbage, for the reason given above."""
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
+        return _Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+
+
+class _Pipeline(Pipeline):
+    async def execute(self, raise_on_error: bool = True) -> list[Any]:
+        try:
+            answers = list(await super().execute(raise_on_error))
+        except ResponseError as error:
+            raise error.with_traceback(None)  # noqa: B904  # it is the same error
+        for answer in answers:
+            if isinstance(answer, ResponseError):
+                answer.__traceback__ = None
+        return answers
 
 
 def make_pool(host: Mapping[str, Any]) -> ConnectionPool:
@@ -76,7 +106,7 @@ def make_pool(host: Mapping[str, Any]) -> ConnectionPool:
     pool: ConnectionPool = create_pool(options)
     managers = [pool.sentinel_manager] if isinstance(pool, SentinelConnectionPool) else []
     for each in (pool, *(sentinel.connection_pool for manager in managers for sentinel in manager.sentinels)):
-        each.connection_class = _cancellable(each.connection_class)
+        each.connection_class = _connection_class(each.connection_class)
     return pool
 
 
@@ -86,7 +116,7 @@ class RedisHosts:
     def __init__(self, hosts: Sequence[Host] | None = None) -> None:
         """`hosts`: as in channels_redis' setting of that name. None: settings.CHANNELBOX_REDIS_HOSTS."""
         self.pools = [make_pool(h) for h in decode_hosts(settings.CHANNELBOX_REDIS_HOSTS if hosts is None else hosts)]
-        self.clients = [Redis(connection_pool=pool) for pool in self.pools]
+        self.clients: list[Redis] = [_Client(connection_pool=pool) for pool in self.pools]
 
     def index(self, name: str) -> int:
         """Return the index of the host that holds a name."""
