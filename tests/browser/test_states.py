@@ -19,17 +19,17 @@ Visit = Callable[[Page], Awaitable[None]]
 
 
 @pytest_asyncio.fixture(loop_scope="session", scope="module")
-async def yard(open_site: Site) -> AsyncIterator[Site]:
+async def site(open_site: Site) -> AsyncIterator[Site]:
     await open_site.create_history("states", HISTORY, "Northern yard")
     yield open_site
     await open_site.close_windows()
 
 
 @asynccontextmanager
-async def looks(yard: Site, name: str, visit: Visit) -> AsyncIterator[Page]:
+async def screenshots(site: Site, name: str, visit: Visit) -> AsyncIterator[Page]:
     """Take a screenshot of the page in this state in each look, and yield the last page for further checks."""
     for width, height, scheme in LOOKS:
-        page = await yard.window("bob", width=width, height=height, scheme=scheme, reduced_motion="reduce")
+        page = await site.window("bob", width=width, height=height, scheme=scheme, reduced_motion="reduce")
         await visit(page)
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         await page.screenshot(path=SCREENSHOTS / f"state-{name}-{width}-{scheme}.png")
@@ -52,28 +52,28 @@ async def expect_state(page: Page, word: str, notice: str = "") -> None:
         await expect(page.locator(".notice")).to_be_hidden()
 
 
-async def test_connecting(yard: Site) -> None:
+async def test_connecting(site: Site) -> None:
     async def visit(page: Page) -> None:
         # A server that accepts the connection and sends nothing yet.
         await page.route_web_socket("**/ws/chat/**", lambda socket: None)
         await enter(page)
 
-    async with looks(yard, "connecting", visit) as page:
+    async with screenshots(site, "connecting", visit) as page:
         await expect_state(page, "Connecting")
         await expect(page.locator(".top")).to_have_text("Opening the room…")
 
 
-async def test_connected(yard: Site) -> None:
+async def test_connected(site: Site) -> None:
     async def visit(page: Page) -> None:
         await enter(page)
         await connected(page)
         await expect(page.locator(".log .text").last).to_have_text("Will do. Thank you!")
 
-    async with looks(yard, "connected", visit) as page:
+    async with screenshots(site, "connected", visit) as page:
         await expect_state(page, "Connected")
 
 
-async def test_catching_up(yard: Site) -> None:
+async def test_catching_up(site: Site) -> None:
     """The server has announced how many messages there are, and has not sent them yet."""
 
     async def visit(page: Page) -> None:
@@ -98,22 +98,22 @@ async def test_catching_up(yard: Site) -> None:
         await page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
         await expect(page.locator(".state-word")).to_have_text("Catching up (12 missed)")
 
-    async with looks(yard, "catching-up", visit) as page:
+    async with screenshots(site, "catching-up", visit) as page:
         await expect_state(page, "Catching up")
 
 
-async def test_waiting_to_reconnect(yard: Site) -> None:
+async def test_waiting_to_reconnect(site: Site) -> None:
     async def visit(page: Page) -> None:
         await enter(page)
         await connected(page)
         await page.context.set_offline(True)
         await expect(page.locator(".notice")).to_be_visible()
 
-    async with looks(yard, "reconnecting", visit) as page:
+    async with screenshots(site, "reconnecting", visit) as page:
         await expect_state(page, "Reconnecting", "Connection lost. Reconnecting automatically.")
 
 
-async def test_unsent_messages(yard: Site) -> None:
+async def test_unsent_messages(site: Site) -> None:
     async def visit(page: Page) -> None:
         await enter(page)
         await connected(page)
@@ -126,7 +126,7 @@ async def test_unsent_messages(yard: Site) -> None:
         await page.bring_to_front()
         await other.close()
 
-    async with looks(yard, "unsent", visit) as page:
+    async with screenshots(site, "unsent", visit) as page:
         await expect_state(page, "Reconnecting", "Messages that you send wait here")
         await expect(page.locator(".pending")).to_have_count(2)
 
@@ -142,7 +142,7 @@ async def test_unsent_messages(yard: Site) -> None:
         ("refused", 4003, "No access", "You don't have access to this room, or it was closed."),
     ],
 )
-async def test_closed_with_a_reason(yard: Site, name: str, code: int, word: str, notice: str) -> None:
+async def test_closed_with_a_reason(site: Site, name: str, code: int, word: str, notice: str) -> None:
     async def visit(page: Page) -> None:
         sockets: list[WebSocketRoute] = []
 
@@ -159,12 +159,12 @@ async def test_closed_with_a_reason(yard: Site, name: str, code: int, word: str,
         await sockets[0].close(code=code, reason="")
         await expect_state(page, word, notice)
 
-    async with looks(yard, name, visit) as page:
+    async with screenshots(site, name, visit) as page:
         await expect_state(page, word, notice)
 
 
-async def test_removal_and_announcement(yard: Site) -> None:
-    alice, bob = await yard.enter("alice", "states-kinds"), await yard.enter("bob", "states-kinds")
+async def test_removal_and_announcement(site: Site) -> None:
+    alice, bob = await site.enter("alice", "states-kinds"), await site.enter("bob", "states-kinds")
     await say(bob, "The wheelchair group from 4709 is at platform 4, Mrs Novak leads it: 0151 2345678.")
     await expect(alice.locator(".log .text")).to_have_count(1)
     await alice.get_by_role("button", name="Send as an announcement").click()
@@ -184,12 +184,12 @@ async def test_removal_and_announcement(yard: Site) -> None:
         await row.hover()
         await row.locator(".more").click()
 
-    async with looks(yard, "menu", menu) as page:
+    async with screenshots(site, "menu", menu) as page:
         await expect(page.get_by_role("menuitem", name="Remove")).to_be_visible()
 
     async def question(page: Page) -> None:
         await menu(page)
         await page.get_by_role("menuitem", name="Remove").click()
 
-    async with looks(yard, "remove", question) as page:
+    async with screenshots(site, "remove", question) as page:
         await expect(page.get_by_role("dialog")).to_contain_text("Understood.")

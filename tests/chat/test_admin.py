@@ -13,7 +13,7 @@ from django.http import HttpRequest
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
-from tests.chat.many import insert_messages
+from tests.chat.many_messages import insert_messages
 
 from channelbox.accounts.models import User
 from channelbox.chat.admin import MAX_SELECT_MEMBERS, RoomAdmin

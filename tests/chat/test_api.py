@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pytest_django import Settings
-from tests.chat.many import insert_messages
+from tests.chat.many_messages import insert_messages
 
 from channelbox.accounts.models import User
 from channelbox.chat import permissions

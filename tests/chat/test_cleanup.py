@@ -15,7 +15,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
-from tests.chat.many import insert_messages
+from tests.chat.many_messages import insert_messages
 from tests.chat.process import enter, installation, people, return_connections, runtime
 from tests.support.servers import RedisServer
 from tests.support.waiting import until

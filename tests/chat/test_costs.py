@@ -16,7 +16,7 @@ import pytest
 from channels.db import database_sync_to_async as in_database
 from django.db.backends.utils import CursorWrapper
 from django.test import Client
-from tests.chat.many import insert_messages
+from tests.chat.many_messages import insert_messages
 from tests.chat.process import Person, Workers, installation, people, return_connections, runtime, workers
 
 from channelbox.accounts.models import User

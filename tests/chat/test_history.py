@@ -7,7 +7,7 @@ import pytest
 from channels.db import database_sync_to_async as in_database
 from django.db import OperationalError
 from pytest_django import Settings
-from tests.chat.many import insert_messages
+from tests.chat.many_messages import insert_messages
 from tests.chat.process import installation, runtime
 from tests.chat.test_costs import enter, numbers, rooms_with_messages, store_unpublished
 from tests.support.waiting import until

@@ -8,7 +8,7 @@ from django.contrib.auth.hashers import make_password
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
-from tests.chat.many import insert_messages
+from tests.chat.many_messages import insert_messages
 from tests.chat.test_admin import record_loads
 
 from channelbox.accounts.models import User

@@ -8,7 +8,7 @@ from django.db.models import Model
 from django.test import AsyncClient, Client
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries, Settings
-from tests.chat.many import insert_messages
+from tests.chat.many_messages import insert_messages
 
 from channelbox.accounts.models import User
 from channelbox.chat import permissions

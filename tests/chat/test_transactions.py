@@ -15,7 +15,7 @@ from django.core.management import call_command
 from django.db import connection
 from django.db.backends.signals import connection_created
 from django.utils import timezone
-from tests.chat.many import insert_messages
+from tests.chat.many_messages import insert_messages
 
 from channelbox.accounts.management.commands import clear_sessions
 from channelbox.accounts.models import User

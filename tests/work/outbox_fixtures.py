@@ -55,7 +55,7 @@ class Sender:
         return await asyncio.wait_for(self.received.get(), 10)
 
 
-class Line:
+class OutboxHarness:
     """An outbox, and the worker's side of its queue."""
 
     def __init__(
@@ -143,21 +143,21 @@ class Line:
 
 
 @pytest.fixture
-async def lines() -> AsyncIterator[list[Line]]:
-    lines: list[Line] = []
-    yield lines
-    for line in lines:
-        await line.outbox.stop(0)
-        await line.hub.stop()
-        await line.bus.stop()
+async def harnesses() -> AsyncIterator[list[OutboxHarness]]:
+    harnesses: list[OutboxHarness] = []
+    yield harnesses
+    for harness in harnesses:
+        await harness.outbox.stop(0)
+        await harness.hub.stop()
+        await harness.bus.stop()
     await Bus.current().stop()
 
 
-async def started(lines: list[Line], **options: Any) -> Line:
-    line = Line(**options)
-    lines.append(line)
-    await line.outbox.start()
-    return line
+async def start_harness(harnesses: list[OutboxHarness], **options: Any) -> OutboxHarness:
+    harness = OutboxHarness(**options)
+    harnesses.append(harness)
+    await harness.outbox.start()
+    return harness
 
 
 def ids(entry: dict[str, Any]) -> list[str]:
