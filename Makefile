@@ -11,7 +11,7 @@ PYTHON ?= python3
 RELEASE := $(shell $(PYTHON) -c 'import sys; print({(3, 11): "deb12", (3, 13): "deb13"}.get(sys.version_info[:2], "unsupported"))')
 LOCK := packaging/locks/$(RELEASE)-dev.txt
 
-SCENARIO ?= preflight single cluster
+SCENARIO ?= preflight slow single cluster
 RELEASE_OF_SINGLE ?= bookworm trixie
 
 # What is missing is installed for root, and named to anybody else: $(call need,command,package)
@@ -194,12 +194,12 @@ test-nodes: venv ## test the tool that creates nodes
 	@$(BIN)/python -m pytest -c molecule/pytest.ini molecule/shared/tests
 
 .PHONY: molecule
-molecule: venv deb ## run scenarios on nodes that boot systemd (SCENARIO="preflight single cluster" RELEASE_OF_SINGLE="bookworm trixie")
+molecule: venv deb ## run scenarios on nodes that boot systemd (SCENARIO="preflight slow single cluster" RELEASE_OF_SINGLE="bookworm trixie")
 	@$(PYTHON) molecule/shared/node check
 	@export PATH="$(CURDIR)/$(BIN):$$PATH" MOLECULE_COMMAND_BORDERS=0; \
 	failed=; \
 	for scenario in $(SCENARIO); do \
-		for release in $$(if [ $$scenario = single ]; then echo $(RELEASE_OF_SINGLE); else echo both; fi); do \
+		for release in $$(case $$scenario in single|slow) echo $(RELEASE_OF_SINGLE);; *) echo both;; esac); do \
 			echo "== molecule: $$scenario ($$release)"; \
 			started=$$SECONDS; NODES_RELEASE=$$release MOLECULE_EPHEMERAL_DIRECTORY="$(CURDIR)/$(BUILD)/molecule/$$scenario-$$release" \
 				molecule test --scenario-name $$scenario && result=passed || { result=FAILED; failed="$$failed $$scenario ($$release)"; }; \

@@ -4,9 +4,9 @@ The stages of a group run side by side, as most of their time is waiting; their 
 A stage that needs nodes is named as not run, with the reason, on a machine that cannot make them; with CI=true that is
 a failure.
 
-`make test-long` runs the stages that only widen these: other combinations of release and database, and more faults. Of
-the former, `make test` runs one, by the date, so that each has its turn. `--record` writes the table of stages and
-seconds into CONTRIBUTING.md.
+`make test-long` runs the stages that only widen these: other combinations of release and database, a slow node, and
+more faults. Of the former two, `make test` runs one each, by the date, so that each has its turn. `--record` writes the
+table of stages and seconds into CONTRIBUTING.md.
 """
 
 import argparse
@@ -83,13 +83,13 @@ STAGES = [
         Stage("the node tool", ["make", "test-nodes"], nodes=True),
         Stage("preflight", ["make", "molecule", "SCENARIO=preflight"], nodes=True),
     ],
-    # The cluster waits for half of its time. The others run one after the other beside it.
+    # The cluster waits for half of its time, and a slow node for most. The others run one after the other beside them.
     [
         Stage("the cluster", ["make", "molecule", "SCENARIO=cluster"], nodes=True),
         Stage("one node, bookworm and trixie", ["make", "molecule", "SCENARIO=single"], nodes=True),
     ],
 ]
-DRAWN_GROUP = 1  # of STAGES
+APPLICATION, NODE = 1, 4  # groups of STAGES
 
 DRAWN = [
     Stage(
@@ -109,8 +109,14 @@ DRAWN = [
     )
     for part, names in WITH_DATABASE.items()
 ]
+# How patient a slow node is depends on channelbox, hardly on Debian.
+SLOW_NODE = [
+    Stage(f"a slow node, {release}", ["make", "molecule", "SCENARIO=slow", f"RELEASE_OF_SINGLE={release}"], nodes=True)
+    for release in ("bookworm", "trixie")
+]
 LONG = [
     *DRAWN,
+    *SLOW_NODE,
     *(
         Stage(f"{what}, {database}", ["make", "test-faults", argument, f"DATABASE={database}"])
         for what, argument in (("faults of two Redis hosts", "REDIS_HOSTS=2"), ("100,000 messages", "LONG=1"))
@@ -162,7 +168,7 @@ def run(stages: Sequence[Stage]) -> list[Result]:
 
 def record(groups: Sequence[Sequence[Result]], total: float) -> None:
     """Write the table of stages into CONTRIBUTING.md."""
-    drawn = {stage.name for stage in DRAWN}
+    drawn = {stage.name for stage in (*DRAWN, *SLOW_NODE)}
     rows = ["| stages, side by side | seconds |", "|---|---|"]
     for group in groups:
         names = " · ".join(PART_OF_LONG if result.name in drawn else result.name for result in group)
@@ -174,10 +180,13 @@ def record(groups: Sequence[Sequence[Result]], total: float) -> None:
 
 
 def with_drawn(date: datetime.date) -> list[list[Stage]]:
-    """Return the groups of `make test`, with one stage of `make test-long`, which the date draws."""
-    drawn = DRAWN[date.toordinal() % len(DRAWN)]
-    print(f"Part of make test-long in this run (DRAW={date}): {drawn.name}")
-    return [[*group, drawn] if number == DRAWN_GROUP else group for number, group in enumerate(STAGES)]
+    """Return the groups of `make test`, with the stages of `make test-long` that the date draws."""
+    drawn = {
+        group: stages[date.toordinal() % len(stages)] for group, stages in ((APPLICATION, DRAWN), (NODE, SLOW_NODE))
+    }
+    names = " · ".join(stage.name for stage in drawn.values())
+    print(f"Parts of make test-long in this run (DRAW={date}): {names}")
+    return [[*group, drawn[number]] if number in drawn else group for number, group in enumerate(STAGES)]
 
 
 def main() -> int:
@@ -188,7 +197,7 @@ def main() -> int:
         type=datetime.date.fromisoformat,
         metavar="YYYY-MM-DD",
         default=datetime.datetime.now(datetime.UTC).date(),
-        help="the date that draws one stage of make test-long (default: today)",
+        help="the date that draws the parts of make test-long (default: today)",
     )
     parser.add_argument("--record", action="store_true", help="write the table of stages into CONTRIBUTING.md")
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Removing the package keeps settings and data; purging it leaves nothing."""
+"""Removing the package keeps settings and data; purging it leaves nothing. The node is bare afterwards."""
 
 from probe.nodes import Nodes
 from testinfra.host import Host
@@ -45,4 +45,10 @@ def test_purging_leaves_nothing(nodes: Nodes) -> None:
     # systemctl may exit with 1 for an empty list, which is the expected result, so only the output is checked.
     assert not nodes.root("box", "systemctl list-unit-files --no-legend 'channelbox*' || true")
     nodes.root("box", "nginx -t")
+    assert nodes.root("box", "systemctl is-system-running").strip() == "running"
+
+
+def test_the_node_is_bare_for_site_yml(nodes: Nodes) -> None:
+    nodes.root("box", f"{APT} purge --autoremove nginx < /dev/null")
+    nodes.root("box", "rm /root/channelbox*.deb")
     assert nodes.root("box", "systemctl is-system-running").strip() == "running"
