@@ -10,21 +10,21 @@ import pytest
 from .conftest import Run, environment
 
 HEAVY = ["django", "redis", "uvicorn", "rich"]
-VERBS = ["check", "doctor", "first-password", "manage", "migrate", "run", "status", "user", "web", "worker"]
+COMMANDS = ["check", "doctor", "first-password", "manage", "migrate", "run", "status", "user", "web", "worker"]
 
 
 def test_help_names_every_verb(run: Run) -> None:
     answer = run("--help")
     assert answer.returncode == 0
-    for verb in VERBS:
-        assert f"  {verb} " in answer.stdout
+    for command in COMMANDS:
+        assert f"  {command} " in answer.stdout
 
 
 def test_the_manual_page_names_every_verb() -> None:
     page = Path(__file__).parents[2] / "packaging" / "debian" / "channelbox.8"
-    verbs = page.read_text().replace("\\-", "-").partition(".SH VERBS")[2].partition(".SH UNITS")[0]
-    for verb in VERBS:
-        assert re.search(rf"^\.BR? (\w+ \", \" )?{verb}\b", verbs, re.MULTILINE), verb
+    commands = page.read_text().replace("\\-", "-").partition(".SH COMMANDS")[2].partition(".SH UNITS")[0]
+    for command in COMMANDS:
+        assert re.search(rf"^\.BR? (\w+ \", \" )?{command}\b", commands, re.MULTILINE), command
 
 
 def test_help_loads_neither_django_nor_redis_nor_uvicorn() -> None:
@@ -43,9 +43,9 @@ def test_channelbox_prints_its_version(run: Run) -> None:
     assert run("--version").stdout.startswith("channelbox ")
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_the_help_of_a_verb_needs_no_settings(run: Run, verb: str) -> None:
-    answer = run(verb, "--help", CHANNELBOX_ROOM_LIMIT="many" if verb != "manage" else "5")
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_a_command_needs_no_settings(run: Run, command: str) -> None:
+    answer = run(command, "--help", CHANNELBOX_ROOM_LIMIT="many" if command != "manage" else "5")
     assert answer.returncode == 0, answer.stderr
 
 
@@ -76,10 +76,10 @@ def test_manage_passes_all_arguments_to_django(run: Run) -> None:
     assert "accounts.0001_initial" in answer.stdout
 
 
-@pytest.mark.parametrize("verb", ["web", "worker", "migrate"])
-def test_production_does_not_start_with_dangerous_settings(run: Run, verb: str) -> None:
+@pytest.mark.parametrize("command", ["web", "worker", "migrate"])
+def test_production_does_not_start_with_dangerous_settings(run: Run, command: str) -> None:
     answer = run(
-        verb, CHANNELBOX_DEBUG="true", CHANNELBOX_HOSTS="*", CHANNELBOX_SECRET_KEY="", CHANNELBOX_LAYER="memory"
+        command, CHANNELBOX_DEBUG="true", CHANNELBOX_HOSTS="*", CHANNELBOX_SECRET_KEY="", CHANNELBOX_LAYER="memory"
     )
     assert answer.returncode == 1
     for id in ("E001", "E002", "E005", "E007"):
@@ -99,9 +99,9 @@ def test_development_starts_with_insecure_settings(run: Run) -> None:
     assert answer.returncode == 0, answer.stderr
 
 
-@pytest.mark.parametrize("verb", [("worker",), ("manage", "runworker", "chat.ingest")])
-def test_workers_refuse_dangerous_settings_in_production(run: Run, verb: tuple[str, ...]) -> None:
-    answer = run(*verb, CHANNELBOX_MODE="production", CHANNELBOX_HOSTS="*")
+@pytest.mark.parametrize("command", [("worker",), ("manage", "runworker", "chat.ingest")])
+def test_workers_refuse_dangerous_settings_in_production(run: Run, command: tuple[str, ...]) -> None:
+    answer = run(*command, CHANNELBOX_MODE="production", CHANNELBOX_HOSTS="*")
     assert answer.returncode == 1
     assert "not started" in answer.stderr
     assert "CHANNELBOX_HOSTS" in answer.stderr

@@ -48,6 +48,20 @@ def test_a_user_can_be_deactivated_and_activated(migrated: Run) -> None:
     assert "alice\tuser" in migrated("user", "list").stdout
 
 
+def test_the_list_shows_roles(migrated: Run) -> None:
+    migrated("first-password")
+    for name in ("alice", "bob"):
+        migrated("user", "add", name)
+    migrated(
+        "manage",
+        "shell",
+        "-c",
+        "from channelbox.accounts.models import User; User.objects.filter(username='bob').update(is_staff=True)",
+    )
+    roles = [line.split("\t")[:2] for line in migrated("user", "list").stdout.splitlines()]
+    assert roles == [["admin", "administrator"], ["alice", "user"], ["bob", "staff"]]
+
+
 def test_the_last_administrator_cannot_be_deactivated(migrated: Run) -> None:
     migrated("first-password")
     answer = migrated("user", "deactivate", "admin")
@@ -56,7 +70,7 @@ def test_the_last_administrator_cannot_be_deactivated(migrated: Run) -> None:
 
 
 def test_an_unknown_user_is_an_error(migrated: Run) -> None:
-    for verb in ("password", "deactivate", "activate"):
-        answer = migrated("user", verb, "ghost")
+    for command in ("password", "deactivate", "activate"):
+        answer = migrated("user", command, "ghost")
         assert answer.returncode == 1
         assert "There is no user named 'ghost'." in answer.stderr

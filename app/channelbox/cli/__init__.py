@@ -1,1 +1,1 @@
-"""The `channelbox` command: one module for each verb."""
+"""The `channelbox` command: one module for each subcommand."""

@@ -105,7 +105,7 @@ class LocalInstallation:
             child.kill_for_good()
 
     async def run(self, *arguments: str) -> str:
-        """Run a verb of the command with these settings, and return its output. Raises CliError if it fails."""
+        """Run a command of `channelbox` with these settings, and return its output. Raises CliError if it fails."""
         status, output = await run_once([*COMMAND, *arguments], self.environment)
         if status:
             raise CliError(f"`channelbox {' '.join(arguments)}` failed with exit status {status}:\n{output.rstrip()}")

@@ -1,7 +1,7 @@
-"""The `channelbox` command: one module for each verb.
+"""The `channelbox` command: one module for each subcommand.
 
-A verb's module imports nothing heavy at its top, because `channelbox --help` loads all of them and must answer at once.
-When a verb's function runs, Django is set up with the settings of the installed node and as its user (privileges.py).
+A command's module imports nothing heavy at its top, because `channelbox --help` loads all of them and must answer at
+once. When its function runs, Django is set up with the settings of the installed node and as its user (privileges.py).
 """
 
 import os
@@ -58,7 +58,7 @@ def prepare(
 ) -> None:
     """Chat and live dashboards on your own servers."""
     if context.invoked_subcommand != "manage" and {"-h", "--help"} & set(sys.argv[1:]):
-        return  # Anybody may read the help of a verb.
+        return  # Anybody may read the help of a command.
     if context.invoked_subcommand in PROCESSES:
         extend_start_while_it_progresses()
     if context.invoked_subcommand not in WITHOUT_SERVICE_USER:
@@ -81,17 +81,17 @@ def prepare(
             require_tables()
 
 
-# Verbs without Django. `manage` sets it up itself, because some of its commands do so in their own way.
+# Commands without Django. `manage` sets it up itself, because some of its commands do so in their own way.
 WITHOUT_DJANGO = {"manage", "restart", "run"}
-# Verbs that do not become the service's user. `restart` stays root, because it calls systemctl.
+# Commands that do not become the service's user. `restart` stays root, because it calls systemctl.
 WITHOUT_SERVICE_USER = {"restart", "run"}
-# Verbs that notify systemd when they are ready.
+# Commands that notify systemd when they are ready.
 PROCESSES = {"web", "worker"}
-# Verbs that production refuses to start with wrong settings.
+# Commands that production refuses to start with wrong settings.
 CHECKED = {"web", "worker", "migrate"}
 
-# In the order of `channelbox --help`: verbs for people, then verbs for units. Each with its purpose in one line.
-VERBS: list[tuple[Callable[..., None], str]] = [
+# In the order of `channelbox --help`: commands for people, then commands for units. Each with its purpose in one line.
+COMMANDS: list[tuple[Callable[..., None], str]] = [
     (status.status, "Show the state of every process of the installation."),
     (doctor.doctor, "Diagnose the installation, including access from outside."),
     (check.check, "Check settings, database and Redis."),
@@ -106,8 +106,8 @@ VERBS: list[tuple[Callable[..., None], str]] = [
     (run.run, "Run everything on this machine to try channelbox."),
 ]
 
-for verb, purpose in VERBS:
-    app.command(short_help=purpose)(verb)
+for command, purpose in COMMANDS:
+    app.command(short_help=purpose)(command)
 app.command(short_help="Run a Django management command.", context_settings=manage.PASS_ON, add_help_option=False)(
     manage.manage
 )

@@ -78,7 +78,8 @@ def list_() -> None:
     from channelbox.accounts.models import User
 
     for user in User.objects.order_by("username"):
-        role = "inactive" if not user.is_active else "administrator" if user.is_superuser else "user"
+        role = "administrator" if user.is_superuser else "staff" if user.is_staff else "user"
+        role = role if user.is_active else "inactive"
         seen = user.last_login.isoformat(timespec="minutes") if user.last_login else "never signed in"
         typer.echo(f"{user.username}\t{role}\t{seen}")
 
