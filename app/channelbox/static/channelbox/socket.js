@@ -3,8 +3,10 @@
 /** Time of the state machines: seconds since the page was loaded, on a monotonic clock. */
 export const seconds = () => performance.now() / 1_000;
 
+const OFFLINE_PING_MS = 5_000; // between pings while the browser is offline
+
 export class Socket {
-  #machine; #address; #apply; #socket = null; #timer = 0; #effects = []; #performing = false;
+  #machine; #address; #apply; #socket = null; #timer = 0; #offlineTimer = 0; #effects = []; #performing = false;
 
   /**
    * @param options machine: a RoomClient, or a Connection without a room. address: the path, without query.
@@ -15,7 +17,7 @@ export class Socket {
     this.#address = address;
     this.#apply = apply;
     addEventListener("online", () => this.#wake());
-    addEventListener("offline", () => this.perform(machine.probe(seconds())));
+    addEventListener("offline", () => this.#offline());
     document.addEventListener("visibilitychange", () => document.hidden || this.#wake());
     document.addEventListener("resume", () => this.#wake()); // the browser had frozen the tab
     addEventListener("pagehide", () => this.perform(machine.leave(seconds())));
@@ -82,6 +84,13 @@ export class Socket {
     const socket = this.#socket;
     this.#socket = null;
     if (socket && socket.readyState < WebSocket.CLOSING) socket.close(1000);
+  }
+
+  /** Check the connection, again and again while the browser is offline: the first answer may be from just before. */
+  #offline() {
+    clearTimeout(this.#offlineTimer);
+    this.perform(this.#machine.probe(seconds()));
+    this.#offlineTimer = setTimeout(() => navigator.onLine === false && this.#offline(), OFFLINE_PING_MS);
   }
 
   #wake() {
