@@ -116,7 +116,7 @@ test: venv vendor $(LINT_JAVASCRIPT) ## run everything that CI runs, and a part 
 	@$(BIN)/python scripts/run_tests.py $(if $(DRAW),--draw $(DRAW)) $(if $(RECORD),--record)
 
 .PHONY: test-long
-test-long: venv vendor $(LINT_JAVASCRIPT) ## run the other combinations of release and database, and more faults, in an hour and a half
+test-long: venv vendor $(LINT_JAVASCRIPT) ## run the other combinations of release and database, a slow node, and more faults, in an hour and a half
 	@$(TEST_PACKAGES)
 	@$(BIN)/python scripts/run_tests.py --long
 

@@ -1,6 +1,7 @@
 """Fixtures that all tests share: a Redis and a database, started before Django reads its settings."""
 
 import contextlib
+import gc
 import os
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -108,6 +109,14 @@ def _empty_redis(redis_server: RedisServer) -> Iterator[None]:
     yield
     with redis_server.client() as client:
         client.flushall()
+
+
+@pytest.fixture
+def without_garbage_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.fixture

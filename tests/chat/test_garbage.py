@@ -7,7 +7,7 @@ connections: for 5,000 it took 0.3 s.
 import asyncio
 import gc
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 from django.conf import settings as django_settings
@@ -24,18 +24,10 @@ from channelbox.dashboard.consumers import DashboardConsumer
 from channelbox.realtime.counters import counters
 from channelbox.realtime.protocol import FrameProtocol
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("without_garbage_collector")]
 
 CLIENTS = 5  # of each kind
 PER_CONNECTION = (FrameProtocol, ChatConsumer, DashboardConsumer)
-
-
-@pytest.fixture(autouse=True)
-def without_garbage_collector() -> Iterator[None]:
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 def connection_objects() -> int:

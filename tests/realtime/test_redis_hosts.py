@@ -1,8 +1,7 @@
 """The Redis clients: an error that Redis answers leaves no garbage behind."""
 
-import gc
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 
 import pytest
@@ -12,20 +11,14 @@ from redis.exceptions import ResponseError
 
 from channelbox.realtime.redis_hosts import RedisHosts
 
+pytestmark = pytest.mark.usefixtures("without_garbage_collector")
+
 
 @pytest.fixture
 async def client() -> AsyncIterator[Redis]:
     hosts = RedisHosts()
     yield hosts.clients[0]
     await hosts.aclose()
-
-
-@pytest.fixture(autouse=True)
-def without_garbage_collector() -> Iterator[None]:
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 class Message:

@@ -3,43 +3,16 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { beforeEach, test } from "node:test";
 import { RoomClient } from "../../../clients/js/client.js";
-import { APP, Clocks, load, page, scripts } from "./pages.js";
+import { APP, Clocks, FakeSocket, load, page, scripts, WELCOME } from "./pages.js";
 
 const HOUR = 3_600;
 const SETTINGS = { "an hour back": -HOUR, "30 days back": -30 * 24 * HOUR, "an hour forward": HOUR };
-const WELCOME = { type: "welcome", seq: 0, you: "alice", resumed: false, may: [], limits: { message: 4000, rate: 20, burst: 60 } };
 
 let clocks, sockets, world;
 
-class FakeSocket extends EventTarget {
-  static CLOSING = 2;
-  static OPEN = 1;
-  readyState = FakeSocket.OPEN;
-  sent = [];
-
-  constructor() {
-    super();
-    sockets.push(this);
-  }
-
-  send(text) {
-    this.sent.push(JSON.parse(text));
-  }
-
-  close() {}
-
-  receive(frame) {
-    this.dispatchEvent(Object.assign(new Event("message"), { data: JSON.stringify(frame) }));
-  }
-
-  end(code) {
-    this.dispatchEvent(Object.assign(new Event("close"), { code, reason: "" }));
-  }
-}
-
 beforeEach(() => {
   clocks = new Clocks();
-  sockets = [];
+  sockets = FakeSocket.sockets = [];
   globalThis.WebSocket = FakeSocket;
   world = page({
     dismiss: "Dismiss", edit: "Edit", elsewhere: "waits in another tab", later: "again in {s} s",

@@ -76,6 +76,36 @@ export class Clocks {
   }
 }
 
+export const WELCOME = { type: "welcome", seq: 0, you: "alice", resumed: false, may: [], limits: { message: 4000, rate: 20, burst: 60 } };
+
+/** A WebSocket to a server that the test plays. The test empties `sockets`, to which each is added. */
+export class FakeSocket extends EventTarget {
+  static CLOSING = 2;
+  static OPEN = 1;
+  static sockets = [];
+  readyState = FakeSocket.OPEN;
+  sent = [];
+
+  constructor() {
+    super();
+    FakeSocket.sockets.push(this);
+  }
+
+  send(text) {
+    this.sent.push(JSON.parse(text));
+  }
+
+  close() {}
+
+  receive(frame) {
+    this.dispatchEvent(Object.assign(new Event("message"), { data: JSON.stringify(frame) }));
+  }
+
+  end(code) {
+    this.dispatchEvent(Object.assign(new Event("close"), { code, reason: "" }));
+  }
+}
+
 /**
  * Install a stand-in for the document, the window and their elements. It keeps what is written to it and does nothing.
  * @param {object} [words] UI strings of the page, by key.

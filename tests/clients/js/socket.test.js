@@ -2,43 +2,27 @@
 import assert from "node:assert/strict";
 import { beforeEach, test } from "node:test";
 import { RoomClient } from "../../../clients/js/client.js";
-import { Clocks, load, page } from "./pages.js";
-
-const WELCOME = { type: "welcome", seq: 0, you: "alice", resumed: false, may: [], limits: { message: 4000, rate: 20, burst: 60 } };
+import { Clocks, FakeSocket, load, page, WELCOME } from "./pages.js";
 
 let clocks, sockets, world;
 
 /** A server that answers pings while it can be reached. */
-class Server extends EventTarget {
-  static CLOSING = 2;
-  static OPEN = 1;
-  readyState = Server.OPEN;
+class Server extends FakeSocket {
   reached = true;
 
-  constructor() {
-    super();
-    sockets.push(this);
-  }
-
   send(text) {
-    if (this.reached && JSON.parse(text).type === "ping") this.say({ type: "pong" });
+    if (this.reached && JSON.parse(text).type === "ping") this.receive({ type: "pong" });
   }
-
-  say(frame) {
-    this.dispatchEvent(Object.assign(new Event("message"), { data: JSON.stringify(frame) }));
-  }
-
-  close() {}
 }
 
 beforeEach(async () => {
   clocks = new Clocks();
-  sockets = [];
+  sockets = FakeSocket.sockets = [];
   globalThis.WebSocket = Server;
   world = page();
   const { Socket } = await load("channelbox/socket.js");
   new Socket({ machine: new RoomClient({ random: () => 0.5 }), address: "/ws/", apply() {} }).connect();
-  sockets[0].say(WELCOME);
+  sockets[0].receive(WELCOME);
 });
 
 test("a network that is gone just after an answer is noticed ten seconds later", () => {
